@@ -1,0 +1,1 @@
+"""Tensors: execute operations, load, save."""

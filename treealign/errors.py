@@ -1,0 +1,61 @@
+"""What treealign raises: what went wrong and where, the facts side by side, and a hint.
+
+Lower floors know nothing of these beyond their constructor; every floor may raise them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TreealignError(Exception):
+    """Something the user can act on.
+
+    Parameters
+    ----------
+    what : str
+        One sentence: what is wrong.
+    where : str
+        The file, key or transform it is wrong in.
+    facts : iterable of str
+        One line each; all of them, not just the first.
+    hint : str
+        What to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", facts: Iterable[str] = (), hint: str = "") -> None:
+        self.what, self.where, self.facts, self.hint = what, where, tuple(facts), hint
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        lines += [f"  {fact}" for fact in self.facts]
+        if self.hint:
+            lines += ["", f"hint: {self.hint}"]
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with every part: errors cross process boundaries."""
+        return _rebuild, (type(self), self.what, self.where, self.facts, self.hint)
+
+
+def _rebuild(
+    kind: type[TreealignError], what: str, where: str, facts: tuple[str, ...], hint: str
+) -> TreealignError:
+    return kind(what, where=where, facts=facts, hint=hint)
+
+
+class FormatError(TreealignError):
+    """A file that is not what it claims to be."""
+
+
+class PatternError(TreealignError):
+    """A key pattern or transform that cannot be read."""
+
+
+class MappingError(TreealignError):
+    """A conversion mapping that breaks a law, or was made for another model."""
+
+
+class LoadError(TreealignError):
+    """A load or save that was refused before anything was touched."""

@@ -1,0 +1,1 @@
+"""What to do: operations, transforms, conversion mappings, laws, record."""

@@ -1,0 +1,1 @@
+"""From a finished alignment to the minimal conversion mapping."""

@@ -1,0 +1,105 @@
+"""Folding: keys that differ only by indices become one template, in one linear pass.
+
+Checkpoints repeat themselves; 92,000 keys have a few dozen templates. Everything above works on templates and expands
+only when a concrete key is asked for. Cost: one regular-expression pass over the keys, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from treealign.tree.keys import natural_key
+
+# a whole segment of digits without leading zeros; the digits in `conv1` are part of a name
+_INDEX = re.compile(r"(?<![^.])(?:0|[1-9][0-9]*)(?![^.])", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Keys that share a template.
+
+    Attributes
+    ----------
+    template : str
+        The key with each index replaced by ``{}``: ``layers.{}.mlp.up_proj.weight``.
+    segments : tuple of str
+        The template between dots; an index is ``"{}"``.
+    positions : list of int
+        Where the keys stand in the folded sequence.
+    indices : list of tuple of str
+        The digits of each key, one tuple a key, in the same order as `positions`.
+    """
+
+    template: str
+    segments: tuple[str, ...]
+    positions: list[int]
+    indices: list[tuple[str, ...]]
+
+
+def fold(keys: Sequence[str]) -> tuple[Fold, ...]:
+    """Group keys by template, in order of first appearance.
+
+    A key that holds a brace folds with nothing: its template is the key itself and its indices are empty.
+
+    Notes
+    -----
+    O(n) in the number of keys.
+
+    >>> [f.template for f in fold(["layers.0.w", "layers.1.w", "head.w"])]
+    ['layers.{}.w', 'head.w']
+    """
+    positions: dict[str, list[int]] = {}
+    indices: dict[str, list[tuple[str, ...]]] = {}
+    substitute, find = _INDEX.sub, _INDEX.findall
+    for at, key in enumerate(keys):
+        if "{" in key or "}" in key:
+            positions.setdefault(key, []).append(at)
+            indices.setdefault(key, []).append(())
+            continue
+        template = substitute("{}", key)
+        if template in positions:
+            positions[template].append(at)
+            indices[template].append(tuple(find(key)))
+        else:
+            positions[template] = [at]
+            indices[template] = [tuple(find(key))]
+    return tuple(Fold(t, tuple(t.split(".")), positions[t], indices[t]) for t in positions)
+
+
+def fold_names(keys: Iterable[str], limit: int = 20) -> list[str]:
+    """Keys for a message: repeats folded, ``layers.{0..31}.mlp.up_proj.weight``.
+
+    At most `limit` lines; a last line counts the rest.
+    """
+    ordered = sorted(keys, key=natural_key)
+    folds = fold(ordered)
+    lines = [_with_ranges(f) if f.indices[0] else f.template for f in folds[:limit]]
+    if len(folds) > limit:
+        rest = sum(len(f.positions) for f in folds[limit:])
+        lines.append(f"… and {rest} more keys in {len(folds) - limit} patterns")
+    return lines
+
+
+def _with_ranges(f: Fold) -> str:
+    columns = [ranges(sorted({int(v) for v in column})) for column in zip(*f.indices, strict=True)]
+    texts = iter(columns)
+    return ".".join(next(texts) if s == "{}" else s for s in f.segments)
+
+
+def ranges(values: Sequence[int]) -> str:
+    """Sorted numbers as text: ``3``, ``{0..31}``, ``{0..3,7}``.
+
+    >>> ranges([0, 1, 2, 7])
+    '{0..2,7}'
+    """
+    runs: list[list[int]] = []
+    for v in values:
+        if runs and v == runs[-1][1] + 1:
+            runs[-1][1] = v
+        else:
+            runs.append([v, v])
+    if len(runs) == 1 and runs[0][0] == runs[0][1]:
+        return str(runs[0][0])
+    return "{" + ",".join(str(a) if a == b else f"{a}..{b}" for a, b in runs) + "}"

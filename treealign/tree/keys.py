@@ -1,0 +1,60 @@
+"""The grammar of keys: segments between dots, indices, natural order."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+MAX_SEGMENTS = 10_000
+_INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
+_DIGITS = re.compile(r"([0-9]+)", re.ASCII)
+
+
+def split_key(key: str) -> tuple[str, ...]:
+    """The segments of a key.
+
+    >>> split_key("layers.3.weight")
+    ('layers', '3', 'weight')
+    """
+    return tuple(key.split("."))
+
+
+def is_index(segment: str) -> bool:
+    """Whether a segment is one decimal index: ASCII digits without leading zeros.
+
+    >>> is_index("0"), is_index("12"), is_index("03"), is_index("linear_2")
+    (True, True, False, False)
+    """
+    return _INDEX.fullmatch(segment) is not None
+
+
+@lru_cache(maxsize=65536)
+def _natural_segment(segment: str) -> tuple[tuple[int, int, str], ...]:
+    parts = _DIGITS.split(segment)
+    # a name of digits only sorts before any word, as numbers do before text
+    return tuple((0, int(p), p) if p.isdigit() and p.isascii() else (1, 0, p) for p in parts if p)
+
+
+def natural_key(key: str) -> tuple[tuple[tuple[int, int, str], ...], ...]:
+    """Sort key of natural order: `layers.2` before `layers.10`.
+
+    >>> sorted(["layers.10.w", "layers.2.w"], key=natural_key)
+    ['layers.2.w', 'layers.10.w']
+    """
+    return tuple(map(_natural_segment, key.split(".")))
+
+
+def check_key(key: str) -> str | None:
+    """What makes a key unusable as a dotted path, or None.
+
+    An empty segment (leading, trailing or double dots) cannot be an attribute path of a module; a file may hold it
+    all the same, so this is for findings and for patterns, not for refusing a file.
+    """
+    if not key:
+        return "the key is empty"
+    segments = key.split(".")
+    if len(segments) > MAX_SEGMENTS:
+        return f"the key has {len(segments)} segments, more than {MAX_SEGMENTS}"
+    if "" in segments:
+        return "the key has an empty segment"
+    return None

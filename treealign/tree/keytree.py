@@ -1,0 +1,175 @@
+"""`KeyTree`: the leaves of one side, their folded tree, and what is known about their modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from os import PathLike
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from treealign.errors import TreealignError
+from treealign.tree.fold import Fold, fold
+from treealign.tree.keys import natural_key
+
+if TYPE_CHECKING:
+    import networkx
+
+
+class Leaf(NamedTuple):
+    """One parameter or persistent buffer.
+
+    `shape` is None where it is unknown (an index without its shards); `dtype` is spelled as torch spells it, or None.
+    """
+
+    key: str
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    kind: str = "parameter"
+
+
+class KeyTree:
+    """The leaves of a checkpoint or of a model, with what is known about their modules.
+
+    Build one with `KeyTree.from_leaves` or `treealign.read_tree`. It does not change after that.
+
+    Attributes
+    ----------
+    leaves : tuple of Leaf
+        In order of definition when `ordered`, in natural order otherwise, so that the order in which a file lists its
+        keys changes nothing.
+    modules : mapping of str to str
+        Module path to class name; empty for a checkpoint.
+    tied : mapping of str to str
+        A key to the key whose storage it shares. Tied keys stand in `leaves` too.
+    ordered : bool
+        Whether the order of the leaves is evidence.
+    source : str
+        Where the tree was read from, for messages.
+    """
+
+    __slots__ = ("__dict__", "leaves", "modules", "ordered", "source", "tied")
+
+    def __init__(
+        self,
+        leaves: tuple[Leaf, ...],
+        modules: Mapping[str, str],
+        tied: Mapping[str, str],
+        ordered: bool,
+        source: str,
+    ) -> None:
+        self.leaves = leaves
+        self.modules: Mapping[str, str] = MappingProxyType(dict(modules))
+        self.tied: Mapping[str, str] = MappingProxyType(dict(tied))
+        self.ordered = ordered
+        self.source = source
+
+    @classmethod
+    def from_leaves(
+        cls,
+        leaves: Iterable[tuple[Any, ...]],
+        modules: Mapping[str, str] | None = None,
+        tied: Mapping[str, str] | None = None,
+        ordered: bool = False,
+        source: str = "",
+    ) -> KeyTree:
+        """A tree from (key, shape, dtype) or (key, shape, dtype, kind).
+
+        Parameters
+        ----------
+        leaves : iterable of tuple
+            `shape` a sequence of ints or None, `dtype` as torch spells it or None, `kind` "parameter" or "buffer".
+        modules : mapping, optional
+            Module path to class name.
+        tied : mapping, optional
+            Key to the key whose storage it shares.
+        ordered : bool
+            The leaves stand in order of definition (a model, a torch pickle; not safetensors).
+
+        Raises
+        ------
+        TreealignError
+            If a key occurs twice.
+        """
+        made = [
+            Leaf(x[0], x[1] if type(x[1]) is tuple else None if x[1] is None else tuple(x[1]), *x[2:]) for x in leaves
+        ]
+        if not ordered:
+            made.sort(key=lambda leaf: natural_key(leaf.key))
+        tree = cls(tuple(made), modules or {}, tied or {}, ordered, source)
+        if len(tree._position) != len(made):
+            raise TreealignError(
+                "a key occurs twice", where=source, facts=_repeated(made), hint="name each parameter once"
+            )
+        return tree
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys, in the order of `leaves`."""
+        return tuple(leaf.key for leaf in self.leaves)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {leaf.key: at for at, leaf in enumerate(self.leaves)}
+
+    @cached_property
+    def folds(self) -> tuple[Fold, ...]:
+        """The keys folded by template; `Fold.positions` point into `leaves`."""
+        return fold(self.keys)
+
+    @cached_property
+    def graph(self) -> networkx.DiGraph:
+        """The folded tree: nodes are template paths (tuples of segments), edges go from a module to its children.
+
+        Each node carries ``keys``, the number of keys below it; a leaf node also carries ``fold``. The root is ``()``.
+        """
+        import networkx
+
+        tree = networkx.DiGraph()
+        tree.add_node((), keys=len(self))
+        for f in self.folds:
+            for depth in range(len(f.segments)):
+                parent, child = f.segments[:depth], f.segments[: depth + 1]
+                if child not in tree:
+                    tree.add_edge(parent, child)
+                    tree.nodes[child]["keys"] = 0
+                tree.nodes[child]["keys"] += len(f.positions)
+            tree.nodes[f.segments]["fold"] = f
+        return tree
+
+    def leaf(self, key: str) -> Leaf:
+        """The leaf of a key. Raises `KeyError` if there is none."""
+        return self.leaves[self._position[key]]
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the tree as versioned JSON, which `read_tree` reads back equal."""
+        from treealign.formats.tree_json import write_tree_json
+
+        write_tree_json(path, self.leaves, self.modules, self.tied, self.ordered)
+
+    def __len__(self) -> int:
+        return len(self.leaves)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._position
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KeyTree):
+            return NotImplemented
+        mine = (self.leaves, self.modules, self.tied, self.ordered)
+        return mine == (other.leaves, other.modules, other.tied, other.ordered)
+
+    def __hash__(self) -> int:
+        return hash(self.leaves)
+
+    def __repr__(self) -> str:
+        return f"<KeyTree {self.source or 'from leaves'}: {len(self)} keys in {len(self.folds)} patterns>"
+
+
+def _repeated(leaves: list[Leaf]) -> list[str]:
+    seen: set[str] = set()
+    again = [leaf.key for leaf in leaves if leaf.key in seen or seen.add(leaf.key)]  # type: ignore[func-returns-value]
+    return again[:20]
