@@ -85,6 +85,8 @@ class KeyTree:
             Key to the key whose storage it shares.
         ordered : bool
             The leaves stand in order of definition (a model, a torch pickle; not safetensors).
+        source : str
+            Where the leaves come from, for messages.
 
         Raises
         ------
