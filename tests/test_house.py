@@ -1,0 +1,141 @@
+"""The house: floors import downward only, modules and functions stay small, the public names are these."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import treealign
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "treealign"
+FLOORS = (
+    *("errors", "formats", "tree", "mapping", "align", "synthesize", "checkpoint"),
+    *("suggestion", "changes", "dialects", "cli"),
+)
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SECONDS = ("torch", "transformers", "scipy")  # what takes seconds to import
+HEAVY = (*SECONDS, "numpy", "rapidfuzz", "networkx", "safetensors", "rich")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def floor_of(module: str) -> int | None:
+    parts = module.split(".")
+    return FLOORS.index(parts[1]) if len(parts) > 1 and parts[0] == "treealign" and parts[1] in FLOORS else None
+
+
+def imports(path: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import, those inside functions and under TYPE_CHECKING too."""
+    package = module_name(path) if path.name == "__init__.py" else module_name(path).rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def upward(path: Path) -> list[str]:
+    here = floor_of(module_name(path))
+    found = ((line, name, floor_of(name)) for line, name in imports(path, ast.parse(path.read_text())))
+    return [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for line, name, floor in found
+        if here is not None and floor is not None and floor > here
+    ]
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """(name, lines without the docstring) of every function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = node.body[0] if ast.get_docstring(node) is not None else None
+            lines = node.end_lineno - node.lineno + 1
+            yield node.name, lines - (docstring.end_lineno - docstring.lineno + 1 if docstring else 0)
+
+
+def test_every_module_stands_on_a_floor():
+    assert [p.name for p in MODULES if p.parent == PACKAGE and p.stem not in (*FLOORS, "__init__")] == []
+    assert [p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name not in (*FLOORS, "__pycache__")] == []
+
+
+def test_no_module_imports_from_a_higher_floor():
+    assert [finding for path in MODULES for finding in upward(path)] == []
+
+
+def test_an_upward_import_would_be_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    low = tmp_path / "treealign" / "tree" / "low.py"
+    low.parent.mkdir(parents=True)
+    low.write_text(
+        "def f():\n    from ..align import match\n    import treealign.errors\n    from treealign import cli\n"
+    )
+    assert upward(low) == [
+        "treealign/tree/low.py:2 imports treealign.align.match",
+        "treealign/tree/low.py:4 imports treealign.cli",
+    ]
+
+
+def test_slow_imports_are_inside_functions_below_the_checkpoint_floor():
+    found = []
+    for path in MODULES:
+        top = ast.Module(
+            [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.Import | ast.ImportFrom)], []
+        )
+        found += [
+            f"{path.relative_to(ROOT)}:{at} {name}" for at, name in imports(path, top) if name.split(".")[0] in SECONDS
+        ]
+    assert [line for line in found if "/checkpoint/" not in line] == []
+
+
+def test_importing_treealign_imports_nothing_heavy():
+    code = f"import sys, treealign; print(*(m for m in {HEAVY} if m in sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []
+
+
+def test_no_module_is_longer_than_300_lines():
+    assert [p.name for p in MODULES if len(p.read_text().splitlines()) > 300] == []
+
+
+def test_functions_are_small():
+    sizes = sorted((lines, f"{p.name}:{name}") for p in MODULES for name, lines in functions(p))
+    assert [at for at in sizes if at[0] > 60] == []
+    assert sizes[len(sizes) * 9 // 10][0] < 30
+    assert sizes[len(sizes) // 2][0] <= 8
+
+
+def test_no_module_bears_the_name_of_a_public_function():
+    functions = set(treealign.__all__) - {"operations"}
+    assert [p.stem for p in MODULES if p.stem in functions] == []
+
+
+def test_the_public_names_are_these():
+    assert treealign.__all__ == [
+        "ConversionMapping",
+        "Convert",
+        "KeyTree",
+        "PrefixChange",
+        "Rename",
+        "TreealignError",
+        "attach",
+        "load",
+        "operations",
+        "read_tree",
+        "save",
+        "suggest",
+    ]
+
+
+@pytest.mark.parametrize("name", treealign.__all__)
+def test_each_public_name_can_be_imported(name):
+    assert getattr(treealign, name) is not None
