@@ -22,7 +22,7 @@ Where repeats differ in size, a size is a `SizeTable` keyed by the captures; `re
 """
 
 from treealign.mapping.operations.base import Operation, Shape, from_json
-from treealign.mapping.operations.grouping import Concat, Join, Select, Split, Stack, Unstack
+from treealign.mapping.operations.grouping import Concat, Join, Select, Split, Stack, Unstack, offsets
 from treealign.mapping.operations.layout import Deinterleave, Interleave, Permute, Reshape
 from treealign.mapping.operations.lists import Keep, Parallel, Reorder
 from treealign.mapping.operations.lossy import FoldWeightNorm, Pad, Trim, UnfoldWeightNorm
@@ -67,6 +67,7 @@ __all__ = [
     "head_layout",
     "invert",
     "is_lossy",
+    "offsets",
     "output_count",
     "output_shapes",
     "resolve",

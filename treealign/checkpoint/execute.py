@@ -1,0 +1,195 @@
+"""Operations on torch tensors: the only tensor arithmetic of treealign.
+
+Every operation but the weight-norm folds moves elements and changes none, so it is carried out by copying between
+strided views of what goes in and what comes out; nothing else is allocated. `run` gives views of its input wherever an
+operation allows that. Operations that join tensors run backwards: the views are taken of the result, by the inverse
+operations, and each tensor is copied to its place. A stack followed by a concat then needs no stack in between, and
+`run_into` needs no memory at all beyond the one tensor being copied.
+
+Any device, the meta device included, and any dtype that torch can copy; bytes stay as they are, NaN payloads too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from treealign.checkpoint.tensor_moves import copy_bytes, moved
+from treealign.checkpoint.tensor_views import shares, views
+from treealign.errors import MappingError
+from treealign.mapping.operations import (
+    FoldWeightNorm,
+    Operation,
+    Parallel,
+    Reorder,
+    UnfoldWeightNorm,
+    invert,
+    is_lossy,
+    output_shapes,
+)
+
+Kind: TypeAlias = tuple[torch.dtype, torch.device]
+
+
+@torch.no_grad()
+def run(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Apply resolved operations left to right to a list of tensors.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+        With plain ints for sizes; none gives the tensors as they are.
+    tensors : sequence of Tensor
+        In the order in which the first operation takes them. None is changed.
+
+    Returns
+    -------
+    list of Tensor
+        They may be views of the given ones, and need not be contiguous.
+
+    Raises
+    ------
+    MappingError
+        The tensors do not fit the operations, or differ in dtype or device where they are to be joined.
+    """
+    expected(operations, tensors)
+    current, rest = list(tensors), tuple(operations)
+    while rest:
+        done, current = _advance(rest, current)
+        rest = rest[done:]
+    return current
+
+
+@torch.no_grad()
+def run_into(operations: Sequence[Operation], tensors: Iterable[Tensor], outputs: Sequence[Tensor]) -> None:
+    """Apply resolved operations and leave the results in existing tensors: the parameters of a model.
+
+    Where operations only join, stack and permute, each tensor is copied straight to its place as it comes, so that an
+    iterator which reads them from a file one by one keeps one in memory. They may come from another device.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+        With plain ints for sizes.
+    tensors : iterable of Tensor
+        In the order in which the first operation takes them.
+    outputs : sequence of Tensor
+        What to fill, in the order in which the last operation gives them.
+
+    Raises
+    ------
+    MappingError
+        Shapes, dtypes or numbers of tensors do not agree. With an iterator, some outputs may be filled by then.
+    """
+    places = _places(operations, outputs)
+    if places is None:
+        tensors, places = run(operations, list(tensors)), list(outputs)
+    for place, tensor in _paired(places, tensors):
+        copy_bytes(place, tensor)
+
+
+def expected(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What `run` would give, as empty tensors on the meta device: shapes and dtypes, at no cost.
+
+    Raises
+    ------
+    MappingError
+        As `run` does.
+    """
+    shapes = output_shapes(operations, [tuple(tensor.shape) for tensor in tensors])
+    kinds = _final_kinds(operations, tensors)
+    return [torch.empty(s, dtype=dtype, device="meta") for s, (dtype, _) in zip(shapes, kinds, strict=True)]
+
+
+def _final_kinds(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Kind]:
+    kinds = [(tensor.dtype, tensor.device) for tensor in tensors]
+    for operation in operations:
+        kinds = _kinds(operation, kinds)
+    return kinds
+
+
+def _kinds(operation: Operation, kinds: list[Kind]) -> list[Kind]:
+    given: list[Kind] = []
+    for taken in operation.runs(kinds):
+        if isinstance(operation, Parallel):
+            given += [kind for part, own in shares(operation, taken) for kind in _kinds(part, list(own))]
+        elif isinstance(operation, Reorder):
+            given += [taken[index] for index in operation.order]
+        else:
+            given += [_one_kind(operation, taken)] * operation.arity[1]
+    return given
+
+
+def _one_kind(operation: Operation, kinds: Sequence[Kind]) -> Kind:
+    if len(set(kinds)) > 1:
+        facts = sorted({f"{dtype} on {device}" for dtype, device in kinds})
+        raise MappingError(f"{operation!r} joins tensors of different kinds", facts=facts)
+    dtype = kinds[0][0]
+    if isinstance(operation, FoldWeightNorm | UnfoldWeightNorm) and not dtype.is_floating_point:
+        raise MappingError(f"{operation!r} computes norms, which {dtype} cannot hold")
+    return kinds[0]
+
+
+def _paired(places: Sequence[Tensor], tensors: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    given = iter(tensors)
+    for at, place in enumerate(places):
+        tensor = next(given, None)
+        if tensor is None:
+            raise MappingError(f"{len(places)} tensors are needed, {at} were given")
+        if (tensor.shape, tensor.dtype) != (place.shape, place.dtype):
+            raise MappingError(f"tensor {at} does not fit", facts=[f"given {_kind(tensor)}", f"needed {_kind(place)}"])
+        yield place, tensor
+    if next(given, None) is not None:
+        raise MappingError(f"{len(places)} tensors are needed, more were given")
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)}"
+
+
+def _advance(operations: tuple[Operation, ...], tensors: list[Tensor]) -> tuple[int, list[Tensor]]:
+    """Carry out the first operation, or as many as go at once; how many, and what they give."""
+    first = operations[0]
+    free = views(first, tensors)
+    if free is not None:
+        return 1, free
+    for end in range(len(operations), 0, -1):
+        gathered = _gathered(operations[:end], tensors)
+        if gathered is not None:
+            return end, gathered
+    return 1, [result for taken in first.runs(tensors) for result in _moved(first, taken)]
+
+
+def _moved(operation: Operation, taken: Sequence[Tensor]) -> list[Tensor]:
+    if isinstance(operation, Parallel):
+        return [result for part, own in shares(operation, taken) for result in run((part,), own)]
+    return moved(operation, taken)
+
+
+def _gathered(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """What operations that join tensors give, each tensor copied once; None for operations of another kind."""
+    # the meta device tells whether every tensor has a place, before memory is taken
+    outputs = expected(operations, tensors)
+    if _places(operations, outputs) is None:
+        return None
+    devices = [device for _, device in _final_kinds(operations, tensors)]
+    results = [torch.empty_like(output, device=device) for output, device in zip(outputs, devices, strict=True)]
+    for place, tensor in zip(_places(operations, results) or (), tensors, strict=True):
+        copy_bytes(place, tensor)
+    return results
+
+
+def _places(operations: Sequence[Operation], outputs: Sequence[Tensor]) -> list[Tensor] | None:
+    """Where in the outputs each input belongs, as views; None where it has no such place."""
+    if is_lossy(operations):
+        return None
+    places: list[Tensor] | None = list(outputs)
+    for operation in invert(operations):
+        if places is None:
+            return None
+        operation.output_shapes([tuple(place.shape) for place in places])
+        places = views(operation, places)
+    return places
