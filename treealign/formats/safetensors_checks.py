@@ -1,0 +1,157 @@
+"""Checks of a parsed safetensors header: what each tensor says of itself, and whether all of them tile the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from treealign.formats.dtypes import BITS, torch_dtype, torch_shape
+from treealign.formats.strict_json import Repeated
+
+FIELDS = ("dtype", "shape", "data_offsets")
+_LIMIT = 2**64  # what the format's own reader counts in
+
+
+class TensorEntry(NamedTuple):
+    """One tensor of a safetensors file.
+
+    `dtype` is spelled as safetensors spells it; `begin` and `end` are bytes from the start of the data.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def torch_dtype(self) -> str:
+        """The dtype as torch spells it."""
+        return torch_dtype(self.dtype)
+
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        """The shape as torch gives it; differs from `shape` for F4 only."""
+        return torch_shape(self.dtype, self.shape)
+
+
+_begin_end = itemgetter(3, 4)
+
+
+def check_tensors(described: dict[str, Any], data_size: int) -> tuple[list[TensorEntry], list[str]]:
+    """The tensors of a header in the order of their data, and everything that is wrong with them.
+
+    Parameters
+    ----------
+    described : dict
+        Key to the parsed ``{"dtype": …, "shape": …, "data_offsets": …}``.
+    data_size : int
+        Bytes of the file after its header.
+
+    Notes
+    -----
+    One pass over the tensors and one sort, which is linear for a header in file order.
+    """
+    made = [_entry(key, info) for key, info in described.items()]
+    entries = [entry for entry in made if entry is not None]
+    findings = []
+    if len(entries) < len(made):
+        findings = [f"{key}: {_fault(info)}" for key, info in described.items() if _entry(key, info) is None]
+    entries.sort(key=_begin_end)
+    # a tensor that could not be read leaves a hole of its own, which would only repeat the finding
+    return entries, findings or _tiling_findings(entries, data_size)
+
+
+def _entry(key: str, info: Any) -> TensorEntry | None:
+    """The entry, or None where `_fault` has something to say; kept flat, for it runs once per tensor."""
+    try:
+        dtype, shape, (begin, end) = info["dtype"], info["shape"], info["data_offsets"]
+        bits = BITS[dtype]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if type(info) is not dict or len(info) != 3 or type(shape) is not list:
+        return None
+    count = 1
+    for extent in shape:
+        if type(extent) is not int or not 0 <= extent < _LIMIT:
+            return None
+        count *= extent
+        if count >= _LIMIT:
+            return None
+    if type(begin) is not int or type(end) is not int or begin < 0 or (end - begin) * 8 != count * bits:
+        return None
+    return TensorEntry(key, dtype, tuple(shape), begin, end)
+
+
+def _fault(info: Any) -> str:
+    if isinstance(info, Repeated):
+        return f"{', '.join(info.names)} stated twice"
+    if not isinstance(info, dict):
+        return f"described by {_kind(info)} instead of an object"
+    absent = [field for field in FIELDS if field not in info]
+    if absent:
+        return f"no {', '.join(absent)}"
+    unknown = [field for field in info if field not in FIELDS]
+    if unknown:
+        return f"unknown field {', '.join(map(repr, unknown))}"
+    return _field_fault(info["dtype"], info["shape"], info["data_offsets"])
+
+
+def _field_fault(dtype: Any, shape: Any, offsets: Any) -> str:
+    if not isinstance(dtype, str) or dtype not in BITS:
+        return f"unknown dtype {dtype!r}"
+    if not isinstance(shape, list) or not all(_is_count(extent) for extent in shape):
+        return f"shape {shape!r} is no list of sizes"
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_integer, offsets)):
+        return f"data_offsets {offsets!r} are no pair of integers"
+    begin, end = offsets
+    if begin < 0 or end < begin:
+        return f"range {begin}..{end} is {'negative' if min(begin, end) < 0 else 'reversed'}"
+    return _size_fault(dtype, shape, end - begin)
+
+
+def _size_fault(dtype: str, shape: list[int], held: int) -> str:
+    count = 1
+    for extent in shape:
+        count *= extent
+        if count >= _LIMIT:
+            return f"shape {shape} has more elements than can be counted"
+    needed, odd = divmod(count * BITS[dtype], 8)
+    if odd:
+        return f"{dtype} of shape {shape} does not fill whole bytes"
+    return f"{dtype} of shape {shape} takes {needed} bytes, its range holds {held}"
+
+
+def _tiling_findings(entries: Sequence[TensorEntry], data_size: int) -> list[str]:
+    begins, ends = [e.begin for e in entries], [e.end for e in entries]
+    # the usual case, compared in one go
+    if [*begins, data_size] == [0, *ends]:
+        return []
+    findings, covered, last = [], 0, ""
+    for key, _, _, begin, end in entries:
+        if begin > covered:
+            findings.append(f"{key}: begins at {begin}, a hole of {begin - covered} bytes after {last or 'the header'}")
+        elif begin < covered:
+            findings.append(f"{key}: begins at {begin}, overlaps {last}, which ends at {covered}")
+        if end > data_size:
+            findings.append(f"{key}: ends at {end}, past the end of the data at {data_size}")
+        if end >= covered:
+            covered, last = end, key
+    if covered < data_size:
+        findings.append(f"{data_size - covered} trailing bytes after {last or 'the header'} belong to no tensor")
+    return findings
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_integer(value) and 0 <= value < _LIMIT
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {bool: "a truth value", str: "text", list: "a list", int: "a number", float: "a number"}[type(value)]
