@@ -1,0 +1,182 @@
+"""Where the tensors of a model live: every name of every tensor, wrappers looked through, ties noticed.
+
+Names come from the modules themselves, not from `state_dict()`, so that hooks on state dicts change nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from treealign.tree.keytree import KeyTree, Leaf
+
+_HOPS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_PARALLEL = frozenset({"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One name of one tensor.
+
+    Attributes
+    ----------
+    key : str
+        Dotted name, wrappers left out.
+    raw : str
+        The name as `state_dict()` gives it, wrappers included.
+    owner : nn.Module
+        The module that holds the tensor.
+    name : str
+        Its name there.
+    kind : str
+        ``"parameter"``, ``"buffer"``, or ``"recomputed"``: a buffer that `state_dict()` leaves out.
+    """
+
+    key: str
+    raw: str
+    owner: nn.Module
+    name: str
+    kind: str
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """What stands there now."""
+        held = self.owner._parameters if self.kind == "parameter" else self.owner._buffers
+        return held[self.name]  # type: ignore[return-value]  # places are made of names that hold a tensor
+
+    def put(self, tensor: torch.Tensor) -> None:
+        """Let the owner hold another tensor."""
+        held: dict[str, Any] = self.owner._parameters if self.kind == "parameter" else self.owner._buffers
+        held[self.name] = tensor
+
+
+@dataclass(frozen=True)
+class Places:
+    """All places of a model, in order of definition.
+
+    Attributes
+    ----------
+    places : dict of str to Place
+        Key to place: parameters and persistent buffers, tied names included.
+    recomputed : dict of str to Place
+        Buffers that `state_dict()` leaves out.
+    tied : dict of str to str
+        Key to the first key of the same tensor.
+    modules : dict of str to nn.Module
+        Path to module, wrappers left out of the path; of a wrapper and what it wraps, the latter.
+    """
+
+    places: dict[str, Place]
+    recomputed: dict[str, Place]
+    tied: dict[str, str]
+    modules: dict[str, nn.Module]
+
+    @cached_property
+    def names(self) -> dict[str, tuple[Place, ...]]:
+        """First key of a tensor to all places that hold it."""
+        found: dict[str, list[Place]] = {}
+        for key, place in self.places.items():
+            found.setdefault(self.tied.get(key, key), []).append(place)
+        return {key: tuple(places) for key, places in found.items()}
+
+    @cached_property
+    def tree(self) -> KeyTree:
+        """The model as a `KeyTree`."""
+        leaves = [Leaf(key, _shape(p.tensor), dtype_name(p.tensor.dtype), p.kind) for key, p in self.places.items()]
+        classes = {path: type(module).__name__ for path, module in self.modules.items()}
+        return KeyTree.from_leaves(leaves, classes, self.tied, ordered=True, source="the model")
+
+
+def find_places(model: nn.Module, *, raw: bool = False) -> Places:
+    """Every place of a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On any device, wrapped or not.
+    raw : bool
+        Keep wrappers in the keys, as `state_dict()` does.
+
+    Notes
+    -----
+    Linear in the number of tensors. Names that one tensor has through a shared module, a shared parameter or a shared
+    storage with the same view are tied.
+    """
+    places: dict[str, Place] = {}
+    recomputed: dict[str, Place] = {}
+    modules: dict[str, nn.Module] = {}
+    for full, clean, module in _walk(model, "", "", root=True):
+        path = full if raw else clean
+        modules[path] = module
+        for place in _places_of(module, path, full):
+            (recomputed if place.kind == "recomputed" else places)[place.key] = place
+    first: dict[Hashable, str] = {}
+    tied = {k: f for k, p in places.items() if (f := first.setdefault(identity(p.tensor), k)) != k}
+    return Places(places, recomputed, tied, modules)
+
+
+def identity(tensor: torch.Tensor) -> Hashable:
+    """Equal for two tensors exactly if they are the same view of the same storage."""
+    try:
+        view = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+        return tensor.untyped_storage()._cdata, tensor.dtype, *view
+    except (RuntimeError, NotImplementedError, ValueError):  # sparse, lazy and wrapped tensors have no storage
+        return id(tensor)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """A dtype as torch spells it, without its module.
+
+    >>> dtype_name(torch.bfloat16)
+    'bfloat16'
+    """
+    return str(dtype).removeprefix("torch.")
+
+
+def is_hop(parent: nn.Module, name: str, *, root: bool = False) -> bool:
+    """Whether a child is what its parent wraps, so that its name is no level of the model.
+
+    torch's own wrappers say so by name; the level ``module`` is one below a parallel wrapper, and below a root that
+    holds nothing else.
+    """
+    if name in _HOPS:
+        return True
+    if name != "module":
+        return False
+    alone = len(parent._modules) == 1 and not parent._parameters and not parent._buffers
+    return (root and alone) or any(kind.__name__ in _PARALLEL for kind in type(parent).__mro__)
+
+
+def _walk(module: nn.Module, full: str, clean: str, *, root: bool) -> Iterator[tuple[str, str, nn.Module]]:
+    yield full, clean, module
+    for name, child in module._modules.items():
+        if child is not None:
+            hop = is_hop(module, name, root=root)
+            yield from _walk(child, join(full, name), clean if hop else join(clean, name), root=root and hop)
+
+
+def join(path: str, name: str) -> str:
+    """A dotted path and a further level; either may be empty."""
+    return f"{path}.{name}" if path and name else path or name
+
+
+def _places_of(module: nn.Module, path: str, full: str) -> Iterator[Place]:
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield Place(join(path, name), join(full, name), module, name, "parameter")
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            kind = "recomputed" if name in module._non_persistent_buffers_set else "buffer"
+            yield Place(join(path, name), join(full, name), module, name, kind)
+
+
+def _shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    try:
+        return tuple(tensor.shape)
+    except RuntimeError:  # a lazy parameter that no forward pass has given a shape
+        return None

@@ -1,0 +1,106 @@
+"""How a checkpoint lies in its files: which keys in which file, in which order, with which metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from treealign.errors import FormatError
+from treealign.formats.dtypes import RANK
+from treealign.mapping.packing import pack_keys, unpack_keys
+
+SINGLE = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """One file of weights.
+
+    Attributes
+    ----------
+    name : str
+        Name in its folder, as it is written again.
+    keys : tuple of str
+        In the order of their data.
+    sorted : bool
+        Whether that order is the one in which safetensors itself writes; then `keys` is in no particular order, for a
+        tensor that has changed its dtype moves.
+    metadata : mapping of str to str, or None
+        None where the file has none.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    sorted: bool = True
+    metadata: Mapping[str, str] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; what holds its default is left out."""
+        data: dict[str, Any] = {"name": self.name, "keys": pack_keys(self.keys)}
+        if not self.sorted:
+            place = {key: at for at, key in enumerate(unpack_keys(data["keys"]))}
+            data["order"] = [place[key] for key in self.keys]
+        if self.metadata is not None:
+            data["metadata"] = dict(self.metadata)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Any) -> FileLayout:
+        """File layout from `to_json`; raises what malformed data makes Python raise."""
+        keys = unpack_keys(data["keys"])
+        if "order" in data:
+            keys = [keys[at] for at in data["order"]]
+        return cls(str(data["name"]), tuple(keys), "order" not in data, data.get("metadata"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """All files of a checkpoint.
+
+    Attributes
+    ----------
+    files : tuple of FileLayout
+        In the order in which the index names them.
+    index : mapping, or None
+        What the index holds beside its table of keys (`metadata`, as a rule); None for a file without an index.
+    """
+
+    files: tuple[FileLayout, ...]
+    index: Mapping[str, Any] | None = field(default=None)
+
+    @cached_property
+    def file_of(self) -> dict[str, int]:
+        """Key to the position of its file."""
+        return {key: at for at, file in enumerate(self.files) for key in file.keys}
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        data: dict[str, Any] = {"files": [file.to_json() for file in self.files]}
+        return data if self.index is None else data | {"index": dict(self.index)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Layout:
+        """Layout from `to_json`.
+
+        Raises
+        ------
+        FormatError
+            The data is not what `to_json` gives.
+        """
+        try:
+            return cls(tuple(FileLayout.from_json(file) for file in data["files"]), data.get("index"))
+        except (KeyError, TypeError, AttributeError, IndexError) as e:
+            raise FormatError("the layout of files cannot be read", facts=[repr(e)]) from e
+
+
+def writing_order(keys: Sequence[str], dtypes: Mapping[str, str]) -> list[str]:
+    """Keys in the order in which safetensors writes them: wide dtypes first, then by name.
+
+    `dtypes` are spelled as safetensors spells them.
+
+    >>> writing_order(["b", "a", "c"], {"a": "BF16", "b": "BF16", "c": "F32"})
+    ['c', 'a', 'b']
+    """
+    return sorted(keys, key=lambda key: (-RANK[dtypes[key]], key))
