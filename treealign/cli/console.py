@@ -1,0 +1,76 @@
+"""Where words go: data on stdout, talk on stderr, both fit for 80 columns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+
+def width() -> int:
+    """Columns to fill: the terminal's, but no more than a person reads easily; 80 where there is no terminal."""
+    return max(60, min(100, shutil.get_terminal_size((80, 24)).columns))
+
+
+def say(text: str) -> None:
+    """Talk, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def report_error(text: str) -> None:
+    """An error as DESIGN has it: what and where, the facts, a hint; lines of prose are wrapped, facts are not."""
+    first, _, rest = text.partition("\n")
+    body = [fold_line(f"error: {first}")]
+    body += [fold_line(line) if line.startswith("hint:") else line for line in rest.split("\n") if rest]
+    say("\n".join(body))
+
+
+def fold_line(text: str, indent: str = "  ") -> str:
+    """Prose, wrapped; a long word (a key, a path) stays whole."""
+    return textwrap.fill(
+        text, width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+
+
+def put_lines(lines: Iterable[str]) -> None:
+    """Data for a person, on stdout."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def put_json(value: Any) -> None:
+    """Data for a program, on stdout."""
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def number(count: int) -> str:
+    """A large count, short: 7.06 B.
+
+    >>> number(999), number(7_063_427_072), number(151_000)
+    ('999', '7.06 B', '151 K')
+    """
+    return _short(count, 1000, ("", " K", " M", " B", " T"))
+
+
+def size(count: int) -> str:
+    """Bytes, short: 13.2 GiB.
+
+    >>> size(512), size(14_126_854_144)
+    ('512 B', '13.2 GiB')
+    """
+    return _short(count, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def _short(count: int, base: int, units: tuple[str, ...]) -> str:
+    value, at = float(count), 0
+    while value >= base and at + 1 < len(units):
+        value, at = value / base, at + 1
+    return f"{count}{units[0]}" if at == 0 else f"{value:.3g}{units[at]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: ``1 key``, ``2 keys``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,163 @@
+"""What a MODEL on the command line may be, and the tree it stands for.
+
+Whatever `read_tree` takes; `transformers:<model type or config folder>[:ClassName]`, built without weights from its
+config and never downloaded; `package.module:factory`, which runs the user's code.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from treealign.cli.console import say
+from treealign.errors import TreealignError
+from treealign.tree.keytree import KeyTree
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_FORMS = "a checkpoint, a tree JSON, transformers:<model type or config folder>, or package.module:factory"
+
+
+def resolve_model(text: str) -> KeyTree:
+    """The tree of a MODEL argument.
+
+    Raises
+    ------
+    TreealignError
+        If it names nothing that can be read or built.
+    """
+    from treealign.tree.reading import read_tree
+
+    if text.startswith("transformers:"):
+        return read_tree(_transformers_model(text))
+    if not Path(text).exists() and _FACTORY.fullmatch(text):
+        return read_tree(_factory_model(text))
+    return read_tree(text)
+
+
+def _transformers_model(text: str) -> Any:
+    """The model of a config, on the meta device: modules and shapes, no weights."""
+    name, class_name = _config_and_class(text.removeprefix("transformers:"))
+    try:
+        transformers: Any = import_module("transformers")
+    except ImportError as error:
+        raise TreealignError(
+            "transformers is not installed", where=text, hint="pip install 'treealign[transformers]'"
+        ) from error
+    transformers.logging.set_verbosity_error()
+    config = _config(transformers, name, text)
+    model_class = _model_class(transformers, config, class_name, text)
+    say(f"building {model_class.__name__} from its config, without weights")
+    return _on_meta(lambda: model_class(config), text)
+
+
+def _config_and_class(rest: str) -> tuple[str, str]:
+    name, colon, class_name = rest.rpartition(":")
+    return (name, class_name) if colon and class_name.isidentifier() else (rest, "")
+
+
+def _config(transformers: Any, name: str, text: str) -> Any:
+    path = Path(name)
+    if path.exists():
+        folder = path if path.is_dir() else path.parent
+        if not (folder / "config.json").is_file():
+            raise TreealignError("the folder has no config.json", where=str(folder), hint="name a model type instead")
+        try:
+            return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
+            raise TreealignError(
+                "transformers cannot read the config", where=str(folder), facts=_last(error)
+            ) from error
+    try:
+        return transformers.AutoConfig.for_model(name)
+    except ValueError as error:
+        raise TreealignError(
+            "neither a folder nor a model type that transformers knows",
+            where=text,
+            facts=_like(name, transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES),
+            hint="a model type is what a config.json calls `model_type`, for example transformers:llava",
+        ) from error
+
+
+def _model_class(transformers: Any, config: Any, class_name: str, text: str) -> Callable[..., Any]:
+    wanted = class_name or next(iter(config.architectures or ()), "")
+    if not wanted:
+        return _auto_class(transformers, config, text)
+    found: Any = getattr(transformers, wanted, None)
+    if isinstance(found, type) and hasattr(found, "config_class"):
+        return found
+    raise TreealignError(
+        f"transformers has no model class {wanted}", where=text, facts=_classes_of(transformers, config)
+    )
+
+
+def _classes_of(transformers: Any, config: Any) -> list[str]:
+    """The model classes of a config, by name alone: looking a class up imports its module."""
+    prefix = type(config).__name__.removesuffix("Config")
+    no_model = ("Config", "Processor", "ProcessorFast", "ProcessorPil", "Tokenizer", "TokenizerFast", "PreTrainedModel")
+    names = [name for name in dir(transformers) if name.startswith(prefix) and not name.endswith(no_model)]
+    return [f"it has {name}" for name in names if name.removeprefix(prefix).startswith(("For", "Model", "LMHead"))]
+
+
+def _auto_class(transformers: Any, config: Any, text: str) -> Callable[..., Any]:
+    mapping = transformers.models.auto.modeling_auto.MODEL_MAPPING
+    if type(config) not in mapping:
+        raise TreealignError(
+            "transformers names no base model for this config", where=text, hint=f"name the class: {text}:ClassName"
+        )
+    found: Any = mapping[type(config)]
+    chosen: Callable[..., Any] = found[0] if isinstance(found, tuple) else found
+    return chosen
+
+
+def _factory_model(text: str) -> Any:
+    """What the user's function or class makes; a module as it stands."""
+    module_name, _, path = text.partition(":")
+    say(f"importing {module_name} and running {path}: this is your code, it can do anything")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made: Any = import_module(module_name)
+    except ImportError as error:
+        if error.name and module_name.split(".")[0] == error.name:
+            raise TreealignError("no such module, and no such file", where=text, hint=f"a MODEL is {_FORMS}") from error
+        raise TreealignError("the module does not import", where=text, facts=_last(error)) from error
+    for name in path.split("."):
+        if not hasattr(made, name):
+            raise TreealignError(f"the module has no {path}", where=text)
+        made = getattr(made, name)
+    if not callable(made) or (hasattr(made, "named_parameters") and not isinstance(made, type)):
+        return made
+    return _on_meta(made, text)
+
+
+def _on_meta(make: Callable[[], Any], text: str) -> Any:
+    """Call it with the meta device as default, so that no weights are allocated; in memory where that fails."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return make()
+    except Exception as error:
+        say(f"it does not build on the meta device ({_last(error)[0]}); building it in memory")
+    try:
+        return make()
+    except Exception as error:
+        raise TreealignError("the model does not build", where=text, facts=_last(error)) from error
+
+
+def _last(error: BaseException) -> list[str]:
+    """The last line of a traceback, and where in the user's code it happened."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return [f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", where]
+
+
+def _like(name: str, known: Any) -> list[str]:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(known), n=5)
+    return [f"close: {', '.join(close)}"] if close else []

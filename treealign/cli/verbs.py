@@ -1,0 +1,64 @@
+"""The verbs of `treealign`: read the arguments, call one public function, hand its result to a renderer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from treealign.cli.console import plural, put_json, put_lines, say
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # plain help: importing rich costs as much as reading a header
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Make weights load under any names, and go back as they came. "
+    "Checkpoint -> model is forward (load), model -> checkpoint is reverse (save).",
+    epilog="Exit status: 0 clean, 1 findings, 2 bad arguments or input. Data on stdout, talk on stderr.",
+)
+
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors, .pt or .bin file, an index, a folder, a tree JSON.")
+]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="What CHECKPOINT may be, or transformers:<model type or config folder>[:Class], or package.module:factory "
+        "(runs your code).",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print data for a program.")]
+
+
+@app.command()
+def show(source: Model, json: Json = False) -> None:
+    """Print the folded tree of names, shapes and counts."""
+    from treealign.cli.models import resolve_model
+    from treealign.cli.render_tree import tree_json, tree_lines
+
+    tree = resolve_model(source)
+    if json:
+        put_json(tree_json(tree, source))
+    else:
+        put_lines(tree_lines(tree, source))
+
+
+@app.command()
+def snapshot(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the tree JSON.")],
+    json: Json = False,
+) -> None:
+    """Write the tree of a model or checkpoint as JSON, to be used in its place."""
+    from treealign.cli.models import resolve_model
+
+    tree = resolve_model(model)
+    tree.to_json(output)
+    if json:
+        put_json({"source": model, "output": str(output), "keys": len(tree), "patterns": len(tree.folds)})
+    else:
+        say(f"wrote {output}: {plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}")
