@@ -22,11 +22,11 @@ from treealign.formats.detect import HEAD, HINTS, ZIP, impostor
 from treealign.formats.safetensors_checks import FIELDS, TensorEntry, check_tensors
 from treealign.formats.strict_json import Repeated, parse_json
 
-__all__ = ["METADATA", "Header", "TensorEntry", "read_header"]
+__all__ = ["MAX_HEADER", "METADATA", "Header", "TensorEntry", "read_header"]
 
 METADATA = "__metadata__"
 _PREFIX = 8  # the header's length, little endian
-_MAX_HEADER = 100_000_000
+MAX_HEADER = 100_000_000
 _MAX_FACTS = 50
 _DAMAGED = "the file is damaged or incomplete: fetch or write it again"
 
@@ -106,11 +106,11 @@ def _header_of(file: BinaryIO, name: str, size: int) -> bytes:
         what = "the file is empty" if not size else f"the file has {size} bytes, too few for a safetensors header"
         raise FormatError(what, where=name, hint=_DAMAGED)
     length = int.from_bytes(head[:_PREFIX], "little")
-    if length > _MAX_HEADER:
+    if length > MAX_HEADER:
         raise FormatError(
             "not a safetensors file",
             where=name,
-            facts=[f"its header would be {length} bytes long; the format allows {_MAX_HEADER}"],
+            facts=[f"its header would be {length} bytes long; the format allows {MAX_HEADER}"],
             hint="the first eight bytes are no header length: this is another format, or damaged",
         )
     if length > size - _PREFIX:

@@ -1,0 +1,240 @@
+"""Writer of safetensors files: tensor by tensor, whole or not at all, laid out as safetensors' own writer does.
+
+It takes raw bytes, so it needs no torch. A file that safetensors wrote, and whose `Header` gives order, metadata and
+header length, comes back byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from treealign.errors import FormatError
+from treealign.formats.atomic import staging, written_whole
+from treealign.formats.dtypes import BITS, RANK
+from treealign.formats.safetensors_header import MAX_HEADER, METADATA, Header
+
+_ALIGNMENT = 8
+
+# bytes, bytearray, memoryview, a numpy array: anything with the buffer protocol, contiguous
+Buffers = Callable[[str], Any]
+
+
+class TensorPlan(NamedTuple):
+    """A tensor to be written; `dtype` and `shape` as safetensors spells and counts them."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return math.prod(self.shape) * BITS[self.dtype] // 8
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of several: its name in the folder, its tensors, its metadata and, optionally, its header's length."""
+
+    name: str
+    plan: tuple[TensorPlan, ...]
+    metadata: Mapping[str, str] | None = None
+    header_size: int | None = None
+
+
+def plan_of(header: Header) -> tuple[TensorPlan, ...]:
+    """The plan that writes the tensors of `header` in the same order."""
+    return tuple(TensorPlan(entry.key, entry.dtype, entry.shape) for entry in header.tensors)
+
+
+def shard_of(header: Header) -> Shard:
+    """Everything of the layout of a file: written as this shard, the same contents give the same bytes."""
+    return Shard(os.path.basename(header.path), plan_of(header), header.metadata, header.data_start - 8)  # noqa: PTH119
+
+
+def canonical_order(plan: Iterable[TensorPlan]) -> tuple[TensorPlan, ...]:
+    """The order of safetensors' own writer: widest dtype first, then by key."""
+    return tuple(sorted(plan, key=lambda tensor: (-RANK[tensor.dtype], tensor.key)))
+
+
+def write_safetensors(
+    path: str | os.PathLike[str],
+    plan: Sequence[TensorPlan],
+    buffers: Buffers,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    header_size: int | None = None,
+) -> None:
+    """Write a safetensors file.
+
+    Parameters
+    ----------
+    path : str or PathLike
+        The file; replaced only once the new one is complete and on the disk.
+    plan : sequence of TensorPlan
+        In the order in which the tensors are to stand.
+    buffers : callable
+        Key to the bytes of its tensor, little endian and contiguous; called once per tensor, in order, so that only
+        one tensor need be in memory.
+    metadata : mapping of str to str, optional
+        Written first, in its order; an empty mapping is written, None is not.
+    header_size : int, optional
+        Bytes of the header with its padding, as `Header.data_start` less 8. By default the shortest multiple of 8;
+        taken as the least where the text needs more.
+
+    Raises
+    ------
+    FormatError
+        If the plan cannot be written (a key twice, an unknown dtype), a buffer has another size than planned, or the
+        system refuses to write. The destination is then as it was.
+    """
+    raw = header_bytes(plan, metadata, header_size=header_size, where=os.fspath(path))
+    with written_whole(path) as file:
+        _write(file, os.fspath(path), raw, plan, buffers)
+
+
+def write_sharded(
+    folder: str | os.PathLike[str],
+    shards: Sequence[Shard],
+    buffers: Buffers,
+    *,
+    index_name: str = "model.safetensors.index.json",
+    index_metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the shards of a checkpoint and then their index, all of them or none.
+
+    `index_metadata` defaults to the ``total_size`` in bytes. Parameters and errors are otherwise those of
+    `write_safetensors`.
+    """
+    base = Path(folder)
+    headers = [
+        header_bytes(shard.plan, shard.metadata, header_size=shard.header_size, where=str(base / shard.name))
+        for shard in shards
+    ]
+    index = index_bytes(shards, index_metadata, str(base / index_name))
+    with staging(base) as stage:
+        for shard, raw in zip(shards, headers, strict=True):
+            with stage.open(base / shard.name) as file:
+                _write(file, str(base / shard.name), raw, shard.plan, buffers)
+        with stage.open(base / index_name) as file:
+            file.write(index)
+
+
+def split_into_shards(
+    plan: Sequence[TensorPlan], max_bytes: int, *, stem: str = "model", metadata: Mapping[str, str] | None = None
+) -> tuple[Shard, ...]:
+    """Shards of at most `max_bytes` of tensors, in order, named ``model-00001-of-00003.safetensors``.
+
+    A tensor larger than that has a shard of its own. One shard is enough for all: it is named ``model.safetensors``.
+    """
+    groups: list[list[TensorPlan]] = [[]]
+    held = 0
+    for tensor in plan:
+        if groups[-1] and held + tensor.nbytes > max_bytes:
+            groups.append([])
+            held = 0
+        groups[-1].append(tensor)
+        held += tensor.nbytes
+    if len(groups) == 1:
+        return (Shard(f"{stem}.safetensors", tuple(groups[0]), metadata),)
+    total = len(groups)
+    names = [f"{stem}-{at:05d}-of-{total:05d}.safetensors" for at in range(1, total + 1)]
+    return tuple(Shard(name, tuple(group), metadata) for name, group in zip(names, groups, strict=True))
+
+
+def header_bytes(
+    plan: Sequence[TensorPlan],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    header_size: int | None = None,
+    where: str = "",
+) -> bytes:
+    """The header of a file, its eight-byte length included; `where` names the file in errors.
+
+    Raises
+    ------
+    FormatError
+        If a key occurs twice or is reserved, a dtype is unknown, a shape fills no whole bytes, or the header would be
+        longer than the format allows.
+    """
+    faults = _plan_faults(plan, metadata)
+    if faults:
+        raise FormatError("these tensors cannot be written as safetensors", where=where, facts=faults)
+    header: dict[str, Any] = {} if metadata is None else {METADATA: dict(metadata)}
+    at = 0
+    for tensor in plan:
+        end = at + tensor.nbytes
+        header[tensor.key] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    least = len(text) + -len(text) % _ALIGNMENT
+    text = text.ljust(header_size if header_size is not None and header_size >= len(text) else least)
+    if len(text) > MAX_HEADER:
+        raise FormatError(f"the header would be {len(text)} bytes long; the format allows {MAX_HEADER}", where=where)
+    return len(text).to_bytes(8, "little") + text
+
+
+def index_bytes(shards: Sequence[Shard], metadata: Mapping[str, Any] | None = None, where: str = "") -> bytes:
+    """The index of shards as transformers writes it.
+
+    Raises
+    ------
+    FormatError
+        If a key stands in two shards, or two shards have one name.
+    """
+    weight_map: dict[str, str] = {}
+    faults = []
+    for shard in shards:
+        for tensor in shard.plan:
+            if weight_map.setdefault(tensor.key, shard.name) != shard.name:
+                faults.append(f"{tensor.key}: in {weight_map[tensor.key]} and in {shard.name}")
+    if len({shard.name for shard in shards}) < len(shards):
+        faults.append("two shards have one name")
+    if faults:
+        raise FormatError("these shards cannot be indexed", where=where, facts=faults)
+    total = {"total_size": sum(tensor.nbytes for shard in shards for tensor in shard.plan)}
+    content = {"metadata": dict(total if metadata is None else metadata), "weight_map": weight_map}
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _plan_faults(plan: Sequence[TensorPlan], metadata: Mapping[str, str] | None) -> list[str]:
+    faults, seen = [], set()
+    for key, dtype, shape in plan:
+        if key in seen or key == METADATA:
+            faults.append(f"{key}: {'named twice' if key in seen else 'a reserved name'}")
+        seen.add(key)
+        if not key.isascii() and not _is_encodable(key):
+            faults.append(f"{key!r}: not writable as UTF-8")
+        if dtype not in BITS:
+            faults.append(f"{key}: unknown dtype {dtype!r}")
+        elif math.prod(shape) * BITS[dtype] % 8:
+            faults.append(f"{key}: {dtype} of shape {list(shape)} does not fill whole bytes")
+    texts = (metadata or {}).items()
+    return faults + [f"{METADATA}: {name!r} is no text" for name, text in texts if not isinstance(text, str)]
+
+
+def _is_encodable(key: str) -> bool:
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _write(file: BinaryIO, where: str, raw: bytes, plan: Sequence[TensorPlan], buffers: Buffers) -> None:
+    file.write(raw)
+    for tensor in plan:
+        view = memoryview(buffers(tensor.key))
+        if view.nbytes != tensor.nbytes or not view.c_contiguous:
+            given = f"{view.nbytes} bytes" if view.c_contiguous else "strided memory"
+            facts = [f"{tensor.key}: {tensor.nbytes} contiguous bytes planned, {given} given"]
+            raise FormatError("a tensor is not what was planned", where=where, facts=facts)
+        # memory of no elements cannot be seen as bytes
+        if view.nbytes:
+            file.write(view.cast("B"))
