@@ -66,7 +66,7 @@ class Places:
     recomputed : dict of str to Place
         Buffers that `state_dict()` leaves out.
     tied : dict of str to str
-        Key to the first key of the same tensor.
+        Key to the first key of the same tensor, or to the key that a transformers model declares it tied to.
     modules : dict of str to nn.Module
         Path to module, wrappers left out of the path; of a wrapper and what it wraps, the latter.
     """
@@ -78,7 +78,7 @@ class Places:
 
     @cached_property
     def names(self) -> dict[str, tuple[Place, ...]]:
-        """First key of a tensor to all places that hold it."""
+        """First key of a tensor to all places that hold it, or are declared to."""
         found: dict[str, list[Place]] = {}
         for key, place in self.places.items():
             found.setdefault(self.tied.get(key, key), []).append(place)
@@ -115,9 +115,7 @@ def find_places(model: nn.Module, *, raw: bool = False) -> Places:
         modules[path] = module
         for place in _places_of(module, path, full):
             (recomputed if place.kind == "recomputed" else places)[place.key] = place
-    first: dict[Hashable, str] = {}
-    tied = {k: f for k, p in places.items() if (f := first.setdefault(identity(p.tensor), k)) != k}
-    return Places(places, recomputed, tied, modules)
+    return Places(places, recomputed, _ties(places, modules), modules)
 
 
 def identity(tensor: torch.Tensor) -> Hashable:
@@ -150,6 +148,31 @@ def is_hop(parent: nn.Module, name: str, *, root: bool = False) -> bool:
         return False
     alone = len(parent._modules) == 1 and not parent._parameters and not parent._buffers
     return (root and alone) or any(kind.__name__ in _PARALLEL for kind in type(parent).__mro__)
+
+
+def _ties(places: dict[str, Place], modules: dict[str, nn.Module]) -> dict[str, str]:
+    """Key to the first key it is tied with, by storage or by declaration, directly or through others."""
+    first: dict[Hashable, str] = {}
+    leader = {key: first.setdefault(identity(place.tensor), key) for key, place in places.items()}
+    order = {key: at for at, key in enumerate(places)}
+    for pair in _declared_ties(places, modules).items():
+        joined = {leader[key] for key in pair}
+        if len(joined) > 1:
+            head = min(joined, key=order.__getitem__)
+            leader.update({key: head for key, led in leader.items() if led in joined})
+    return {key: led for key, led in leader.items() if led != key}
+
+
+def _declared_ties(places: dict[str, Place], modules: dict[str, nn.Module]) -> dict[str, str]:
+    """Ties that a transformers model states, whether or not it has tied them yet."""
+    found = {}
+    for path, module in modules.items():
+        declared = getattr(module, "all_tied_weights_keys", None)
+        for alias, origin in declared.items() if isinstance(declared, dict) else ():
+            here, there = join(path, alias), join(path, origin)
+            if here in places and there in places and here != there:
+                found[here] = there
+    return found
 
 
 def _walk(module: nn.Module, full: str, clean: str, *, root: bool) -> Iterator[tuple[str, str, nn.Module]]:
