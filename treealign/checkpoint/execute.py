@@ -56,7 +56,7 @@ def run(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Tens
         The tensors do not fit the operations, or differ in dtype or device where they are to be joined.
     """
     expected(operations, tensors)
-    current, rest = list(tensors), tuple(operations)
+    current, rest = [tensor.detach() for tensor in tensors] if operations else list(tensors), tuple(operations)
     while rest:
         done, current = _advance(rest, current)
         rest = rest[done:]

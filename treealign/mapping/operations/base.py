@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from treealign.errors import MappingError, PatternError
 from treealign.mapping.operations.sizes import Captures, Size, SizeTable
 
 Shape: TypeAlias = tuple[int, ...]
+_KINDS: dict[str, type[Operation]] = {}
 
 
 @dataclass(frozen=True, repr=False)
@@ -25,11 +26,9 @@ class Operation:
     operation need nothing else.
     """
 
-    kinds: ClassVar[dict[str, type[Operation]]] = {}
-
     def __init_subclass__(cls) -> None:
         """Register the class under its name, for `from_json`."""
-        Operation.kinds[cls.__name__] = cls
+        _KINDS[cls.__name__] = cls
 
     def __post_init__(self) -> None:
         for name, value in self._values().items():
@@ -187,9 +186,9 @@ def from_json(data: Any) -> Operation:
         The kind or a field is unknown, a field is absent, or a value is not what the operation takes.
     """
     kind = data.get("operation") if isinstance(data, dict) else None
-    cls = Operation.kinds.get(kind) if isinstance(kind, str) else None
+    cls = _KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        known_kinds = ", ".join(sorted(Operation.kinds))
+        known_kinds = ", ".join(sorted(_KINDS))
         raise PatternError("an operation cannot be read", facts=[repr(data)], hint=f"the kinds are {known_kinds}")
     given = {name: value for name, value in data.items() if name != "operation"}
     known = {field.name: field.default for field in fields(cls)}
