@@ -159,8 +159,8 @@ def _products(indices: list[tuple[int, ...]]) -> Iterator[str]:
     for number, below in tails.items():
         heads.setdefault(tuple(below), []).append(number)
     for rest, numbers in heads.items():
-        below = _products([*rest]) if rest[0] else [""]
-        yield from (".".join(filter(None, (ranges(numbers), text))) for text in below)
+        texts = _products([*rest]) if rest[0] else iter([""])
+        yield from (".".join(filter(None, (ranges(numbers), text))) for text in texts)
 
 
 def _named_leaf(tree: KeyTree, parent: Node, name: str, node: Node, dtype: str | None) -> list[str]:

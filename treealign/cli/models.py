@@ -52,7 +52,8 @@ def _transformers_model(text: str) -> Any:
     config = _config(transformers, name, text)
     model_class = _model_class(transformers, config, class_name, text)
     say(f"building {model_class.__name__} from its config, without weights")
-    return _on_meta(lambda: model_class(config), text)
+    own = _own_config(config, model_class)
+    return _on_meta(lambda: model_class(own), text)
 
 
 def _config_and_class(rest: str) -> tuple[str, str]:
@@ -93,6 +94,15 @@ def _model_class(transformers: Any, config: Any, class_name: str, text: str) -> 
     raise TreealignError(
         f"transformers has no model class {wanted}", where=text, facts=_classes_of(transformers, config)
     )
+
+
+def _own_config(config: Any, model_class: Any) -> Any:
+    """The config of a model's part, where a part is asked for: CLIP's vision model has a config inside CLIP's."""
+    wanted = getattr(model_class, "config_class", None)
+    if wanted is None or isinstance(config, wanted):
+        return config
+    parts = (getattr(config, name, None) for name in getattr(config, "sub_configs", {}))
+    return next((part for part in parts if isinstance(part, wanted)), config)
 
 
 def _classes_of(transformers: Any, config: Any) -> list[str]:

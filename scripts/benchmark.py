@@ -1,0 +1,101 @@
+"""Reproduce the figures of the README.
+
+python scripts/benchmark.py scoreboard   how many correspondences are found, admitted open, or wrong in silence
+python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from scoring import LAWS, Case, Score, read_cases, score
+from speed import Figure, figures
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
+CORPORA = ("transformers", "pairs", "synthetic", "scale")
+SUBSETS = ("all", "renames", "conversions")
+
+
+@app.command()
+def scoreboard(
+    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but scale.")] = None,
+    subset: Annotated[
+        str, typer.Option(help="all, renames or conversions: cases without or with tensor changes.")
+    ] = "all",
+    only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
+    ordered: Annotated[bool, typer.Option(help="Keep the checkpoint's order of definition where it has one.")] = False,
+    show: Annotated[int, typer.Option(help="How many imperfect cases to name.")] = 0,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+) -> None:
+    """Score suggestions on the corpora in data/corpus."""
+    if subset not in SUBSETS or not set(corpora or ()) <= set(CORPORA):
+        raise typer.BadParameter(f"subsets are {', '.join(SUBSETS)}; corpora are {', '.join(CORPORA)}")
+    figures = {}
+    for corpus in corpora or CORPORA[:3]:
+        total, left = Score(), show
+        for case in read_cases(corpus, only):
+            if subset == "all" or (subset == "renames") is case.renames_only:
+                one = score(case, ordered)
+                total += one
+                left -= _name_imperfect(case, one) if left > 0 else 0
+        if total.cases:
+            figures[corpus] = total.as_dict()
+            print("\n".join(table(f"{corpus}, {subset}", total)), flush=True)
+    if output is not None:
+        output.write_text(json.dumps(figures, indent=2))
+
+
+def _name_imperfect(case: Case, one: Score) -> bool:
+    if one.perfect and all(one.laws[law] for law in LAWS):
+        return False
+    broken = [law for law in LAWS if not one.laws[law]]
+    print(f"  {case.name}: right {one.right}/{one.groups}, silent {one.silent}, broken laws {broken}", file=sys.stderr)
+    return True
+
+
+def table(name: str, total: Score) -> list[str]:
+    """The figures of one corpus, for a terminal of 80 columns."""
+
+    def share(count: int, of: int) -> str:
+        return f"{count:>7,} of {of:>7,}  {count / max(1, of):7.2%}"
+
+    return [
+        f"{name}: {total.cases} cases, {total.seconds:.1f} s in suggest",
+        f"  perfect cases            {share(total.perfect, total.cases)}",
+        f"  groups right             {share(total.right, total.groups)}",
+        f"  … and marked certain     {share(total.sure, total.groups)}",
+        f"  SILENT: wrong, certain   {total.silent:>7,}",
+        f"  flagged as open          {total.flagged:>7,}  (unlisted {total.unlisted}, with the truth among the rivals "
+        f"{total.truth_listed})",
+        *(f"  law {law:<11}          {share(total.laws[law], total.cases)}" for law in LAWS),
+        f"  transforms               {total.transforms:>7,}",
+        *([_by_hand(total)] if total.with_hand else []),
+    ]
+
+
+def _by_hand(total: Score) -> str:
+    share = total.no_more_than_by_hand / total.with_hand
+    return f"  … by hand                {total.by_hand:>7,}  (ours no more in {share:.1%} of the cases)"
+
+
+@app.command()
+def speed(
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+) -> None:
+    """Measure times and memory, each beside what it is compared with."""
+    found: list[Figure] = []
+    for figure in figures():
+        found.append(figure)
+        print(f"{figure.what:<42} {figure.value:8.3f} {figure.unit}", flush=True)
+        if figure.beside:
+            print(f"    {figure.beside}", flush=True)
+    if output is not None:
+        output.write_text(json.dumps([figure._asdict() for figure in found], indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    app()

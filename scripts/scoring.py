@@ -1,0 +1,257 @@
+"""Score suggestions against known answers: what was right, what was wrong and admitted, what was wrong in silence.
+
+A case is a checkpoint, a model and the groups of keys that belong together. `Score` counts groups:
+
+right      a match names the same keys, in the operation's order, with operations if and only if tensors change
+sure       of those, the ones marked certain
+silent     contradicted by a match marked certain, or a certain match of keys that belong to nothing
+flagged    all others; `unlisted` of them stand in no uncertain match, no ambiguity and no list of missing or unexpected
+           keys; `truth_listed` of them have the truth among the rivals of one ambiguity
+
+and says whether the mapping, run on keys, keeps the laws that keys alone can show.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from treealign import KeyTree, suggest
+from treealign.tree.fold import fold
+
+CORPUS = Path(__file__).parent.parent / "data" / "corpus"
+LAWS = ("forward", "reverse", "idempotent")
+
+
+class Group(NamedTuple):
+    """Keys that belong together, in the order of the operation that joins or parts them."""
+
+    checkpoint: tuple[str, ...]
+    model: tuple[str, ...]
+    operation: str
+
+    @property
+    def renames(self) -> bool:
+        return self.operation in ("rename", "copy") and len(self.checkpoint) == len(self.model) == 1
+
+    @property
+    def ties(self) -> bool:
+        return self.operation.startswith("tie")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Two sides and what is known about them."""
+
+    name: str
+    checkpoint: tuple[tuple[Any, ...], ...]
+    model: tuple[tuple[Any, ...], ...]
+    groups: tuple[Group, ...]
+    modules: dict[str, str]
+    tied: dict[str, str]
+    ordered: bool
+    by_hand: int | None
+
+    @property
+    def renames_only(self) -> bool:
+        return all(group.renames for group in self.groups)
+
+    def trees(self, keep_order: bool = False) -> tuple[KeyTree, KeyTree]:
+        """Both sides; the checkpoint's keys are shuffled unless their order is real and wanted."""
+        leaves, ordered = list(self.checkpoint), keep_order and self.ordered
+        if not ordered:
+            random.Random(self.name).shuffle(leaves)
+        model = KeyTree.from_leaves(self.model, modules=self.modules, tied=self.tied, ordered=True)
+        return KeyTree.from_leaves(leaves, ordered=ordered), model
+
+
+@dataclass
+class Score:
+    """Counts of groups, cases and transforms; they add up."""
+
+    cases: int = 0
+    perfect: int = 0
+    groups: int = 0
+    right: int = 0
+    sure: int = 0
+    silent: int = 0
+    flagged: int = 0
+    unlisted: int = 0
+    truth_listed: int = 0
+    ambiguous: int = 0
+    transforms: int = 0
+    by_hand: int = 0
+    with_hand: int = 0
+    no_more_than_by_hand: int = 0
+    seconds: float = 0.0
+    laws: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Score) -> Score:
+        return Score(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"laws": {law: self.laws[law] for law in LAWS}}
+
+
+def read_cases(corpus: str, only: str = "") -> Iterator[Case]:
+    """The cases of a corpus in data/corpus whose name contains `only`."""
+    with lzma.open(CORPUS / f"{corpus}.jsonl.xz", "rt", encoding="utf-8") as lines:
+        for line in lines:
+            raw = json.loads(line)
+            if only in raw["id"]:
+                yield Case(
+                    raw["id"],
+                    tuple(tuple(leaf) for leaf in raw["checkpoint"]),
+                    tuple(tuple(leaf) for leaf in raw["model"]),
+                    tuple(Group(tuple(c), tuple(m), operation) for c, m, operation in raw["gold"]),
+                    raw.get("modules") or {},
+                    raw.get("tied") or {},
+                    raw.get("ordered", False),
+                    raw.get("hand_written"),
+                )
+
+
+def score(case: Case, keep_order: bool = False) -> Score:
+    """Run one case and count."""
+    checkpoint, model = case.trees(keep_order)
+    start = time.perf_counter()
+    suggestion = suggest(checkpoint, model)
+    result = Score(cases=1, seconds=time.perf_counter() - start, groups=len(case.groups))
+    answers = Answers(suggestion, set(case.tied))
+    for group in case.groups:
+        _count(result, group, answers)
+    result.silent += sum(1 for match in answers.matches if match.certain and _belongs_to_nothing(match, case))
+    result.ambiguous = len(suggestion.ambiguous)
+    result.perfect = int(result.right == result.groups and not result.silent)
+    result.transforms = len(suggestion.mapping)
+    if case.by_hand is not None:
+        result.by_hand, result.with_hand = case.by_hand, 1
+        result.no_more_than_by_hand = int(result.transforms <= case.by_hand)
+    result.laws = Counter(law for law in LAWS if _keeps(law, case, suggestion.mapping, answers))
+    return result
+
+
+class Answer(NamedTuple):
+    """A match, without the tied aliases that nobody has to feed."""
+
+    checkpoint: tuple[str, ...]
+    model: tuple[str, ...]
+    changes_tensors: bool
+    certain: bool
+
+
+class Answers:
+    """The matches of a suggestion by key, and the keys it lists as open."""
+
+    def __init__(self, suggestion: Any, tied: set[str]) -> None:
+        self.tied = tied
+        self.matches = [
+            Answer(m.checkpoint, tuple(k for k in m.model if k not in tied) or m.model, bool(m.operations), m.certain)
+            for m in suggestion.matches
+        ]
+        self.by_checkpoint = _index((key, match) for match in self.matches for key in match.checkpoint)
+        self.by_model = _index((key, match) for match in self.matches for key in match.model)
+        self.rivals = [(set(a.checkpoint), set(a.model)) for a in suggestion.ambiguous]
+        self.open = {key for match in self.matches if not match.certain for key in (*match.checkpoint, *match.model)}
+        self.open |= {*suggestion.missing_keys, *suggestion.unexpected_keys}
+        self.open |= {key for sides in self.rivals for side in sides for key in side}
+
+    def about(self, group: Group) -> list[Answer]:
+        found = [m for key in group.checkpoint for m in self.by_checkpoint.get(key, ())]
+        return found + [m for key in group.model for m in self.by_model.get(key, ())]
+
+    def stating(self, group: Group) -> Answer | None:
+        """The match that says exactly this, or None."""
+        here = self.by_checkpoint.get(group.checkpoint[0], ())
+        wanted = set(group.model) - (self.tied if not group.ties else set())
+        for match in here:
+            if set(match.checkpoint) == set(group.checkpoint) and set(match.model) == (wanted or set(group.model)):
+                return match if _same_operation(match, group) else None
+        if group.ties:  # one tensor under several names: feeding some of them feeds all
+            return next((m for m in here if set(m.model) < set(group.model)), None)
+        if len(group.checkpoint) > 1 and len(group.model) > 1:
+            return self._in_parts(group)
+        return None
+
+    def _in_parts(self, group: Group) -> Answer | None:
+        """Many to many, stated as several exact matches; the least certain of them stands for all."""
+        parts = {m for key in group.checkpoint for m in self.by_checkpoint.get(key, ())}
+        inside = all(set(m.checkpoint) <= set(group.checkpoint) and set(m.model) <= set(group.model) for m in parts)
+        covered = {key for m in parts for key in m.model} == set(group.model)
+        return min(parts, key=lambda m: m.certain) if parts and inside and covered else None
+
+
+def _index(pairs: Iterable[tuple[str, Answer]]) -> dict[str, list[Answer]]:
+    found: dict[str, list[Answer]] = {}
+    for key, match in pairs:
+        found.setdefault(key, []).append(match)
+    return found
+
+
+def _same_operation(match: Answer, group: Group) -> bool:
+    if group.ties:
+        return True
+    same_order = _order(match.checkpoint) == _order(group.checkpoint) and _order(match.model) == _order(group.model)
+    return same_order and match.changes_tensors is not (group.operation in ("rename", "copy"))
+
+
+def _order(keys: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The order of the patterns, and of the keys within each: what an operation depends on."""
+    return [(f.template, [keys[at] for at in f.positions]) for f in fold(keys)]
+
+
+def _count(result: Score, group: Group, answers: Answers) -> None:
+    stated = answers.stating(group)
+    if stated is not None:
+        result.right += 1
+        result.sure += stated.certain
+    elif any(match.certain for match in answers.about(group)):
+        result.silent += 1
+    else:
+        keys = {*group.checkpoint, *group.model} - answers.tied
+        result.flagged += 1
+        result.unlisted += not keys <= answers.open
+        result.truth_listed += any(
+            set(group.checkpoint) <= checkpoint and set(group.model) - answers.tied <= model
+            for checkpoint, model in answers.rivals
+        )
+
+
+def _belongs_to_nothing(match: Answer, case: Case) -> bool:
+    known = {key for group in case.groups for key in (*group.checkpoint, *group.model)} | set(case.tied)
+    return not known.issuperset((*match.checkpoint, *match.model))
+
+
+def _keeps(law: str, case: Case, mapping: Any, answers: Answers) -> bool:
+    """Whether the mapping, run on names alone, does what the matches say."""
+    matched = {(c, m) for match in answers.matches for c in match.checkpoint for m in match.model}
+    if law == "forward":
+        forward = mapping.map_keys([leaf[0] for leaf in case.checkpoint])
+        used = {c for c, _ in matched}
+        return {(c, m) for c, to in forward.items() if c in used for m in to if m not in answers.tied} == matched
+    if law == "reverse":
+        back = mapping.reverse.map_keys(sorted({m for _, m in matched}))
+        return {(c, m) for m, to in back.items() for c in to} == matched
+    if _swaps({group.checkpoint[0]: group.model[0] for group in case.groups if group.renames}):
+        return True  # names alone cannot tell the two sides of a swap apart
+    own = [leaf[0] for leaf in case.model if leaf[0] not in answers.tied]
+    return bool(mapping.map_keys(own) == {key: (key,) for key in own})
+
+
+def _swaps(renames: dict[str, str]) -> bool:
+    """Whether following the renames leads back to where one began."""
+    for start in renames:
+        key, seen = start, set[str]()
+        while key in renames and renames[key] != key and key not in seen:
+            seen.add(key)
+            key = renames[key]
+        if key in seen:
+            return True
+    return False
