@@ -1,0 +1,212 @@
+"""`ConversionMapping`: the ordered list of transforms, run on names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from typing import Any, NamedTuple, TypeAlias
+
+from treealign.errors import PatternError
+from treealign.mapping import execution
+from treealign.mapping.folded import State, expand
+from treealign.mapping.guards import GuardDecision, decide
+from treealign.mapping.planning import Step, plan_steps
+from treealign.mapping.running import run
+from treealign.mapping.scope import Transform
+from treealign.mapping.transforms import Rename
+from treealign.tree.fold import Fold, fold
+from treealign.tree.keytree import KeyTree
+
+Keys: TypeAlias = KeyTree | Iterable[str]
+Converted: TypeAlias = bool | GuardDecision | None
+
+
+class KeyTrace(NamedTuple):
+    """What became of a key: the keys it feeds, and the positions in the mapping of the transforms that touched it."""
+
+    targets: tuple[str, ...]
+    transforms: tuple[int, ...]
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class ConversionMapping:
+    """Transforms in order, each working on the result of the one before; at most one `Convert` for each key.
+
+    ``len`` counts the pairs of renamings; iteration gives the transforms.
+
+    Parameters
+    ----------
+    transforms : iterable of Transform
+        `PrefixChange`, `Rename` and `Convert`.
+
+    Notes
+    -----
+    Everything below that takes `keys` takes strings or a `KeyTree` (which is faster: it is folded already), and
+    `converted`: None to let the guards say which guarded transforms were done already, True or False to say it for
+    all of them, or the `GuardDecision` that `decide` made for the whole checkpoint. With ``converted=True``,
+    ``PrefixChange(add=…)`` without a guard passes over the keys that have its levels. `model_keys`, where given, are
+    the names that the model has: a key whose new names are not among them but whose own name is stays as it is.
+
+    Cost is linear in the number of keys, with a small constant: transforms work on templates.
+
+    Examples
+    --------
+    >>> mapping = ConversionMapping([PrefixChange(add="model"), Rename("**.attn", "**.self_attn")])
+    >>> mapping.map_keys(["h.0.attn.q.weight"])
+    {'h.0.attn.q.weight': ('model.h.0.self_attn.q.weight',)}
+    >>> mapping.reverse
+    ConversionMapping([Rename('**.self_attn', '**.attn'), PrefixChange(remove='model')])
+    """
+
+    transforms: tuple[Transform, ...]
+
+    def __init__(self, transforms: Iterable[Transform] = ()) -> None:
+        object.__setattr__(self, "transforms", tuple(transforms))
+        odd = [repr(item) for item in self.transforms if not isinstance(item, Transform)]
+        if odd:
+            hint = "they are PrefixChange, Rename and Convert"
+            raise PatternError("a conversion mapping consists of transforms", facts=odd, hint=hint)
+
+    def __len__(self) -> int:
+        return sum(len(t.pairs) if isinstance(t, Rename) else 1 for t in self.transforms)
+
+    def __bool__(self) -> bool:
+        return bool(self.transforms)
+
+    def __iter__(self) -> Iterator[Transform]:
+        return iter(self.transforms)
+
+    def __repr__(self) -> str:
+        return f"ConversionMapping([{', '.join(map(repr, self.transforms))}])"
+
+    @cached_property
+    def reverse(self) -> ConversionMapping:
+        """The inverse transforms in the opposite order: from the model's names to the checkpoint's."""
+        return ConversionMapping(transform.inverse for transform in reversed(self.transforms))
+
+    def map_keys(
+        self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
+    ) -> dict[str, tuple[str, ...]]:
+        """The keys that each key feeds on the other side, in the order of `keys`.
+
+        Raises
+        ------
+        MappingError
+            Two keys reach one name, except through a `Convert` that says so; or a guard cannot tell whether its
+            transform was done. The message names the keys and the transforms.
+        """
+        names, states = self._run(keys, converted, model_keys)
+        return dict(zip(names, _targets(states, names), strict=True))
+
+    def trace(
+        self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
+    ) -> dict[str, KeyTrace]:
+        """As `map_keys`, with the transforms that touched each key.
+
+        Raises
+        ------
+        MappingError
+            As `map_keys`.
+        """
+        names, states = self._run(keys, converted, model_keys)
+        touched: list[tuple[int, ...]] = [()] * len(names)
+        for state in states:
+            for position in state.rows.positions:
+                touched[position] = state.touched
+        return dict(zip(names, map(KeyTrace, _targets(states, names), touched), strict=True))
+
+    def used(
+        self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
+    ) -> ConversionMapping:
+        """The mapping without the transforms that touch none of the keys.
+
+        Raises
+        ------
+        MappingError
+            As `map_keys`.
+        """
+        _, states = self._run(keys, converted, model_keys)
+        touched = {index for state in states for index in state.touched}
+        return ConversionMapping(t for index, t in enumerate(self.transforms) if index in touched)
+
+    def decide(self, keys: Keys) -> GuardDecision:
+        """What all keys together say about the guarded transforms: hand it to each shard as `converted`."""
+        return decide(self.transforms, _folded(keys)[1])
+
+    def plan(
+        self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
+    ) -> tuple[Step, ...]:
+        """What to do with the tensors: one step for each key, or for each group of keys that a `Convert` takes.
+
+        Raises
+        ------
+        MappingError
+            As `map_keys`; or a size depends on captures and has no entry for them.
+        """
+        names, states = self._run(keys, converted, model_keys)
+        return plan_steps(self.transforms, states, names, _targets(states, names))
+
+    def apply(self, state_dict: Mapping[str, Any], converted: Converted = None) -> Iterator[tuple[str, Any]]:
+        """Tensors under their new names, one by one; a tensor is taken from `state_dict` when its turn comes.
+
+        Raises
+        ------
+        MappingError
+            As `map_keys`; or some keys that a `Convert` needs are absent. Either before the first tensor is taken.
+        """
+        steps = self.plan(tuple(state_dict), converted)
+        for step in steps:
+            step.refuse_incomplete()
+        return _executed(steps, state_dict)
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the mapping as versioned JSON."""
+        from treealign.mapping.mapping_json import write_mapping_json
+
+        write_mapping_json(path, self.transforms)
+
+    @classmethod
+    def from_json(cls, path: str | PathLike[str]) -> ConversionMapping:
+        """Read a mapping that `to_json` wrote.
+
+        Raises
+        ------
+        MappingError
+            The file is no mapping, is of another version, or is malformed; the message lists everything wrong.
+        """
+        from treealign.mapping.mapping_json import read_mapping_json
+
+        return cls(read_mapping_json(path))
+
+    def _run(
+        self, keys: Keys, converted: Converted, model_keys: Iterable[str] | None
+    ) -> tuple[Sequence[str], list[State]]:
+        names, folds = _folded(keys)
+        made = converted if isinstance(converted, GuardDecision) else decide(self.transforms, folds, converted)
+        return names, run(self.transforms, names, folds, made, None if model_keys is None else frozenset(model_keys))
+
+
+def _folded(keys: Keys) -> tuple[Sequence[str], Sequence[Fold]]:
+    if isinstance(keys, KeyTree):
+        return keys.keys, keys.folds
+    names = tuple(keys)
+    return names, fold(names)
+
+
+def _targets(states: Iterable[State], keys: Sequence[str]) -> list[tuple[str, ...]]:
+    targets: list[tuple[str, ...]] = [()] * len(keys)
+    for state in states:
+        columns = [expand(name, state.rows.indices) for name in state.names] if state.touched else []
+        texts = zip(*columns, strict=True) if columns else ((keys[position],) for position in state.rows.positions)
+        for position, names in zip(state.rows.positions, texts, strict=True):
+            targets[position] = names
+    return targets
+
+
+def _executed(steps: Iterable[Step], tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for step in steps:
+        given = [tensors[key] for key in step.sources]
+        made = execution.run(step.operations, given) if step.operations else given
+        yield from zip(step.targets, made, strict=True)

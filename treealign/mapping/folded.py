@@ -1,0 +1,173 @@
+"""Transforms at work on folded names: once for each template, not once for each key.
+
+A `State` is a folded name on its way through the transforms, with the keys (rows) that it stands for. A pattern that
+has to know an index (a range, a literal digit, a shift that could become negative) asks the state's rows; where they
+do not agree, the state is split in two and both halves go on. So the cost grows with the number of templates, plus a
+pass over the rows of those that are split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import TypeVar
+
+from treealign.tree.fold import Fold
+from treealign.tree.segments import Name, Segment, Slot, cut, folded_name, within
+
+T = TypeVar("T")
+
+
+class Split(Exception):  # noqa: N818  a signal, not an error
+    """The rows of a state have to be told apart by an index: those that `inside` accepts from the others."""
+
+    def __init__(self, column: int, inside: Callable[[str], bool]) -> None:
+        super().__init__(column)
+        self.column, self.inside = column, inside
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The keys that a folded name stands for; answers for its slots.
+
+    `positions` point into the sequence of keys, `indices` hold the digits of each key.
+    """
+
+    positions: Sequence[int]
+    indices: Sequence[tuple[str, ...]]
+
+    @cached_property
+    def _columns(self) -> dict[int, frozenset[str]]:
+        return {}
+
+    def _column(self, column: int) -> frozenset[str]:
+        if column not in self._columns:
+            self._columns[column] = frozenset(row[column] for row in self.indices)
+        return self._columns[column]
+
+    def holds(self, slot: Slot, low: int, high: int | None) -> bool:
+        """Whether the slot's index lies in low..high for all rows; `Split` where it does for some only."""
+        low, high = low - slot.shift, None if high is None else high - slot.shift
+        values = self._column(slot.column)
+        inside = sum(within(value, low, high) for value in values)
+        if 0 < inside < len(values):
+            raise Split(slot.column, lambda value: within(value, low, high))
+        return inside > 0
+
+    def value(self, slot: Slot) -> str:
+        """The slot's index where it is the same for all rows; `Split` where it is not."""
+        values = self._column(slot.column)
+        if len(values) > 1:
+            half = frozenset(sorted(values)[: len(values) // 2])  # halves, so that n values take log n passes
+            raise Split(slot.column, half.__contains__)
+        return str(int(next(iter(values))) + slot.shift)
+
+    def split(self, accepts: Callable[[int, tuple[str, ...]], bool]) -> tuple[Rows, Rows]:
+        """The rows that are accepted, by position and indices, and the others."""
+        taken: tuple[list[int], list[tuple[str, ...]]] = ([], [])
+        left: tuple[list[int], list[tuple[str, ...]]] = ([], [])
+        for position, row in zip(self.positions, self.indices, strict=True):
+            positions, indices = taken if accepts(position, row) else left
+            positions.append(position)
+            indices.append(row)
+        return Rows(*taken), Rows(*left)
+
+
+@dataclass(frozen=True)
+class State:
+    """A folded name on its way through the transforms.
+
+    Attributes
+    ----------
+    names : tuple of Name
+        What it has become: one name, or several behind a `Convert`.
+    rows : Rows
+        The keys that it stands for.
+    origin : Name
+        What it was at first.
+    touched : tuple of int
+        The transforms that touched it.
+    unsure : tuple of int
+        Those among them of which nobody could say whether they had been done before.
+    entry : (int, Name) or None
+        The `Convert` that took it, and its name when it did.
+    """
+
+    names: tuple[Name, ...]
+    rows: Rows
+    origin: Name
+    touched: tuple[int, ...] = ()
+    unsure: tuple[int, ...] = ()
+    entry: tuple[int, Name] | None = None
+
+    def halves(self, split: Split) -> list[State]:
+        """Both halves of a split."""
+        return self.parted(lambda _, row: split.inside(row[split.column]))
+
+    def untouched(self) -> State:
+        """The state before any transform."""
+        return State((self.origin,), self.rows, self.origin)
+
+    def parted(self, accepts: Callable[[int, tuple[str, ...]], bool]) -> list[State]:
+        """The state for the rows that are accepted, and the state for the others; both may be empty of rows."""
+        return [replace(self, rows=rows) for rows in self.rows.split(accepts)]
+
+
+def start(folds: Sequence[Fold]) -> list[State]:
+    """The states of keys that nothing has touched."""
+    return [State((name := folded_name(fold),), Rows(fold.positions, fold.indices), name) for fold in folds]
+
+
+def settle(state: State, ask: Callable[[State], T]) -> Iterator[tuple[State, T]]:
+    """Ask something of a state, splitting it until the answer is the same for all rows of each part."""
+    waiting = [state]
+    while waiting:
+        part = waiting.pop()
+        try:
+            answer = ask(part)
+        except Split as split:
+            waiting += reversed(part.halves(split))
+        else:
+            yield part, answer
+
+
+def expander(name: Name) -> Callable[[tuple[str, ...]], str]:
+    """What writes out a folded name for a row of indices."""
+    slots: list[Slot] = []
+    text = ".".join(_formatted(segment, slots) for segment in name)
+    if not slots:
+        plain = text.replace("%%", "%")
+        return lambda _: plain
+    columns = [slot.column for slot in slots]
+    if any(slot.shift for slot in slots):
+        return lambda row: text % tuple(str(int(row[s.column]) + s.shift) if s.shift else row[s.column] for s in slots)
+    return lambda row: text % tuple(row[column] for column in columns)
+
+
+def expand(name: Name, indices: Sequence[tuple[str, ...]]) -> list[str]:
+    """A folded name written out for each row of indices."""
+    slots: list[Slot] = []
+    text = ".".join(_formatted(segment, slots) for segment in name)
+    if indices and slots == [Slot(column) for column in range(len(indices[0]))]:
+        return [text % row for row in indices]  # the rows are what the format takes: no call for each key
+    return list(map(expander(name), indices))
+
+
+def _formatted(segment: Segment, slots: list[Slot]) -> str:
+    if isinstance(segment, str):
+        return segment.replace("%", "%%")
+    slots += [piece for piece in segment if isinstance(piece, Slot)]
+    return "".join("%s" if isinstance(piece, Slot) else piece.replace("%", "%%") for piece in segment)
+
+
+def signature(name: Name) -> tuple[object, ...]:
+    """What two names share if any of their expansions are equal: the text between their digits."""
+    return tuple((cut(segment) if isinstance(segment, str) else segment)[::2] for segment in name)
+
+
+def one_to_one(name: Name, rows: Rows) -> bool:
+    """Whether different rows surely give different names: every column of the indices stands in the name."""
+    pieces = chain.from_iterable(segment for segment in name if not isinstance(segment, str))
+    return len({piece.column for piece in pieces if isinstance(piece, Slot)}) == len(rows.indices[0])

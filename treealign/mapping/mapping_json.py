@@ -1,0 +1,162 @@
+"""Conversion mappings as JSON: versioned, strict in reading, everything wrong named at once.
+
+{"format": "treealign.mapping", "version": 1, "transforms": [
+  {"kind": "PrefixChange", "add": "model", "under": "vision"},
+  {"kind": "Rename", "pairs": [["**.attn", "**.self_attn"]], "before": ["**.attn"], "after": ["**.self_attn"]},
+  {"kind": "Convert", "sources": […], "targets": […], "operations": […]}]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from treealign.errors import MappingError, TreealignError
+from treealign.mapping.operations import SizeTable, sequence_from_json, sequence_to_json
+from treealign.mapping.scope import Transform
+from treealign.mapping.transforms import Convert, PrefixChange, Rename
+
+FORMAT = "treealign.mapping"
+VERSION = 1
+
+
+def write_mapping_json(path: str | PathLike[str], transforms: Iterable[Transform]) -> None:
+    """Write transforms as a mapping file."""
+    text = json.dumps(mapping_to_data(transforms), indent=2, ensure_ascii=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def read_mapping_json(path: str | PathLike[str]) -> tuple[Transform, ...]:
+    """Read the transforms of a mapping file.
+
+    Raises
+    ------
+    MappingError
+        The file cannot be read, is no mapping, is of another version, or is malformed.
+    """
+    try:
+        data = json.loads(Path(path).read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise MappingError("the mapping cannot be read", where=str(path), facts=[str(error)]) from error
+    except (ValueError, RecursionError) as error:
+        raise MappingError("this is no JSON", where=str(path), facts=[str(error)]) from error
+    return mapping_from_data(data, where=str(path))
+
+
+def mapping_to_data(transforms: Iterable[Transform]) -> dict[str, Any]:
+    """Transforms as plain JSON data."""
+    return {"format": FORMAT, "version": VERSION, "transforms": [transform_to_data(t) for t in transforms]}
+
+
+def mapping_from_data(data: Any, where: str = "") -> tuple[Transform, ...]:
+    """Transforms from `mapping_to_data`.
+
+    Raises
+    ------
+    MappingError
+        The data is no mapping, is of another version, or is malformed; the message lists everything wrong.
+    """
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise MappingError("this is no conversion mapping", where=where, hint=f'it says "format": "{FORMAT}"')
+    if type(data.get("version")) is not int or data["version"] != VERSION:
+        facts = [f"the file says {data.get('version')!r}", f"this treealign reads {VERSION}"]
+        raise MappingError("unknown version of a mapping", where=where, facts=facts, hint="upgrade treealign")
+    reasons = [f"unknown field `{name}`" for name in data if name not in ("format", "version", "transforms")]
+    listed = data.get("transforms")
+    if not isinstance(listed, list):
+        reasons.append("`transforms` is no list")
+        listed = []
+    made = [_read(item, f"transforms[{at}]", reasons) for at, item in enumerate(listed)]
+    if reasons:
+        raise MappingError("a malformed mapping", where=where, facts=reasons)
+    return tuple(transform for transform in made if transform is not None)
+
+
+def transform_to_data(transform: Transform) -> dict[str, Any]:
+    """One transform as plain JSON data; empty fields are left out."""
+    data: dict[str, Any] = {"kind": type(transform).__name__}
+    if isinstance(transform, PrefixChange):
+        data |= {"add": transform.add} if transform.add is not None else {"remove": transform.remove}
+    elif isinstance(transform, Rename):
+        data["pairs"] = [list(pair) for pair in transform.pairs]
+    elif isinstance(transform, Convert):
+        data |= {"sources": list(transform.sources), "targets": list(transform.targets)}
+        data["operations"] = sequence_to_json(transform.operations)
+        data["counts"] = {name: table.to_json() for name, table in transform.counts}
+    data |= {"under": transform.under, "before": list(transform.before), "after": list(transform.after)}
+    return {name: value for name, value in data.items() if value or name in ("add", "remove")}
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(_texts(pair) and len(pair) == 2 for pair in value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_SHARED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "under": (_text, "text"),
+    "before": (_texts, "a list of texts"),
+    "after": (_texts, "a list of texts"),
+}
+_FIELDS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "PrefixChange": {"add": (_text, "text"), "remove": (_text, "text")},
+    "Rename": {"pairs": (_pairs, "a list of pairs of texts")},
+    "Convert": {
+        "sources": (_texts, "a list of texts"),
+        "targets": (_texts, "a list of texts"),
+        "operations": (lambda value: isinstance(value, list), "a list"),
+        "counts": (lambda value: isinstance(value, dict), "an object"),
+    },
+}
+_REQUIRED = {"PrefixChange": (), "Rename": ("pairs",), "Convert": ("sources", "targets", "operations")}
+
+
+def _read(data: Any, at: str, reasons: list[str]) -> Transform | None:
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        reasons.append(f"{at} is no transform: its `kind` is none of {', '.join(_FIELDS)}")
+        return None
+    found = _field_reasons(data, kind)
+    if found:
+        reasons += [f"{at}, {kind}: {reason}" for reason in found]
+        return None
+    try:
+        return _made(kind, {name: value for name, value in data.items() if name != "kind"})
+    except TreealignError as error:
+        reasons.append(f"{at}, {kind}: " + "; ".join([error.what, *error.facts]))
+        return None
+
+
+def _field_reasons(data: dict[str, Any], kind: str) -> list[str]:
+    known = _FIELDS[kind] | _SHARED
+    reasons = [f"unknown field `{name}`" for name in data if name not in known and name != "kind"]
+    reasons += [f"no field `{name}`" for name in _REQUIRED[kind] if name not in data]
+    wrong = [(name, known[name][1]) for name in data if name in known and not known[name][0](data[name])]
+    return reasons + [f"`{name}` is not {wanted}" for name, wanted in wrong]
+
+
+def _made(kind: str, given: dict[str, Any]) -> Transform:
+    if kind == "PrefixChange":
+        return PrefixChange(**given)
+    if kind == "Rename":
+        pairs = given.pop("pairs")
+        _refuse_repeated([source for source, _ in pairs])
+        return Rename(dict(pairs), **given)
+    given["operations"] = sequence_from_json(given["operations"])
+    given["counts"] = {name: SizeTable.from_json(table) for name, table in given.get("counts", {}).items()}
+    return Convert(**given)
+
+
+def _refuse_repeated(sources: Sequence[str]) -> None:
+    repeated = [source for source in dict.fromkeys(sources) if sources.count(source) > 1]
+    if repeated:
+        raise MappingError("a source stands in it twice", facts=repeated)

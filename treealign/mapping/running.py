@@ -1,0 +1,124 @@
+"""Running transforms over folded keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from treealign.errors import MappingError
+from treealign.mapping.convert import Convert
+from treealign.mapping.folded import State, expand, settle, start
+from treealign.mapping.guards import Decided, Groups, GuardDecision, Verdict, captured_texts, refuse_unsure
+from treealign.mapping.injectivity import check_injective
+from treealign.mapping.scope import Rewritten, Transform
+from treealign.mapping.transforms import PrefixChange
+from treealign.tree.fold import Fold
+from treealign.tree.segments import Captures, Name, Slots
+
+
+def run(
+    transforms: Sequence[Transform],
+    keys: Sequence[str],
+    folds: Sequence[Fold],
+    decision: GuardDecision,
+    model_keys: frozenset[str] | None = None,
+) -> list[State]:
+    """The states that folded keys end in.
+
+    Raises
+    ------
+    MappingError
+        A guard cannot tell, the decision was made for another mapping, or two keys reach one name.
+    """
+    if len(decision.decided) != len(transforms):
+        made, own = len(decision.decided), len(transforms)
+        raise MappingError(f"the decision was made for {made} transforms; this mapping has {own}")
+    states = start(folds)
+    for index, transform in enumerate(transforms):
+        decided = decision.decided[index]
+        if decided is not Verdict.SKIP:
+            states = [new for state in states for new in _advance(state, index, transform, decided, keys)]
+    if model_keys is not None:
+        states = [new for state in states for new in _kept_own(state, keys, model_keys)]
+    refuse_unsure(transforms, ((i, keys[p]) for s in states for i in s.unsure for p in s.rows.positions))
+    check_injective(transforms, keys, states)
+    return states
+
+
+def _advance(state: State, index: int, transform: Transform, decided: Decided, keys: Sequence[str]) -> Iterator[State]:
+    if state.entry is not None and isinstance(transform, Convert):
+        yield state
+        return
+    absent_only = decided is Verdict.APPLY_WHERE_ABSENT
+    for part, found in settle(state, lambda s: _rewrite(s, transform, absent_only)):
+        if found is None:
+            yield part
+        elif isinstance(decided, Groups):
+            yield from _by_group(part, found, index, transform, decided, keys)
+        else:
+            yield _rewritten(part, found, index, transform, unsure=decided is Verdict.UNKNOWN)
+
+
+def _rewrite(state: State, transform: Transform, absent_only: bool) -> Rewritten | None:
+    """What becomes of a state's names together; None where none of them is touched."""
+    slots = state.rows
+    if len(state.names) == 1:
+        return _rewrite_name(state.names[0], transform, absent_only, slots)
+    names: list[Name] = []
+    captures: Captures | None = None
+    for name in state.names:
+        found = _rewrite_name(name, transform, absent_only, slots)
+        names += found.names if found else (name,)
+        captures = found.captures if found and captures is None else captures
+    return None if captures is None else Rewritten(tuple(names), captures)
+
+
+def _rewrite_name(name: Name, transform: Transform, absent_only: bool, slots: Slots) -> Rewritten | None:
+    if absent_only and isinstance(transform, PrefixChange) and transform.has_levels(name, slots):
+        return None
+    return transform.rewrite(name, slots)
+
+
+def _rewritten(state: State, found: Rewritten, index: int, transform: Transform, unsure: bool) -> State:
+    return replace(
+        state,
+        names=found.names,
+        touched=(*state.touched, index),
+        unsure=(*state.unsure, index) if unsure else state.unsure,
+        entry=(index, state.names[0]) if isinstance(transform, Convert) else state.entry,
+    )
+
+
+def _by_group(
+    state: State, found: Rewritten, index: int, transform: Transform, groups: Groups, keys: Sequence[str]
+) -> Iterator[State]:
+    def verdict(position: int, row: tuple[str, ...]) -> Verdict:
+        return groups.verdict(transform, keys[position], captured_texts(found.captures, row))
+
+    skipped, rest = state.parted(lambda position, row: verdict(position, row) is Verdict.SKIP)
+    unsure, applied = rest.parted(lambda position, row: verdict(position, row) is Verdict.UNKNOWN)
+    if skipped.rows.positions:
+        yield skipped
+    for part in (unsure, applied):
+        if part.rows.positions:
+            yield _rewritten(part, found, index, transform, unsure=part is unsure)
+
+
+def _kept_own(state: State, keys: Sequence[str], model_keys: frozenset[str]) -> Iterator[State]:
+    """Keys whose own name the model has, and whose new names it has not, stay as they are.
+
+    Where it has exactly one of the two, that also settles what a guard could not.
+    """
+    if not state.touched:
+        yield state
+        return
+    columns = [expand(name, state.rows.indices) for name in state.names]
+    mapped = {p: any(n in model_keys for n in names) for p, *names in zip(state.rows.positions, *columns, strict=True)}
+    stays, moves = state.parted(lambda position, _: keys[position] in model_keys and not mapped[position])
+    clear, unclear = moves.parted(lambda position, _: mapped[position] and keys[position] not in model_keys)
+    if stays.rows.positions:
+        yield stays.untouched()
+    if clear.rows.positions:
+        yield replace(clear, unsure=())
+    if unclear.rows.positions:
+        yield unclear
