@@ -1,11 +1,20 @@
-"""What a file is, from its first bytes rather than from its name."""
+"""What a file is, told from its contents; the name decides only where it promises something the contents must keep."""
 
 from __future__ import annotations
 
+import os
+import re
+import zipfile
 from enum import Enum
+from pathlib import Path
+
+from treealign.errors import FormatError
 
 ZIP = b"PK\x03\x04"
 HEAD = 1024
+# protocol, then the magic number of torch's first serialisation
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_TREE_JSON = re.compile(rb'"format"\s*:\s*"treealign\.tree"')
 
 
 class Kind(Enum):
@@ -16,19 +25,50 @@ class Kind(Enum):
     TORCH_LEGACY = "a torch file of before torch 1.6"
     INDEX = "an index of shards"
     TREE_JSON = "a tree JSON"
-    JSON = "a JSON file"
+    JSON = "a JSON file that is neither a tree nor an index of shards"
     FOLDER = "a folder"
     LFS_POINTER = "a Git LFS pointer, not the file it points to"
     HTML = "an HTML page"
-    ZIP = "a zip archive"
+    ZIP = "a zip archive that torch did not write"
     EMPTY = "an empty file"
     UNKNOWN = "a file of no known kind"
 
 
+TORCH = (Kind.TORCH_ZIP, Kind.TORCH_LEGACY)
 HINTS = {
     Kind.LFS_POINTER: "fetch the real file with `git lfs pull`",
     Kind.HTML: "a download was answered by a web page: a login or an error; open the file to see which",
+    Kind.ZIP: "unpack it, or fetch the checkpoint that torch.save wrote",
+    Kind.EMPTY: "the file was cut short: fetch or write it again",
 }
+
+
+def detect(path: str | os.PathLike[str]) -> Kind:
+    """What `path` is.
+
+    A file named ``.safetensors`` is taken at its word, so that whoever reads it says what it is instead.
+
+    Raises
+    ------
+    FormatError
+        If there is nothing, or it cannot be read.
+    """
+    name = os.fspath(path)
+    try:
+        if Path(name).is_dir():
+            return Kind.FOLDER
+        if name.endswith(".safetensors") and Path(name).is_file():
+            return Kind.SAFETENSORS
+        if Path(name).exists() and not Path(name).is_file():
+            raise FormatError("not a regular file", where=name)
+        with Path(name).open("rb") as file:
+            return _kind_of(name, file.read(HEAD))
+    except FileNotFoundError:
+        hint = "check the spelling; a model on the hub has to be downloaded first"
+        raise FormatError("there is no such file or folder", where=name, hint=hint) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FormatError(f"cannot read the file: {reason}", where=name) from error
 
 
 def impostor(head: bytes) -> Kind | None:
@@ -39,5 +79,38 @@ def impostor(head: bytes) -> Kind | None:
     """
     if head.startswith(b"version https://git-lfs"):
         return Kind.LFS_POINTER
-    start = head.lstrip()[:15].lower()
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
     return Kind.HTML if start.startswith((b"<!doctype html", b"<html", b"<?xml")) else None
+
+
+def _kind_of(name: str, head: bytes) -> Kind:
+    if not head:
+        return Kind.EMPTY
+    if head.startswith(ZIP):
+        return Kind.TORCH_ZIP if _is_torch_zip(name) else Kind.ZIP
+    if head.startswith(_LEGACY):
+        return Kind.TORCH_LEGACY
+    if head[8:9] == b"{" and head[6:8] == b"\0\0":
+        return Kind.SAFETENSORS
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return _kind_of_json(name, head)
+    return impostor(head) or Kind.UNKNOWN
+
+
+def _is_torch_zip(name: str) -> bool:
+    try:
+        with zipfile.ZipFile(name) as archive:
+            return any(member.rpartition("/")[2] == "data.pkl" for member in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        # cut short: the names stand at the end of the file; torch writes this one first
+        with Path(name).open("rb") as file:
+            return b"/data.pkl" in file.read(HEAD)
+
+
+def _kind_of_json(name: str, head: bytes) -> Kind:
+    if _TREE_JSON.search(head):
+        return Kind.TREE_JSON
+    raw = Path(name).read_bytes()
+    if _TREE_JSON.search(raw):
+        return Kind.TREE_JSON
+    return Kind.INDEX if b'"weight_map"' in raw else Kind.JSON

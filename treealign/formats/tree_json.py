@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,8 @@ class TreeFile:
 
 def installed_libraries(names: Iterable[str] = _LIBRARIES) -> dict[str, str]:
     """The versions of the libraries that are installed; imports none of them."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in names:
         try:

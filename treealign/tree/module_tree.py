@@ -1,12 +1,13 @@
-"""Trees of torch modules and of state dicts in memory, read by duck typing: torch itself is not imported."""
+"""Trees of torch modules and of state dicts in memory, read through their own methods: torch is not imported."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from treealign.errors import TreealignError
 from treealign.tree.keytree import KeyTree, Leaf
+from treealign.tree.ties import declared_ties, tied_keys
 
 _EXTRA_STATE = "_extra_state"  # what a module saves beside its tensors; seldom a tensor itself
 
@@ -21,11 +22,11 @@ def module_tree(module: Any) -> KeyTree:
     buffers = {id(buffer) for buffer in module.buffers()}
     leaves = [_leaf(key, value, "buffer" if id(value) in buffers else "parameter") for key, value in state.items()]
     modules = {path: type(part).__name__ for path, part in module.named_modules(remove_duplicate=False)}
-    tied = shared_storage(state) | _declared_ties(module, state)
+    tied = tied_keys(state, declared_ties(module))
     return KeyTree.from_leaves(leaves, modules, tied, ordered=True, source=type(module).__name__)
 
 
-def state_dict_tree(state: Mapping[Any, Any], source: str = "a state dict") -> KeyTree:
+def state_dict_tree(state: Mapping[Any, Any]) -> KeyTree:
     """The tree of a state dict: a mapping of keys to tensors (torch's or numpy's).
 
     It is ordered if a module made it, which torch marks by a ``_metadata`` attribute; any other dict may be in any
@@ -39,47 +40,15 @@ def state_dict_tree(state: Mapping[Any, Any], source: str = "a state dict") -> K
     wrong = [f"{key!r}: {type(value).__name__}" for key, value in state.items() if not _fits(key, value)]
     if wrong:
         hint = "pass the mapping of keys to tensors itself, such as checkpoint['state_dict']"
-        raise TreealignError("not a state dict: not a tensor under a text", where=source, facts=wrong[:20], hint=hint)
+        raise TreealignError("not a state dict: not a tensor under a text", facts=wrong[:20], hint=hint)
     tensors = {key: value for key, value in state.items() if _is_tensor(value)}
+    return tensors_tree(tensors, ordered=hasattr(state, "_metadata"), source="a state dict")
+
+
+def tensors_tree(tensors: Mapping[str, Any], ordered: bool, source: str) -> KeyTree:
+    """The tree of tensors by key, all of them taken for parameters: a file does not say which are buffers."""
     leaves = [_leaf(key, value, "parameter") for key, value in tensors.items()]
-    ordered = hasattr(state, "_metadata")
-    return KeyTree.from_leaves(leaves, tied=shared_storage(tensors), ordered=ordered, source=source)
-
-
-def shared_storage(tensors: Mapping[str, Any]) -> dict[str, str]:
-    """Each key whose tensor shows the same storage in the same way as an earlier one, with that earlier key."""
-    first: dict[object, str] = {}
-    tied = {}
-    for key, tensor in tensors.items():
-        view = _view(tensor)
-        if view in first:
-            tied[key] = first[view]
-        else:
-            first[view] = key
-    return tied
-
-
-def _view(tensor: Any) -> object:
-    """What tells a tensor apart from others: equal for two tensors that show the same numbers in memory."""
-    try:
-        # the address of the storage object, not of its bytes: those have none on the meta device
-        storage = tensor.untyped_storage()._cdata
-        return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype)
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return id(tensor)
-
-
-def _declared_ties(module: Any, state: Mapping[str, Any]) -> dict[str, str]:
-    return dict(_ties_below(module, state))
-
-
-def _ties_below(module: Any, state: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    for path, part in module.named_modules():
-        declared = getattr(part, "all_tied_weights_keys", None)
-        for alias, origin in declared.items() if isinstance(declared, Mapping) else ():
-            here = f"{path}.{alias}" if path else alias, f"{path}.{origin}" if path else origin
-            if here[0] in state and here[1] in state:
-                yield here
+    return KeyTree.from_leaves(leaves, tied=tied_keys(tensors), ordered=ordered, source=source)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -8,7 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from treealign.errors import FormatError, TreealignError
-from treealign.tree.keytree import KeyTree
+from treealign.formats.checkpoints import Checkpoint, open_checkpoint
+from treealign.formats.detect import Kind, detect
+from treealign.formats.safetensors_header import Header
+from treealign.formats.torch_files import TorchFile
+from treealign.formats.tree_json import read_tree_json
+from treealign.tree.keytree import KeyTree, Leaf
+from treealign.tree.module_tree import module_tree, state_dict_tree, tensors_tree
 
 
 def read_tree(source: Any) -> KeyTree:
@@ -38,12 +44,8 @@ def read_tree(source: Any) -> KeyTree:
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fspath(source))
     if _is_module(source):
-        from treealign.tree.module_tree import module_tree
-
         return module_tree(source)
     if isinstance(source, Mapping):
-        from treealign.tree.module_tree import state_dict_tree
-
         return state_dict_tree(source)
     raise TreealignError(
         f"cannot read a tree from {type(source).__name__}",
@@ -58,17 +60,30 @@ def _is_module(source: Any) -> bool:
 
 
 def _from_path(path: str) -> KeyTree:
-    from treealign.formats.safetensors_header import read_header
-
     if path.startswith("hf://"):
         raise FormatError(
             "reading from the hub is not available yet", where=path, hint="download the checkpoint and pass its folder"
         )
-    if path.endswith(".json"):
-        from treealign.formats.tree_json import read_tree_json
-
+    if detect(path) is Kind.TREE_JSON:
         tree = read_tree_json(path)
         return KeyTree.from_leaves(tree.leaves, tree.modules, tree.tied, tree.ordered, source=path)
-    header = read_header(path)
-    leaves = [(e.key, e.torch_shape, e.torch_dtype) for e in header.tensors]
-    return KeyTree.from_leaves(leaves, source=path)
+    return _checkpoint_tree(open_checkpoint(path))
+
+
+def _checkpoint_tree(checkpoint: Checkpoint) -> KeyTree:
+    if checkpoint.names_only and checkpoint.index:
+        return KeyTree.from_leaves([(key, None, None) for key in checkpoint.index.weight_map], source=checkpoint.path)
+    files = checkpoint.files
+    if len(files) == 1 and isinstance(only := files[0], TorchFile):
+        return tensors_tree(only.tensors, only.ordered, f"{only.path}{only.taken}")
+    leaves: list[Leaf] = []
+    tied: dict[str, str] = {}
+    for file in files:
+        if isinstance(file, Header):
+            leaves += [Leaf(e.key, e.torch_shape, e.torch_dtype) for e in file.tensors]
+        else:
+            # the order of shards is none of definition
+            part = tensors_tree(file.tensors, False, file.path)
+            leaves += part.leaves
+            tied |= part.tied
+    return KeyTree.from_leaves(leaves, tied=tied, source=checkpoint.path)

@@ -1,0 +1,110 @@
+"""Checkpoints on disk, whatever they are made of: one file, shards with an index, a folder with either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from treealign.errors import FormatError
+from treealign.formats.detect import HINTS, TORCH, Kind, detect
+from treealign.formats.folders import choose_weights
+from treealign.formats.indexes import Index, check_shards, read_index, refuse_absent
+from treealign.formats.safetensors_header import Header, read_header
+from treealign.formats.torch_files import TorchFile, read_torch_file
+
+_MAX_FACTS = 50
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's files, each read as far as its names, shapes and dtypes.
+
+    Attributes
+    ----------
+    path : str
+        What was asked for.
+    index : Index or None
+        The index that names the shards.
+    files : tuple of Header or TorchFile
+        One a file, in the order of their names; none where only the index is there.
+    """
+
+    path: str
+    index: Index | None
+    files: tuple[Header | TorchFile, ...]
+
+    @property
+    def names_only(self) -> bool:
+        """Whether nothing is known but the keys: an index without its shards."""
+        return self.index is not None and not self.files and bool(self.index.weight_map)
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """The checkpoint at a path: a safetensors or torch file, an index of shards, or a folder with one of these.
+
+    An index whose shards are all absent is read for its names, if it is what `path` names.
+
+    Raises
+    ------
+    FormatError
+        If there is none, more than one, or its files are absent, damaged, or contradict their index; with the findings
+        of all its files.
+    """
+    name = os.fspath(path)
+    kind = detect(name)
+    if kind is Kind.INDEX:
+        return _open_index(name, read_index(name), names_suffice=True)
+    if kind is not Kind.FOLDER:
+        return Checkpoint(name, None, (_read(name, kind),))
+    choice = choose_weights(name)
+    if choice.index is not None:
+        return _open_index(name, read_index(choice.index), names_suffice=False)
+    files = _read_all(choice.files, name)
+    check_shards(name, None, _keys_by_shard(files))
+    return Checkpoint(name, None, files)
+
+
+def _open_index(name: str, index: Index, names_suffice: bool) -> Checkpoint:
+    if names_suffice and len(index.absent()) == len(index.shards):
+        return Checkpoint(name, index, ())
+    refuse_absent(index)
+    files = _read_all(index.files, index.path)
+    check_shards(index.path, index.weight_map, _keys_by_shard(files))
+    return Checkpoint(name, index, files)
+
+
+def _read_all(names: Sequence[str], where: str) -> tuple[Header | TorchFile, ...]:
+    files, errors = [], []
+    for name in names:
+        try:
+            files.append(_read(name, detect(name)))
+        except FormatError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        facts = [line for error in errors for line in _lines_of(error)]
+        hints = dict.fromkeys(error.hint for error in errors if error.hint)
+        raise FormatError("shards cannot be read", where=where, facts=facts[:_MAX_FACTS], hint="; ".join(hints))
+    return tuple(files)
+
+
+def _lines_of(error: FormatError) -> list[str]:
+    return [f"{error.where}: {error.what}", *(f"  {fact}" for fact in error.facts)]
+
+
+def _read(name: str, kind: Kind) -> Header | TorchFile:
+    if kind is Kind.SAFETENSORS:
+        return read_header(name)
+    if kind in TORCH:
+        return read_torch_file(name)
+    raise FormatError(f"not a checkpoint but {kind.value}", where=name, hint=HINTS.get(kind, ""))
+
+
+def _keys_by_shard(files: Sequence[Header | TorchFile]) -> dict[str, list[str]]:
+    return {
+        Path(file.path).name: [entry.key for entry in file.tensors] if isinstance(file, Header) else list(file.tensors)
+        for file in files
+    }

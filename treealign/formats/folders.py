@@ -1,0 +1,103 @@
+"""Folders of weights: which of the files in one is the checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from treealign.errors import FormatError
+from treealign.formats.indexes import read_index
+
+_SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
+# what the libraries call the weights of a whole model; these go before any other name
+_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
+# what trainers write beside the weights, in the same formats
+_NOT_WEIGHTS = ("training_args", "optim", "scheduler", "rng_state", "scaler", "random_states")
+_NUMBERED = re.compile(r"(.*?)-?([0-9]+)-of-([0-9]+)(\.[a-z]+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a folder's checkpoint is: an index, or files that make it up without one."""
+
+    index: str | None
+    files: tuple[str, ...]
+
+
+def choose_weights(folder: str | os.PathLike[str]) -> Choice:
+    """The checkpoint in a folder.
+
+    Safetensors go before torch files of the same folder, and the names that libraries give to a whole model before
+    others. A complete set of numbered shards needs no index.
+
+    Raises
+    ------
+    FormatError
+        If there is no checkpoint, or more than one that it could be.
+    """
+    base = Path(folder)
+    try:
+        names = sorted(path.name for path in base.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise FormatError(f"cannot read the folder: {error.strerror}", where=str(base)) from error
+    for suffixes in _SUFFIXES:
+        weights = [name for name in names if name.endswith(suffixes) and not name.startswith(_NOT_WEIGHTS)]
+        indexes = [name for name in names if name.endswith(tuple(f"{suffix}.index.json" for suffix in suffixes))]
+        if weights or indexes:
+            return _choose(base, weights, indexes, suffixes)
+    raise FormatError("no weights in this folder", where=str(base), facts=_contents(base), hint=_absence_hint(base))
+
+
+def _choose(base: Path, weights: Sequence[str], indexes: Sequence[str], suffixes: Sequence[str]) -> Choice:
+    usual = {f"{stem}{suffix}{end}" for stem in _STEMS for suffix in suffixes for end in ("", ".index.json")}
+    preferred = [name for name in (*indexes, *weights) if name in usual]
+    candidates: Sequence[str] = preferred or [*indexes, *_outside(base, weights, indexes)]
+    sets = {} if preferred or indexes else _numbered_sets(candidates)
+    if len(sets) == 1 and set(candidates) == set(next(iter(sets.values()))):
+        return Choice(None, tuple(str(base / name) for name in candidates))
+    if len(candidates) != 1:
+        raise FormatError(
+            "more than one checkpoint in this folder" if candidates else "no whole checkpoint in this folder",
+            where=str(base),
+            facts=candidates,
+            hint="pass the file or index that is meant",
+        )
+    path = str(base / candidates[0])
+    return Choice(path, ()) if candidates[0] in indexes else Choice(None, (path,))
+
+
+def _outside(base: Path, weights: Sequence[str], indexes: Sequence[str]) -> list[str]:
+    """The files that no index claims."""
+    claimed = {shard for name in indexes for shard in read_index(base / name).shards}
+    return [name for name in weights if name not in claimed]
+
+
+def _numbered_sets(names: Sequence[str]) -> dict[tuple[str, str, str], list[str]]:
+    """The sets ``x-00001-of-0000N`` that are complete, by what their names share."""
+    sets: dict[tuple[str, str, str], dict[int, str]] = {}
+    for name in names:
+        found = _NUMBERED.fullmatch(name)
+        if found:
+            stem, number, total, suffix = found.groups()
+            sets.setdefault((stem, total, suffix), {})[int(number)] = name
+    return {shared: list(members.values()) for shared, members in sets.items() if _is_complete(members, shared[1])}
+
+
+def _is_complete(members: dict[int, str], total: str) -> bool:
+    return set(members) in (set(range(1, int(total) + 1)), set(range(int(total))))
+
+
+def _contents(base: Path) -> list[str]:
+    names = sorted(path.name + "/" * path.is_dir() for path in base.iterdir())
+    return [f"it holds {', '.join(names[:10])}{', …' if len(names) > 10 else ''}" if names else "it is empty"]
+
+
+def _absence_hint(base: Path) -> str:
+    if any(base.glob("*.distcp")):
+        return (
+            "a distributed checkpoint: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch` makes a file"
+        )
+    return "pass the folder or file that holds the weights (.safetensors, .bin, .pt, .pth, .ckpt)"

@@ -1,0 +1,160 @@
+"""Indexes of shards (``*.index.json``): which key stands in which file, and whether the files agree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from treealign.errors import FormatError
+from treealign.formats.strict_json import parse_json, repeated_names
+
+_MAX_FACTS = 50
+_HINT = "the index and its shards do not belong together, or one was damaged: fetch or write them again"
+
+
+@dataclass(frozen=True)
+class Index:
+    """An index of shards.
+
+    Attributes
+    ----------
+    path : str
+        The index file; its shards stand beside it.
+    weight_map : dict of str to str
+        Key to the name of its shard.
+    metadata : dict
+        What else the index says, such as ``total_size``.
+    """
+
+    path: str
+    weight_map: Mapping[str, str]
+    metadata: Mapping[str, Any]
+
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """The names of the shards, sorted."""
+        return tuple(sorted(set(self.weight_map.values())))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the shards, in the order of `shards`."""
+        folder = Path(self.path).parent
+        return tuple(str(folder / shard) for shard in self.shards)
+
+    def absent(self) -> tuple[str, ...]:
+        """The shards that are not there; a symbolic link counts as what it points to."""
+        return tuple(shard for shard, file in zip(self.shards, self.files, strict=True) if not Path(file).is_file())
+
+
+def read_index(path: str | os.PathLike[str]) -> Index:
+    """Read an index; the shards themselves are not looked at.
+
+    Raises
+    ------
+    FormatError
+        If the file is no index, repeats a key, or names a shard by anything but a plain name in its own folder.
+    """
+    name = os.fspath(path)
+    try:
+        value = parse_json(Path(path).read_bytes())
+    except OSError as error:
+        raise FormatError(f"cannot read the file: {error.strerror}", where=name) from error
+    except ValueError as error:
+        raise FormatError("not an index of shards", where=name, facts=[str(error)]) from None
+    weight_map = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(weight_map, dict):
+        raise FormatError("not an index of shards", where=name, facts=['no "weight_map" of keys to shards'])
+    faults = [f"{key}: stands in the index more than once" for key in repeated_names(value)]
+    faults += _shard_name_faults(weight_map)
+    metadata = value.get("metadata", {})
+    if not isinstance(metadata, dict):
+        faults.append("metadata: no object")
+    if faults:
+        raise FormatError("a malformed index of shards", where=name, facts=faults[:_MAX_FACTS])
+    return Index(name, weight_map, metadata)
+
+
+def refuse_absent(index: Index) -> None:
+    """Refuse an index some of whose shards are not there.
+
+    Raises
+    ------
+    FormatError
+        Naming each absent shard with the number of its keys.
+    """
+    absent = index.absent()
+    if not absent:
+        return
+    counts = dict.fromkeys(absent, 0)
+    for shard in index.weight_map.values():
+        if shard in counts:
+            counts[shard] += 1
+    facts = [f"{shard}: absent, with {count} keys" for shard, count in counts.items()]
+    hint = "fetch the rest of the checkpoint"
+    if len(absent) == len(index.shards):
+        hint += "; pass the index itself to read the names alone"
+    raise FormatError("shards are absent", where=index.path, facts=facts[:_MAX_FACTS], hint=hint)
+
+
+def check_shards(where: str, weight_map: Mapping[str, str] | None, held: Mapping[str, Iterable[str]]) -> None:
+    """Check that every key stands in one shard, the one that the index names.
+
+    Parameters
+    ----------
+    where : str
+        The index or folder, for errors.
+    weight_map : mapping of str to str, or None
+        Key to shard; None where there is no index to hold the shards to.
+    held : mapping of str to keys
+        Shard to the keys that are in it. A key that the index does not know is no fault: the shards are what counts.
+
+    Raises
+    ------
+    FormatError
+        Naming each key and its shards.
+    """
+    found: dict[str, str] = {}
+    faults = []
+    for shard, keys in held.items():
+        for key in keys:
+            if key in found:
+                faults.append(f"{key}: in two shards, {found[key]} and {shard}")
+            found[key] = shard
+    twice = {fault.partition(": in two")[0] for fault in faults}
+    for key, shard in (weight_map or {}).items():
+        if found.get(key) != shard and key not in twice:
+            place = f"but in {found[key]}" if key in found else "nor in any other"
+            faults.append(f"{key}: not in {shard}, where the index puts it, {place}")
+    if faults:
+        facts = faults[:_MAX_FACTS]
+        if len(faults) > len(facts):
+            facts.append(f"… and {len(faults) - len(facts)} more")
+        raise FormatError("the shards do not hold what they should", where=where, facts=facts, hint=_HINT)
+
+
+def _shard_name_faults(weight_map: Mapping[str, Any]) -> list[str]:
+    example: dict[Any, str] = {}
+    faults = []
+    for key, shard in weight_map.items():
+        if not isinstance(shard, str):
+            faults.append(f"{key}: its shard is no text")
+        else:
+            example.setdefault(shard, key)
+    for shard, key in example.items():
+        if not is_plain_name(shard):
+            faults.append(f"{key}: its shard {shard!r} is no plain file name in the folder of the index")
+    return faults
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name stays in its folder on every system: no separators, no drive, no dots alone, no NUL.
+
+    >>> is_plain_name("model-00001-of-00002.safetensors"), is_plain_name("../x"), is_plain_name("C:x")
+    (True, False, False)
+    """
+    if not name or name in (".", "..") or "\0" in name:
+        return False
+    return PurePosixPath(name).name == name and PureWindowsPath(name).name == name

@@ -1,0 +1,151 @@
+"""Torch files (``.pt``, ``.bin``, ``.pth``, ``.ckpt``): pickles, of which only tensors are loaded; no code is run."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from treealign.errors import FormatError
+from treealign.formats.detect import HINTS, Kind, detect
+
+_DEPTH = 4
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
+# what training frameworks save beside the weights; tensors in there are no weights
+_NOT_WEIGHTS = (
+    "optim",
+    "lr_",
+    "sched",
+    "rng",
+    "random",
+    "scaler",
+    "grad_scaler",
+    "callbacks",
+    "loops",
+    "hparams",
+    "hyper_",
+)
+_EXTRA_STATE = "_extra_state"
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """The state dict of a torch file.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    taken : str
+        Where in the file the state dict was: ``['state_dict']``, or nothing where it is the whole file.
+    tensors : dict of str to torch.Tensor
+        In the order of the file; mapped into memory where the format allows it.
+    ordered : bool
+        Whether that order is one of definition: it is where torch marked the dict as a module's, and where the keys
+        do not merely stand in alphabetical order.
+    ignored : tuple of str
+        Entries beside the tensors that are none.
+    """
+
+    path: str
+    taken: str
+    tensors: Mapping[str, Any]
+    ordered: bool
+    ignored: tuple[str, ...]
+
+
+def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
+    """Load the tensors of a torch file, on the CPU.
+
+    Raises
+    ------
+    FormatError
+        If it is no torch file, holds objects other than tensors and plain containers, or has no state dict or more
+        than one.
+    """
+    name = os.fspath(path)
+    kind = detect(name)
+    if kind not in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
+        raise FormatError(f"not a torch file but {kind.value}", where=name, hint=HINTS.get(kind, ""))
+    loaded = _load(name, mapped=kind is Kind.TORCH_ZIP)
+    found = dict(_state_dicts(loaded, "", _DEPTH))
+    if len(found) != 1:
+        raise _no_single_state_dict(name, loaded, found)
+    [(taken, state)] = found.items()
+    tensors = {key: value for key, value in state.items() if _is_tensor(value)}
+    ordered = hasattr(state, "_metadata") or list(tensors) != sorted(tensors)
+    ignored = tuple(key for key in state if key not in tensors)
+    return TorchFile(name, taken, tensors, ordered, ignored)
+
+
+def _load(name: str, mapped: bool) -> Any:
+    import torch
+
+    try:
+        return torch.load(name, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:
+        raise _refusal(name, str(error)) from error
+
+
+def _refusal(name: str, reason: str) -> FormatError:
+    forbidden = sorted(set(_GLOBAL.findall(reason)))
+    if forbidden:
+        return FormatError(
+            "the file pickles objects that are no tensors",
+            where=name,
+            facts=[found.rstrip(".") for found in forbidden],
+            hint="loading them would run code from the file; load it yourself if you trust it and pass its state dict",
+        )
+    if "TorchScript" in reason or "torch.jit" in reason:
+        hint = "load it with torch.jit.load and pass the state_dict() of what that returns"
+        return FormatError("a TorchScript archive, not a state dict", where=name, hint=hint)
+    first = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
+    return FormatError("torch cannot load the file", where=name, facts=[first], hint="fetch or write it again")
+
+
+def _state_dicts(node: Any, path: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every state dict in what was loaded, with where it stands."""
+    if not isinstance(node, Mapping) or "param_groups" in node:
+        return
+    inner = [(key, value) for key, value in node.items() if not _is_extra(key) and _holds_tensors(value, depth)]
+    if inner and depth:
+        for key, value in inner:
+            if not (isinstance(key, str) and key.startswith(_NOT_WEIGHTS)):
+                yield from _state_dicts(value, f"{path}[{key!r}]", depth - 1)
+    elif all(isinstance(key, str) for key in node) and (any(map(_is_tensor, node.values())) or not (node or path)):
+        yield path, node
+
+
+def _is_extra(key: Any) -> bool:
+    """Whether a key is what `torch.nn.Module.get_extra_state` is saved under: anything may be in there."""
+    return isinstance(key, str) and key.endswith(_EXTRA_STATE)
+
+
+def _holds_tensors(value: Any, depth: int) -> bool:
+    """Whether a container has tensors somewhere in it."""
+    if isinstance(value, Mapping):
+        children = list(value.values())
+    elif isinstance(value, list | tuple):
+        children = list(value)
+    else:
+        return False
+    return any(map(_is_tensor, children)) or (depth > 0 and any(_holds_tensors(child, depth - 1) for child in children))
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _no_single_state_dict(name: str, loaded: Any, found: Mapping[str, Any]) -> FormatError:
+    if found:
+        facts = [f"{taken}: {len(state)} entries" for taken, state in found.items()]
+        hint = "load the file, and pass the one that is meant: torch.load(path)['…']"
+        return FormatError("more than one state dict in the file", where=name, facts=facts, hint=hint)
+    kind = type(loaded).__name__
+    names = f" of {', '.join(map(repr, list(loaded)[:10]))}" if isinstance(loaded, Mapping) and loaded else ""
+    hint = "a state dict maps keys to tensors"
+    return FormatError("no state dict in the file", where=name, facts=[f"it holds a {kind}{names}"], hint=hint)
