@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from treealign.checkpoint.places import Place, identity
+from treealign.checkpoint.places import Place
 
 
 def write(places: Sequence[Place], value: torch.Tensor) -> None:
@@ -34,8 +34,7 @@ def write(places: Sequence[Place], value: torch.Tensor) -> None:
         if hasattr(old, "device_mesh"):
             value = _shard_like(old, value)
         if old.dtype == value.dtype and not _overlaps_itself(old):
-            for tensor in {identity(place.tensor): place.tensor for place in places}.values():
-                tensor.copy_(value)
+            old.copy_(value)
         else:
             _replace(places, old, value)
 

@@ -5,7 +5,7 @@ Names come from the modules themselves, not from `state_dict()`, so that hooks o
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from treealign.tree.keytree import KeyTree, Leaf
+from treealign.tree.ties import declared_ties, tied_keys
 
 _HOPS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _PARALLEL = frozenset({"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"})
@@ -66,7 +67,7 @@ class Places:
     recomputed : dict of str to Place
         Buffers that `state_dict()` leaves out.
     tied : dict of str to str
-        Key to the first key of the same tensor, or to the key that a transformers model declares it tied to.
+        Key to the key that stands for the same tensor; see `treealign.tree.ties`.
     modules : dict of str to nn.Module
         Path to module, wrappers left out of the path; of a wrapper and what it wraps, the latter.
     """
@@ -78,7 +79,7 @@ class Places:
 
     @cached_property
     def names(self) -> dict[str, tuple[Place, ...]]:
-        """First key of a tensor to all places that hold it, or are declared to."""
+        """The key that stands for a tensor, to all places that hold it."""
         found: dict[str, list[Place]] = {}
         for key, place in self.places.items():
             found.setdefault(self.tied.get(key, key), []).append(place)
@@ -104,8 +105,7 @@ def find_places(model: nn.Module, *, raw: bool = False) -> Places:
 
     Notes
     -----
-    Linear in the number of tensors. Names that one tensor has through a shared module, a shared parameter or a shared
-    storage with the same view are tied.
+    Linear in the number of tensors.
     """
     places: dict[str, Place] = {}
     recomputed: dict[str, Place] = {}
@@ -115,16 +115,10 @@ def find_places(model: nn.Module, *, raw: bool = False) -> Places:
         modules[path] = module
         for place in _places_of(module, path, full):
             (recomputed if place.kind == "recomputed" else places)[place.key] = place
-    return Places(places, recomputed, _ties(places, modules), modules)
-
-
-def identity(tensor: torch.Tensor) -> Hashable:
-    """Equal for two tensors exactly if they are the same view of the same storage."""
-    try:
-        view = (tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
-        return tensor.untyped_storage()._cdata, tensor.dtype, *view
-    except (RuntimeError, NotImplementedError, ValueError):  # sparse, lazy and wrapped tensors have no storage
-        return id(tensor)
+    key_of = {place.raw: key for key, place in places.items()}
+    declared = {key_of[a]: key_of[b] for a, b in declared_ties(model).items() if a in key_of and b in key_of}
+    tied = tied_keys({key: place.tensor for key, place in places.items()}, declared)
+    return Places(places, recomputed, tied, modules)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -148,31 +142,6 @@ def is_hop(parent: nn.Module, name: str, *, root: bool = False) -> bool:
         return False
     alone = len(parent._modules) == 1 and not parent._parameters and not parent._buffers
     return (root and alone) or any(kind.__name__ in _PARALLEL for kind in type(parent).__mro__)
-
-
-def _ties(places: dict[str, Place], modules: dict[str, nn.Module]) -> dict[str, str]:
-    """Key to the first key it is tied with, by storage or by declaration, directly or through others."""
-    first: dict[Hashable, str] = {}
-    leader = {key: first.setdefault(identity(place.tensor), key) for key, place in places.items()}
-    order = {key: at for at, key in enumerate(places)}
-    for pair in _declared_ties(places, modules).items():
-        joined = {leader[key] for key in pair}
-        if len(joined) > 1:
-            head = min(joined, key=order.__getitem__)
-            leader.update({key: head for key, led in leader.items() if led in joined})
-    return {key: led for key, led in leader.items() if led != key}
-
-
-def _declared_ties(places: dict[str, Place], modules: dict[str, nn.Module]) -> dict[str, str]:
-    """Ties that a transformers model states, whether or not it has tied them yet."""
-    found = {}
-    for path, module in modules.items():
-        declared = getattr(module, "all_tied_weights_keys", None)
-        for alias, origin in declared.items() if isinstance(declared, dict) else ():
-            here, there = join(path, alias), join(path, origin)
-            if here in places and there in places and here != there:
-                found[here] = there
-    return found
 
 
 def _walk(module: nn.Module, full: str, clean: str, *, root: bool) -> Iterator[tuple[str, str, nn.Module]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from treealign.errors import FormatError
-from treealign.formats.dtypes import RANK
 from treealign.mapping.packing import pack_keys, unpack_keys
 
 SINGLE = "model.safetensors"
@@ -29,12 +28,15 @@ class FileLayout:
         tensor that has changed its dtype moves.
     metadata : mapping of str to str, or None
         None where the file has none.
+    header_size : int or None
+        Bytes of the header with its padding, less its length; None for the least.
     """
 
     name: str
     keys: tuple[str, ...]
     sorted: bool = True
     metadata: Mapping[str, str] | None = None
+    header_size: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; what holds its default is left out."""
@@ -44,6 +46,8 @@ class FileLayout:
             data["order"] = [place[key] for key in self.keys]
         if self.metadata is not None:
             data["metadata"] = dict(self.metadata)
+        if self.header_size is not None:
+            data["header_size"] = self.header_size
         return data
 
     @classmethod
@@ -52,7 +56,7 @@ class FileLayout:
         keys = unpack_keys(data["keys"])
         if "order" in data:
             keys = [keys[at] for at in data["order"]]
-        return cls(str(data["name"]), tuple(keys), "order" not in data, data.get("metadata"))
+        return cls(str(data["name"]), tuple(keys), "order" not in data, data.get("metadata"), data.get("header_size"))
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,3 @@ class Layout:
             return cls(tuple(FileLayout.from_json(file) for file in data["files"]), data.get("index"))
         except (KeyError, TypeError, AttributeError, IndexError) as e:
             raise FormatError("the layout of files cannot be read", facts=[repr(e)]) from e
-
-
-def writing_order(keys: Sequence[str], dtypes: Mapping[str, str]) -> list[str]:
-    """Keys in the order in which safetensors writes them: wide dtypes first, then by name.
-
-    `dtypes` are spelled as safetensors spells them.
-
-    >>> writing_order(["b", "a", "c"], {"a": "BF16", "b": "BF16", "c": "F32"})
-    ['c', 'a', 'b']
-    """
-    return sorted(keys, key=lambda key: (-RANK[dtypes[key]], key))

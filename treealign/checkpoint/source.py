@@ -1,0 +1,172 @@
+"""The tensors of a checkpoint, read one by one when their turn comes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from treealign.errors import FormatError, TreealignError
+from treealign.formats.checkpoints import Checkpoint, open_checkpoint
+from treealign.formats.indexes import Index
+from treealign.formats.safetensors_header import Header, TensorEntry
+from treealign.formats.safetensors_writer import canonical_order, plan_of
+from treealign.formats.torch_files import TorchFile
+from treealign.mapping.layout import SINGLE, FileLayout, Layout
+from treealign.tree.keytree import KeyTree, Leaf
+from treealign.tree.module_tree import state_dict_tree, tensors_tree
+
+_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)", re.DOTALL)
+FORMAT_METADATA = {"format": "pt"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint open for reading.
+
+    Attributes
+    ----------
+    tree : KeyTree
+        What it holds.
+    layout : Layout
+        How it lies in its files; torch files count as the safetensors files that would replace them.
+    folder : Path or None
+        Where its files are; None for tensors in memory.
+    """
+
+    tree: KeyTree
+    layout: Layout
+    folder: Path | None
+    _where: Mapping[str, tuple[Header, TensorEntry] | torch.Tensor]
+    _open: dict[str, BufferedReader]
+    _stack: ExitStack
+
+    def read(self, key: str) -> torch.Tensor:
+        """A tensor, on the CPU for one from a file, in memory of its own.
+
+        Raises
+        ------
+        FormatError
+            The file cannot be read, or is not as long as it was.
+        """
+        held = self._where[key]
+        if isinstance(held, torch.Tensor):
+            return held.detach().clone()
+        header, entry = held
+        raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+        self._fill(header, entry, raw)
+        return raw.view(getattr(torch, entry.torch_dtype)).view(entry.torch_shape)
+
+    def _fill(self, header: Header, entry: TensorEntry, raw: torch.Tensor) -> None:
+        if not raw.numel():
+            return
+        try:
+            file = self._file(header)
+            file.seek(header.data_start + entry.begin)
+            got = file.readinto(raw.numpy().data)
+        except OSError as error:
+            raise FormatError(f"cannot read {entry.key}: {error.strerror}", where=header.path) from error
+        if got != raw.numel():
+            raise FormatError(f"{entry.key} ends early: the file has changed", where=header.path)
+
+    def _file(self, header: Header) -> BufferedReader:
+        if header.path not in self._open:
+            file = Path(header.path).open("rb")  # noqa: SIM115  closed with the source
+            self._open[header.path] = self._stack.enter_context(file)
+        return self._open[header.path]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+
+def open_source(checkpoint: Any) -> Source:
+    """Open whatever holds tensors: a path, a state dict, a module.
+
+    Raises
+    ------
+    FormatError
+        A file is not what it claims to be, or an index has no shards.
+    TreealignError
+        It holds no tensors.
+    """
+    if isinstance(checkpoint, str | os.PathLike):
+        found = open_checkpoint(checkpoint)
+        if found.names_only:
+            raise FormatError("shards are absent", where=found.path, hint="fetch the rest of the checkpoint")
+        return _from_files(found)
+    if isinstance(checkpoint, nn.Module):
+        return _from_memory(checkpoint.state_dict())
+    if isinstance(checkpoint, Mapping):
+        return _from_memory(checkpoint)
+    raise TreealignError(
+        f"no tensors can be read from {type(checkpoint).__name__}", hint="pass a path, a state dict or a module"
+    )
+
+
+def _from_memory(tensors: Mapping[str, Any]) -> Source:
+    tree = state_dict_tree(tensors)
+    held = {key: torch.as_tensor(tensors[key]) for key in tree.keys}
+    layout = Layout((FileLayout(SINGLE, tuple(held), sorted=False, metadata=FORMAT_METADATA),))
+    return Source(tree, layout, None, held, {}, ExitStack())
+
+
+def _from_files(found: Checkpoint) -> Source:
+    leaves: list[Leaf] = []
+    tied: dict[str, str] = {}
+    where: dict[str, tuple[Header, TensorEntry] | torch.Tensor] = {}
+    ordered = False
+    for file in found.files:
+        if isinstance(file, Header):
+            leaves += [Leaf(entry.key, entry.torch_shape, entry.torch_dtype) for entry in file.tensors]
+            where |= {entry.key: (file, entry) for entry in file.tensors}
+        else:
+            ordered = len(found.files) == 1 and file.ordered
+            part = tensors_tree(file.tensors, ordered, file.path)
+            leaves += part.leaves
+            tied |= part.tied
+            where |= file.tensors
+    tree = KeyTree.from_leaves(leaves, tied=tied, ordered=ordered, source=found.path)
+    path = Path(found.path)
+    return Source(tree, _layout(found), path if path.is_dir() else path.parent, where, {}, ExitStack())
+
+
+def _layout(found: Checkpoint) -> Layout:
+    files = tuple(_file_layout(file, alone=len(found.files) == 1 and found.index is None) for file in found.files)
+    return Layout(files, _index_rest(found.index))
+
+
+def _index_rest(index: Index | None) -> dict[str, Any] | None:
+    return None if index is None else {"metadata": dict(index.metadata)}
+
+
+def _file_layout(file: Header | TorchFile, *, alone: bool) -> FileLayout:
+    name = SINGLE if alone else _safetensors_name(Path(file.path).name)
+    if isinstance(file, TorchFile):
+        return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
+    plan = plan_of(file)
+    keys = tuple(entry.key for entry in plan)
+    # beyond the least that the format allows, padding is the writer's choice
+    return FileLayout(name, keys, canonical_order(plan) == plan, file.metadata, file.data_start - 8)
+
+
+def _safetensors_name(name: str) -> str:
+    found = _TORCH_NAME.fullmatch(name)
+    return f"{found[1]}.safetensors" if found else name
+
+
+def same_bytes(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether tensors of one dtype and shape hold the same bytes, NaN payloads included."""
+    first = tensors[0].contiguous().view(-1).view(torch.uint8)
+    return all(torch.equal(first, other.contiguous().view(-1).view(torch.uint8)) for other in tensors[1:])
