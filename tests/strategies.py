@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from itertools import accumulate
 from math import prod
 
 from hypothesis import strategies as st
 
+from treealign.formats.dtypes import BITS
 from treealign.mapping import operations
 
 # -- operations: sequences that fit a list of shapes -------------------------------------------------------------------
@@ -49,12 +51,9 @@ def rotations(draw: st.DrawFn, rows: int) -> operations.Operation:
 
 def operations_on_one(shape: tuple[int, ...]) -> st.SearchStrategy[operations.Operation]:
     """Operations that take one tensor of that shape."""
-    fitting = [
-        st.permutations(range(len(shape))).map(lambda dims: operations.Permute(tuple(dims))) if shape else st.nothing(),
-        factored(prod(shape)).map(lambda after: operations.Reshape(shape, after))
-        if all(shape) and shape
-        else st.nothing(),
-    ]
+    fitting = [st.permutations(range(len(shape))).map(lambda dims: operations.Permute(tuple(dims)))]
+    if all(shape):
+        fitting.append(factored(prod(shape)).map(lambda after: operations.Reshape(shape, after)))
     for dim, size in enumerate(shape):
         fitting.append(compositions(size, 0).map(partial(operations.Split, dim)))
         if size:
@@ -65,7 +64,7 @@ def operations_on_one(shape: tuple[int, ...]) -> st.SearchStrategy[operations.Op
             fitting.append(st.builds(lambda kind, blocks, dim=dim: kind(dim, blocks), kinds, blocks))
     if shape and shape[0]:
         fitting.append(rotations(shape[0]))
-    return st.just(operations.Keep()) | st.one_of(fitting)
+    return st.one_of(fitting)
 
 
 def operations_on_many(shapes: tuple[tuple[int, ...], ...]) -> st.SearchStrategy[operations.Operation]:
@@ -75,7 +74,10 @@ def operations_on_many(shapes: tuple[tuple[int, ...], ...]) -> st.SearchStrategy
     if all(shape == first for shape in shapes):
         fitting += [st.just(operations.Stack(dim, len(shapes))) for dim in range(len(first) + 1)]
     for dim in range(len(first)):
-        if all((*shape[:dim], *shape[dim + 1 :]) == (*first[:dim], *first[dim + 1 :]) for shape in shapes):
+        if all(
+            len(shape) == len(first) and (*shape[:dim], *shape[dim + 1 :]) == (*first[:dim], *first[dim + 1 :])
+            for shape in shapes
+        ):
             sizes = tuple(shape[dim] for shape in shapes)
             fitting.append(st.just(operations.Concat(dim, sizes)))
             if all(sizes):
@@ -94,7 +96,7 @@ def fitting_operations(draw: st.DrawFn, shapes: tuple[tuple[int, ...], ...]) -> 
     """An operation for the whole list: one for every run of it, or one for some tensors beside others kept."""
     takes = draw(st.sampled_from([n for n in range(1, len(shapes) + 1) if len(shapes) % n == 0]))
     runs = {shapes[at : at + takes] for at in range(0, len(shapes), takes)}
-    if len(runs) == 1:
+    if len(runs) == 1 and draw(st.booleans()):
         (run,) = runs
         return draw(operations_on_one(run[0]) if takes == 1 else operations_on_many(run))
     start = draw(st.integers(0, len(shapes) - 1))
@@ -116,3 +118,69 @@ def operations_and_shapes(draw: st.DrawFn) -> tuple[tuple[operations.Operation, 
         if len(shapes) > 24:
             break
     return tuple(chosen), first
+
+
+# -- safetensors files: well-formed tables of tensors, and files with something wrong ----------------------------------
+
+
+@st.composite
+def described_tensors(draw: st.DrawFn) -> tuple[str, tuple[int, ...], int]:
+    """Dtype and shape of a tensor that fills whole bytes, with how many."""
+    dtype = draw(st.sampled_from(sorted(BITS)))
+    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
+    if prod(shape) * BITS[dtype] % 8:
+        shape = (*shape, 4)
+    return dtype, shape, prod(shape) * BITS[dtype] // 8
+
+
+def tensor_tables() -> st.SearchStrategy[dict[str, tuple[str, tuple[int, ...], int]]]:
+    """Keys of any text that UTF-8 can hold, each with a described tensor."""
+    keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(lambda key: key != "__metadata__")
+    return st.dictionaries(keys, described_tensors(), max_size=5)
+
+
+def json_values() -> st.SearchStrategy[object]:
+    numbers = st.integers() | st.floats() | st.sampled_from([2**63, 2**64, -0.0, 1e400])
+    return st.recursive(
+        st.none() | st.booleans() | numbers | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=6,
+    )
+
+
+@st.composite
+def damaged_headers(draw: st.DrawFn) -> tuple[dict[str, object], int]:
+    """A header with, in most cases, one part replaced, left out or added, and the size of its data."""
+    header: dict[str, object] = {}
+    at = 0
+    for key, (dtype, shape, size) in draw(tensor_tables()).items():
+        header[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    if draw(st.booleans()):
+        header["__metadata__"] = draw(st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2))
+    if header and draw(st.booleans()):
+        part = header[draw(st.sampled_from(sorted(header)))]
+        names = ["dtype", "shape", "data_offsets", "x"]
+        part[draw(st.sampled_from(names))] = draw(json_values() | st.lists(st.integers(-2, 40), max_size=3))
+    return header, max(at + draw(st.sampled_from([0, 0, 0, 1, -1])), 0)
+
+
+_SPLICES = (b'"', b"{", b"}", b"[", b"]", b",", b":", b"-", b"-0", b"0", b"1.0", b"1e9", b"\\ud800", b"\\u0061", b"\0")
+
+
+@st.composite
+def safetensors_bytes(draw: st.DrawFn) -> bytes:
+    """Files near to safetensors: well formed, with a damaged header, spliced, cut, or any bytes at all."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.binary(max_size=64))
+    header, size = draw(damaged_headers())
+    compact = draw(st.booleans())
+    raw = json.dumps(header, ensure_ascii=draw(st.booleans()), separators=(",", ":") if compact else None)
+    text = raw.encode("utf-8", "surrogatepass")
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        start = draw(st.integers(0, len(text)))
+        end = min(len(text), start + draw(st.integers(0, 3)))
+        text = text[:start] + draw(st.sampled_from(_SPLICES) | st.binary(max_size=2)) + text[end:]
+    text += b" " * draw(st.integers(0, 3))
+    length = len(text) + draw(st.sampled_from([0, 0, 0, 0, 1, -1]))
+    return max(length, 0).to_bytes(8, "little") + text + bytes(size)

@@ -182,9 +182,9 @@ def test_gate_and_up_alternate_along_any_dimension():
     assert execute.run((Interleave(1, (1, 1)),), [torch.tensor([[0, 1, 10, 11]])])[0].tolist() == [[0, 10, 1, 11]]
 
 
-def test_deinterleave_is_what_transformers_calls_interleave():
+def test_deinterleave_is_a_transpose_of_turns():
     tensor = random_bytes((3, 8, 2), torch.int32)
-    theirs = core_model_loading.Interleave(dim=1).convert({"w": tensor}, ["w"], ["w"])["w"]
+    theirs = tensor.reshape(3, 4, 2, 2).transpose(1, 2).reshape(3, 8, 2)
     assert torch.equal(execute.run((Deinterleave(1, (1, 1)),), [tensor])[0], theirs)
 
 
@@ -246,6 +246,23 @@ def test_grouped_query_attention_parts_with_v_left_alone():
     fused = numbered(12)
     sequence = (Split(0, (8, 2, 2)), Parallel((RotaryPermute(2, 4), RotaryPermute(1, 2), Keep())))
     assert [rows(t) for t in execute.run(sequence, [fused])] == [[0, 2, 1, 3, 4, 6, 5, 7], [8, 9], [10, 11]]
+
+
+def test_experts_are_dealt_to_two_towers_as_in_transformers():
+    gates, ups = ([random_bytes((4, 3), torch.int32, seed + at) for at in range(6)] for seed in (0, 10))
+    theirs = core_model_loading.ErnieFuseAndSplitTextVisionExperts().convert(
+        {"gate": gates, "up": ups}, ["gate", "up"], ["text", "vision"], None
+    )
+    ours = execute.run((Stack(0, 3), Reorder((0, 2, 1, 3)), Concat(1, (4, 4))), gates + ups)
+    assert as_bytes(ours) == as_bytes([theirs["text"], theirs["vision"]])
+
+
+def test_queries_of_two_tensors_merge_layer_by_layer():
+    outer, inner = random_bytes((6, 5), torch.int32, 1), random_bytes((6, 5), torch.int32, 2)
+    outer_pairs, inner_pairs = outer.view(3, 2, 5), inner.view(3, 2, 5)
+    theirs = torch.cat([outer_pairs[:, :1], inner_pairs, outer_pairs[:, 1:]], dim=1)
+    sequence = (Reshape((6, 5), (3, 2, 5)), Split(1, (1, 1)), Reorder((0, 2, 3, 1)), Concat(1, (1, 1, 1, 1)))
+    assert torch.equal(execute.run(sequence, [outer, inner])[0], theirs)
 
 
 def test_a_convolution_flattens_to_a_linear_weight():
@@ -348,6 +365,15 @@ def test_tensors_from_an_iterator_are_placed_one_by_one():
     execute.run_into((Stack(0, 4), Concat(1, (4, 4))), experts(), [fused])
     assert fused[:, ::4, 0].tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
     assert most <= 2
+
+
+@pytest.mark.parametrize("sequence", [(Concat(0, (2, 2)),), (Concat(0, (2, 2)), RotaryPermute(2, 2))])
+def test_tensors_are_cast_into_place_only_when_asked(sequence):
+    output, halves = torch.zeros(4), [torch.tensor([1.0, 2.0]).bfloat16()] * 2
+    with pytest.raises(MappingError, match=r"given torch.bfloat16"):
+        execute.run_into(sequence, halves, [output])
+    execute.run_into(sequence, halves, [output], cast=True)
+    assert output.tolist() == [1, 2, 1, 2]
 
 
 def test_parameters_are_filled_without_a_graph():

@@ -135,6 +135,10 @@ def test_two_captures_stack_in_either_order():
     assert operations.output_shapes((Stack(0, 3), Stack(1, 2)), [(5,)] * 6) == ((3, 2, 5),)
 
 
+def test_a_scalar_takes_the_shape_of_a_vector_of_one():
+    assert Reshape((), (1,)).inverse.output_shapes([(1,)]) == ((),)
+
+
 def test_lists_are_taken_for_tuples():
     assert Split(0, [8, 2, 2]) == Split(0, (8, 2, 2))
 
@@ -235,6 +239,11 @@ def test_a_resolved_reshape_must_keep_the_numbers():
         (RotaryPermute, (1, 8, 3)),
         (RotaryPermute, (1, 8, 8, 2)),
         (Parallel, ((),)),
+        (Concat, (0, ())),
+        (Deinterleave, (0, ())),
+        (Reorder, ((),)),
+        (Select, (0, ())),
+        (Select, (0, ((0, 1), ()))),
         (Parallel, ((1,),)),
         (Trim, (0, 4, 5)),
         (Pad, (0, 5, 4)),

@@ -64,7 +64,9 @@ def run(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Tens
 
 
 @torch.no_grad()
-def run_into(operations: Sequence[Operation], tensors: Iterable[Tensor], outputs: Sequence[Tensor]) -> None:
+def run_into(
+    operations: Sequence[Operation], tensors: Iterable[Tensor], outputs: Sequence[Tensor], *, cast: bool = False
+) -> None:
     """Apply resolved operations and leave the results in existing tensors: the parameters of a model.
 
     Where operations only join, stack and permute, each tensor is copied straight to its place as it comes, so that an
@@ -78,6 +80,8 @@ def run_into(operations: Sequence[Operation], tensors: Iterable[Tensor], outputs
         In the order in which the first operation takes them.
     outputs : sequence of Tensor
         What to fill, in the order in which the last operation gives them.
+    cast : bool
+        Take tensors of another dtype than the outputs, and round as torch does. Without it they are refused.
 
     Raises
     ------
@@ -87,7 +91,7 @@ def run_into(operations: Sequence[Operation], tensors: Iterable[Tensor], outputs
     places = _places(operations, outputs)
     if places is None:
         tensors, places = run(operations, list(tensors)), list(outputs)
-    for place, tensor in _paired(places, tensors):
+    for place, tensor in _paired(places, tensors, cast):
         copy_bytes(place, tensor)
 
 
@@ -133,13 +137,13 @@ def _one_kind(operation: Operation, kinds: Sequence[Kind]) -> Kind:
     return kinds[0]
 
 
-def _paired(places: Sequence[Tensor], tensors: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def _paired(places: Sequence[Tensor], tensors: Iterable[Tensor], cast: bool) -> Iterator[tuple[Tensor, Tensor]]:
     given = iter(tensors)
     for at, place in enumerate(places):
         tensor = next(given, None)
         if tensor is None:
             raise MappingError(f"{len(places)} tensors are needed, {at} were given")
-        if (tensor.shape, tensor.dtype) != (place.shape, place.dtype):
+        if tensor.shape != place.shape or not (cast or tensor.dtype == place.dtype):
             raise MappingError(f"tensor {at} does not fit", facts=[f"given {_kind(tensor)}", f"needed {_kind(place)}"])
         yield place, tensor
     if next(given, None) is not None:

@@ -46,8 +46,8 @@ def moved(operation: Operation, run: Sequence[Tensor]) -> list[Tensor]:
 
 
 def copy_bytes(place: Tensor, tensor: Tensor) -> None:
-    """Fill a tensor from one of the same shape and dtype, byte for byte."""
-    if tensor.element_size() == 1 and tensor.dtype != torch.uint8:
+    """Fill a tensor from one of the same shape; byte for byte, unless it has another dtype and is cast."""
+    if tensor.dtype == place.dtype and tensor.element_size() == 1:
         # torch would make 1 of a bool that is 2, and cannot copy every float of one byte everywhere
         place, tensor = place.view(torch.uint8), tensor.view(torch.uint8)
     place.copy_(tensor)

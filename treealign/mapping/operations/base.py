@@ -244,7 +244,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _each(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, tuple) and bool(value) and all(accepts(item) for item in value)
+    return lambda value: isinstance(value, tuple) and all(accepts(item) for item in value)
 
 
 # the types that fields may have, as they are spelled there; a new one must be added, so that reading stays strict

@@ -29,6 +29,9 @@ class Concat(Operation):
     def _inverse(self) -> Split:
         return Split(self.dim, self.sizes)
 
+    def _reason(self) -> str | None:
+        return None if self.sizes else "there are no parts"
+
     def _run_shapes(self, shapes: tuple[Shape, ...]) -> Iterable[Shape]:
         return [_joined(self, self.dim, as_ints(self.sizes), shapes)]
 
@@ -49,6 +52,9 @@ class Split(Operation):
 
     def _inverse(self) -> Concat:
         return Concat(self.dim, self.sizes)
+
+    def _reason(self) -> str | None:
+        return None if self.sizes else "there are no parts"
 
     def _run_shapes(self, shapes: tuple[Shape, ...]) -> Iterable[Shape]:
         return _parted(self, self.dim, as_ints(self.sizes), shapes[0])
@@ -171,6 +177,8 @@ def offsets(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _not_once_each(indices: tuple[tuple[int, ...], ...]) -> str | None:
+    if not all(indices) or not indices:
+        return "a part is empty" if indices else "there are no parts"
     flat = sorted(index for part in indices for index in part)
     return None if flat == list(range(len(flat))) else f"each of 0 … {len(flat) - 1} must occur exactly once"
 

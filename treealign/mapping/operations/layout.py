@@ -132,7 +132,7 @@ def not_an_order(order: tuple[int, ...]) -> str | None:
 
 
 def _no_turn(blocks: tuple[Size, ...]) -> str | None:
-    return "a block must hold at least one row" if 0 in blocks else None
+    return None if blocks and 0 not in blocks else "there must be blocks, each of at least one row"
 
 
 def _in_turns(operation: Operation, dim: int, blocks: tuple[int, ...], shape: Shape) -> Shape:

@@ -37,7 +37,7 @@ class Reorder(Operation):
         return Reorder(inverse_order(self.order))
 
     def _reason(self) -> str | None:
-        return not_an_order(self.order)
+        return not_an_order(self.order) if self.order else "there is nothing to order"
 
     def _run_shapes(self, shapes: tuple[Shape, ...]) -> Iterable[Shape]:
         return [shapes[index] for index in self.order]
@@ -62,6 +62,9 @@ class Parallel(Operation):
 
     def _lossy(self) -> bool:
         return any(operation.lossy for operation in self.operations)
+
+    def _reason(self) -> str | None:
+        return None if self.operations else "there are no parts"
 
     def _run_shapes(self, shapes: tuple[Shape, ...]) -> Iterable[Shape]:
         rest = shapes
