@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.legible import legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
 _MAX_FACTS = 50
@@ -67,7 +68,7 @@ def read_index(path: str | os.PathLike[str]) -> Index:
     weight_map = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(weight_map, dict):
         raise FormatError("not an index of shards", where=name, facts=['no "weight_map" of keys to shards'])
-    faults = [f"{key}: stands in the index more than once" for key in repeated_names(value)]
+    faults = [f"{legible(key)}: stands in the index more than once" for key in repeated_names(value)]
     faults += _shard_name_faults(weight_map)
     metadata = value.get("metadata", {})
     if not isinstance(metadata, dict):
@@ -92,7 +93,7 @@ def refuse_absent(index: Index) -> None:
     for shard in index.weight_map.values():
         if shard in counts:
             counts[shard] += 1
-    facts = [f"{shard}: absent, with {count} keys" for shard, count in counts.items()]
+    facts = [f"{legible(shard)}: absent, with {count} keys" for shard, count in counts.items()]
     hint = "fetch the rest of the checkpoint"
     if len(absent) == len(index.shards):
         hint += "; pass the index itself to read the names alone"
@@ -117,17 +118,18 @@ def check_shards(where: str, weight_map: Mapping[str, str] | None, held: Mapping
         Naming each key and its shards.
     """
     found: dict[str, str] = {}
+    twice = set()
     faults = []
     for shard, keys in held.items():
         for key in keys:
             if key in found:
-                faults.append(f"{key}: in two shards, {found[key]} and {shard}")
+                faults.append(f"{legible(key)}: in two shards, {found[key]} and {shard}")
+                twice.add(key)
             found[key] = shard
-    twice = {fault.partition(": in two")[0] for fault in faults}
     for key, shard in (weight_map or {}).items():
         if found.get(key) != shard and key not in twice:
             place = f"but in {found[key]}" if key in found else "nor in any other"
-            faults.append(f"{key}: not in {shard}, where the index puts it, {place}")
+            faults.append(f"{legible(key)}: not in {shard}, where the index puts it, {place}")
     if faults:
         facts = faults[:_MAX_FACTS]
         if len(faults) > len(facts):
@@ -140,12 +142,12 @@ def _shard_name_faults(weight_map: Mapping[str, Any]) -> list[str]:
     faults = []
     for key, shard in weight_map.items():
         if not isinstance(shard, str):
-            faults.append(f"{key}: its shard is no text")
+            faults.append(f"{legible(key)}: its shard is no text")
         else:
             example.setdefault(shard, key)
     for shard, key in example.items():
         if not is_plain_name(shard):
-            faults.append(f"{key}: its shard {shard!r} is no plain file name in the folder of the index")
+            faults.append(f"{legible(key)}: its shard {shard!r} is no plain file name in the folder of the index")
     return faults
 
 

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from treealign.formats.dtypes import BITS, torch_dtype, torch_shape
+from treealign.formats.legible import legible
 from treealign.formats.strict_json import Repeated
 
 FIELDS = ("dtype", "shape", "data_offsets")
@@ -57,7 +58,7 @@ def check_tensors(described: dict[str, Any], data_size: int) -> tuple[list[Tenso
     entries = [entry for entry in made if entry is not None]
     findings = []
     if len(entries) < len(made):
-        findings = [f"{key}: {_fault(info)}" for key, info in described.items() if _entry(key, info) is None]
+        findings = [f"{legible(key)}: {_fault(info)}" for key, info in described.items() if _entry(key, info) is None]
     entries.sort(key=_begin_end)
     # a tensor that could not be read leaves a hole of its own, which would only repeat the finding
     return entries, findings or _tiling_findings(entries, data_size)
@@ -128,10 +129,11 @@ def _tiling_findings(entries: Sequence[TensorEntry], data_size: int) -> list[str
     # the usual case, compared in one go
     if [*begins, data_size] == [0, *ends]:
         return []
-    findings, covered, last = [], 0, ""
-    for key, _, _, begin, end in entries:
+    findings, covered, last = [], 0, "the header"
+    for entry, _, _, begin, end in entries:
+        key = legible(entry)
         if begin > covered:
-            findings.append(f"{key}: begins at {begin}, a hole of {begin - covered} bytes after {last or 'the header'}")
+            findings.append(f"{key}: begins at {begin}, a hole of {begin - covered} bytes after {last}")
         elif begin < covered:
             findings.append(f"{key}: begins at {begin}, overlaps {last}, which ends at {covered}")
         if end > data_size:
@@ -139,7 +141,7 @@ def _tiling_findings(entries: Sequence[TensorEntry], data_size: int) -> list[str
         if end >= covered:
             covered, last = end, key
     if covered < data_size:
-        findings.append(f"{data_size - covered} trailing bytes after {last or 'the header'} belong to no tensor")
+        findings.append(f"{data_size - covered} trailing bytes after {last} belong to no tensor")
     return findings
 
 

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 
 from treealign.errors import FormatError
 from treealign.formats.detect import HEAD, HINTS, ZIP, impostor
+from treealign.formats.legible import legible
 from treealign.formats.safetensors_checks import FIELDS, TensorEntry, check_tensors
 from treealign.formats.strict_json import Repeated, parse_json
 
@@ -142,7 +143,7 @@ def _parse(name: str, raw: bytes) -> dict[str, Any]:
     if not isinstance(parsed, dict) or raw[0] != ord("{"):
         raise FormatError("the header is no JSON object", where=name, hint=_DAMAGED)
     if isinstance(parsed, Repeated):
-        facts = _shortened([f"{key}: stands in the header more than once" for key in parsed.names])
+        facts = _shortened([f"{legible(key)}: stands in the header more than once" for key in parsed.names])
         hint = "which of the tensors is meant cannot be told: write the file again with distinct keys"
         raise FormatError("the header repeats keys", where=name, facts=facts, hint=hint)
     return parsed

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from treealign.errors import FormatError
 from treealign.formats.atomic import staging, written_whole
 from treealign.formats.dtypes import BITS, RANK
+from treealign.formats.legible import legible
 from treealign.formats.safetensors_header import MAX_HEADER, METADATA, Header
 
 _ALIGNMENT = 8
@@ -193,7 +194,7 @@ def index_bytes(shards: Sequence[Shard], metadata: Mapping[str, Any] | None = No
     for shard in shards:
         for tensor in shard.plan:
             if weight_map.setdefault(tensor.key, shard.name) != shard.name:
-                faults.append(f"{tensor.key}: in {weight_map[tensor.key]} and in {shard.name}")
+                faults.append(f"{legible(tensor.key)}: in {weight_map[tensor.key]} and in {shard.name}")
     if len({shard.name for shard in shards}) < len(shards):
         faults.append("two shards have one name")
     if faults:
@@ -207,14 +208,14 @@ def _plan_faults(plan: Sequence[TensorPlan], metadata: Mapping[str, str] | None)
     faults, seen = [], set()
     for key, dtype, shape in plan:
         if key in seen or key == METADATA:
-            faults.append(f"{key}: {'named twice' if key in seen else 'a reserved name'}")
+            faults.append(f"{legible(key)}: {'named twice' if key in seen else 'a reserved name'}")
         seen.add(key)
         if not key.isascii() and not _is_encodable(key):
             faults.append(f"{key!r}: not writable as UTF-8")
         if dtype not in BITS:
-            faults.append(f"{key}: unknown dtype {dtype!r}")
+            faults.append(f"{legible(key)}: unknown dtype {dtype!r}")
         elif math.prod(shape) * BITS[dtype] % 8:
-            faults.append(f"{key}: {dtype} of shape {list(shape)} does not fill whole bytes")
+            faults.append(f"{legible(key)}: {dtype} of shape {list(shape)} does not fill whole bytes")
     texts = (metadata or {}).items()
     return faults + [f"{METADATA}: {name!r} is no text" for name, text in texts if not isinstance(text, str)]
 
@@ -233,7 +234,7 @@ def _write(file: BinaryIO, where: str, raw: bytes, plan: Sequence[TensorPlan], b
         view = memoryview(buffers(tensor.key))
         if view.nbytes != tensor.nbytes or not view.c_contiguous:
             given = f"{view.nbytes} bytes" if view.c_contiguous else "strided memory"
-            facts = [f"{tensor.key}: {tensor.nbytes} contiguous bytes planned, {given} given"]
+            facts = [f"{legible(tensor.key)}: {tensor.nbytes} contiguous bytes planned, {given} given"]
             raise FormatError("a tensor is not what was planned", where=where, facts=facts)
         # memory of no elements cannot be seen as bytes
         if view.nbytes:

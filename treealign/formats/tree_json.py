@@ -14,6 +14,7 @@ from typing import Any
 
 from treealign.errors import FormatError
 from treealign.formats.atomic import written_whole
+from treealign.formats.legible import legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
 FORMAT = "treealign.tree"
@@ -164,9 +165,9 @@ def _key_faults(leaves: list[list[Any]], tied: dict[str, str]) -> list[str]:
     faults = []
     if len(known) < len(keys):
         seen: set[str] = set()
-        faults = [f"{key}: named twice" for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+        faults = [f"{legible(key)}: named twice" for key in keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
     ends = [key for pair in tied.items() for key in pair]
-    return faults + [f"{key}: tied, but no leaf" for key in dict.fromkeys(ends) if key not in known]
+    return faults + [f"{legible(key)}: tied, but no leaf" for key in dict.fromkeys(ends) if key not in known]
 
 
 def _is_texts(value: Any) -> bool:
