@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,8 +116,8 @@ def test_functions_are_small():
 
 
 def test_no_module_bears_the_name_of_a_public_function():
-    functions = set(treealign.__all__) - {"operations"}
-    assert [p.stem for p in MODULES if p.stem in functions] == []
+    names = set(treealign.__all__) - {"operations"}
+    assert [p.stem for p in MODULES if p.stem in names] == []
 
 
 def test_the_public_names_are_these():
@@ -139,3 +140,29 @@ def test_the_public_names_are_these():
 @pytest.mark.parametrize("name", treealign.__all__)
 def test_each_public_name_can_be_imported(name):
     assert getattr(treealign, name) is not None
+
+
+def test_each_verb_and_each_option_is_documented():
+    from treealign.cli.verbs import app
+
+    readme = (ROOT / "README.md").read_text()
+    verbs = [command.name or command.callback.__name__ for command in app.registered_commands]
+    assert [verb for verb in verbs if f"`treealign {verb} " not in readme] == []
+    written = {word for verb in verbs for word in re.findall(r"--[a-z-]+", help_of(verb))} - {"--help"}
+    assert [option for option in sorted(written) if option not in readme] == []
+
+
+def help_of(verb: str) -> str:
+    return subprocess.check_output([sys.executable, "-m", "treealign.cli", verb, "--help"], text=True)
+
+
+def test_no_committed_file_names_a_registry_host_or_a_machine_path():
+    texts = {p: p.read_text() for p in committed() if p.suffix in (".py", ".md", ".toml", ".json", ".sh", "")}
+    hosts = re.compile(r"pypi\.org|pythonhosted|download\.pytorch|anaconda\.org|/work/|/root/|/opt/venv")
+    here = Path(__file__)
+    assert [p.name for p, text in texts.items() if p != here and hosts.search(text)] == []
+
+
+def committed() -> list[Path]:
+    names = subprocess.check_output(["git", "-C", ROOT, "ls-files"], text=True).splitlines()
+    return [ROOT / name for name in names if (ROOT / name).is_file()]

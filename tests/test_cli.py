@@ -1,0 +1,131 @@
+"""The command line as a user meets it: processes, exit codes, 80 columns, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT / "data"
+LLAVA = DATA / "llava-1.5-7b" / "checkpoint.json"
+TINY = DATA / "llava-tiny" / "model.safetensors"
+
+
+def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "80", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "treealign.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+
+
+def widest(text: str) -> int:
+    return max(map(len, text.splitlines()), default=0)
+
+
+@pytest.mark.parametrize("source", [LLAVA, TINY, f"transformers:{TINY.parent}"])
+def test_show_fits_80_columns(source):
+    done = run("show", source)
+    assert (done.returncode, widest(done.stdout) <= 80) == (0, True)
+
+
+def test_show_folds_repeats_and_counts():
+    lines = run("show", TINY).stdout.splitlines()
+    assert lines[1] == "89 keys in 39 patterns, 49.8 K parameters, 97.3 KiB, float16"
+    assert any(line.split() == ["layers.{0..2}", "27", "keys", "27.8", "K"] for line in lines)
+
+
+def test_show_says_where_repeats_disagree(tmp_path):
+    leaves = [[f"layers.{i}.norm.weight", [8], "float32"] for i in range(4)]
+    leaves += [[f"layers.{i}.mlp.weight", [8, 4 if i < 2 else 16], "float32"] for i in range(4)]
+    leaves += [["layers.3.gate.weight", [8], "float32"]]
+    lines = run("show", tree_file(tmp_path / "tree.json", leaves)).stdout.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines if "mlp" in line] == [
+        "weight [8, 4] in {0..1}  [8, 16] in {2..3}"
+    ]
+    assert any(line.split()[:3] == ["gate", "in", "3"] for line in lines)
+
+
+def test_show_json_counts_every_key_once():
+    data = json.loads(run("show", LLAVA, "--json").stdout)
+    assert (data["keys"], sum(p["count"] for p in data["patterns"])) == (686, 686)
+    assert {p["pattern"]: p["shapes"] for p in data["patterns"]}["language_model.lm_head.weight"] == [[32064, 4096]]
+
+
+def test_show_of_a_safetensors_file_imports_nothing_slow():
+    code = (
+        "import sys; sys.argv = ['treealign', 'show', sys.argv[1]]\n"
+        "from treealign.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "slow = ('torch', 'transformers', 'scipy', 'networkx', 'rich')\n"
+        "print(*(m for m in slow if m in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, TINY], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == []
+
+
+def test_snapshot_stands_in_for_the_model(tmp_path):
+    model = f"transformers:{TINY.parent}"
+    assert run("snapshot", model, "-o", tmp_path / "tree.json").returncode == 0
+    shown, again = run("show", model).stdout, run("show", tmp_path / "tree.json").stdout
+    assert shown.splitlines()[1:] == again.splitlines()[1:]
+
+
+def test_a_factory_is_run_and_that_is_said(tmp_path):
+    (tmp_path / "my_models.py").write_text(
+        "import torch\n\ndef make():\n    return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.LayerNorm(3))\n"
+    )
+    done = run("show", "my_models:make", cwd=tmp_path)
+    assert "this is your code" in done.stderr
+    assert done.stdout.splitlines()[1].startswith("4 keys in 2 patterns")
+
+
+def test_talk_goes_to_stderr_and_leaves_json_alone():
+    done = run("show", f"transformers:{TINY.parent}", "--json")
+    assert "without weights" in done.stderr
+    assert json.loads(done.stdout)["keys"] == 89
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "no-such-file.safetensors"], "no-such-file.safetensors"),
+        (["show", "no_such_package.models:make"], "no such module"),
+        (["show", "transformers:lllama"], "llama"),
+        (["show", "transformers:llava:LlavaForNothing"], "it has LlavaForConditionalGeneration"),
+        (["show", f"transformers:{DATA / 'corpus'}"], "no config.json"),
+        (["show", DATA / "README.md"], "README.md"),
+        (["snapshot", TINY, "-o", "no/such/folder/tree.json"], "no/such/folder"),
+        (["show"], "MODEL"),
+        (["shwo", TINY], "shwo"),
+    ],
+)
+def test_bad_input_ends_with_2_and_says_what_is_wrong(arguments, said):
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_a_factory_names_the_users_line(tmp_path):
+    (tmp_path / "my_models.py").write_text("def make():\n    raise ValueError('no such size: 13')\n")
+    done = run("show", "my_models:make", cwd=tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "ValueError: no such size: 13" in done.stderr
+    assert "my_models.py:2" in done.stderr
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -m treealign.cli show {LLAVA} --json | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def tree_file(path: Path, leaves: list[list[object]]) -> Path:
+    head = {"format": "treealign.tree", "version": 1, "ordered": False, "libraries": {}, "modules": {}, "tied": {}}
+    path.write_text(json.dumps({**head, "leaves": leaves}))
+    return path
