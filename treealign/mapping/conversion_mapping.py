@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from treealign.errors import PatternError
 from treealign.mapping import execution
-from treealign.mapping.folded import State, expand
+from treealign.mapping.folded import State, targets_of
 from treealign.mapping.guards import GuardDecision, decide
 from treealign.mapping.planning import Step, plan_steps
 from treealign.mapping.running import run
@@ -98,7 +98,7 @@ class ConversionMapping:
             transform was done. The message names the keys and the transforms.
         """
         names, states = self._run(keys, converted, model_keys)
-        return dict(zip(names, _targets(states, names), strict=True))
+        return targets_of(states, names)
 
     def trace(
         self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
@@ -111,11 +111,8 @@ class ConversionMapping:
             As `map_keys`.
         """
         names, states = self._run(keys, converted, model_keys)
-        touched: list[tuple[int, ...]] = [()] * len(names)
-        for state in states:
-            for position in state.rows.positions:
-                touched[position] = state.touched
-        return dict(zip(names, map(KeyTrace, _targets(states, names), touched), strict=True))
+        touched = {names[position]: state.touched for state in states for position in state.rows.positions}
+        return {key: KeyTrace(targets, touched[key]) for key, targets in targets_of(states, names).items()}
 
     def used(
         self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
@@ -146,7 +143,7 @@ class ConversionMapping:
             As `map_keys`; or a size depends on captures and has no entry for them.
         """
         names, states = self._run(keys, converted, model_keys)
-        return plan_steps(self.transforms, states, names, _targets(states, names))
+        return plan_steps(self.transforms, states, names)
 
     def apply(self, state_dict: Mapping[str, Any], converted: Converted = None) -> Iterator[tuple[str, Any]]:
         """Tensors under their new names, one by one; a tensor is taken from `state_dict` when its turn comes.
@@ -193,16 +190,6 @@ def _folded(keys: Keys) -> tuple[Sequence[str], Sequence[Fold]]:
         return keys.keys, keys.folds
     names = tuple(keys)
     return names, fold(names)
-
-
-def _targets(states: Iterable[State], keys: Sequence[str]) -> list[tuple[str, ...]]:
-    targets: list[tuple[str, ...]] = [()] * len(keys)
-    for state in states:
-        columns = [expand(name, state.rows.indices) for name in state.names] if state.touched else []
-        texts = zip(*columns, strict=True) if columns else ((keys[position],) for position in state.rows.positions)
-        for position, names in zip(state.rows.positions, texts, strict=True):
-            targets[position] = names
-    return targets
 
 
 def _executed(steps: Iterable[Step], tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,14 +8,14 @@ pass over the rows of those that are split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import TypeVar
 
 from treealign.tree.fold import Fold
-from treealign.tree.segments import Name, Segment, Slot, cut, folded_name, within
+from treealign.tree.segments import Name, Segment, Slot, folded_name, within
 
 T = TypeVar("T")
 
@@ -151,8 +151,40 @@ def expand(name: Name, indices: Sequence[tuple[str, ...]]) -> list[str]:
     slots: list[Slot] = []
     text = ".".join(_formatted(segment, slots) for segment in name)
     if indices and slots == [Slot(column) for column in range(len(indices[0]))]:
-        return [text % row for row in indices]  # the rows are what the format takes: no call for each key
+        return list(map(text.__mod__, indices))  # the rows are what the format takes: no call for each key
     return list(map(expander(name), indices))
+
+
+def targets_of(states: Iterable[State], keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The names that each key ends with, in the order of `keys`."""
+    targets: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
+    for state in states:
+        own = [keys[position] for position in state.rows.positions]
+        columns = [_spliced(state.origin, name, own) or expand(name, state.rows.indices) for name in state.names]
+        targets.update(zip(own, zip(*(columns if state.touched else [own]), strict=True), strict=True))
+    return targets
+
+
+def _spliced(origin: Name, name: Name, keys: Sequence[str]) -> list[str] | None:
+    """The names where nothing changed between the first slot and the last: cheaper than writing out every index."""
+    old, new = _slotted(origin), _slotted(name)
+    if old is None or new is None or origin[old] != name[new]:
+        return None
+    start, end = len(_levels(origin[: old.start])), len(_levels(origin[old.stop :]))
+    head, tail = _levels(name[: new.start]), "".join(f".{segment}" for segment in name[new.stop :])
+    if end:
+        return [head + key[start:-end] + tail for key in keys]
+    return [head + key[start:] + tail for key in keys]
+
+
+def _slotted(name: Name) -> slice | None:
+    """From the first segment with a slot to the last."""
+    at = [place for place, segment in enumerate(name) if not isinstance(segment, str)]
+    return slice(at[0], at[-1] + 1) if at else None
+
+
+def _levels(segments: Name) -> str:
+    return "".join(f"{segment}." for segment in segments)
 
 
 def _formatted(segment: Segment, slots: list[Slot]) -> str:
@@ -160,11 +192,6 @@ def _formatted(segment: Segment, slots: list[Slot]) -> str:
         return segment.replace("%", "%%")
     slots += [piece for piece in segment if isinstance(piece, Slot)]
     return "".join("%s" if isinstance(piece, Slot) else piece.replace("%", "%%") for piece in segment)
-
-
-def signature(name: Name) -> tuple[object, ...]:
-    """What two names share if any of their expansions are equal: the text between their digits."""
-    return tuple((cut(segment) if isinstance(segment, str) else segment)[::2] for segment in name)
 
 
 def one_to_one(name: Name, rows: Rows) -> bool:

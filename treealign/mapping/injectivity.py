@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
-from treealign.mapping.folded import State, expand, one_to_one, signature
+from treealign.mapping.folded import State, expand, one_to_one
 from treealign.mapping.scope import Transform
+from treealign.tree.segments import Name, Slot, cut
 
 _MOST_FACTS = 20
 Owner: TypeAlias = "str | tuple[int, tuple[str, ...]]"  # a key, or a group of a `Convert`
@@ -17,7 +19,7 @@ Owner: TypeAlias = "str | tuple[int, tuple[str, ...]]"  # a key, or a group of a
 class _Arrival(NamedTuple):
     owner: Owner
     key: str
-    state: State
+    touched: tuple[int, ...]
 
 
 def check_injective(transforms: Sequence[Transform], keys: Sequence[str], states: Sequence[State]) -> None:
@@ -30,9 +32,11 @@ def check_injective(transforms: Sequence[Transform], keys: Sequence[str], states
 
     Notes
     -----
-    Names whose text between the digits differs cannot meet, and neither can the keys of one template that kept all its
-    indices; only the rest is written out and compared.
+    Names that differ outside their slots cannot meet, and neither can the keys of one template that kept all its
+    indices; only the rest is written out and counted. Who meets whom is worked out only where the count is short.
     """
+    if _apart(states):
+        return
     meetings = [*_meetings(_entries(states, keys)), *_meetings(_arrivals(states, keys))]
     if meetings:
         facts = [fact for name, *arrivals in meetings[:_MOST_FACTS] for fact in _facts(transforms, name, arrivals)]
@@ -45,34 +49,67 @@ def check_injective(transforms: Sequence[Transform], keys: Sequence[str], states
         )
 
 
+def _apart(states: Sequence[State]) -> bool:
+    entries: dict[int, list[tuple[State, Name]]] = defaultdict(list)
+    for state in states:
+        if state.entry:
+            entries[state.entry[0]].append((state, state.entry[1]))
+    reached = [(state, name) for state in states for name in state.names]
+    doubtful = [(state, name) for state, name in _doubtful(reached) if not state.entry]
+    names = [*_written(doubtful), *chain.from_iterable(_groups(states))]
+    return _distinct(names) and all(_distinct(_written(_doubtful(taken))) for taken in entries.values())
+
+
+def _distinct(names: list[str]) -> bool:
+    return len(set(names)) == len(names)
+
+
+def _written(found: Iterable[tuple[State, Name]]) -> list[str]:
+    return [text for state, name in found for text in expand(name, state.rows.indices)]
+
+
+def _groups(states: Iterable[State]) -> Iterator[tuple[str, ...]]:
+    """The targets of each group of each `Convert`, once."""
+    groups: set[tuple[int, tuple[str, ...]]] = set()
+    for state in states:
+        if state.entry:
+            columns = [expand(name, state.rows.indices) for name in state.names]
+            groups.update((state.entry[0], targets) for targets in zip(*columns, strict=True))
+    return (targets for _, targets in groups)
+
+
+def _doubtful(found: Iterable[tuple[State, Name]]) -> Iterator[tuple[State, Name]]:
+    """Those whose keys might meet others, or each other."""
+    alike: dict[object, list[tuple[State, Name, list[str | Slot]]]] = defaultdict(list)
+    for state, name in found:
+        pieces = [cut(segment) if isinstance(segment, str) else segment for segment in name]
+        digits = [digit for piece in pieces for digit in piece[1::2]]
+        alike[tuple(piece[::2] for piece in pieces)].append((state, name, digits))
+    for group in alike.values():
+        # digits that stand in all of them tell them apart; where one has a slot it may hold what the other has
+        plain = [at for at in range(len(group[0][2])) if all(isinstance(digits[at], str) for _, _, digits in group)]
+        common = Counter(tuple(digits[at] for at in plain) for _, _, digits in group)
+        for state, name, digits in group:
+            if common[tuple(digits[at] for at in plain)] > 1 or not one_to_one(name, state.rows):
+                yield state, name
+
+
 def _entries(states: Sequence[State], keys: Sequence[str]) -> Iterator[tuple[object, str, _Arrival]]:
     """Keys as they enter a `Convert`: two may share a target, but not a place among the sources."""
-    entries = [(state, *state.entry) for state in states if state.entry]
-    common = Counter((index, signature(name)) for _, index, name in entries)
-    for state, index, name in entries:
-        if common[index, signature(name)] > 1 or not one_to_one(name, state.rows):
+    for state in states:
+        if state.entry:
+            index, name = state.entry
             for position, text in zip(state.rows.positions, expand(name, state.rows.indices), strict=True):
-                yield index, text, _Arrival(keys[position], keys[position], state)
+                yield index, text, _Arrival(keys[position], keys[position], state.touched)
 
 
 def _arrivals(states: Sequence[State], keys: Sequence[str]) -> Iterator[tuple[object, str, _Arrival]]:
-    common = Counter(signature(name) for state in states for name in state.names)
     for state in states:
-        if state.entry:
-            yield from _group_arrivals(state, keys)
-        elif common[signature(state.names[0])] > 1 or not one_to_one(state.names[0], state.rows):
-            texts = expand(state.names[0], state.rows.indices)
-            for position, text in zip(state.rows.positions, texts, strict=True):
-                yield None, text, _Arrival(keys[position], keys[position], state)
-
-
-def _group_arrivals(state: State, keys: Sequence[str]) -> Iterator[tuple[object, str, _Arrival]]:
-    assert state.entry is not None
-    columns = [expand(name, state.rows.indices) for name in state.names]
-    groups = dict(zip(zip(*columns, strict=True), state.rows.positions, strict=True))
-    for targets, position in groups.items():
-        for text in targets:
-            yield None, text, _Arrival((state.entry[0], targets), keys[position], state)
+        columns = [expand(name, state.rows.indices) for name in state.names]
+        for position, *targets in zip(state.rows.positions, *columns, strict=True):
+            owner = (state.entry[0], tuple(targets)) if state.entry else keys[position]
+            for text in targets:
+                yield None, text, _Arrival(owner, keys[position], state.touched)
 
 
 def _meetings(arrivals: Iterator[tuple[object, str, _Arrival]]) -> Iterator[tuple[str, _Arrival, _Arrival]]:
@@ -86,5 +123,5 @@ def _meetings(arrivals: Iterator[tuple[object, str, _Arrival]]) -> Iterator[tupl
 def _facts(transforms: Sequence[Transform], name: str, arrivals: Sequence[_Arrival]) -> Iterator[str]:
     yield f"{' and '.join(sorted(arrival.key for arrival in arrivals))} reach {name}"
     for arrival in sorted(arrivals, key=lambda a: a.key):
-        by = ", ".join(repr(transforms[index].with_guard()) for index in arrival.state.touched)
+        by = ", ".join(repr(transforms[index].with_guard()) for index in arrival.touched)
         yield f"  {arrival.key}: {by or 'untouched'}"

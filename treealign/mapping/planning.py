@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert, Group
-from treealign.mapping.folded import State, expand
+from treealign.mapping.folded import State, expand, targets_of
 from treealign.mapping.operations import Operation, resolve
 from treealign.mapping.scope import Transform
 from treealign.tree.fold import fold_names
@@ -58,9 +58,7 @@ class _Taken(NamedTuple):
     state: State
 
 
-def plan_steps(
-    transforms: Sequence[Transform], states: Sequence[State], keys: Sequence[str], targets: Sequence[tuple[str, ...]]
-) -> tuple[Step, ...]:
+def plan_steps(transforms: Sequence[Transform], states: Sequence[State], keys: Sequence[str]) -> tuple[Step, ...]:
     """One step for each key or group of keys, in the order of the first key of each.
 
     Raises
@@ -68,18 +66,19 @@ def plan_steps(
     MappingError
         A size depends on captures and has no entry for them.
     """
+    targets = targets_of(states, keys)
     steps: dict[int, Step] = {}
     groups: dict[tuple[int, tuple[str, ...]], dict[str, _Taken]] = {}
     first: dict[tuple[int, tuple[str, ...]], int] = {}
     for state in states:
         positions = state.rows.positions
         if state.entry is None:
-            steps |= {at: Step((keys[at],), targets[at], (), state.touched) for at in positions}
+            steps |= {at: Step((keys[at],), targets[keys[at]], (), state.touched) for at in positions}
             continue
         index, name = state.entry
         for at, entry in zip(positions, expand(name, state.rows.indices), strict=True):
-            group = index, targets[at]
-            groups.setdefault(group, {})[entry] = _Taken(keys[at], entry, targets[at], state)
+            group = index, targets[keys[at]]
+            groups.setdefault(group, {})[entry] = _Taken(keys[at], entry, targets[keys[at]], state)
             first[group] = min(at, first.get(group, at))
     steps |= {first[group]: _converted(transforms, group[0], taken) for group, taken in groups.items()}
     return tuple(steps[at] for at in sorted(steps))
