@@ -40,6 +40,9 @@ class Evidence(NamedTuple):
     modules: tuple[str, ...]
 
 
+Places: TypeAlias = dict["tuple[str, ...] | None", set[bool]]  # modules to the sides seen there; None for all together
+
+
 @dataclass(frozen=True)
 class Groups:
     """Both sides of a guard are held: the evidence by which each group decides for itself."""
@@ -49,24 +52,46 @@ class Groups:
     def verdict(self, transform: Transform, key: str, captures: dict[str, str]) -> Verdict:
         """Whether to apply the transform to a key that it touches with these captures."""
         before, after = (any(p.match(key) for p in side) for side in transform.guards)
-        if before != after:
-            return Verdict.SKIP if after else Verdict.APPLY
-        agreeing = self._agreeing(tuple(sorted(captures.items())))
-        near = [found for found in agreeing if _below(key, found.modules)]
-        sides = {found.after for found in near or agreeing}
+        sides = {after} if before != after else self._sides(key, captures)
         if len(sides) != 1:
             return Verdict.UNKNOWN
-        return Verdict.SKIP if sides.pop() else Verdict.APPLY
+        return Verdict.SKIP if sides == {True} else Verdict.APPLY
 
-    def _agreeing(self, captures: tuple[tuple[str, str], ...]) -> list[Evidence]:
-        if captures not in self._found:
-            held = dict(captures)
-            self._found[captures] = [e for e in self.evidence if all(held.get(n, v) == v for n, v in e.captures)]
-        return self._found[captures]
+    def _sides(self, key: str, captures: dict[str, str]) -> set[bool]:
+        """The sides that agreeing evidence is on: the nearest above the key, or all of it where none is above."""
+        agreeing = [places for places in self._agreeing(captures) if places]
+        segments = tuple(key.split("."))
+        for depth in range(len(segments), -1, -1):
+            near = [places[segments[:depth]] for places in agreeing if segments[:depth] in places]
+            if near:
+                return set().union(*near)
+        return set().union(*(places[None] for places in agreeing))
+
+    def _agreeing(self, captures: dict[str, str]) -> Iterator[Places]:
+        """The evidence whose captures hold what the key's captures of the same names hold."""
+        for names in self._names:
+            shared = tuple(name for name in names if name in captures)
+            index = self._indexed.get((names, shared)) or self._index(names, shared)
+            yield index.get(tuple(captures[name] for name in shared), {})
 
     @cached_property
-    def _found(self) -> dict[tuple[tuple[str, str], ...], list[Evidence]]:
+    def _names(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(dict.fromkeys(tuple(name for name, _ in found.captures) for found in self.evidence))
+
+    @cached_property
+    def _indexed(self) -> dict[object, dict[tuple[str, ...], Places]]:
         return {}
+
+    def _index(self, names: tuple[str, ...], shared: tuple[str, ...]) -> dict[tuple[str, ...], Places]:
+        index: dict[tuple[str, ...], Places] = {}
+        for found in self.evidence:
+            held = dict(found.captures)
+            if tuple(held) == names:
+                places = index.setdefault(tuple(held[name] for name in shared), {})
+                for place in (found.modules, None):
+                    places.setdefault(place, set()).add(found.after)
+        self._indexed[names, shared] = index
+        return index
 
 
 Decided: TypeAlias = Verdict | Groups
@@ -139,10 +164,6 @@ class _Reader:
 def captured_texts(captures: dict[str, str | Slot], row: tuple[str, ...]) -> dict[str, str]:
     """What captures hold in one key."""
     return {n: str(int(row[v.column]) + v.shift) if isinstance(v, Slot) else v for n, v in captures.items()}
-
-
-def _below(key: str, modules: tuple[str, ...]) -> bool:
-    return not modules or key.startswith(".".join(modules) + ".")
 
 
 def refuse_unsure(transforms: Sequence[Transform], unsure: Iterable[tuple[int, str]]) -> None:
