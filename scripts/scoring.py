@@ -126,7 +126,7 @@ def score(case: Case, keep_order: bool = False) -> Score:
     result = Score(cases=1, seconds=time.perf_counter() - start, groups=len(case.groups))
     answers = Answers(suggestion, set(case.tied))
     for group in case.groups:
-        _count(result, group, answers)
+        count_group(result, group, answers)
     result.silent += sum(1 for match in answers.matches if match.certain and _belongs_to_nothing(match, case))
     result.ambiguous = len(suggestion.ambiguous)
     result.perfect = int(result.right == result.groups and not result.silent)
@@ -134,7 +134,7 @@ def score(case: Case, keep_order: bool = False) -> Score:
     if case.by_hand is not None:
         result.by_hand, result.with_hand = case.by_hand, 1
         result.no_more_than_by_hand = int(result.transforms <= case.by_hand)
-    result.laws = Counter(law for law in LAWS if _keeps(law, case, suggestion.mapping, answers))
+    result.laws = Counter(law for law in LAWS if keeps(law, case, suggestion.mapping, answers))
     return result
 
 
@@ -170,9 +170,8 @@ class Answers:
     def stating(self, group: Group) -> Answer | None:
         """The match that says exactly this, or None."""
         here = self.by_checkpoint.get(group.checkpoint[0], ())
-        wanted = set(group.model) - (self.tied if not group.ties else set())
         for match in here:
-            if set(match.checkpoint) == set(group.checkpoint) and set(match.model) == (wanted or set(group.model)):
+            if set(match.checkpoint) == set(group.checkpoint) and set(match.model) == set(group.model):
                 return match if _same_operation(match, group) else None
         if group.ties:  # one tensor under several names: feeding some of them feeds all
             return next((m for m in here if set(m.model) < set(group.model)), None)
@@ -207,7 +206,8 @@ def _order(keys: Sequence[str]) -> list[tuple[str, list[str]]]:
     return [(f.template, [keys[at] for at in f.positions]) for f in fold(keys)]
 
 
-def _count(result: Score, group: Group, answers: Answers) -> None:
+def count_group(result: Score, group: Group, answers: Answers) -> None:
+    """Add what became of one group."""
     stated = answers.stating(group)
     if stated is not None:
         result.right += 1
@@ -229,7 +229,7 @@ def _belongs_to_nothing(match: Answer, case: Case) -> bool:
     return not known.issuperset((*match.checkpoint, *match.model))
 
 
-def _keeps(law: str, case: Case, mapping: Any, answers: Answers) -> bool:
+def keeps(law: str, case: Case, mapping: Any, answers: Answers) -> bool:
     """Whether the mapping, run on names alone, does what the matches say."""
     matched = {(c, m) for match in answers.matches for c in match.checkpoint for m in match.model}
     if law == "forward":
