@@ -1,0 +1,149 @@
+"""Which pattern goes to which: one assignment in each class of comparable patterns, repeated with votes to a fixpoint.
+
+Comparable patterns (equal cells) fall into classes that share nothing, so the assignment splits into many small ones,
+each solved exactly (scipy's `linear_sum_assignment`). After each round the decided pairs vote for their ancestors; the
+rounds end when nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from treealign.align.patterns import Pattern
+from treealign.align.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores
+
+ROUNDS = 6
+VOTE_WEIGHT = 0.9
+COMPANION_PENALTY = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Class:
+    """Patterns of both sides whose cells agree."""
+
+    left: Ints
+    right: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """The outcome: for each pattern of the left its partner on the right.
+
+    Attributes
+    ----------
+    pairs : dict
+        Left pattern to right pattern, by position.
+    classes : list of Class
+        The classes of comparable patterns, in which rivals are to be sought.
+    scores : array
+        Final scores, (left, right); only entries within a class mean something.
+    names : array
+        The part of the scores that comes from names alone.
+    """
+
+    pairs: dict[int, int]
+    classes: list[Class]
+    scores: Floats
+    names: Floats
+
+
+def comparable(left: Sequence[Pattern], right: Sequence[Pattern]) -> list[Class]:
+    """Classes of patterns with equal cells; those without a partner of exactly the same indices by rank of index."""
+    exact = _classes(left, right, [p.signature for p in left], [p.signature for p in right])
+    lone = {p.signature for p in left} ^ {p.signature for p in right}
+    a = [at for at, p in enumerate(left) if p.signature in lone]
+    b = [at for at, p in enumerate(right) if p.signature in lone]
+    ranked = _classes(a, b, [left[i].ranked for i in a], [right[j].ranked for j in b])
+    shifted = [Class(np.array([a[i] for i in c.left], np.int32), np.array([b[j] for j in c.right], np.int32)) for c in ranked]
+    return exact + shifted
+
+
+def _classes(left: Sequence[Any], right: Sequence[Any], of_left: list[Any], of_right: list[Any]) -> list[Class]:
+    groups: dict[Any, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for at, key in enumerate(of_left):
+        groups[key][0].append(at)
+    for at, key in enumerate(of_right):
+        groups[key][1].append(at)
+    return [Class(np.array(a, np.int32), np.array(b, np.int32)) for a, b in groups.values() if a and b]
+
+
+def assign(left: Side, right: Side, forced: dict[int, int]) -> Assignment:
+    """Match the patterns of two sides.
+
+    Parameters
+    ----------
+    left, right : Side
+        Checkpoint and model.
+    forced : dict
+        Pairs that a hint has settled, by position.
+
+    Returns
+    -------
+    Assignment
+        Every class assigned as far as its smaller side reaches and names or structure speak for the pair at all.
+
+    """
+    classes = comparable(left.patterns, right.patterns)
+    names = name_scores(left, right)
+    base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * _same_path(left, right)
+    for i, j in forced.items():
+        base[i, j] += 10
+    votes = Votes(left, right)
+    scores, pairs = base, {}
+    for _ in range(ROUNDS):
+        previous = pairs
+        pairs, strength = _solve(classes, scores)
+        if pairs == previous:
+            break
+        votes.count(list(pairs.items()), [strength[i] for i in pairs])
+        scores = base.copy()
+        for c in classes:
+            scores[np.ix_(c.left, c.right)] += VOTE_WEIGHT * votes.bonus(c.left, c.right)
+    return Assignment(pairs, classes, scores, names)
+
+
+def _companions_differ(left: Side, right: Side) -> Floats:
+    kinds = {k: at for at, k in enumerate(dict.fromkeys(left.companions + right.companions))}
+    a = np.array([kinds[k] for k in left.companions])
+    b = np.array([kinds[k] for k in right.companions])
+    result: Floats = (a[:, None] != b[None, :]).astype(np.float32)
+    return result
+
+
+def _same_path(left: Side, right: Side) -> Floats:
+    places = {p.template: at for at, p in enumerate(right.patterns)}
+    same = np.zeros((len(left.patterns), len(right.patterns)), np.float32)
+    for i, p in enumerate(left.patterns):
+        if p.template in places:
+            same[i, places[p.template]] = 1
+    return same
+
+
+def _solve(classes: list[Class], scores: Floats) -> tuple[dict[int, int], dict[int, float]]:
+    """The best assignment of every class, and how decided each pair is, in 0..1."""
+    from scipy.optimize import linear_sum_assignment
+
+    pairs: dict[int, int] = {}
+    strength: dict[int, float] = {}
+    for c in classes:
+        table = scores[np.ix_(c.left, c.right)]
+        rows, columns = linear_sum_assignment(table, maximize=True)
+        for r, k in zip(rows, columns, strict=True):
+            i = int(c.left[r])
+            pairs[i] = int(c.right[k])
+            strength[i] = _margin(table, r, k)
+    return pairs, strength
+
+
+def _margin(table: Floats, row: int, column: int) -> float:
+    """How far the pair is ahead of the best rival of either of its two members."""
+    if table.size == 1:
+        return 1.0
+    mine = float(table[row, column])
+    others = [np.delete(table[row], column).max(initial=-1.0), np.delete(table[:, column], row).max(initial=-1.0)]
+    return min(max((mine - max(map(float, others))) / 0.3, 0.02), 1.0)

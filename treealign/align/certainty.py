@@ -1,0 +1,192 @@
+"""Certainty: a question about differences, not a score.
+
+A match is certain when every consistent alternative loses qualified evidence. The alternatives within a class of
+comparable patterns are the other assignments of that class, so the question is exact: is the pair in *every* assignment
+of greatest evidence? It is when no cycle of exchanges through the pair costs nothing; the cheapest cycles come from
+all-pairs shortest paths (Floyd 1962) on the exchange graph, whose edge from p to q costs the evidence that p's left
+member loses by taking q's right member. An unmatched pattern is matched to nothing, which costs and gains nothing.
+
+Qualified evidence: exact words, roles of the vocabulary, ranks in series, the parameter's own name, the leaves beside it
+in its module. Where that ties (two towers with the same names inside), the ancestors decide, if other leaves that are
+certain without it have settled those ancestors. Similarity and votes rank candidates and settle nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from treealign.align.assignment import Assignment, Class
+from treealign.align.scoring import Floats, Side, Votes
+
+MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
+PAIR_OF_WORDS = 0.5  # two neighbouring words tell less than a word: they repeat its evidence
+ANCESTORS = 1.0  # settled ancestors count as much as one word
+SAME_PATH = 1.5  # one and the same path on both sides
+SETTLED = 0.4  # ancestors that most of their certain leaves send to one another
+LARGE = np.float32(1e3)
+ROUNDS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Doubt:
+    """A matched pair of patterns, and the rivals that nothing separates from it.
+
+    Attributes
+    ----------
+    pair : tuple of int
+        Left and right pattern, by position.
+    left, right : tuple of int
+        Rivals on either side, the pair itself included.
+    reason : str
+        What is missing.
+    """
+
+    pair: tuple[int, int]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What each pair of patterns shares that can settle anything, (left, right).
+
+    Attributes
+    ----------
+    words : array
+        Qualified tokens shared.
+    total : array
+        The same, with the parameter's own name and the leaves beside it in the module.
+    """
+
+    words: Floats
+    total: Floats
+
+
+def gather(left: Side, right: Side) -> Evidence:
+    """Qualified evidence of all pairs."""
+    words = _shared(left, right)
+    paths = [[(p.template,) for p in side.patterns] for side in (left, right)]
+    total = words + _equal(left.companions, right.companions) + _equal(_parameters(left), _parameters(right))
+    return Evidence(words, total + SAME_PATH * _equal(*paths))
+
+
+def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) -> dict[int, Doubt]:
+    """The doubted pairs, by left pattern. Matched pairs that are not here are certain."""
+    votes = Votes(left, right)
+    settled: frozenset[int] = frozenset()
+    for _ in range(ROUNDS):
+        found, previous = _rivals(assignment, evidence.total, votes), settled
+        settled = frozenset(i for i in assignment.pairs if i not in found)
+        if settled == previous:
+            break
+        votes.count([(i, assignment.pairs[i]) for i in sorted(settled)], [1.0] * len(settled))
+    for i, j in assignment.pairs.items():
+        if i not in found and not _supported(i, j, left, right, assignment, evidence, votes):
+            found[i] = Doubt((i, j), (i,), (j,), "nothing but its shape speaks for it")
+    return found
+
+
+def _rivals(assignment: Assignment, total: Floats, votes: Votes) -> dict[int, Doubt]:
+    found: dict[int, Doubt] = {}
+    for c in assignment.classes:
+        if len(c.left) == len(c.right) == 1:
+            continue
+        table = total[np.ix_(c.left, c.right)] + ANCESTORS * votes.bonus(c.left, c.right)
+        found.update(_in_class(c, table, assignment.pairs))
+    return found
+
+
+def _in_class(c: Class, table: Floats, pairs: dict[int, int]) -> dict[int, Doubt]:
+    """The doubted pairs of one class: those on a cycle of exchanges that loses nothing that counts."""
+    lefts, rights = _members(c, pairs)
+    cost = _exchange_costs(c, table, lefts, rights)
+    way = cost.copy()
+    for k in range(len(way)):
+        np.minimum(way, way[:, k, None] + way[None, k, :], out=way)
+        np.maximum(way, -LARGE, out=way)
+    around = way + way.T
+    found = {}
+    for p, (i, j) in enumerate(zip(lefts, rights, strict=True)):
+        if i < 0 or j < 0:
+            continue
+        rivals = [q for q in range(len(lefts)) if q != p and around[p, q] <= MARGIN]
+        if rivals:
+            left = tuple(sorted({i} | {lefts[q] for q in rivals if lefts[q] >= 0}))
+            right = tuple(sorted({j} | {rights[q] for q in rivals if rights[q] >= 0}))
+            found[i] = Doubt((i, j), left, right, "nothing that counts separates it from its rivals")
+    return found
+
+
+def _members(c: Class, pairs: dict[int, int]) -> tuple[list[int], list[int]]:
+    """Matched pairs, then the unmatched of either side with -1 for nothing."""
+    matched = [(int(i), pairs[int(i)]) for i in c.left if int(i) in pairs]
+    taken = {j for _, j in matched}
+    lefts = [i for i, _ in matched] + [int(i) for i in c.left if int(i) not in pairs]
+    rights = [j for _, j in matched] + [-1] * (len(lefts) - len(matched))
+    free = [int(j) for j in c.right if int(j) not in taken]
+    return lefts + [-1] * len(free), rights + free
+
+
+def _exchange_costs(c: Class, table: Floats, lefts: list[int], rights: list[int]) -> Floats:
+    row = {int(i): at for at, i in enumerate(c.left)}
+    column = {int(j): at for at, j in enumerate(c.right)}
+    size = len(lefts)
+    padded = np.zeros((len(c.left) + 1, len(c.right) + 1), np.float32)
+    padded[:-1, :-1] = table
+    r = np.array([row.get(i, -1) for i in lefts])
+    k = np.array([column.get(j, -1) for j in rights])
+    gained = padded[r[:, None], k[None, :]]
+    cost: Floats = np.diagonal(gained)[:, None] - gained
+    cost[np.arange(size), np.arange(size)] = LARGE
+    return cost
+
+
+def _supported(
+    i: int, j: int, left: Side, right: Side, assignment: Assignment, evidence: Evidence, votes: Votes
+) -> bool:
+    """Something besides the shape says that the two belong together at all.
+
+    Their words or path, the words of their module's other leaves, or settled ancestors and a generic name in common.
+    """
+    if evidence.words[i, j] > MARGIN or left.patterns[i].template == right.patterns[j].template:
+        return True
+    mine, theirs = left.patterns[i].segments[:-1], right.patterns[j].segments[:-1]
+    beside = [u for u in left.below[mine] if u != i and u in assignment.pairs]
+    partners = [(u, assignment.pairs[u]) for u in beside]
+    if any(evidence.words[u, v] > MARGIN and right.patterns[v].segments[:-1] == theirs for u, v in partners):
+        return True
+    generic = {t.text for t in left.tokens[i] if t.depth == 1} & {t.text for t in right.tokens[j] if t.depth == 1}
+    return bool(generic) and float(votes.bonus(np.array([i]), np.array([j]))[0, 0]) > SETTLED
+
+
+def _equal(a: list[tuple[object, ...]], b: list[tuple[object, ...]]) -> Floats:
+    kinds = {k: at for at, k in enumerate(dict.fromkeys(a + b))}
+    left, right = (np.array([kinds[k] for k in side], np.int32) for side in (a, b))
+    return (left[:, None] == right[None, :]).astype(np.float32)
+
+
+def _parameters(side: Side) -> list[tuple[object, ...]]:
+    """The parameter's own name in words: `gamma` is `weight`, `beta` is `bias`."""
+    return [tuple(t.text for t in ts if t.depth == 0 and not t.ordinal) for ts in side.tokens]
+
+
+def _shared(left: Side, right: Side) -> Floats:
+    """How many qualified tokens each pair of patterns shares; two neighbouring words count half."""
+    texts = sorted({t.text for side in (left, right) for ts in side.tokens for t in ts if t.qualified})
+    ids = {text: at for at, text in enumerate(texts)}
+    weight = np.array([PAIR_OF_WORDS if " " in t else 1.0 for t in texts], np.float32)
+    a, b = (_qualified(side, ids) for side in (left, right))
+    result: Floats = (a * weight) @ b.T
+    return result
+
+
+def _qualified(side: Side, ids: dict[str, int]) -> Floats:
+    table = np.zeros((len(side.patterns), len(ids)), np.float32)
+    for row, ts in enumerate(side.tokens):
+        for t in ts:
+            if t.qualified:
+                table[row, ids[t.text]] = 1
+    return table

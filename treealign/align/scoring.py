@@ -1,0 +1,161 @@
+"""Scores of pairs of patterns: names, roles and structure, as dense matrices.
+
+All of it ranks candidates; what is certain is decided elsewhere (`certainty`), by differences and not by scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from treealign.align.patterns import Pattern
+from treealign.align.series import companions, with_series
+from treealign.align.words import Token, tokens
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+# how much a word counts by its distance from the parameter: its module's own name most, far ancestors least
+DEPTH_WEIGHT = (0.8, 1.0, 0.75, 0.55, 0.4, 0.3, 0.25, 0.2)
+GENERIC_WEIGHT = 0.3
+PAIR_WEIGHT = 0.5
+NAME_WEIGHT = 0.6
+SAME_PATH = 0.6  # added where the two paths are one and the same
+ROLE_WEIGHT = 1.3
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The patterns of one side, with what scoring needs of them.
+
+    Attributes
+    ----------
+    patterns : list of Pattern
+        The units.
+    tokens : list of tuple of Token
+        Their words and roles.
+    """
+
+    patterns: Sequence[Pattern]
+    tokens: Sequence[tuple[Token, ...]]
+
+    @classmethod
+    def of(cls, patterns: Sequence[Pattern], ordered: bool) -> Side:
+        """Read the names of all patterns."""
+        return cls(patterns, with_series(patterns, [tokens(p.segments) for p in patterns], ordered))
+
+    @cached_property
+    def frequency(self) -> Counter[str]:
+        """In how many patterns each token occurs."""
+        return Counter(t for ts in self.tokens for t in {x.text for x in ts})
+
+    @cached_property
+    def ancestors(self) -> tuple[Ints, list[str]]:
+        """Ids of the ancestor nodes of each pattern, nearest first, padded with -1, and the nodes by id."""
+        ids: dict[str, int] = {}
+        rows = []
+        for p in self.patterns:
+            paths = [".".join(p.segments[:n]) for n in range(len(p.segments) - 1, 0, -1)]
+            rows.append([ids.setdefault(x, len(ids)) for x in paths])
+        width = max((len(r) for r in rows), default=1) or 1
+        table = np.full((len(rows), width), -1, np.int32)
+        for at, row in enumerate(rows):
+            table[at, : len(row)] = row
+        return table, list(ids)
+
+    @cached_property
+    def below(self) -> dict[tuple[str, ...], list[int]]:
+        """The patterns below each node, by its path."""
+        found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for at, p in enumerate(self.patterns):
+            for depth in range(1, len(p.segments) + 1):
+                found[p.segments[:depth]].append(at)
+        return found
+
+    @cached_property
+    def companions(self) -> list[tuple[int, ...]]:
+        """What stands beside each pattern in its module."""
+        return companions(self.patterns)
+
+
+def token_weights(left: Side, right: Side) -> dict[str, float]:
+    """How much sharing each token tells: rare tokens more than common ones, roles more than words."""
+    total = len(left.patterns) + len(right.patterns)
+    frequency = left.frequency + right.frequency
+    kinds = {t.text: t for side in (left, right) for ts in side.tokens for t in ts}
+    top = math.log(1 + total)
+    weights = {}
+    for text, token in kinds.items():
+        rarity = 0.25 + 0.75 * math.log((1 + total) / frequency[text]) / top
+        kind = ROLE_WEIGHT if text[0] == "@" else PAIR_WEIGHT if " " in text else NAME_WEIGHT if text[0] == "=" else 1.0 if token.qualified else GENERIC_WEIGHT
+        weights[text] = rarity * kind
+    return weights
+
+
+def name_scores(left: Side, right: Side) -> Floats:
+    """Cosine of weighted tokens, (patterns left, patterns right), in 0..1."""
+    weights = token_weights(left, right)
+    ids = {text: at for at, text in enumerate(weights)}
+    a, b = (_incidence(side, ids, weights) for side in (left, right))
+    scores: Floats = a @ b.T
+    return scores
+
+
+def _incidence(side: Side, ids: dict[str, int], weights: dict[str, float]) -> Floats:
+    table = np.zeros((len(side.patterns), len(ids)), np.float32)
+    for row, ts in enumerate(side.tokens):
+        for t in ts:
+            depth = DEPTH_WEIGHT[min(t.depth, len(DEPTH_WEIGHT) - 1)]
+            table[row, ids[t.text]] = max(table[row, ids[t.text]], depth * weights[t.text])
+    norms = np.linalg.norm(table, axis=1, keepdims=True)
+    result: Floats = table / np.where(norms == 0, 1, norms)
+    return result
+
+
+class Votes:
+    """Matched leaves vote for their ancestors; ancestors support their other leaves (GumTree's bottom-up idea).
+
+    A pair of nodes is supported by the share of their leaves that matches send to one another (Dice's coefficient);
+    a pair of leaves gains by how well the ancestors of each are supported by those of the other.
+    """
+
+    def __init__(self, left: Side, right: Side) -> None:
+        self.left, self.nodes_left = left.ancestors
+        self.right, self.nodes_right = right.ancestors
+        self.size_left = _below(self.left, len(self.nodes_left))
+        self.size_right = _below(self.right, len(self.nodes_right))
+        self.dice: Floats = np.zeros((len(self.nodes_left) + 1, len(self.nodes_right) + 1), np.float32)
+
+    def count(self, pairs: Sequence[tuple[int, int]], strength: Sequence[float]) -> None:
+        """Recompute the support of all pairs of nodes from weighted matches."""
+        common: Floats = np.zeros_like(self.dice)
+        if pairs:
+            a = self.left[[i for i, _ in pairs]]
+            b = self.right[[j for _, j in pairs]]
+            weight = np.broadcast_to(np.asarray(strength, np.float32)[:, None, None], (len(pairs), a.shape[1], b.shape[1]))
+            np.add.at(common, (a[:, :, None], b[:, None, :]), weight)
+        # the padding id -1 addresses the last row and column, which stand for no node
+        common[-1, :] = 0
+        common[:, -1] = 0
+        self.dice = 2 * common / (self.size_left[:, None] + self.size_right[None, :])
+
+    def bonus(self, rows: Ints, columns: Ints) -> Floats:
+        """Support of each pair of leaves, (len(rows), len(columns)), in 0..1."""
+        a, b = self.left[rows], self.right[columns]
+        table = self.dice[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
+        near = np.array([1.0, 0.8, 0.6, 0.5] + [0.4] * 60, np.float32)
+        by_left = (table.max(axis=3) * near[: a.shape[1]]).sum(axis=2) / (near[: a.shape[1]] * (a >= 0)).sum(axis=1).clip(1e-6)[:, None]
+        by_right = (table.max(axis=2) * near[: b.shape[1]]).sum(axis=2) / (near[: b.shape[1]] * (b >= 0)).sum(axis=1).clip(1e-6)[None, :]
+        result: Floats = (by_left + by_right) / 2
+        return result
+
+
+def _below(ancestors: Ints, nodes: int) -> Floats:
+    flat = ancestors[ancestors >= 0]
+    counts = np.bincount(flat, minlength=nodes + 1).astype(np.float32)
+    return np.where(counts == 0, 1, counts).astype(np.float32)

@@ -1,0 +1,115 @@
+"""Numbers in names are positions in a series, not names: `{norm0, norm1}` against `{norm1, norm2}` is a shift.
+
+A series is a set of siblings that differ by one number only; a member's evidence is its rank and the length of the
+series. Where a side is ordered, siblings of one shape have a rank by definition too, and it may meet the rank of a
+numbered series on the other side (`layer_norm_1..3` against three norms with names).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from treealign.align.patterns import Pattern
+from treealign.align.words import Token
+
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+NUMBERED_ROLES = frozenset({"@pre_attn", "@post_attn", "@pre_mlp", "@post_mlp"})
+
+
+def with_series(
+    patterns: Sequence[Pattern], tokens: Sequence[tuple[Token, ...]], ordered: bool
+) -> list[tuple[Token, ...]]:
+    """The tokens of all patterns with numbers replaced by ranks.
+
+    Tokens added: ``%r/n``, rank r among the n members of a numbered series; ``$r/n``, rank r among the n siblings of
+    one shape, by number or by order of definition.
+    """
+    ranks = _numbered(patterns)
+    groups = _sibling_groups(patterns)
+    orders = _orders(groups, patterns, ordered, ranks)
+    crowded = {at for members in groups for at in members if len(members) > 2}
+    out = []
+    for at, found in enumerate(tokens):
+        mine = ranks.get(at, [])
+        # "the second norm" names a role only where a block has two
+        long = at in crowded or any(count > 2 for _, count, _ in mine)
+        kept = [t for t in found if not t.ordinal and not (long and t.text in NUMBERED_ROLES)]
+        kept += [Token(f"%{r}/{n}", depth, True, True) for r, n, depth in mine]
+        if at in orders:
+            r, n = orders[at]
+            kept.append(Token(f"${r}/{n}", 1, True, True))
+        out.append(tuple(kept))
+    return out
+
+
+def _numbered(patterns: Sequence[Pattern]) -> dict[int, list[tuple[int, int, int]]]:
+    """Rank, length and depth of every numbered series that each pattern is in."""
+    groups: dict[Any, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for at, p in enumerate(patterns):
+        for depth, key, number in _numbers(p):
+            groups[key, depth][number].append(at)
+    found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for (_, depth), members in groups.items():
+        for rank, number in enumerate(sorted(members)):
+            for at in members[number]:
+                entry = rank, len(members), depth
+                if len(members) > 1 and entry not in found[at]:
+                    found[at].append(entry)
+    return found
+
+
+def _numbers(p: Pattern) -> Iterator[tuple[int, Any, int]]:
+    last = len(p.segments) - 1
+    for at, segment in enumerate(p.segments):
+        for run in _DIGITS.finditer(segment):
+            stem = segment[: run.start()] + "\0" + segment[run.end() :]
+            yield last - at, (p.segments[:at], stem), int(run.group())
+
+
+def _sibling_groups(patterns: Sequence[Pattern]) -> list[list[int]]:
+    """Leaves of one name and shape in modules of one kind below one parent."""
+    groups: dict[Any, list[int]] = defaultdict(list)
+    beside = companions(patterns)
+    for at, p in enumerate(patterns):
+        groups[p.segments[:-2], p.segments[-1], p.signature, beside[at]].append(at)
+    return [members for members in groups.values() if len(members) > 1]
+
+
+def _orders(
+    groups: list[list[int]], patterns: Sequence[Pattern], ordered: bool, ranks: dict[int, list[tuple[int, int, int]]]
+) -> dict[int, tuple[int, int]]:
+    """Rank and number of the siblings, by order of definition or by the numbers of one series."""
+    found = {}
+    for members in groups:
+        if ordered:
+            inorder = sorted(members, key=lambda at: min(patterns[at].cells.values()))
+        elif _one_series(members, patterns, ranks):
+            inorder = sorted(members, key=lambda at: next(r for r, _, d in ranks[at] if d == 1))
+        else:
+            continue
+        for rank, at in enumerate(inorder):
+            found[at] = rank, len(members)
+    return found
+
+
+def _one_series(
+    members: list[int], patterns: Sequence[Pattern], ranks: dict[int, list[tuple[int, int, int]]]
+) -> bool:
+    stems = {_stem(patterns[at]) for at in members}
+    return len(stems) == 1 and all(any(d == 1 for _, _, d in ranks.get(at, ())) for at in members)
+
+
+def _stem(p: Pattern) -> str:
+    return _DIGITS.sub("", p.segments[-2]) if len(p.segments) > 1 else ""
+
+
+def companions(patterns: Sequence[Pattern]) -> list[tuple[int, ...]]:
+    """The sorted ranks of the leaves beside each pattern in its module: (1, 1) a norm, (1, 2) a linear layer."""
+    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for p in patterns:
+        shape = next(iter(p.shapes.values()))
+        found[p.segments[:-1]].append(-1 if shape is None else len(shape))
+    return [tuple(sorted(found[p.segments[:-1]])) for p in patterns]

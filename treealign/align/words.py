@@ -1,0 +1,154 @@
+"""Names to words, and words to the roles of the field's vocabulary.
+
+A name is split at underscores, case changes and digits; each word is brought to one spelling; runs of words that the
+vocabulary knows become roles (`attention.self.query` and `wq` are both the role ``q``). The vocabulary is data:
+``vocabulary.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import resources
+from itertools import pairwise
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+", re.UNICODE)
+INDEX = "#"  # what a capture reads as in a run of words
+START = "^"  # what stands before the first word
+PARAMETER_ROLES = {"weight": "weight", "bias": "bias"}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tables of ``vocabulary.json``, inverted for lookup.
+
+    Attributes
+    ----------
+    words : dict
+        A spelling to its one or more words.
+    phrases : dict
+        A run of words to the roles it names.
+    longest : int
+        Words in the longest run.
+    generic : frozenset
+        Words that separate nothing by themselves.
+    """
+
+    words: dict[str, tuple[str, ...]]
+    phrases: dict[tuple[str, ...], tuple[str, ...]]
+    longest: int
+    generic: frozenset[str]
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """The vocabulary that ships with treealign."""
+    data = json.loads(resources.files("treealign.align").joinpath("vocabulary.json").read_text("utf-8"))
+    words = {spelling: tuple(word.split()) for word, spellings in data["words"].items() for spelling in spellings}
+    phrases: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for roles, runs in data["phrases"].items():
+        for run in runs:
+            key = tuple(run.split())
+            phrases[key] = phrases.get(key, ()) + tuple(f"@{role}" for role in roles.split("|"))
+    return Vocabulary(words, phrases, max(map(len, phrases)), frozenset(data["generic"]))
+
+
+@lru_cache(maxsize=65536)
+def split_words(segment: str) -> tuple[str, ...]:
+    """The words of one segment, each in its one spelling.
+
+    >>> split_words("post_attention_layernorm")
+    ('post', 'attn', 'norm')
+    >>> split_words("fc1")
+    ('linear', '1')
+    """
+    if segment == "{}":
+        return (INDEX,)
+    table = vocabulary().words
+    found: list[str] = []
+    whole = segment.lower().replace("_", "")
+    if whole in table:
+        return table[whole]
+    for word in _WORD.findall(segment):
+        low = word.lower()
+        found.extend(table.get(low, (low,)))
+    return tuple(_joined(found))
+
+
+def _joined(found: list[str]) -> list[str]:
+    """`layer norm` is one word wherever the two stand side by side."""
+    out: list[str] = []
+    for word in found:
+        if word == "norm" and out and out[-1] == "layer":
+            out[-1] = "norm"
+        else:
+            out.append(word)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One piece of evidence that a name carries.
+
+    `depth` counts segments from the leaf: 0 is the parameter's own name, 1 its module. `qualified` says whether sharing
+    it can settle anything; `ordinal` marks a number, which is a position in a series and not a name.
+    """
+
+    text: str
+    depth: int
+    qualified: bool
+    ordinal: bool = False
+
+
+@lru_cache(maxsize=65536)
+def tokens(segments: tuple[str, ...]) -> tuple[Token, ...]:
+    """All tokens of a path: its words, and the roles that runs of words name."""
+    last = len(segments) - 1
+    words = [(START, last)]
+    for at, segment in enumerate(segments):
+        words += [(w, last - at) for w in split_words(segment)]
+    found = [Token(w, d, _qualified(w), w.isdigit()) for w, d in words if w not in (INDEX, START)]
+    return tuple(found + _pair_tokens(segments) + _phrase_tokens(words))
+
+
+def _pair_tokens(segments: tuple[str, ...]) -> list[Token]:
+    """Whole names of several words, and neighbouring words: `image_to_token` is not `token_to_image`.
+
+    A whole name separates where its words alone are generic (`norm_out`, `norm_conv`); a number in it is no name.
+    """
+    last = len(segments) - 1
+    found = []
+    for at, segment in enumerate(segments):
+        words = split_words(segment)
+        if len(words) > 1:
+            if not any(w.isdigit() for w in words):
+                found.append(Token(f"={segment}", last - at, at < last))
+            found += [Token(f"{a} {b}", last - at, _qualified(a) or _qualified(b)) for a, b in pairwise(words)]
+    return found
+
+
+def _qualified(word: str) -> bool:
+    """Whether sharing a word can settle anything."""
+    return not (word in vocabulary().generic or word.isdigit() or len(word) == 1)
+
+
+def _phrase_tokens(words: Sequence[tuple[str, int]]) -> list[Token]:
+    """Roles named by runs of words, longest run first, no word used twice."""
+    table, longest = vocabulary().phrases, vocabulary().longest
+    used = [False] * len(words)
+    found: list[Token] = []
+    for length in range(min(longest, len(words)), 0, -1):
+        for start in range(len(words) - length, -1, -1):
+            if any(used[start : start + length]):
+                continue
+            run = tuple(w for w, _ in words[start : start + length])
+            roles = table.get(run)
+            if roles is None:
+                continue
+            used[start : start + length] = [True] * length
+            depth = words[start + length - 1][1]
+            found += [Token(role, depth, True) for role in roles]
+    return found
