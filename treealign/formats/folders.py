@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 from treealign.errors import FormatError
@@ -16,7 +17,7 @@ _SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
 _STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
 # what trainers write beside the weights, in the same formats
 _NOT_WEIGHTS = ("training_args", "optim", "scheduler", "rng_state", "scaler", "random_states")
-_NUMBERED = re.compile(r"(.*?)-?([0-9]+)-of-([0-9]+)(\.[a-z]+)", re.DOTALL)
+_NUMBERED = re.compile(r"(.*?)-?([0-9]{1,9})-of-([0-9]{1,9})(\.[a-z]+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,15 @@ def _choose(base: Path, weights: Sequence[str], indexes: Sequence[str], suffixes
     usual = {f"{stem}{suffix}{end}" for stem in _STEMS for suffix in suffixes for end in ("", ".index.json")}
     preferred = [name for name in (*indexes, *weights) if name in usual]
     candidates: Sequence[str] = preferred or [*indexes, *_outside(base, weights, indexes)]
-    sets = {} if preferred or indexes else _numbered_sets(candidates)
-    if len(sets) == 1 and set(candidates) == set(next(iter(sets.values()))):
+    sets = _numbered_sets(candidates)
+    if len(sets) == 1 and len(candidates) == sum(map(len, sets.values())):
+        if not all(starmap(_is_complete, sets.items())):
+            hint = "fetch the other shards, or pass the files one by one"
+            raise FormatError("no whole checkpoint in this folder", where=str(base), facts=candidates, hint=hint)
         return Choice(None, tuple(str(base / name) for name in candidates))
     if len(candidates) != 1:
-        raise FormatError(
-            "more than one checkpoint in this folder" if candidates else "no whole checkpoint in this folder",
-            where=str(base),
-            facts=candidates,
-            hint="pass the file or index that is meant",
-        )
+        hint = "pass the file or index that is meant"
+        raise FormatError("more than one checkpoint in this folder", where=str(base), facts=candidates, hint=hint)
     path = str(base / candidates[0])
     return Choice(path, ()) if candidates[0] in indexes else Choice(None, (path,))
 
@@ -75,19 +75,21 @@ def _outside(base: Path, weights: Sequence[str], indexes: Sequence[str]) -> list
     return [name for name in weights if name not in claimed]
 
 
-def _numbered_sets(names: Sequence[str]) -> dict[tuple[str, str, str], list[str]]:
-    """The sets ``x-00001-of-0000N`` that are complete, by what their names share."""
-    sets: dict[tuple[str, str, str], dict[int, str]] = {}
+def _numbered_sets(names: Sequence[str]) -> dict[tuple[str, int, str], set[int]]:
+    """The numbers that are there of each set ``x-00001-of-0000N``, by what the names of a set share."""
+    sets: dict[tuple[str, int, str], set[int]] = {}
     for name in names:
         found = _NUMBERED.fullmatch(name)
         if found:
             stem, number, total, suffix = found.groups()
-            sets.setdefault((stem, total, suffix), {})[int(number)] = name
-    return {shared: list(members.values()) for shared, members in sets.items() if _is_complete(members, shared[1])}
+            sets.setdefault((stem, int(total), suffix), set()).add(int(number))
+    return sets
 
 
-def _is_complete(members: dict[int, str], total: str) -> bool:
-    return set(members) in (set(range(1, int(total) + 1)), set(range(int(total))))
+def _is_complete(shared: tuple[str, int, str], numbers: set[int]) -> bool:
+    total = shared[1]
+    # counted, not enumerated: the total is whatever a file name says
+    return len(numbers) == total and max(numbers) - min(numbers) == total - 1 and min(numbers) in (0, 1)
 
 
 def _contents(base: Path) -> list[str]:
