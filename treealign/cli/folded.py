@@ -5,6 +5,7 @@ Built from the folds alone, so that `treealign show` needs neither networkx nor 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
@@ -25,6 +26,7 @@ class Node:
     indices: set[Indices] = field(default_factory=set)
     parameters: int = 0
     keys: int = 0
+    first: int = sys.maxsize
 
     @property
     def is_leaf(self) -> bool:
@@ -65,6 +67,7 @@ def build(tree: KeyTree) -> Node:
             in_group = group if at == len(f.segments) - 2 else 1
             node = node.children.setdefault((segment, in_group if is_index else 0), Node())
             node.indices |= {i[:depth] for i in f.indices}
+            node.first = min(node.first, f.positions[0])
         node.fold = f
         node.keys, node.parameters = len(f.positions), parameters
     return root
@@ -108,7 +111,7 @@ def rows(tree: KeyTree, common_dtype: str | None) -> list[Row]:
 
 
 def _rows(tree: KeyTree, node: Node, depth: int, dtype: str | None) -> Iterator[Row]:
-    for key, first in node.children.items():
+    for key, first in sorted(node.children.items(), key=lambda item: item[1].first):
         name, child = _joined(key, first)
         name += _only_in(node, child)
         texts: list[str] = []
@@ -135,7 +138,7 @@ def _joined(key: tuple[str, int], node: Node) -> tuple[str, Node]:
 
 def _name(key: tuple[str, int], node: Node) -> str:
     segment, index = key
-    return ranges(sorted({int(i[-1]) for i in node.indices})) if index else segment
+    return ranges(sorted({int(i[-1]) for i in node.indices})) if index else segment or "(empty)"
 
 
 def _only_in(parent: Node, node: Node) -> str:

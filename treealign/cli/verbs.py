@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from treealign.cli.console import plural, put_json, put_lines, say
+from treealign.errors import TreealignError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,3 +63,56 @@ def snapshot(
         put_json({"source": model, "output": str(output), "keys": len(tree), "patterns": len(tree.folds)})
     else:
         say(f"wrote {output}: {plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}")
+
+
+@app.command()
+def suggest(
+    checkpoint: Checkpoint,
+    model: Model,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the mapping here, as JSON.")] = None,
+    hint: Annotated[
+        list[str] | None, typer.Option(metavar="A=B", help="Names that correspond, checkpoint=model; may be repeated.")
+    ] = None,
+    explain: Annotated[
+        str, typer.Option(metavar="KEY", help="Print the evidence for one key of either side, and its rivals.")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Find the mapping, checkpoint -> model, prove it, and list what is open."""
+    from treealign.cli.models import resolve_model
+    from treealign.cli.render_suggestion import explain_lines, suggestion_lines
+    from treealign.cli.suggestion_json import suggestion_json
+    from treealign.suggestion import suggest as find
+
+    left, right = resolve_model(checkpoint), resolve_model(model)
+    found = find(left, right, hints=read_hints(hint or []))
+    if output is not None:
+        found.mapping.to_json(output)
+        say(f"wrote {output}: {plural(len(found.mapping), 'transform')}, checkpoint -> model")
+    if explain:
+        put_lines(explain_lines(found, explain))
+    elif json:
+        put_json(suggestion_json(found, (checkpoint, model)))
+    else:
+        put_lines(suggestion_lines(found, left, right, (checkpoint, model)))
+    raise typer.Exit(0 if found.ok and not found.findings else 1)
+
+
+def read_hints(texts: list[str]) -> list[tuple[str, str]]:
+    """``a=b`` as pairs, checkpoint name first.
+
+    Raises
+    ------
+    TreealignError
+        If a text has no ``=``, or nothing on one side of it.
+    """
+    pairs = [tuple(part.strip() for part in text.split("=")) for text in texts]
+    odd = [text for text, pair in zip(texts, pairs, strict=True) if len(pair) != 2 or not all(pair)]
+    if odd:
+        raise TreealignError(
+            "a hint is a name of the checkpoint, =, and a name of the model",
+            where="--hint",
+            facts=odd,
+            hint="for example --hint attn_norm=input_layernorm",
+        )
+    return [(pair[0], pair[1]) for pair in pairs]
