@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from functools import partial
 from itertools import accumulate
 from math import prod
+from typing import Any
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
+from treealign.errors import PatternError
 from treealign.formats.dtypes import BITS
 from treealign.mapping import operations
+from treealign.mapping.transforms import Convert, PrefixChange, Rename, Transform
+from treealign.tree.keytree import KeyTree
 
 # -- operations: sequences that fit a list of shapes -------------------------------------------------------------------
 
@@ -184,3 +191,180 @@ def safetensors_bytes(draw: st.DrawFn) -> bytes:
     text += b" " * draw(st.integers(0, 3))
     length = len(text) + draw(st.sampled_from([0, 0, 0, 0, 1, -1]))
     return max(length, 0).to_bytes(8, "little") + text + bytes(size)
+
+
+# -- keys and transforms: few words, so that they meet; the odd ones too ------------------------------------------------
+
+WORDS = (
+    "a",
+    "b",
+    "norm",
+    "norm0",
+    "norm1",
+    "norm2",
+    "h_3_x",
+    "0",
+    "1",
+    "2",
+    "10",
+    "007",
+    "",
+    "x%s",
+    "{}",
+    "{i}",
+    "é",
+    "٣",
+)
+LITERALS = ("a", "b", "norm", "norm1", "0", "2", "h_3_x", "x%s", "007")
+
+
+def keys(words: tuple[str, ...] = WORDS) -> st.SearchStrategy[str]:
+    """Keys of few segments."""
+    return st.lists(st.sampled_from(words), min_size=1, max_size=6).map(".".join)
+
+
+def key_lists() -> st.SearchStrategy[list[str]]:
+    """Keys that share templates: repeats over two indices, and single ones."""
+    index = st.sampled_from(["0", "1", "2", "3", "10", "12345678901234567890"])
+    words = st.sampled_from([*WORDS, *"IJIJ"])
+    template = st.lists(words, min_size=1, max_size=6).map(".".join)
+    repeats = st.builds(
+        lambda t, i, j: [t.replace("I", a).replace("J", b) for a in i for b in j],
+        template,
+        st.lists(index, min_size=1, max_size=3),
+        st.lists(index, min_size=1, max_size=3),
+    )
+    return st.lists(repeats, max_size=5).map(lambda lists: [key for made in lists for key in made])
+
+
+@st.composite
+def patterns(draw: st.DrawFn, captures: tuple[str, ...] = (), start: str | None = None, end: str | None = None) -> str:
+    """A key pattern that holds each of the captures, given as they are written, once."""
+    segments = [draw(st.sampled_from(["", "", "norm", "h_"])) + capture for capture in captures]
+    segments = [segment + draw(st.sampled_from(["", "", "_x"])) for segment in segments]
+    segments += draw(st.lists(st.sampled_from(LITERALS), min_size=not segments, max_size=2))
+    start = draw(st.sampled_from(["", "**."])) if start is None else start
+    end = draw(st.sampled_from(["", "", "$"])) if end is None else end
+    return start + ".".join(draw(st.permutations(segments))) + end
+
+
+def capture_texts(name: str, plain: bool = False) -> st.SearchStrategy[str]:
+    """Ways to write a capture of an index; `plain` ones capture any index as it is."""
+    limits = st.sampled_from(["", "", "+1", "-1", "+9", ":0..1", ":1..2", "+1:0..9"])
+    return st.just(f"{{{name}}}") if plain else limits.map(lambda limit: f"{{{name}{limit}}}")
+
+
+@st.composite
+def scopes(draw: st.DrawFn) -> str:
+    """What stands as `under`: mostly nothing."""
+    if draw(st.integers(0, 3)):
+        return ""
+    return draw(patterns(draw(st.sampled_from([(), ("{u}",), ("{u:0..1}",)])), end=""))
+
+
+@st.composite
+def guards(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
+    """Keyword arguments `before` and `after`: mostly none."""
+    if draw(st.integers(0, 2)):
+        return {}
+    texts = st.lists(patterns(draw(st.sampled_from([(), ("{i}",), ("{u}", "{j}")]))), max_size=2).map(tuple)
+    return {"before": draw(texts), "after": draw(texts)}
+
+
+def prefix_changes() -> st.SearchStrategy[PrefixChange]:
+    levels = st.lists(st.sampled_from(LITERALS), min_size=1, max_size=2).map(".".join)
+    return st.builds(
+        lambda side, levels, under, guard: PrefixChange(**{side: levels}, under=under, **guard),
+        st.sampled_from(["add", "remove"]),
+        levels,
+        scopes(),
+        guards(),
+    )
+
+
+@st.composite
+def renames(draw: st.DrawFn) -> Rename:
+    """One pair, or two that form a swap or a chain."""
+    start, end = draw(st.sampled_from(["", "**."])), draw(st.sampled_from(["", "$"]))
+    names = draw(st.sampled_from([(), (), ("i",), ("i", "j"), ("p",), ("i", "p")]))
+    plain = draw(st.booleans())
+    written = {n: st.just("{p:a|b|norm0}") if n == "p" else capture_texts(n, plain) for n in names}
+    sides = [draw(patterns(tuple(draw(written[n]) for n in names), start, end)) for _ in range(3)]
+    pairs = draw(st.sampled_from([((0, 1),), ((0, 1),), ((0, 1), (1, 2)), ((0, 1), (1, 0)), ((1, 2), (0, 1))]))
+    chosen = {sides[a]: sides[b] for a, b in pairs}
+    return valid(lambda: Rename(chosen, under=draw(scopes()), **draw(guards())))
+
+
+@st.composite
+def conversions(draw: st.DrawFn) -> Convert:
+    """Stacks over captures of one side, splits into several targets, or both; the shapes do not matter."""
+    start, end = draw(st.sampled_from(["", "**."])), draw(st.sampled_from(["", "$"]))
+    shared = draw(st.sampled_from([(), ("{i}",), ("{i}", "{p:a|b}")]))
+    lone = draw(st.sampled_from([(), ("{j:0..1}",), ("{q:norm0|norm1}",), ("{j:1..3}", "{k:0..1}")]))
+    sources = [draw(patterns((*shared, *lone), start, end)) for _ in range(draw(st.integers(1, 2)))]
+    targets = [draw(patterns(shared, start, end)) for _ in range(draw(st.integers(1, 2)))]
+    counts = {(): 1, ("{j:0..1}",): 2, ("{q:norm0|norm1}",): 2, ("{j:1..3}", "{k:0..1}"): 6}
+    steps = (operations.Concat(0, (1,) * len(sources) * counts[lone]), operations.Split(0, (1,) * len(targets)))
+    made = valid(lambda: Convert(sources, targets, steps, under=draw(scopes()), **draw(guards())))
+    return made.inverse if draw(st.booleans()) else made
+
+
+@st.composite
+def instances(draw: st.DrawFn, pattern: str) -> str:
+    """A key that a pattern is likely to match."""
+
+    def held(hit: re.Match[str]) -> str:
+        options = [option for option in hit[0][1:-1].partition(":")[2].split("|") if ".." not in option]
+        return draw(st.sampled_from(options if options != [""] and options else ["0", "1", "2", "3", "10"]))
+
+    run = re.sub(r"\{[^}]*\}", held, pattern.removeprefix("**.").removesuffix("$"))
+    head = draw(st.sampled_from(["", "", "m.", "m.1.", "norm."])) if pattern.startswith("**.") else ""
+    tail = "" if pattern.endswith("$") else draw(st.sampled_from(["", ".w", ".w", ".0.w", ".norm1"]))
+    return head + run + tail
+
+
+def patterns_of(transform: Transform) -> list[str]:
+    """The patterns that say which keys a transform and its guard are about."""
+    if isinstance(transform, PrefixChange):
+        starts = [transform.remove or "a", transform.add or "b"]
+    else:
+        starts = [*transform.sources, *transform.targets] if isinstance(transform, Convert) else [transform.source]
+        starts += [source for source, _ in transform.pairs] if isinstance(transform, Rename) else []
+    scope = f"{transform.under}." if transform.under else ""
+    return [scope + start.removeprefix("**.") for start in starts] + [*transform.before, *transform.after]
+
+
+@st.composite
+def mappings_and_keys(draw: st.DrawFn) -> tuple[list[Transform], list[str]]:
+    """Transforms, and keys of which many are theirs."""
+    chosen = draw(st.lists(transforms(), min_size=1, max_size=4))
+    texts = [text for transform in chosen for text in patterns_of(transform)]
+    own = draw(st.lists(st.sampled_from(texts).flatmap(instances), max_size=10))
+    return chosen, [*own, *draw(key_lists())]
+
+
+def transforms() -> st.SearchStrategy[Transform]:
+    return prefix_changes() | renames() | renames() | conversions()
+
+
+def valid(make: Callable[[], Any]) -> Any:
+    """What `make` makes; the example is dropped where the parts do not fit each other."""
+    try:
+        return make()
+    except PatternError:
+        reject()
+
+
+# -- trees -------------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def key_trees(draw: st.DrawFn) -> KeyTree:
+    """Trees of any keys, with unknown shapes and dtypes, ties and module classes."""
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    keys = draw(st.lists(text, unique=True, max_size=5))
+    shapes = st.none() | st.lists(st.integers(0, 2**40), max_size=3).map(tuple)
+    dtypes = st.none() | st.sampled_from(["float32", "float8_e4m3fn"])
+    leaves = [(key, draw(shapes), draw(dtypes), draw(st.sampled_from(["parameter", "buffer"]))) for key in keys]
+    tied = {keys[-1]: keys[0]} if len(keys) > 1 and draw(st.booleans()) else {}
+    return KeyTree.from_leaves(leaves, draw(st.dictionaries(text, text, max_size=3)), tied, draw(st.booleans()))

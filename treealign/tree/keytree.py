@@ -143,11 +143,15 @@ class KeyTree:
         """The leaf of a key. Raises `KeyError` if there is none."""
         return self.leaves[self._position[key]]
 
-    def to_json(self, path: str | PathLike[str]) -> None:
-        """Write the tree as versioned JSON, which `read_tree` reads back equal."""
+    def to_json(self, path: str | PathLike[str], libraries: Mapping[str, str] | None = None) -> None:
+        """Write the tree as versioned JSON, which `read_tree` reads back equal.
+
+        `libraries` are the versions of the libraries that define the modules, for whoever compares two such files;
+        `treealign.formats.tree_json.installed_libraries` gives those of this installation.
+        """
         from treealign.formats.tree_json import write_tree_json
 
-        write_tree_json(path, self.leaves, self.modules, self.tied, self.ordered)
+        write_tree_json(path, self.leaves, self.modules, self.tied, self.ordered, libraries=libraries)
 
     def __len__(self) -> int:
         return len(self.leaves)

@@ -52,7 +52,8 @@ def tensors_tree(tensors: Mapping[str, Any], ordered: bool, source: str) -> KeyT
 
 
 def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+    # asked of the class: a lazy module's parameter raises when it is asked for its shape itself
+    return hasattr(type(value), "shape") and hasattr(type(value), "dtype")
 
 
 def _fits(key: Any, value: Any) -> bool:
