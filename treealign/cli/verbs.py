@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from treealign.cli.console import plural, put_json, put_lines, say
-from treealign.errors import TreealignError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,7 +84,7 @@ def suggest(
     from treealign.suggestion import suggest as find
 
     left, right = resolve_model(checkpoint), resolve_model(model)
-    found = find(left, right, hints=read_hints(hint or []))
+    found = find(left, right, hints=hint)
     if output is not None:
         found.mapping.to_json(output)
         say(f"wrote {output}: {plural(len(found.mapping), 'transform')}, checkpoint -> model")
@@ -95,24 +94,4 @@ def suggest(
         put_json(suggestion_json(found, (checkpoint, model)))
     else:
         put_lines(suggestion_lines(found, left, right, (checkpoint, model)))
-    raise typer.Exit(0 if found.ok and not found.findings else 1)
-
-
-def read_hints(texts: list[str]) -> list[tuple[str, str]]:
-    """``a=b`` as pairs, checkpoint name first.
-
-    Raises
-    ------
-    TreealignError
-        If a text has no ``=``, or nothing on one side of it.
-    """
-    pairs = [tuple(part.strip() for part in text.split("=")) for text in texts]
-    odd = [text for text, pair in zip(texts, pairs, strict=True) if len(pair) != 2 or not all(pair)]
-    if odd:
-        raise TreealignError(
-            "a hint is a name of the checkpoint, =, and a name of the model",
-            where="--hint",
-            facts=odd,
-            hint="for example --hint attn_norm=input_layernorm",
-        )
-    return [(pair[0], pair[1]) for pair in pairs]
+    raise typer.Exit(0 if found.ok else 1)

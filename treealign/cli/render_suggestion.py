@@ -1,0 +1,175 @@
+"""What `treealign suggest` prints: the transforms, what proves them, and what is left open, repeats folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from treealign.cli.console import fold_line, plural, width
+from treealign.cli.render_mapping import mapping_lines
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.tree.fold import fold, fold_names
+from treealign.tree.keytree import KeyTree
+
+if TYPE_CHECKING:
+    from treealign.suggestion import Ambiguity, Suggestion
+
+RIVALS_SHOWN = 12
+
+
+def suggestion_lines(
+    suggestion: Suggestion, checkpoint: KeyTree, model: KeyTree, labels: tuple[str, str]
+) -> Iterator[str]:
+    """Both sides, the transforms, the verdict, then everything that needs a person."""
+    yield from side_lines(checkpoint, model, labels)
+    yield ""
+    yield from _mapping(suggestion, checkpoint)
+    yield ""
+    yield from _verdict(suggestion, checkpoint, model)
+    for section in (_ambiguous, _guessed, _unmatched, _findings):
+        lines = list(section(suggestion))
+        yield from ["", *lines] if lines else []
+
+
+def side_lines(checkpoint: KeyTree, model: KeyTree, labels: tuple[str, str]) -> Iterator[str]:
+    """Which is which, and how large."""
+    for role, label, tree in (("checkpoint", labels[0], checkpoint), ("model", labels[1], model)):
+        size = f"{plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}"
+        line = f"{role:<10}  {label}"
+        yield f"{line}  {size}" if len(line) + len(size) + 2 <= width() else f"{line}\n{'':<12}{size}"
+
+
+def _mapping(suggestion: Suggestion, checkpoint: KeyTree) -> Iterator[str]:
+    mapping = suggestion.mapping
+    if not len(mapping):
+        yield "no transform, checkpoint -> model: matched keys have the same names on both sides"
+        return
+    yield f"{plural(len(mapping), 'transform')}, checkpoint -> model, {_minimality(suggestion)}:"
+    yield from mapping_lines(mapping, touched_keys(mapping, checkpoint))
+
+
+def _minimality(suggestion: Suggestion) -> str:
+    if suggestion.synthesis.optimal:
+        return "proved to be the fewest"
+    return f"not proved to be the fewest: {suggestion.synthesis.bound} or more are needed"
+
+
+def touched_keys(mapping: ConversionMapping, checkpoint: KeyTree) -> list[int]:
+    """How many checkpoint keys each transform touches."""
+    counts = [0] * len(list(mapping))
+    for _, touched in mapping.trace(checkpoint).values():
+        for at in touched:
+            counts[at] += 1
+    return counts
+
+
+def _verdict(suggestion: Suggestion, checkpoint: KeyTree, model: KeyTree) -> Iterator[str]:
+    matched_c = {key for match in suggestion.matches for key in match.checkpoint}
+    matched_m = {key for match in suggestion.matches for key in match.model}
+    certain = sum(len(match.checkpoint) for match in suggestion.matches if match.certain)
+    tied = len(suggestion.tied)
+    yield f"matched     {len(matched_c):,} of {plural(len(checkpoint), 'checkpoint key')}, {certain:,} of them certain"
+    yield f"filled      {len(matched_m):,} of {plural(len(model) - tied, 'model key')}" + (
+        f", {tied} tied" if tied else ""
+    )
+    yield "open        " + ", ".join(
+        f"{len(value):,} {name}"
+        for name, value in (
+            ("ambiguous", suggestion.ambiguous),
+            ("missing", suggestion.missing_keys),
+            ("unexpected", suggestion.unexpected_keys),
+            ("mismatched", suggestion.mismatched_keys),
+        )
+    )
+
+
+def _ambiguous(suggestion: Suggestion) -> Iterator[str]:
+    """One entry a pattern of ambiguity: the rivals of one layer stand for those of all."""
+    if not suggestion.ambiguous:
+        return
+    yield "ambiguous: names and shapes leave these open"
+    for settled_by, checkpoint, model in _folded(suggestion.ambiguous):
+        yield from _rivals("checkpoint", checkpoint)
+        yield from _rivals("model", model)
+        yield fold_line(f"    settled by  {settled_by}", " " * 16)
+
+
+def _folded(ambiguities: Iterable[Ambiguity]) -> list[tuple[str, list[str], list[str]]]:
+    groups: dict[tuple[frozenset[str], frozenset[str], str], tuple[list[str], list[str]]] = {}
+    for one in ambiguities:
+        shape = (_templates(one.checkpoint), _templates(one.model), one.settled_by)
+        checkpoint, model = groups.setdefault(shape, ([], []))
+        checkpoint += one.checkpoint
+        model += one.model
+    return [(shape[2], checkpoint, model) for shape, (checkpoint, model) in groups.items()]
+
+
+def _templates(keys: Iterable[str]) -> frozenset[str]:
+    return frozenset(f.template for f in fold(list(keys)))
+
+
+def _rivals(role: str, keys: list[str]) -> Iterator[str]:
+    names = fold_names(dict.fromkeys(keys), RIVALS_SHOWN)
+    yield from (f"    {role if at == 0 else '':<10}  {name}" for at, name in enumerate(names))
+
+
+def _guessed(suggestion: Suggestion) -> Iterator[str]:
+    """Uncertain matches that stand in no ambiguity: the mapping takes them as the best guess."""
+    listed = {key for one in suggestion.ambiguous for key in (*one.checkpoint, *one.model)}
+    guesses = [m for m in suggestion.matches if not m.certain and not listed.issuperset((*m.checkpoint, *m.model))]
+    if not guesses:
+        return
+    yield (
+        f"guessed, not certain ({plural(len(guesses), 'match')[:-1]}es):"
+        if len(guesses) != 1
+        else "guessed, not certain:"
+    )
+    groups: dict[tuple[frozenset[str], frozenset[str]], tuple[list[str], list[str]]] = {}
+    for match in guesses:
+        group = groups.setdefault((_templates(match.checkpoint), _templates(match.model)), ([], []))
+        group[0].extend(match.checkpoint)
+        group[1].extend(match.model)
+    for checkpoint, model in groups.values():
+        yield from (f"    {name}" for name in fold_names(checkpoint))
+        yield from (f"    {'->' if at == 0 else '  '} {name}" for at, name in enumerate(fold_names(model)))
+
+
+def _unmatched(suggestion: Suggestion) -> Iterator[str]:
+    sections = (
+        ("missing: model keys that nothing in the checkpoint fills", suggestion.missing_keys),
+        ("unexpected: checkpoint keys that the model has no place for", suggestion.unexpected_keys),
+    )
+    for title, keys in sections:
+        if keys:
+            yield f"{title} ({len(keys):,})"
+            yield from (f"    {name}" for name in fold_names(keys))
+    if suggestion.mismatched_keys:
+        yield f"mismatched: same place, other shape ({len(suggestion.mismatched_keys):,})"
+        yield from (f"    {one}" for one in dict.fromkeys(map(str, suggestion.mismatched_keys)))
+
+
+def _findings(suggestion: Suggestion) -> Iterator[str]:
+    if suggestion.findings:
+        yield "findings:"
+        yield from (fold_line(f"  - {finding}", "    ") for finding in suggestion.findings)
+
+
+def explain_lines(suggestion: Suggestion, key: str) -> list[str]:
+    """All that is known about one key of either side: its match, the evidence, its rivals."""
+    lines: list[str] = []
+    for match in suggestion.matches:
+        if key in match.checkpoint or key in match.model:
+            lines += [f"{'certain' if match.certain else 'uncertain'} match, checkpoint -> model"]
+            lines += [f"    {name}" for name in match.checkpoint]
+            lines += [f" -> {name}" for name in match.model]
+            lines += [f"    by  {operation}" for operation in match.operations]
+            lines += ["  evidence", *(fold_line(f"    - {one}", "      ") for one in match.evidence)]
+    for one in suggestion.ambiguous:
+        if key in one.checkpoint or key in one.model:
+            lines += ["rivals", *_rivals("checkpoint", list(one.checkpoint)), *_rivals("model", list(one.model))]
+            lines += [fold_line(f"    settled by  {one.settled_by}", " " * 16)]
+    for name, keys in (("missing", suggestion.missing_keys), ("unexpected", suggestion.unexpected_keys)):
+        lines += [f"{name}: nothing on the other side corresponds to it"] if key in keys else []
+    if key in suggestion.tied:
+        lines += [f"tied to {suggestion.tied[key]}"]
+    return lines
