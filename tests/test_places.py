@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from treealign.checkpoint.assigning import write
+from treealign.checkpoint.assigning import room, settle
 from treealign.checkpoint.places import find_places
 from treealign.mapping.packing import pack_keys, pack_lists, unpack_keys, unpack_lists
 
@@ -18,6 +18,13 @@ class Tied(nn.Module):
         self.head.weight = self.embed.weight
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mask", torch.ones(2), persistent=False)
+
+
+def write(places, value):
+    filled = room(places, value.dtype)
+    with torch.no_grad():
+        filled.copy_(value)
+    settle(places, filled)
 
 
 def same_as_state_dict(model):

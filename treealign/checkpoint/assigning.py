@@ -1,4 +1,8 @@
-"""Writing loaded tensors into a model: in place where it can be, all names of a tensor at once."""
+"""Giving the tensors of a model their values: in place where it can be, all names of a tensor at once.
+
+Parameters stay the objects they are, so that optimizers and ties keep them; only those on the meta device, which have
+no data to replace, are made anew.
+"""
 
 from __future__ import annotations
 
@@ -10,48 +14,58 @@ from torch import nn
 from treealign.checkpoint.places import Place
 
 
-def write(places: Sequence[Place], value: torch.Tensor) -> None:
-    """Give all names of one tensor a value, on the device where the tensor is; ties stay tied.
-
-    A tensor of the same dtype is written in place. Another dtype replaces the data under the same parameter object, so
-    that optimizers keep it; its gradient follows, as in `nn.Module.to`. A tensor on the meta device has no data to
-    replace: each owner gets a new parameter with the attributes of the old one.
+def room(places: Sequence[Place], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor to fill for all names of one tensor: itself where the dtype stays, or a new one like it.
 
     Parameters
     ----------
     places : sequence of Place
         All places of the tensor.
-    value : torch.Tensor
-        Of the same shape; must share no memory with anything that lives on.
+    dtype : torch.dtype
+        What it is to have.
+
+    Returns
+    -------
+    torch.Tensor
+        On the same device and in the same memory format; on the CPU for a tensor of the meta device or a sharded one.
     """
     old = places[0].tensor
+    if _is_sharded(old):
+        return torch.empty(old.shape, dtype=dtype)
     if old.is_meta:
-        made = _materialised(old, value)
+        return torch.empty_like(old, dtype=dtype, device="cpu", requires_grad=False)
+    if old.dtype == dtype and not _overlaps_itself(old):
+        return old
+    # an expanded tensor has room of its own only when laid out anew
+    layout = torch.contiguous_format if _overlaps_itself(old) else torch.preserve_format
+    return torch.empty_like(old, dtype=dtype, requires_grad=False, memory_format=layout)
+
+
+def settle(places: Sequence[Place], filled: torch.Tensor) -> None:
+    """Put what `room` gave, now filled, under all names.
+
+    A gradient follows the dtype of its parameter, as in `nn.Module.to`.
+    """
+    old = places[0].tensor
+    if filled is old:
+        return
+    if old.is_meta:
+        made = _made_like(old, filled)
         for place in places:
             place.put(made)
         return
     with torch.no_grad():
-        if hasattr(old, "device_mesh"):
-            value = _shard_like(old, value)
-        if old.dtype == value.dtype and not _overlaps_itself(old):
-            old.copy_(value)
-        else:
-            _replace(places, old, value)
+        data = _sharded_like(old, filled) if _is_sharded(old) else filled
+        for place in places:  # tied names may be several objects over one storage
+            place.tensor.data = data
+        if old.grad is not None and old.grad.dtype != data.dtype:
+            old.grad.data = old.grad.data.to(data.dtype)
 
 
-def _replace(places: Sequence[Place], old: torch.Tensor, value: torch.Tensor) -> None:
-    data = torch.empty_like(old, dtype=value.dtype).copy_(value)  # keeps device and memory format
-    for place in places:  # tied names may be several tensor objects over one storage
-        place.tensor.data = data
-    gradient = old.grad
-    if gradient is not None and gradient.dtype != data.dtype:
-        gradient.data = gradient.data.to(data.dtype)
-
-
-def _materialised(old: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _made_like(old: torch.Tensor, filled: torch.Tensor) -> torch.Tensor:
     if not isinstance(old, nn.Parameter):
-        return value
-    made: nn.Parameter = torch.Tensor._make_subclass(type(old), value, old.requires_grad)
+        return filled
+    made: nn.Parameter = torch.Tensor._make_subclass(type(old), filled, old.requires_grad)
     made.__dict__.update(old.__dict__)
     return made
 
@@ -61,7 +75,11 @@ def _overlaps_itself(tensor: torch.Tensor) -> bool:
     return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
-def _shard_like(old: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _is_sharded(tensor: torch.Tensor) -> bool:
+    return hasattr(tensor, "device_mesh")
+
+
+def _sharded_like(old: torch.Tensor, filled: torch.Tensor) -> torch.Tensor:
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(value, old.device_mesh, old.placements)  # type: ignore[attr-defined]  # a DTensor has them
+    return distribute_tensor(filled, old.device_mesh, old.placements)  # type: ignore[attr-defined]  # a DTensor has them

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from treealign.checkpoint.record_file import moved
 from treealign.mapping.layout import Layout
 from treealign.mapping.record import Record
 
@@ -101,7 +102,7 @@ def carry(
     stale = {text, *_overtaken(modules, filled)}
     marked: set[int] = set()  # a module shared under two names carries the first of its places
     for place, module in modules.items():
-        here = _moved(place, at, path) if place in around else None
+        here = moved(place, at, path) if place in around else None
         if here is not None and id(module) not in marked:
             marked.add(id(module))
             old = [carried for carried in slices(module) if carried.record not in stale]
@@ -119,18 +120,8 @@ def put(module: nn.Module, carried: Iterable[Slice]) -> None:
 
 def _filled(keys: Iterable[str], at: str, path: str) -> set[str]:
     """The record's keys, as keys of the module that was loaded."""
-    found = (_moved(key, path, at) for key in keys)
+    found = (moved(key, path, at) for key in keys)
     return {key for key in found if key is not None}
-
-
-def _moved(name: str, start: str, to: str) -> str | None:
-    """A key or path with its start replaced, whole levels only; None where it starts otherwise."""
-    if not start:
-        return f"{to}.{name}" if to and name else to or name
-    if name == start:
-        return to
-    rest = name.removeprefix(f"{start}.")
-    return None if rest == name else f"{to}.{rest}" if to else rest
 
 
 def _ancestors(key: str) -> Iterable[str]:

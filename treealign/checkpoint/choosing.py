@@ -1,0 +1,182 @@
+"""Where the steps of a load come from: a given mapping, the record beside the files, or a suggestion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from os import PathLike
+from typing import Any
+
+from torch import nn
+
+from treealign.checkpoint.carrying import slices
+from treealign.checkpoint.places import Places, find_places
+from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
+from treealign.checkpoint.source import Source
+from treealign.errors import MappingError
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.guards import Decided, GuardDecision, Verdict
+from treealign.mapping.planning import Step
+from treealign.mapping.scope import Transform
+
+
+@dataclass(frozen=True)
+class Track:
+    """Steps that belong to one record.
+
+    `steps` stand in the record's names; `levels` says where these are in the files and in the model.
+    """
+
+    mapping: ConversionMapping
+    decision: GuardDecision
+    steps: tuple[Step, ...]
+    levels: Levels = WHOLE
+
+    @property
+    def translated(self) -> list[Step]:
+        """The steps from keys in the files to keys of the model, one for each of `steps`."""
+        if self.levels == WHOLE:
+            return list(self.steps)
+        return [step for step in map(self.levels.translate, self.steps) if step is not None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What to load by.
+
+    Attributes
+    ----------
+    tracks : tuple of Track
+        The steps.
+    places : Places
+        The model under the names that the steps use.
+    by : str
+        ``"mapping"``, ``"record"`` or ``"suggestion"``.
+    suggestion : Suggestion or None
+        What was suggested, where that is what to load by.
+    """
+
+    tracks: tuple[Track, ...]
+    places: Places
+    by: str
+    suggestion: Any = None
+
+
+def choose(
+    model: nn.Module,
+    source: Source,
+    mapping: Any = None,
+    hints: Any = None,
+    converted: bool | GuardDecision | None = None,
+) -> Chosen:
+    """Find the steps of a load.
+
+    A given mapping is taken as it is. Without one, the record beside the files is, if it fits the files and the model;
+    otherwise a mapping is suggested, and its certain matches are taken.
+
+    Raises
+    ------
+    MappingError
+        The mapping cannot be read, was made for another model, makes one key of two, or cannot tell what was converted.
+    FormatError
+        The record cannot be read.
+    """
+    places = find_places(model)
+    if mapping is not None:
+        return _by_mapping(model, source, places, as_mapping(mapping), converted)
+    found = _by_record(source, places) if hints is None else None
+    return found or _by_suggestion(source, places, hints)
+
+
+def as_mapping(given: Any) -> ConversionMapping:
+    """A conversion mapping from one, from the path of its JSON, or from transforms."""
+    if isinstance(given, ConversionMapping):
+        return given
+    if isinstance(given, str | PathLike):
+        return ConversionMapping.from_json(given)
+    return ConversionMapping([given] if isinstance(given, Transform) else given)
+
+
+def _by_mapping(
+    model: nn.Module, source: Source, places: Places, mapping: ConversionMapping, converted: Any
+) -> Chosen:
+    best: tuple[int, Chosen] | None = None
+    # a mapping made for the wrapped model names the wrappers, one made for the model itself does not
+    for candidate in (places, find_places(model, raw=True)):
+        known = {*candidate.places, *candidate.recomputed}
+        decision = _decide(model, mapping, source, converted)
+        steps = mapping.plan(source.tree, decision, known)
+        fitting = sum(all(key in known for key in step.targets) for step in steps)
+        if best is None or fitting > best[0]:
+            best = fitting, Chosen((Track(mapping, decision, steps),), candidate, "mapping")
+        if list(candidate.places) == [place.raw for place in candidate.places.values()]:
+            break
+    if best is None or not best[0]:
+        raise MappingError(
+            "the mapping was made for another model or checkpoint: nothing it gives is in the model",
+            facts=[f"the checkpoint has {source.tree.keys[:1]}", f"the model has {tuple(places.places)[:1]}"],
+            hint="load without a mapping to have one suggested",
+        )
+    return best[1]
+
+
+def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, converted: Any) -> GuardDecision:
+    """The decision about guards; what the keys leave open follows what was loaded before, as an adapter its base."""
+    if isinstance(converted, GuardDecision):
+        return converted
+    if converted is not None:
+        return GuardDecision(tuple(Verdict.SKIP if converted and t.guarded else Verdict.APPLY for t in mapping))
+    earlier = [carried.read_record() for carried in slices(model)]
+    if not earlier:
+        return mapping.decide(source.tree)
+    used = {transform for record in earlier for transform in record.mapping}
+    pairs = zip(mapping.decide(source.tree).decided, mapping, strict=True)
+    return GuardDecision(tuple(_inherited(decided, transform in used) for decided, transform in pairs))
+
+
+def _inherited(decided: Decided, used: bool) -> Decided:
+    if decided is not Verdict.UNKNOWN:
+        return decided
+    return Verdict.APPLY if used else Verdict.SKIP
+
+
+def _by_record(source: Source, places: Places) -> Chosen | None:
+    parts = read_parts(source.folder) if source.folder else None
+    if not parts:
+        return None
+    tracks = tuple(_track(part) for part in parts)
+    steps = [step for track in tracks for step in track.translated]
+    covered = {key for step in steps for key in step.sources}
+    known = {*places.places, *places.recomputed}
+    fits = covered == set(source.tree.keys) and all(key in known for step in steps for key in step.targets)
+    return Chosen(tracks, places, "record") if fits else None
+
+
+def _track(part: Part) -> Track:
+    here = tuple(step for step in part.record.steps if part.levels.translate(step) is not None)
+    return Track(part.record.mapping, part.record.decision, here, part.levels)
+
+
+def _by_suggestion(source: Source, places: Places, hints: Any) -> Chosen:
+    # the suggestion stands on a higher floor; it is asked for by name, as an editor asks for a plug-in
+    suggest = import_module("treealign.suggestion").suggest
+    found = suggest(source.tree, places.tree, hints=hints)
+    known = {*places.places, *places.recomputed}
+    decision = found.mapping.decide(source.tree)
+    planned = {step.sources: step for step in found.mapping.plan(source.tree, decision, known)}
+    certain = [match for match in found.matches if match.certain]
+    steps = [_certain_step(match.checkpoint, match.model, match.operations, planned) for match in certain]
+    matched = {key for step in steps for key in step.sources}
+    # no match names a buffer that the model computes, or the second name of a tied weight; their own names do
+    beside = places.recomputed.keys() | places.tied.keys()
+    steps += [s for s in planned.values() if matched.isdisjoint(s.sources) and beside.issuperset(s.targets)]
+    return Chosen((Track(found.mapping, decision, tuple(steps)),), places, "suggestion", found)
+
+
+def _certain_step(
+    checkpoint: Sequence[str], model: Sequence[str], operations: Iterable[Any], planned: dict[tuple[str, ...], Step]
+) -> Step:
+    step = Step(tuple(checkpoint), tuple(model), tuple(operations))
+    own = planned.get(step.sources)
+    return own if own is not None and own[:3] == step[:3] else step

@@ -1,0 +1,222 @@
+"""`load`: a checkpoint into a model, all of it or, before anything is touched, an account of what stands in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import nn
+
+from treealign.checkpoint.carrying import carry
+from treealign.checkpoint.choosing import Chosen, Track, choose
+from treealign.checkpoint.filling import fill
+from treealign.checkpoint.source import Source, open_source
+from treealign.checkpoint.verdict import Mismatch, Verdict, judge
+from treealign.errors import LoadError, TreealignError
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.guards import GuardDecision
+from treealign.mapping.operations import is_lossy
+from treealign.mapping.planning import Step
+from treealign.mapping.record import Record, make_record
+from treealign.tree.fold import fold_names
+
+_DTYPES = ("checkpoint", "model")
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a load did.
+
+    Attributes
+    ----------
+    missing_keys : tuple of str
+        Keys of the model that were not filled; a tied weight under one name only.
+    unexpected_keys : tuple of str
+        Keys of the checkpoint that were not used.
+    mismatched_keys : tuple of Mismatch
+        What both have, but not alike: (key, shape in the checkpoint, shape in the model, reason).
+    recomputed_keys : tuple of str
+        Keys of the checkpoint for buffers that the model computes itself; a save writes them back.
+    ambiguous : tuple
+        What the suggestion left open; see `treealign.suggestion`.
+    mapping : ConversionMapping
+        The transforms that touched something.
+    record : Record
+        What was done key by key; the model carries it.
+    casts : mapping of str to str
+        Key of the checkpoint to its dtype there, where it was cast.
+    decided_by : str
+        What the mapping came from: ``"mapping"`` (the given one), ``"record"`` (beside the files) or ``"suggestion"``.
+    """
+
+    missing_keys: tuple[str, ...]
+    unexpected_keys: tuple[str, ...]
+    mismatched_keys: tuple[Mismatch, ...]
+    recomputed_keys: tuple[str, ...]
+    ambiguous: tuple[Any, ...]
+    mapping: ConversionMapping
+    record: Record
+    casts: Mapping[str, str] = field(default_factory=dict)
+    decided_by: str = "mapping"
+
+
+def load(
+    model: nn.Module,
+    checkpoint: str | PathLike[str] | Mapping[str, Any] | nn.Module,
+    mapping: ConversionMapping | str | PathLike[str] | Iterable[Any] | None = None,
+    strict: bool = True,
+    *,
+    dtype: str = "checkpoint",
+    allow_lossy: bool = False,
+    hints: Any = None,
+    converted: bool | GuardDecision | None = None,
+) -> LoadResult:
+    """Load a checkpoint into a model.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On any devices, wrapped or not. Parameters on the meta device are made; others stay the objects they are.
+    checkpoint : path, state dict or nn.Module
+        Whatever `read_tree` reads and has tensors.
+    mapping : ConversionMapping, path of its JSON, or transforms, optional
+        Settles what would be ambiguous. Without one, the record that `save` left beside the files is followed if it
+        fits; otherwise a mapping is suggested.
+    strict : bool
+        Refuse unless every key of both sides has its place and nothing is ambiguous. Otherwise certain matches are
+        loaded and the rest is listed, untouched.
+    dtype : {"checkpoint", "model"}
+        Whether parameters take the dtypes of the file, or the file's tensors are cast to those of the model.
+    allow_lossy : bool
+        Use conversions that cannot be undone from their result; the model then keeps the originals for `save`.
+    hints : optional
+        Passed on to `treealign.suggest`.
+    converted : bool or GuardDecision, optional
+        Overrides the guards of the mapping; see `ConversionMapping.map_keys`.
+
+    Returns
+    -------
+    LoadResult
+        The record in it is carried by the model from now on, and undone by `save`.
+
+    Raises
+    ------
+    LoadError
+        The verdict is against the load, with everything that speaks against it; not one tensor was touched. Or a
+        tensor could not be read midway: the message says what had been changed (nothing, for a model on the meta
+        device).
+    MappingError
+        The mapping makes one key of two, was made for another model, or cannot tell what was converted already.
+    FormatError
+        The checkpoint cannot be read.
+
+    Notes
+    -----
+    Tensors are read one by one, so that memory beyond the model's is that of one conversion at most. That is why a
+    load that is interrupted by a failing disk is not undone: the old values would have to be kept. Files are checked
+    against their headers beforehand, so only the disk itself can still fail.
+    """
+    if dtype not in _DTYPES:
+        raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
+    with open_source(checkpoint) as source:
+        chosen = choose(model, source, mapping, hints, converted)
+        steps = [step for track in chosen.tracks for step in track.translated]
+        to_model = dtype == "model"
+        verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
+        _refuse(verdict, chosen, source, strict)
+        kept = _kept(verdict, source)
+        casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies)
+        records = [_carry(track, chosen, verdict, source, kept, casts) for track in chosen.tracks]
+    return _result(chosen, verdict, records, casts)
+
+
+def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> None:
+    """Raise if nothing can be loaded at all or, when strict, if anything stands in the way."""
+    places = chosen.places
+    if not places.places:
+        raise LoadError("the model has no parameters and no buffers", hint="is this the model that is meant?")
+    facts = verdict.facts + _open_facts(chosen)
+    if not verdict.steps and not (strict and verdict.mismatched):
+        raise LoadError("the checkpoint shares nothing with the model", where=source.tree.source, facts=facts)
+    if strict and facts:
+        raise LoadError(
+            "the checkpoint does not fill the model as it is; nothing was loaded",
+            where=source.tree.source,
+            facts=facts,
+            hint=_hint(verdict, chosen),
+        )
+
+
+def _open_facts(chosen: Chosen) -> list[str]:
+    """What the suggestion left open."""
+    open_matches = [m for m in getattr(chosen.suggestion, "matches", ()) if not m.certain]
+    lines = [f"  {', '.join(m.checkpoint)} -> {', '.join(m.model)}" for m in open_matches[:20]]
+    lines += [f"  … and {len(open_matches) - 20} more"] if len(open_matches) > 20 else []
+    for group in getattr(chosen.suggestion, "ambiguous", ()):
+        sides = (", ".join(fold_names(keys, limit=3)) for keys in (group.checkpoint, group.model))
+        lines.append(f"  {' | '.join(sides)}: settled by {group.settled_by}")
+    return ["ambiguous:", *lines] if lines else []
+
+
+def _hint(verdict: Verdict, chosen: Chosen) -> str:
+    if _open_facts(chosen):
+        return "settle what is ambiguous with hints or a mapping; strict=False loads the certain matches only"
+    if verdict.uninitialised:
+        return "make the model with its buffers on a real device, or compute them and pass strict=False"
+    if verdict.lossy:
+        return "allow_lossy=True takes them, and the model then keeps the originals for save"
+    if chosen.by == "mapping":
+        return "does the mapping belong to this checkpoint and model? strict=False loads what fits"
+    return "strict=False loads what fits and lists the rest"
+
+
+def _kept(verdict: Verdict, source: Source) -> dict[str, torch.Tensor]:
+    """The tensors that a save will need and the model does not hold, by key in the files."""
+    steps = [*verdict.recomputed, *(step for step in verdict.steps if is_lossy(step.operations))]
+    return {key: source.read(key) for step in steps for key in step.sources}
+
+
+def _carry(
+    track: Track,
+    chosen: Chosen,
+    verdict: Verdict,
+    source: Source,
+    kept: Mapping[str, torch.Tensor],
+    casts: Mapping[str, str],
+) -> Record:
+    """Make the record of one track and let the model carry it."""
+    loaded = {step.sources for steps in (verdict.steps, verdict.copies, verdict.recomputed) for step in steps}
+    own, names = _own_steps(track, loaded)
+    dtypes = {key: casts[name] for key, name in names.items() if name in casts}
+    record = make_record(track.mapping, track.decision, own, dtypes)
+    tensors = {key: kept[name] for key, name in names.items() if name in kept}
+    levels = track.levels
+    carry(chosen.places.modules, record, source.layout, tensors, at=levels.module, path=levels.path)
+    return record
+
+
+def _own_steps(track: Track, loaded: set[tuple[str, ...]]) -> tuple[list[Step], dict[str, str]]:
+    """The steps that were loaded, and their keys of the checkpoint with the names these have in the files."""
+    steps: Sequence[tuple[Step, Step]] = list(zip(track.steps, track.translated, strict=True))
+    own = [(step, there) for step, there in steps if there.sources in loaded]
+    names = {key: name for step, there in own for key, name in zip(step.sources, there.sources, strict=True)}
+    return [step for step, _ in own], names
+
+
+def _result(chosen: Chosen, verdict: Verdict, records: Sequence[Record], casts: Mapping[str, str]) -> LoadResult:
+    steps = [step._replace(transforms=()) for record in records for step in record.steps]
+    record = records[0] if len(records) == 1 else make_record(ConversionMapping(), GuardDecision(()), steps, casts)
+    return LoadResult(
+        verdict.missing,
+        verdict.unexpected,
+        verdict.mismatched,
+        tuple(key for step in verdict.recomputed for key in step.sources),
+        tuple(getattr(chosen.suggestion, "ambiguous", ())),
+        record.mapping,
+        record,
+        casts,
+        chosen.by,
+    )
