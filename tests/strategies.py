@@ -193,7 +193,7 @@ def safetensors_bytes(draw: st.DrawFn) -> bytes:
     return max(length, 0).to_bytes(8, "little") + text + bytes(size)
 
 
-# -- keys and transforms: few words, so that they meet; the odd ones too ------------------------------------------------
+# -- keys and transforms: few words, so that they meet; the odd ones too -----------------------------------------------
 
 WORDS = (
     "a",

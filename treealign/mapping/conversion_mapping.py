@@ -8,12 +8,12 @@ from functools import cached_property
 from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
 
-from treealign.errors import PatternError
+from treealign.errors import MappingError, PatternError
 from treealign.mapping import execution
 from treealign.mapping.folded import State, targets_of
 from treealign.mapping.guards import GuardDecision, decide
 from treealign.mapping.planning import Step, plan_steps
-from treealign.mapping.running import run
+from treealign.mapping.running import run, several_positions
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Rename
 from treealign.tree.fold import Fold, fold
@@ -132,6 +132,14 @@ class ConversionMapping:
         """What all keys together say about the guarded transforms: hand it to each shard as `converted`."""
         return decide(self.transforms, _folded(keys)[1])
 
+    def several_positions(self, keys: Keys, converted: Converted = None) -> dict[int, list[str]]:
+        """The keys on which a transform could work at more than one position, by its position in the mapping.
+
+        It works at the first; whether that is what was meant is worth a finding.
+        """
+        names, folds = _folded(keys)
+        return several_positions(self.transforms, names, folds, self._decision(folds, converted))
+
     def plan(
         self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
     ) -> tuple[Step, ...]:
@@ -181,13 +189,18 @@ class ConversionMapping:
         self, keys: Keys, converted: Converted, model_keys: Iterable[str] | None
     ) -> tuple[Sequence[str], list[State]]:
         names, folds = _folded(keys)
-        made = converted if isinstance(converted, GuardDecision) else decide(self.transforms, folds, converted)
-        return names, run(self.transforms, names, folds, made, None if model_keys is None else frozenset(model_keys))
+        decision, known = self._decision(folds, converted), None if model_keys is None else frozenset(model_keys)
+        return names, run(self.transforms, names, folds, decision, known)
+
+    def _decision(self, folds: Sequence[Fold], converted: Converted) -> GuardDecision:
+        return converted if isinstance(converted, GuardDecision) else decide(self.transforms, folds, converted)
 
 
 def _folded(keys: Keys) -> tuple[Sequence[str], Sequence[Fold]]:
     if isinstance(keys, KeyTree):
         return keys.keys, keys.folds
+    if isinstance(keys, str):
+        raise MappingError("keys are several strings, not one", facts=[repr(keys)])
     names = tuple(keys)
     return names, fold(names)
 

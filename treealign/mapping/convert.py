@@ -114,17 +114,8 @@ class Convert(Transform):
         captured = _all_captures(found)
         return Group(sources, targets, {n: str(v) for n, v in captured.items() if n not in self._lone})
 
-    def positions(self, key: str) -> int:
-        """At how many positions some source matches below `under`, or `under` itself does."""
-        name = tuple(key.split("."))
-        found = self._find(name, NO_SLOTS)
-        if found is None:
-            return 0
-        entered = self._enter(name, NO_SLOTS)
-        start = entered[0] if entered else 0
-        starts = {place.start for source in self._patterns[0] for place in source.positions(name, start)}
-        scopes = 1 if self.scope is None else sum(1 for _ in self.scope.positions(name))
-        return max(len(starts), scopes)
+    def _starts(self, name: Name, start: int, slots: Slots) -> Iterable[int]:
+        return (place.start for source in self._patterns[0] for place in source.positions(name, start, slots))
 
     def _find(self, name: Name, slots: Slots) -> _Found | None:
         entered = self._enter(name, slots)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert
@@ -30,19 +31,46 @@ def run(
     MappingError
         A guard cannot tell, the decision was made for another mapping, or two keys reach one name.
     """
-    if len(decision.decided) != len(transforms):
-        made, own = len(decision.decided), len(transforms)
-        raise MappingError(f"the decision was made for {made} transforms; this mapping has {own}")
-    states = start(folds)
-    for index, transform in enumerate(transforms):
-        decided = decision.decided[index]
-        if decided is not Verdict.SKIP:
-            states = [new for state in states for new in _advance(state, index, transform, decided, keys)]
+    *_, states = _passes(transforms, keys, folds, decision)
     if model_keys is not None:
         states = [new for state in states for new in _kept_own(state, keys, model_keys)]
     refuse_unsure(transforms, ((i, keys[p]) for s in states for i in s.unsure for p in s.rows.positions))
     check_injective(transforms, keys, states)
     return states
+
+
+def several_positions(
+    transforms: Sequence[Transform], keys: Sequence[str], folds: Sequence[Fold], decision: GuardDecision
+) -> dict[int, list[str]]:
+    """The keys on which a transform could work at more than one position, by the transform's position in the list."""
+    found: dict[int, list[str]] = {}
+    passes = zip(transforms, decision.decided, _passes(transforms, keys, folds, decision), strict=False)
+    for index, (transform, decided, states) in enumerate(passes):
+        for state in states if decided is not Verdict.SKIP else ():
+            for part, count in settle(state, partial(_most_positions, transform)):
+                if count > 1:
+                    found.setdefault(index, []).extend(keys[position] for position in part.rows.positions)
+    return found
+
+
+def _most_positions(transform: Transform, state: State) -> int:
+    return max(transform.positions(name, state.rows) for name in state.names)
+
+
+def _passes(
+    transforms: Sequence[Transform], keys: Sequence[str], folds: Sequence[Fold], decision: GuardDecision
+) -> Iterator[list[State]]:
+    """The states before each transform, and those behind the last."""
+    if len(decision.decided) != len(transforms):
+        made, own = len(decision.decided), len(transforms)
+        raise MappingError(f"the decision was made for {made} transforms; this mapping has {own}")
+    states = start(folds)
+    yield states
+    for index, transform in enumerate(transforms):
+        decided = decision.decided[index]
+        if decided is not Verdict.SKIP:
+            states = [new for state in states for new in _advance(state, index, transform, decided, keys)]
+        yield states
 
 
 def _advance(state: State, index: int, transform: Transform, decided: Decided, keys: Sequence[str]) -> Iterator[State]:

@@ -61,9 +61,18 @@ class Transform:
         rewritten = self.rewrite(tuple(key.split(".")))
         return rewritten and tuple(".".join(name) for name in rewritten.names)  # type: ignore[arg-type]
 
-    def positions(self, key: str) -> int:
-        """At how many positions the transform could work on a key; it takes the first."""
-        raise NotImplementedError
+    def positions(self, name: Name, slots: Slots = NO_SLOTS) -> int:
+        """At how many positions the transform could work on a name; it takes the first. More than one is a finding."""
+        if self.rewrite(name, slots) is None:
+            return 0
+        scopes = sum(1 for _ in self.scope.positions(name, 0, slots)) if self.scope else 1
+        entered = self._enter(name, slots)
+        starts = self._starts(name, entered[0] if entered else 0, slots)
+        return max(scopes, len(set(starts)))
+
+    def _starts(self, name: Name, start: int, slots: Slots) -> Iterable[int]:
+        """The positions from `start` on; the same one may come several times."""
+        return (start,)
 
     @cached_property
     def scope(self) -> KeyPattern | None:

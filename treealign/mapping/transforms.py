@@ -93,12 +93,6 @@ class PrefixChange(Transform):
         entered = self._enter(name, slots)
         return entered is not None and self._prefix_end(name, entered[0], slots) is not None
 
-    def positions(self, key: str) -> int:
-        """At how many positions `under` matches, if the change touches the key."""
-        if self.map_key(key) is None:
-            return 0
-        return 1 if self.scope is None else sum(1 for _ in self.scope.positions(key))
-
     @cached_property
     def _prefix(self) -> KeyPattern:
         return KeyPattern.parse(".".join(self.levels))
@@ -110,6 +104,8 @@ class PrefixChange(Transform):
     def _reasons(self) -> list[str]:
         if (self.add is None) == (self.remove is None):
             return ["it takes either `add` or `remove`"]
+        if not isinstance(self.add or self.remove or "", str):
+            return ["the levels are text"]
         odd = [level for level in self.levels if not is_literal(level)]
         return [f"the level `{level}` is no literal" for level in odd] + self._scope_reasons()
 
@@ -158,9 +154,10 @@ class Rename(Transform):
         before: str | Iterable[str] = (),
         after: str | Iterable[str] = (),
     ) -> None:
-        if isinstance(source, str) and target is None:
-            raise PatternError(f"Rename({source!r}) has no target", hint="there is Rename({source: target}), too")
-        pairs = ((source, target or ""),) if isinstance(source, str) else tuple(source.items())
+        if isinstance(source, Mapping) == isinstance(target, str):
+            hint = "Rename(source, target) or Rename({source: target, …})"
+            raise PatternError(f"Rename({source!r}, {target!r}) does not name two sides", hint=hint)
+        pairs = tuple(source.items()) if isinstance(source, Mapping) else ((source, target or ""),)
         self._set(pairs=pairs)
         self._set_shared(under, before, after)
         refuse(self, self._pair_reasons() or self._chain_reasons())
@@ -201,16 +198,8 @@ class Rename(Transform):
         renamed = (*name[: place.start], *target.substitute(place.captures), *name[place.stop :])
         return Rewritten((renamed,), {**entered[1], **place.captures})
 
-    def positions(self, key: str) -> int:
-        """At how many positions some source matches below `under`, or `under` itself does."""
-        if self.map_key(key) is None:
-            return 0
-        name = tuple(key.split("."))
-        entered = self._enter(name, NO_SLOTS)
-        start = entered[0] if entered else 0
-        starts = {found.start for source, _ in self._patterns for found in source.positions(name, start)}
-        scopes = 1 if self.scope is None else sum(1 for _ in self.scope.positions(name))
-        return max(len(starts), scopes)
+    def _starts(self, name: Name, start: int, slots: Slots) -> Iterable[int]:
+        return (found.start for source, _ in self._patterns for found in source.positions(name, start, slots))
 
     @cached_property
     def _patterns(self) -> tuple[tuple[KeyPattern, KeyPattern], ...]:
