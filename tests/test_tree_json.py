@@ -122,7 +122,7 @@ def test_what_is_no_tree_is_refused(path, contents):
         ({"tied": []}, "tied: no object of texts"),
         ({"libraries": None}, "libraries: no object of texts"),
         ({"leaves": {}}, "leaves: no list"),
-        ({"leaves": ["a"]}, 'leaves: "a" is no [key, shape, dtype, kind]'),
+        ({"leaves": ["a"]}, "leaves: 'a' is no [key, shape, dtype, kind]"),
         ({"leaves": [["a", [1]]]}, "is no [key, shape, dtype, kind]"),
         ({"leaves": [["a", [-1], "float32"]]}, "is no [key, shape, dtype, kind]"),
         ({"leaves": [["a", [1.5], "float32"]]}, "is no [key, shape, dtype, kind]"),

@@ -86,12 +86,12 @@ def impostor(head: bytes) -> Kind | None:
 def _kind_of(name: str, head: bytes) -> Kind:
     if not head:
         return Kind.EMPTY
+    if head[8:9] == b"{" and head[4:8] == bytes(4):
+        return Kind.SAFETENSORS
     if head.startswith(ZIP):
         return Kind.TORCH_ZIP if _is_torch_zip(name) else Kind.ZIP
     if head.startswith(_LEGACY):
         return Kind.TORCH_LEGACY
-    if head[8:9] == b"{" and head[6:8] == b"\0\0":
-        return Kind.SAFETENSORS
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return _kind_of_json(name, head)
     return impostor(head) or Kind.UNKNOWN

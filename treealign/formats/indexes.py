@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from treealign.errors import FormatError
-from treealign.formats.legible import legible
+from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
 _MAX_FACTS = 50
@@ -147,7 +147,7 @@ def _shard_name_faults(weight_map: Mapping[str, Any]) -> list[str]:
             example.setdefault(shard, key)
     for shard, key in example.items():
         if not is_plain_name(shard):
-            faults.append(f"{legible(key)}: its shard {shard!r} is no plain file name in the folder of the index")
+            faults.append(f"{legible(key)}: its shard {brief(shard)} is no plain file name in the folder of the index")
     return faults
 
 

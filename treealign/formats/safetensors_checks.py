@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from treealign.formats.dtypes import BITS, torch_dtype, torch_shape
-from treealign.formats.legible import legible
+from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import Repeated
 
 FIELDS = ("dtype", "shape", "data_offsets")
@@ -87,7 +87,7 @@ def _entry(key: str, info: Any) -> TensorEntry | None:
 
 def _fault(info: Any) -> str:
     if isinstance(info, Repeated):
-        return f"{', '.join(info.names)} stated twice"
+        return f"{', '.join(map(legible, info.names[:3]))} stated twice"
     if not isinstance(info, dict):
         return f"described by {_kind(info)} instead of an object"
     absent = [field for field in FIELDS if field not in info]
@@ -95,17 +95,17 @@ def _fault(info: Any) -> str:
         return f"no {', '.join(absent)}"
     unknown = [field for field in info if field not in FIELDS]
     if unknown:
-        return f"unknown field {', '.join(map(repr, unknown))}"
+        return f"unknown field {', '.join(map(brief, unknown[:3]))}"
     return _field_fault(info["dtype"], info["shape"], info["data_offsets"])
 
 
 def _field_fault(dtype: Any, shape: Any, offsets: Any) -> str:
     if not isinstance(dtype, str) or dtype not in BITS:
-        return f"unknown dtype {dtype!r}"
+        return f"unknown dtype {brief(dtype)}"
     if not isinstance(shape, list) or not all(_is_count(extent) for extent in shape):
-        return f"shape {shape!r} is no list of sizes"
+        return f"shape {brief(shape)} is no list of sizes"
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_integer, offsets)):
-        return f"data_offsets {offsets!r} are no pair of integers"
+        return f"data_offsets {brief(offsets)} are no pair of integers"
     begin, end = offsets
     if begin < 0 or end < begin:
         return f"range {begin}..{end} is {'negative' if min(begin, end) < 0 else 'reversed'}"
@@ -117,11 +117,11 @@ def _size_fault(dtype: str, shape: list[int], held: int) -> str:
     for extent in shape:
         count *= extent
         if count >= _LIMIT:
-            return f"shape {shape} has more elements than can be counted"
+            return f"shape {brief(shape)} has more elements than can be counted"
     needed, odd = divmod(count * BITS[dtype], 8)
     if odd:
-        return f"{dtype} of shape {shape} does not fill whole bytes"
-    return f"{dtype} of shape {shape} takes {needed} bytes, its range holds {held}"
+        return f"{dtype} of shape {brief(shape)} does not fill whole bytes"
+    return f"{dtype} of shape {brief(shape)} takes {needed} bytes, its range holds {held}"
 
 
 def _tiling_findings(entries: Sequence[TensorEntry], data_size: int) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from treealign.errors import FormatError
 from treealign.formats.detect import HEAD, HINTS, ZIP, impostor
-from treealign.formats.legible import legible
+from treealign.formats.legible import brief, legible
 from treealign.formats.safetensors_checks import FIELDS, TensorEntry, check_tensors
 from treealign.formats.strict_json import Repeated, parse_json
 
@@ -125,7 +125,8 @@ def _refuse_impostors(name: str, head: bytes) -> None:
     kind = impostor(head)
     if kind is not None:
         raise FormatError(f"not a safetensors file but {kind.value}", where=name, hint=HINTS[kind])
-    if head.startswith(ZIP):
+    # a header of 67 million bytes begins like a zip archive, but then with a brace after its length
+    if head.startswith(ZIP) and head[8:9] != b"{":
         hint = "torch files are zip archives too: if it was written by torch.save, name it .pt or .bin"
         raise FormatError("not a safetensors file but a zip archive", where=name, hint=hint)
 
@@ -165,8 +166,10 @@ def _take_metadata(described: dict[str, Any]) -> tuple[dict[str, str] | None, li
     if not isinstance(metadata, dict):
         return None, [f"{METADATA}: no object of texts"]
     if isinstance(metadata, Repeated):
-        return None, [f"{METADATA}: {key!r} stated twice" for key in metadata.names]
-    return metadata, [f"{METADATA}: {key!r} is no text" for key, text in metadata.items() if not isinstance(text, str)]
+        return None, [f"{METADATA}: {brief(key)} stated twice" for key in metadata.names]
+    return metadata, [
+        f"{METADATA}: {brief(key)} is no text" for key, text in metadata.items() if not isinstance(text, str)
+    ]
 
 
 def _shortened(findings: Sequence[str]) -> list[str]:

@@ -96,5 +96,5 @@ def _refuse_constant(name: str) -> NoReturn:
 def _refuse_lone_surrogates(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, RecursionError):
         raise ValueError("invalid JSON: half a surrogate pair") from None

@@ -14,7 +14,7 @@ from typing import Any
 
 from treealign.errors import FormatError
 from treealign.formats.atomic import written_whole
-from treealign.formats.legible import legible
+from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
 FORMAT = "treealign.tree"
@@ -139,7 +139,7 @@ def _refuse_other_formats(value: Any, where: str) -> None:
     found = value.get("version")
     if found != VERSION or isinstance(found, bool):
         raise FormatError(
-            f"a tree JSON of version {found!r}",
+            f"a tree JSON of version {brief(found)}",
             where=where,
             facts=[f"this treealign reads version {VERSION}"],
             hint="upgrade treealign, or write the file again with this one",
@@ -148,14 +148,14 @@ def _refuse_other_formats(value: Any, where: str) -> None:
 
 def _faults(value: dict[str, Any]) -> list[str]:
     known = ("format", "version", "ordered", "libraries", "modules", "tied", "leaves")
-    faults = [f"unknown field {name!r}" for name in value if name not in known]
+    faults = [f"unknown field {brief(name)}" for name in value if name not in known]
     if not isinstance(value.get("ordered"), bool):
         faults.append("ordered: no truth value")
     faults += [f"{name}: no object of texts" for name in known[3:6] if not _is_texts(value.get(name))]
     leaves = value.get("leaves")
     if not isinstance(leaves, list):
         return [*faults, "leaves: no list"]
-    faults += [f"leaves: {_text(row)} is no [key, shape, dtype, kind]" for row in leaves if not _is_row(row)]
+    faults += [f"leaves: {brief(row)} is no [key, shape, dtype, kind]" for row in leaves if not _is_row(row)]
     return faults or _key_faults(leaves, value["tied"])
 
 

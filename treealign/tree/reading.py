@@ -42,7 +42,7 @@ def read_tree(source: Any) -> KeyTree:
     if isinstance(source, KeyTree):
         return source
     if isinstance(source, str | os.PathLike):
-        return _from_path(os.fspath(source))
+        return _from_path(os.fsdecode(source))
     if _is_module(source):
         return module_tree(source)
     if isinstance(source, Mapping):
@@ -60,7 +60,7 @@ def _is_module(source: Any) -> bool:
 
 
 def _from_path(path: str) -> KeyTree:
-    if path.startswith("hf://"):
+    if path.startswith("hf:/"):
         raise FormatError(
             "reading from the hub is not available yet", where=path, hint="download the checkpoint and pass its folder"
         )
