@@ -1,6 +1,6 @@
 """Time the strict header reader beside safetensors' own, on the same file, in one run.
 
-    python scripts/bench_header.py data/scale.jsonl.gz
+    python scripts/bench_header.py data/corpus/scale.jsonl.xz
 
 The corpus is JSON lines with a `checkpoint` list of [key, shape, dtype]; its largest case becomes a sparse file.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import lzma
 import math
 import os
 import statistics
@@ -23,7 +24,8 @@ from treealign.formats.safetensors_header import read_header
 
 
 def largest_checkpoint(corpus: Path) -> list[tuple[str, list[int], str]]:
-    with gzip.open(corpus, "rt", encoding="utf-8") as lines:
+    opened = gzip.open if corpus.suffix == ".gz" else lzma.open
+    with opened(corpus, "rt", encoding="utf-8") as lines:
         return max((json.loads(line)["checkpoint"] for line in lines), key=len)
 
 

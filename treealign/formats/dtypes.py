@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 # bits of one element, in the order in which safetensors ranks dtypes: its writer puts the last of these first
 BITS = {
     "BOOL": 8,
@@ -31,7 +29,7 @@ BITS = {
 }
 RANK = {dtype: rank for rank, dtype in enumerate(BITS)}
 
-_TORCH = {
+TORCH = {
     "BOOL": "bool",
     "F4": "float4_e2m1fn_x2",
     # torch has no six-bit dtypes; these are what it would call them
@@ -56,7 +54,7 @@ _TORCH = {
     "I64": "int64",
     "U64": "uint64",
 }
-_SAFETENSORS = {torch: safetensors for safetensors, torch in _TORCH.items()}
+_SAFETENSORS = {torch: safetensors for safetensors, torch in TORCH.items()}
 
 
 def torch_dtype(dtype: str) -> str:
@@ -65,7 +63,7 @@ def torch_dtype(dtype: str) -> str:
     >>> torch_dtype("BF16"), torch_dtype("F8_E4M3")
     ('bfloat16', 'float8_e4m3fn')
     """
-    return _TORCH[dtype]
+    return TORCH[dtype]
 
 
 def safetensors_dtype(dtype: str) -> str | None:
@@ -77,7 +75,7 @@ def safetensors_dtype(dtype: str) -> str | None:
     return _SAFETENSORS.get(dtype)
 
 
-def torch_shape(dtype: str, shape: Sequence[int]) -> tuple[int, ...]:
+def torch_shape(dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that torch gives a tensor of this safetensors dtype and shape.
 
     The two differ for F4 only: safetensors counts elements, torch counts pairs of them along the last dimension.
@@ -87,10 +85,10 @@ def torch_shape(dtype: str, shape: Sequence[int]) -> tuple[int, ...]:
     """
     if dtype == "F4" and shape:
         return (*shape[:-1], shape[-1] // 2)
-    return tuple(shape)
+    return shape
 
 
-def safetensors_shape(dtype: str, shape: Sequence[int]) -> tuple[int, ...]:
+def safetensors_shape(dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Inverse of `torch_shape`; `dtype` is the safetensors spelling.
 
     >>> safetensors_shape("F4", (2, 6))
@@ -98,4 +96,4 @@ def safetensors_shape(dtype: str, shape: Sequence[int]) -> tuple[int, ...]:
     """
     if dtype == "F4" and shape:
         return (*shape[:-1], shape[-1] * 2)
-    return tuple(shape)
+    return shape

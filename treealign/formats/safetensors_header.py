@@ -7,17 +7,16 @@ Format: https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-import gc
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from treealign.errors import FormatError
+from treealign.formats.collector import collector_paused
 from treealign.formats.detect import HEAD, HINTS, ZIP, impostor
 from treealign.formats.legible import brief, legible
 from treealign.formats.safetensors_checks import FIELDS, TensorEntry, check_tensors
@@ -76,7 +75,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """
     name = os.fspath(path)
     raw, size = _read_raw(name)
-    with _collector_paused():
+    with collector_paused():
         described = _parse(name, raw)
         metadata, findings = _take_metadata(described)
         data_start = _PREFIX + len(raw)
@@ -176,15 +175,3 @@ def _shortened(findings: Sequence[str]) -> list[str]:
     if len(findings) <= _MAX_FACTS:
         return list(findings)
     return [*findings[:_MAX_FACTS], f"… and {len(findings) - _MAX_FACTS} more"]
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """A header makes several objects a tensor, none of them garbage; looking for cycles triples the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

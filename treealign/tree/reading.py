@@ -9,11 +9,13 @@ from typing import Any
 
 from treealign.errors import FormatError, TreealignError
 from treealign.formats.checkpoints import Checkpoint, open_checkpoint
+from treealign.formats.collector import collector_paused
 from treealign.formats.detect import Kind, detect
+from treealign.formats.dtypes import TORCH, torch_shape
 from treealign.formats.safetensors_header import Header
 from treealign.formats.torch_files import TorchFile
 from treealign.formats.tree_json import read_tree_json
-from treealign.tree.keytree import KeyTree, Leaf
+from treealign.tree.keytree import KeyTree
 from treealign.tree.module_tree import module_tree, state_dict_tree, tensors_tree
 
 
@@ -42,7 +44,8 @@ def read_tree(source: Any) -> KeyTree:
     if isinstance(source, KeyTree):
         return source
     if isinstance(source, str | os.PathLike):
-        return _from_path(os.fsdecode(source))
+        with collector_paused():
+            return _from_path(os.fsdecode(source))
     if _is_module(source):
         return module_tree(source)
     if isinstance(source, Mapping):
@@ -76,11 +79,11 @@ def _checkpoint_tree(checkpoint: Checkpoint) -> KeyTree:
     files = checkpoint.files
     if len(files) == 1 and isinstance(only := files[0], TorchFile):
         return tensors_tree(only.tensors, only.ordered, f"{only.path}{only.taken}")
-    leaves: list[Leaf] = []
+    leaves: list[tuple[Any, ...]] = []
     tied: dict[str, str] = {}
     for file in files:
         if isinstance(file, Header):
-            leaves += [Leaf(e.key, e.torch_shape, e.torch_dtype) for e in file.tensors]
+            leaves += [(key, torch_shape(dtype, shape), TORCH[dtype]) for key, dtype, shape, _, _ in file.tensors]
         else:
             # the order of shards is none of definition
             part = tensors_tree(file.tensors, False, file.path)
