@@ -19,7 +19,7 @@ from treealign.align.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_s
 
 ROUNDS = 6
 VOTE_WEIGHT = 0.9
-COMPANION_PENALTY = 0.25
+COMPANION_PENALTY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,15 +72,13 @@ def _classes(left: Sequence[Any], right: Sequence[Any], of_left: list[Any], of_r
     return [Class(np.array(a, np.int32), np.array(b, np.int32)) for a, b in groups.values() if a and b]
 
 
-def assign(left: Side, right: Side, forced: dict[int, int]) -> Assignment:
+def assign(left: Side, right: Side) -> Assignment:
     """Match the patterns of two sides.
 
     Parameters
     ----------
     left, right : Side
         Checkpoint and model.
-    forced : dict
-        Pairs that a hint has settled, by position.
 
     Returns
     -------
@@ -91,8 +89,6 @@ def assign(left: Side, right: Side, forced: dict[int, int]) -> Assignment:
     classes = comparable(left.patterns, right.patterns)
     names = name_scores(left, right)
     base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * _same_path(left, right)
-    for i, j in forced.items():
-        base[i, j] += 10
     votes = Votes(left, right)
     scores, pairs = base, {}
     for _ in range(ROUNDS):

@@ -21,8 +21,10 @@ from treealign.align.assignment import Assignment, Class
 from treealign.align.scoring import Floats, Side, Votes
 
 MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
+HINT = 20.0  # what a user says outweighs all else
 PAIR_OF_WORDS = 0.5  # two neighbouring words tell less than a word: they repeat its evidence
 ANCESTORS = 1.0  # settled ancestors count as much as one word
+BESIDE = 3.0  # the shapes of a module's other leaves are no matter of spelling
 SAME_PATH = 1.5  # one and the same path on both sides
 SETTLED = 0.4  # ancestors that most of their certain leaves send to one another
 LARGE = np.float32(1e3)
@@ -69,7 +71,7 @@ def gather(left: Side, right: Side) -> Evidence:
     """Qualified evidence of all pairs."""
     words = _shared(left, right)
     paths = [[(p.template,) for p in side.patterns] for side in (left, right)]
-    total = words + _equal(left.companions, right.companions) + _equal(_parameters(left), _parameters(right))
+    total = words + BESIDE * _equal(left.companions, right.companions) + _equal(_parameters(left), _parameters(right))
     return Evidence(words, total + SAME_PATH * _equal(*paths))
 
 
@@ -177,7 +179,7 @@ def _shared(left: Side, right: Side) -> Floats:
     """How many qualified tokens each pair of patterns shares; two neighbouring words count half."""
     texts = sorted({t.text for side in (left, right) for ts in side.tokens for t in ts if t.qualified})
     ids = {text: at for at, text in enumerate(texts)}
-    weight = np.array([PAIR_OF_WORDS if " " in t else 1.0 for t in texts], np.float32)
+    weight = np.array([HINT if t[0] == "!" else PAIR_OF_WORDS if " " in t else 1.0 for t in texts], np.float32)
     a, b = (_qualified(side, ids) for side in (left, right))
     result: Floats = (a * weight) @ b.T
     return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from treealign.tree.keytree import KeyTree
 Indices = tuple[str, ...]
 Shape = tuple[int, ...] | None
 _DIGITS = re.compile(r"(?:0|[1-9][0-9]*)", re.ASCII)
+Outline = tuple[int, frozenset[Shape]]
 Splits = dict[int, int]  # id of a pattern to the capture to unfold
 MAX_ROUNDS = 8
 MIN_SERIES = 3  # `layers_0, layers_1, layers_2` is a repeat; `norm1, norm2` are two names
@@ -56,7 +57,23 @@ class Pattern:
     def ranked(self) -> Any:
         """Like `signature` with each index replaced by its rank among the values of its capture."""
         columns = [_ranks(column) for column in zip(*self.shapes, strict=True)]
+        if all(value == rank for column in columns for value, rank in column.items()):
+            return self.signature
         return frozenset((tuple(c[v] for c, v in zip(columns, key, strict=True)), s) for key, s in self.shapes.items())
+
+    @cached_property
+    def outline(self) -> Outline:
+        """What equal `ranked` implies and is cheap to compare: the number of cells and their shapes."""
+        return len(self.shapes), frozenset(self.shapes.values())
+
+    def piece_outlines(self, capture: int) -> list[Outline]:
+        """The outlines of `pieces` without making them."""
+        counts: dict[str, int] = defaultdict(int)
+        shapes: dict[str, set[Shape]] = defaultdict(set)
+        for key, shape in self.shapes.items():
+            counts[key[capture]] += 1
+            shapes[key[capture]].add(shape)
+        return [(n, frozenset(shapes[v])) for v, n in counts.items()]
 
     @property
     def captures(self) -> int:
@@ -67,8 +84,8 @@ class Pattern:
         return len(self.cells)
 
 
-def _ranks(values: Iterable[str]) -> dict[str, int]:
-    return {v: at for at, v in enumerate(sorted(set(values), key=int))}
+def _ranks(values: Iterable[str]) -> dict[str, str]:
+    return {v: str(at) for at, v in enumerate(sorted(set(values), key=int))}
 
 
 def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bool = True) -> list[Pattern]:
@@ -191,45 +208,100 @@ def refine(left: list[Pattern], right: list[Pattern]) -> tuple[list[Pattern], li
     against what the other side has, then against pieces of the other side. Cost: the cells of unpartnered patterns,
     times their captures.
     """
+    left, right = _common_parts(left, right), _common_parts(right, left)
     for _ in range(MAX_ROUNDS):
         open_left, open_right = _open(left, right), _open(right, left)
-        waiting = [p for p in left if p.ranked in open_left], [p for p in right if p.ranked in open_right]
-        split_left, split_right = _splits(waiting[0], open_right), _splits(waiting[1], open_left)
+        split_left, split_right = _splits(open_left, open_right), _splits(open_right, open_left)
         if not split_left and not split_right:
-            split_left, split_right = _mutual_splits(*waiting)
+            split_left, split_right = _mutual_splits(open_left, open_right)
         if not split_left and not split_right:
             break
         left, right = _apply(left, split_left), _apply(right, split_right)
     return left, right
 
 
-def _open(side: list[Pattern], other: list[Pattern]) -> set[Any]:
-    """What `side` has more of than `other`: cells that still look for a partner."""
-    counts = Counter(p.ranked for p in side)
-    counts.subtract(p.ranked for p in other)
-    return {ranked for ranked, surplus in counts.items() if surplus > 0}
+def _open(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
+    """Patterns of which `side` has more than `other`: they still look for a partner.
+
+    Exact partners first: ranks cost a pass over the cells, and most patterns never need them.
+    """
+    mine, theirs = Counter(p.signature for p in side), Counter(p.signature for p in other)
+    lone = [p for p in side if mine[p.signature] > theirs[p.signature]]
+    if not lone:
+        return []
+    ranked = Counter(p.ranked for p in other if theirs[p.signature] > mine[p.signature])
+    counts = Counter(p.ranked for p in lone)
+    return [p for p in lone if counts[p.ranked] > ranked[p.ranked] or mine[p.signature] > 1]
 
 
-def _splits(side: list[Pattern], wanted: set[Any]) -> Splits:
-    return {id(p): best for p in side if (best := _best_capture(p, wanted)) is not None}
+def _common_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
+    """Split off what only this side has of a repeat: a checkpoint with extra layers, a model with fewer experts."""
+    there = _open(other, side)
+    signatures = {p.signature for p in there}
+    wanted = {frozenset(p.shapes) for p in there if p.captures}
+    found = []
+    for p in side:
+        parts = None if not p.captures or p.signature in signatures else _common_part(p, wanted, signatures)
+        found += parts or [p]
+    return found
 
 
-def _best_capture(p: Pattern, wanted: set[Any]) -> int | None:
+def _common_part(p: Pattern, wanted: set[frozenset[Indices]], signatures: set[Any]) -> list[Pattern] | None:
+    for keys in sorted(wanted, key=len, reverse=True):
+        if not len(keys) < len(p.shapes) <= 2 * len(keys) or not keys <= p.shapes.keys():
+            continue
+        if frozenset((k, p.shapes[k]) for k in keys) in signatures:
+            return [_part(p, keys), _without_constants(_part(p, p.shapes.keys() - keys))]
+    return None
+
+
+def _part(p: Pattern, keys: Set[Indices]) -> Pattern:
+    inside = [k for k in p.cells if k in keys]
+    return Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside})
+
+
+def _splits(side: list[Pattern], wanted: list[Pattern]) -> Splits:
+    outlines, ranked = {p.outline for p in wanted}, {p.ranked for p in wanted}
+    return {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
+
+
+def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Set[Any]) -> int | None:
     """The capture whose pieces find most partners; of equals the one with the fewest pieces."""
-    best: tuple[float, int, int] | None = None
+    best: tuple[int, int, int] | None = None
     for capture in range(p.captures):
+        if outlines.isdisjoint(p.piece_outlines(capture)):
+            continue
         parts = pieces(p, capture)
-        hit = sum(len(q) for q in parts if q.ranked in wanted)
+        hit = sum(len(q) for q in parts if q.outline in outlines and q.ranked in ranked)
         if hit and (best is None or (hit, -len(parts)) > best[:2]):
             best = hit, -len(parts), capture
     return best[2] if best else None
 
 
 def _mutual_splits(left: list[Pattern], right: list[Pattern]) -> tuple[Splits, Splits]:
-    pools = [{q.ranked for p in side for c in range(p.captures) for q in pieces(p, c)} for side in (left, right)]
-    both = pools[0] & pools[1]
-    out = [{id(p): best for p in side if (best := _best_capture(p, both)) is not None} for side in (left, right)]
+    """Captures on both sides whose pieces find one another."""
+    outlines = _piece_outlines(left) & _piece_outlines(right)
+    if not outlines:
+        return {}, {}
+    ranked = _piece_ranks(left, outlines) & _piece_ranks(right, outlines)
+    out = [
+        {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
+        for side in (left, right)
+    ]
     return out[0], out[1]
+
+
+def _piece_outlines(side: list[Pattern]) -> set[Outline]:
+    return {outline for p in side for c in range(p.captures) for outline in p.piece_outlines(c)}
+
+
+def _piece_ranks(side: list[Pattern], outlines: Set[Outline]) -> set[Any]:
+    found = set()
+    for p in side:
+        for capture in range(p.captures):
+            if not outlines.isdisjoint(p.piece_outlines(capture)):
+                found |= {q.ranked for q in pieces(p, capture) if q.outline in outlines}
+    return found
 
 
 def _apply(side: list[Pattern], split: Splits) -> list[Pattern]:

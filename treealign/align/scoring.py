@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from treealign.align.hints import contains
 from treealign.align.patterns import Pattern
 from treealign.align.series import companions, with_series
 from treealign.align.words import Token, tokens
@@ -24,6 +25,7 @@ Ints = npt.NDArray[np.int32]
 DEPTH_WEIGHT = (0.8, 1.0, 0.75, 0.55, 0.4, 0.3, 0.25, 0.2)
 GENERIC_WEIGHT = 0.3
 PAIR_WEIGHT = 0.5
+HINT_WEIGHT = 8.0
 NAME_WEIGHT = 0.6
 SAME_PATH = 0.6  # added where the two paths are one and the same
 ROLE_WEIGHT = 1.3
@@ -45,9 +47,12 @@ class Side:
     tokens: Sequence[tuple[Token, ...]]
 
     @classmethod
-    def of(cls, patterns: Sequence[Pattern], ordered: bool) -> Side:
-        """Read the names of all patterns."""
-        return cls(patterns, with_series(patterns, [tokens(p.segments) for p in patterns], ordered))
+    def of(cls, patterns: Sequence[Pattern], ordered: bool, hints: Sequence[tuple[str, ...]] = ()) -> Side:
+        """Read the names of all patterns; `hints` are this side's runs of segments."""
+        named = with_series(patterns, [tokens(p.segments) for p in patterns], ordered)
+        if hints:
+            named = [ts + _hinted(p, hints) for p, ts in zip(patterns, named, strict=True)]
+        return cls(patterns, named)
 
     @cached_property
     def frequency(self) -> Counter[str]:
@@ -83,6 +88,11 @@ class Side:
         return companions(self.patterns)
 
 
+def _hinted(p: Pattern, hints: Sequence[tuple[str, ...]]) -> tuple[Token, ...]:
+    """A word that only the two sides of one hint share."""
+    return tuple(Token(f"!{n}", 1, True) for n, run in enumerate(hints) if contains(p.segments, run))
+
+
 def token_weights(left: Side, right: Side) -> dict[str, float]:
     """How much sharing each token tells: rare tokens more than common ones, roles more than words."""
     total = len(left.patterns) + len(right.patterns)
@@ -92,6 +102,9 @@ def token_weights(left: Side, right: Side) -> dict[str, float]:
     weights = {}
     for text, token in kinds.items():
         rarity = 0.25 + 0.75 * math.log((1 + total) / frequency[text]) / top
+        if text[0] == "!":
+            weights[text] = HINT_WEIGHT
+            continue
         kind = ROLE_WEIGHT if text[0] == "@" else PAIR_WEIGHT if " " in text else NAME_WEIGHT if text[0] == "=" else 1.0 if token.qualified else GENERIC_WEIGHT
         weights[text] = rarity * kind
     return weights

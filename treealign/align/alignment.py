@@ -1,0 +1,163 @@
+"""Align two trees: fold, refine, match, convert, judge. One pass after the other, each a function of the last one's result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from treealign.align.assignment import Assignment, assign
+from treealign.align.certainty import Doubt, doubts, gather
+from treealign.align.hints import Hint, read_hints
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern, build_patterns, refine
+from treealign.align.scoring import Side
+from treealign.tree.keytree import KeyTree
+
+Hints = Mapping[str, str] | Sequence[str] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What corresponds to what.
+
+    Attributes
+    ----------
+    checkpoint, model : KeyTree
+        The two sides.
+    links : tuple of Link
+        All matches, folded; the uncertain ones as the best guess.
+    copies : tuple of Link
+        Checkpoint leaves that are second names of tied weights of the model.
+    left, right : tuple of Pattern
+        What is left over on either side.
+    findings : tuple of str
+        What a person should know about the two trees.
+    """
+
+    checkpoint: KeyTree
+    model: KeyTree
+    links: tuple[Link, ...]
+    copies: tuple[Link, ...]
+    left: tuple[Pattern, ...]
+    right: tuple[Pattern, ...]
+    mismatched: tuple[object, ...] = ()
+    findings: tuple[str, ...] = ()
+
+
+def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment:
+    """Find the correspondence of two trees by shapes, structure and names.
+
+    Parameters
+    ----------
+    checkpoint, model : KeyTree
+        Shapes may be unknown on either side; then they are not used on the other either, and names decide alone.
+    hints : mapping or sequence of str, optional
+        ``{"attn_norm": "input_layernorm"}`` or ``["attn_norm=input_layernorm"]``: runs of segments of the checkpoint
+        and of the model that belong together. They settle what they speak of.
+
+    Raises
+    ------
+    TreealignError
+        A hint that cannot be read, or that names nothing on one of the sides.
+
+    Notes
+    -----
+    Linear in the number of keys, and in the patterns of a class of equal shapes cubic (assignment) at worst.
+
+    """
+    tied = frozenset(model.tied)
+    shapes = not any(leaf.shape is None for tree in (checkpoint, model) for leaf in tree.leaves)
+    left = build_patterns(checkpoint, shapes=shapes)
+    right = build_patterns(model, tied, shapes)
+    left, right = refine(left, right)
+    read = read_hints(hints, left, right)
+    sides = Side.of(left, checkpoint.ordered, [h.source for h in read]), Side.of(right, model.ordered, [h.target for h in read])
+    assignment = assign(*sides)
+    found = doubts(*sides, assignment, gather(*sides))
+    links = _links(sides, assignment, found)
+    if _nothing_shared(links, left):
+        text = "the checkpoint shares nothing with the model: no name speaks for any match"
+        return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
+    return _finish(checkpoint, model, links, left, right, shapes)
+
+
+def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int, Doubt]) -> list[Link]:
+    left, right = sides[0].patterns, sides[1].patterns
+    links = []
+    for i, j in assignment.pairs.items():
+        doubt = found.get(i)
+        rivals = ((), ()) if doubt is None else (tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right))
+        words = _evidence(sides, i, j)
+        reason = "" if doubt is None else doubt.reason
+        links.append(Link((left[i],), (right[j],), (), (), doubt is None, reason, words, rivals))
+    return links
+
+
+def _evidence(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
+    """What the two share, in words."""
+    a, b = sides[0].patterns[i], sides[1].patterns[j]
+    if a.template == b.template:
+        return ("same path", _shape_text(a))
+    mine, theirs = ({t.text for t in side.tokens[n] if t.qualified} for side, n in zip(sides, (i, j), strict=True))
+    common = sorted(mine & theirs, key=lambda t: (t[0] not in "@!", t))
+    return tuple(_token_text(t) for t in common) + (_shape_text(a),)
+
+
+def _token_text(text: str) -> str:
+    kinds = {"@": "role ", "%": "rank ", "$": "order ", "=": "name ", "!": "hint "}
+    return kinds[text[0]] + text[1:] if text[0] in kinds else f"word {text}"
+
+
+def _shape_text(p: Pattern) -> str:
+    sizes = set(p.shapes.values())
+    shape = next(iter(sizes))
+    if shape is None:
+        return "shape unknown"
+    return f"shape {list(shape)}" if len(sizes) == 1 else f"{len(sizes)} shapes by index"
+
+
+def _nothing_shared(links: list[Link], left: list[Pattern]) -> bool:
+    """Neither a certain match, nor shapes that would place most of the checkpoint."""
+    if any(link.certain for link in links):
+        return False
+    placed = sum(len(link.left[0]) for link in links)
+    return 2 * placed < sum(len(p) for p in left)
+
+
+def _finish(
+    checkpoint: KeyTree, model: KeyTree, links: list[Link], left: list[Pattern], right: list[Pattern], shapes: bool
+) -> Alignment:
+    taken_left = {id(p) for link in links for p in link.left}
+    taken_right = {id(p) for link in links for p in link.right}
+    rest_left = [p for p in left if id(p) not in taken_left]
+    rest_right = [p for p in right if id(p) not in taken_right]
+    copies = _copies(checkpoint, model, rest_left, shapes)
+    copied = {id(p) for link in copies for p in link.left}
+    rest_left = [p for p in rest_left if id(p) not in copied]
+    if not shapes:
+        links = [_lowered(link) for link in links]
+    return Alignment(checkpoint, model, tuple(links), tuple(copies), tuple(rest_left), tuple(rest_right))
+
+
+def _lowered(link: Link) -> Link:
+    """Without shapes only one and the same path is certain."""
+    if not link.certain or link.left[0].template == link.right[0].template:
+        return link
+    reason = "the shapes are unknown"
+    rivals = (link.left, link.right)
+    return Link(link.left, link.right, link.operations, link.groups, False, reason, link.evidence, rivals)
+
+
+def _copies(checkpoint: KeyTree, model: KeyTree, rest: list[Pattern], shapes: bool) -> list[Link]:
+    """Leftover checkpoint leaves that are the second name of a tied weight."""
+    if not model.tied or not rest:
+        return []
+    plain = frozenset(k for k in model.keys if k not in model.tied)
+    aliases = build_patterns(model, plain, shapes)
+    sides = Side.of(rest, checkpoint.ordered), Side.of(aliases, model.ordered)
+    assignment = assign(*sides)
+    found = doubts(*sides, assignment, gather(*sides))
+    return [link for link in _links(sides, assignment, found) if link.certain]
+
+
+__all__ = ["Alignment", "Hint", "align"]

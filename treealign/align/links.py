@@ -1,0 +1,120 @@
+"""What an alignment consists of: links between patterns, and how they expand to keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from treealign.align.patterns import Indices, Pattern
+from treealign.tree.keytree import KeyTree
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Leaves of the checkpoint that correspond to leaves of the model.
+
+    Attributes
+    ----------
+    checkpoint, model : tuple of str
+        Keys of either side; in the order in which the operations take and give them.
+    operations : tuple of Operation
+        What happens to the tensors; empty for a plain rename.
+    certain : bool
+        Whether qualified evidence separates the match from every alternative.
+    evidence : tuple of str
+        What speaks for it.
+    """
+
+    checkpoint: tuple[str, ...]
+    model: tuple[str, ...]
+    operations: tuple[Any, ...] = ()
+    certain: bool = True
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguity:
+    """Keys that evidence does not tell apart; the truth is among them.
+
+    Attributes
+    ----------
+    checkpoint, model : tuple of str
+        All keys in question, of every repeat.
+    settled_by : str
+        What would settle it.
+    """
+
+    checkpoint: tuple[str, ...]
+    model: tuple[str, ...]
+    settled_by: str
+
+
+class Group(NamedTuple):
+    """One match before it is given its certainty: positions of leaves on both sides, in the operations' order."""
+
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """Patterns of the two sides that correspond.
+
+    Attributes
+    ----------
+    left, right : tuple of Pattern
+        One each for a rename; for a conversion the parts, in the order in which the operations take and give them.
+    operations : tuple of Operation
+        Empty for a rename.
+    groups : tuple of Group
+        The concrete groups of a conversion; empty for a rename, whose groups follow from the cells.
+    certain : bool
+        As in `Match`.
+    reason : str
+        Why it is not certain, or empty.
+    evidence : tuple of str
+        As in `Match`.
+    rivals : tuple of two tuples of Pattern
+        Patterns of either side that nothing separates from these.
+    """
+
+    left: tuple[Pattern, ...]
+    right: tuple[Pattern, ...]
+    operations: tuple[Any, ...] = ()
+    groups: tuple[Group, ...] = ()
+    certain: bool = True
+    reason: str = ""
+    evidence: tuple[str, ...] = ()
+    rivals: tuple[tuple[Pattern, ...], tuple[Pattern, ...]] = ((), ())
+
+    def expand(self) -> Iterator[Group]:
+        """The groups of leaf positions, in the order of the left cells."""
+        if self.groups:
+            yield from self.groups
+            return
+        for i, j in paired_cells(self.left[0], self.right[0]):
+            yield Group((i,), (j,))
+
+
+def paired_cells(left: Pattern, right: Pattern) -> Iterator[tuple[int, int]]:
+    """Leaf positions of equal cells of two comparable patterns: by index, or by rank of index where those differ."""
+    if left.shapes.keys() == right.shapes.keys():
+        for key, at in left.cells.items():
+            yield at, right.cells[key]
+        return
+    there = {rank: right.cells[key] for key, rank in _rank_of(right)}
+    for key, rank in _rank_of(left):
+        yield left.cells[key], there[rank]
+
+
+def _rank_of(p: Pattern) -> Iterator[tuple[Indices, tuple[int, ...]]]:
+    columns = [{v: n for n, v in enumerate(sorted(set(c), key=int))} for c in zip(*p.cells, strict=True)]
+    for key in p.cells:
+        yield key, tuple(c[v] for c, v in zip(columns, key, strict=True))
+
+
+def keys_of(tree: KeyTree, patterns: Sequence[Pattern]) -> tuple[str, ...]:
+    """The keys of all cells, in the order of the tree."""
+    keys = tree.keys
+    return tuple(keys[at] for at in sorted({at for p in patterns for at in p.cells.values()}))
