@@ -144,3 +144,33 @@ def test_all_combinations_of_indices_pack_into_ranges():
 def test_packed_lists_of_keys_come_back():
     lists = [("a.0", "b.0"), ("a.1", "b.1"), ("{}.a", "=x", "0.a"), ()]
     assert sorted(unpack_lists(pack_lists(lists))) == sorted(lists)
+
+
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+
+class BaseTunerLayer:
+    """Stands for peft's class: only its name counts."""
+
+
+class LoraLinear(nn.Module, BaseTunerLayer):
+    def __init__(self, base):
+        super().__init__()
+        self.base_layer = base
+        self.lora_A = nn.ModuleDict({"default": nn.Linear(2, 1, bias=False)})
+
+
+def test_the_layer_that_an_adapter_wraps_keeps_its_name():
+    model = Inner()
+    model.layer = LoraLinear(model.layer)
+    assert list(find_places(model).places) == ["layer.weight", "layer.bias", "layer.lora_A.default.weight"]
+
+
+def test_names_stay_as_they_are_where_a_wrapper_would_hide_one():
+    model = Inner()
+    model.layer = LoraLinear(model.layer)
+    model.layer.weight = nn.Parameter(torch.zeros(1))
+    assert list(find_places(model).places) == list(model.state_dict())

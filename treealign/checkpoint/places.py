@@ -16,8 +16,16 @@ from torch import nn
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.ties import declared_ties, tied_keys
 
-_HOPS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
-_PARALLEL = frozenset({"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"})
+# the name under which a wrapper holds what it wraps, and the classes of which that is true; None where the name says it
+_HOPS: dict[str, frozenset[str] | None] = {
+    "_orig_mod": None,
+    "_fsdp_wrapped_module": None,
+    "_checkpoint_wrapped_module": None,
+    "module": frozenset({"DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"}),
+    "base_model": frozenset({"PeftModel"}),
+    "model": frozenset({"BaseTuner"}),
+    "base_layer": frozenset({"BaseTunerLayer"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,10 @@ def find_places(model: nn.Module, *, raw: bool = False) -> Places:
         path = full if raw else clean
         modules[path] = module
         for place in _places_of(module, path, full):
-            (recomputed if place.kind == "recomputed" else places)[place.key] = place
+            held = recomputed if place.kind == "recomputed" else places
+            if place.key in held:  # a wrapper holds something under the name of what it wraps
+                return find_places(model, raw=True)
+            held[place.key] = place
     key_of = {place.raw: key for key, place in places.items()}
     declared = {key_of[a]: key_of[b] for a, b in declared_ties(model).items() if a in key_of and b in key_of}
     tied = tied_keys({key: place.tensor for key, place in places.items()}, declared)
@@ -130,25 +141,25 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def is_hop(parent: nn.Module, name: str, *, root: bool = False) -> bool:
+def _is_hop(parent: nn.Module, name: str, *, root: bool) -> bool:
     """Whether a child is what its parent wraps, so that its name is no level of the model.
 
-    torch's own wrappers say so by name; the level ``module`` is one below a parallel wrapper, and below a root that
-    holds nothing else.
+    Below a root that holds nothing else, ``module`` is taken for that whatever the class.
     """
-    if name in _HOPS:
-        return True
-    if name != "module":
+    if name not in _HOPS:
         return False
+    kinds = _HOPS[name]
+    if kinds is None or any(kind.__name__ in kinds for kind in type(parent).__mro__):
+        return True
     alone = len(parent._modules) == 1 and not parent._parameters and not parent._buffers
-    return (root and alone) or any(kind.__name__ in _PARALLEL for kind in type(parent).__mro__)
+    return root and alone and name == "module"
 
 
 def _walk(module: nn.Module, full: str, clean: str, *, root: bool) -> Iterator[tuple[str, str, nn.Module]]:
     yield full, clean, module
     for name, child in module._modules.items():
         if child is not None:
-            hop = is_hop(module, name, root=root)
+            hop = _is_hop(module, name, root=root)
             yield from _walk(child, join(full, name), clean if hop else join(clean, name), root=root and hop)
 
 

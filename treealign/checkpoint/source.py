@@ -17,7 +17,6 @@ from torch import nn
 
 from treealign.errors import FormatError, TreealignError
 from treealign.formats.checkpoints import Checkpoint, open_checkpoint
-from treealign.formats.indexes import Index
 from treealign.formats.safetensors_header import Header, TensorEntry
 from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.formats.torch_files import TorchFile
@@ -25,7 +24,7 @@ from treealign.mapping.layout import SINGLE, FileLayout, Layout
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.module_tree import state_dict_tree, tensors_tree
 
-_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)", re.DOTALL)
+_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
 FORMAT_METADATA = {"format": "pt"}
 
 
@@ -118,7 +117,8 @@ def open_source(checkpoint: Any) -> Source:
 def _from_memory(tensors: Mapping[str, Any]) -> Source:
     tree = state_dict_tree(tensors)
     held = {key: torch.as_tensor(tensors[key]) for key in tree.keys}
-    layout = Layout((FileLayout(SINGLE, tuple(held), sorted=False, metadata=FORMAT_METADATA),))
+    nbytes = sum(tensor.nbytes for tensor in held.values())
+    layout = Layout((FileLayout(SINGLE, tuple(held), sorted=False, metadata=FORMAT_METADATA),), nbytes=nbytes)
     return Source(tree, layout, None, held, {}, ExitStack())
 
 
@@ -143,12 +143,19 @@ def _from_files(found: Checkpoint) -> Source:
 
 
 def _layout(found: Checkpoint) -> Layout:
-    files = tuple(_file_layout(file, alone=len(found.files) == 1 and found.index is None) for file in found.files)
-    return Layout(files, _index_rest(found.index))
+    index = found.index
+    files = tuple(_file_layout(file, alone=len(found.files) == 1 and index is None) for file in found.files)
+    nbytes = sum(_nbytes(file) for file in found.files)
+    if index is None:
+        # shards without an index are given one
+        return Layout(files, {} if len(files) > 1 else None, nbytes=nbytes)
+    return Layout(files, dict(index.metadata), _safetensors_name(Path(index.path).name), nbytes)
 
 
-def _index_rest(index: Index | None) -> dict[str, Any] | None:
-    return None if index is None else {"metadata": dict(index.metadata)}
+def _nbytes(file: Header | TorchFile) -> int:
+    if isinstance(file, Header):
+        return file.size - file.data_start
+    return sum(tensor.nbytes for tensor in file.tensors.values())
 
 
 def _file_layout(file: Header | TorchFile, *, alone: bool) -> FileLayout:
@@ -163,7 +170,7 @@ def _file_layout(file: Header | TorchFile, *, alone: bool) -> FileLayout:
 
 def _safetensors_name(name: str) -> str:
     found = _TORCH_NAME.fullmatch(name)
-    return f"{found[1]}.safetensors" if found else name
+    return f"{found[1]}.safetensors{found[2] or ''}" if found else name
 
 
 def same_bytes(tensors: Sequence[torch.Tensor]) -> bool:

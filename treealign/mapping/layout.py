@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from treealign.errors import FormatError
 from treealign.mapping.packing import pack_keys, unpack_keys
 
 SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,17 @@ class Layout:
     files : tuple of FileLayout
         In the order in which the index names them.
     index : mapping, or None
-        What the index holds beside its table of keys (`metadata`, as a rule); None for a file without an index.
+        The metadata of the index; None for a file without an index.
+    index_name : str
+        The name of the index.
+    nbytes : int
+        Bytes of all tensors.
     """
 
     files: tuple[FileLayout, ...]
-    index: Mapping[str, Any] | None = field(default=None)
+    index: Mapping[str, Any] | None = None
+    index_name: str = INDEX
+    nbytes: int = 0
 
     @cached_property
     def file_of(self) -> dict[str, int]:
@@ -82,7 +89,8 @@ class Layout:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
         data: dict[str, Any] = {"files": [file.to_json() for file in self.files]}
-        return data if self.index is None else data | {"index": dict(self.index)}
+        data["nbytes"] = self.nbytes
+        return data if self.index is None else data | {"index": dict(self.index), "index_name": self.index_name}
 
     @classmethod
     def from_json(cls, data: Any) -> Layout:
@@ -94,6 +102,7 @@ class Layout:
             The data is not what `to_json` gives.
         """
         try:
-            return cls(tuple(FileLayout.from_json(file) for file in data["files"]), data.get("index"))
+            files = tuple(FileLayout.from_json(file) for file in data["files"])
+            return cls(files, data.get("index"), data.get("index_name", INDEX), data["nbytes"])
         except (KeyError, TypeError, AttributeError, IndexError) as e:
             raise FormatError("the layout of files cannot be read", facts=[repr(e)]) from e

@@ -1,0 +1,151 @@
+"""`save`: a model back into files, under the names, dtypes and in the layout of what it was loaded from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from treealign.checkpoint.arranging import Arrangement, arrange
+from treealign.checkpoint.choosing import as_mapping
+from treealign.checkpoint.emitting import Outgoing, prepare
+from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
+from treealign.checkpoint.places import Places, find_places
+from treealign.checkpoint.record_file import NAME, parts_to_bytes
+from treealign.checkpoint.replacing import replaced
+from treealign.errors import LoadError
+from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes, index_bytes
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.tree.fold import fold_names
+
+
+@dataclass(frozen=True)
+class SaveResult:
+    """What a save wrote.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Names of the files in the folder: weights, then index and record, if there are any.
+    keys : tuple of str
+        The keys in them.
+    uncast : mapping of str to (str, str)
+        Key to the dtype it was saved in and the dtype it was loaded from, where casting back would have lost something.
+    approximate : tuple of str
+        Keys that stand for changed weights behind a conversion that cannot be undone exactly.
+    """
+
+    files: tuple[str, ...]
+    keys: tuple[str, ...]
+    uncast: Mapping[str, tuple[str, str]]
+    approximate: tuple[str, ...]
+
+
+def save(
+    model: nn.Module,
+    directory: str | PathLike[str],
+    original_names: bool = True,
+    *,
+    max_shard_size: int | None = None,
+    mapping: ConversionMapping | str | PathLike[str] | Iterable[Any] | None = None,
+) -> SaveResult:
+    """Save a model as safetensors.
+
+    What was loaded goes back as it came: keys, dtypes, metadata, shards and the order of tensors; byte for byte where
+    no value changed. A model that was never loaded is saved under its own names, and so are parameters that no
+    checkpoint had, unless everything around them was renamed in the same way.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Wrapped or not; a part of a model that was loaded is saved under the names of that part.
+    directory : str or PathLike
+        Made if it is absent. Its checkpoint is replaced, whole or not at all; other files stay.
+    original_names : bool
+        False for the model's own names.
+    max_shard_size : int, optional
+        Bytes of tensors in a file; by default, as many files as the checkpoint had.
+    mapping : ConversionMapping, path of its JSON, or transforms, optional
+        For weights that came into the model by other means than `load`: save under the names that the mapping would
+        load from. What the model carries is then not asked.
+
+    Returns
+    -------
+    SaveResult
+        A record is written beside the weights where their names are not the model's, and `load` picks it up.
+
+    Raises
+    ------
+    LoadError
+        Something cannot be saved: a parameter on the meta device, a conversion that no longer fits the tensors, two
+        tensors under one name. Nothing was written.
+    FormatError
+        The system refuses to write; the folder is as it was.
+
+    Warns
+    -----
+    UserWarning
+        Where tensors were cast on loading and casting back would lose something: they keep the dtype they have.
+    """
+    folder = Path(directory)
+    places = find_places(model)
+    _refuse_empty(places, folder)
+    naming = _naming(places, original_names, None if mapping is None else as_mapping(mapping))
+    outgoing = prepare(naming)
+    plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
+    arrangement = arrange(plan, naming.layouts, max_shard_size)
+    files = _write(folder, arrangement, outgoing, naming)
+    uncast = {key: out.uncast for key, out in outgoing.items() if out.uncast}
+    _warn(uncast)
+    approximate = tuple(key for key, out in outgoing.items() if out.approximate)
+    return SaveResult(tuple(files), tuple(outgoing), uncast, approximate)
+
+
+def _naming(places: Places, original: bool, mapping: ConversionMapping | None) -> Naming:
+    if mapping is not None:
+        return mapped_names(places, mapping)
+    return original_names(places) if original else own_names(places)
+
+
+def _refuse_empty(places: Places, folder: Path) -> None:
+    bare = [key for key, place in places.places.items() if place.tensor.is_meta]
+    if bare:
+        raise LoadError("these have no values yet", where=str(folder), facts=fold_names(bare), hint="load them first")
+    if not places.places:
+        raise LoadError("the model has no parameters and no buffers", where=str(folder))
+
+
+def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoing], naming: Naming) -> list[str]:
+    headers = [_header(shard, folder) for shard in arrangement.shards]
+    beside: dict[str, bytes] = {}
+    if arrangement.index is not None:
+        beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index or None, str(folder))
+    if any(part.record.mapping or part.record.exceptions for part in naming.parts):
+        beside[NAME] = parts_to_bytes(naming.parts)
+    names = [shard.name for shard in arrangement.shards] + list(beside)
+    with replaced(folder, names) as stage:
+        for shard, header in zip(arrangement.shards, headers, strict=True):
+            with stage.open(folder / shard.name) as file:
+                file.write(header)
+                for tensor in shard.plan:
+                    file.write(outgoing[tensor.key].read_bytes())
+        for name, content in beside.items():
+            with stage.open(folder / name) as file:
+                file.write(content)
+    return names
+
+
+def _header(shard: Shard, folder: Path) -> bytes:
+    return header_bytes(shard.plan, shard.metadata, header_size=shard.header_size, where=str(folder / shard.name))
+
+
+def _warn(uncast: Mapping[str, tuple[str, str]]) -> None:
+    for now, before in sorted(set(uncast.values())):
+        keys = fold_names(key for key, pair in uncast.items() if pair == (now, before))
+        lines = "\n".join(f"  {key}" for key in keys)
+        warnings.warn(f"saved as {now}, for casting back to {before} would lose something:\n{lines}", stacklevel=3)
