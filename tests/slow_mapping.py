@@ -174,7 +174,8 @@ def by_group(transform, key, captures, keys):
         for text, other in product(texts, keys):
             hit = matches(text, other)
             if hit and all(captures.get(n, v) == v for n, v in hit[2].items()):
-                modules = other.split(".")[: hit[0]] if text.startswith("**.") else []
+                depth = max([n + 1 for n, segment in enumerate(read(text)[2]) if "{" in segment], default=0)
+                modules = other.split(".")[: hit[0] + depth]
                 above = key.split(".")[: len(modules)] == modules
                 evidence.append((len(modules) if above else -1, side))
     nearest = max((depth for depth, _ in evidence), default=-1)

@@ -355,6 +355,17 @@ def valid(make: Callable[[], Any]) -> Any:
         reject()
 
 
+@st.composite
+def texts_like_json(draw: st.DrawFn) -> bytes:
+    """Trees and indexes of shards as JSON, with one field replaced and a few bytes changed."""
+    tree = {"format": "treealign.tree", "version": 1, "ordered": True, "libraries": {}, "modules": {}, "tied": {}}
+    value = draw(st.sampled_from([{**tree, "leaves": [["a", [1], None]]}, {"weight_map": {"a": "x.safetensors"}}]))
+    value[draw(st.sampled_from([*value, "new"]))] = draw(json_values())
+    text = json.dumps(value).encode("utf-8", "surrogatepass")
+    start = draw(st.integers(0, len(text)))
+    return text[:start] + draw(st.binary(max_size=1)) + text[start + draw(st.integers(0, 1)) :]
+
+
 # -- trees -------------------------------------------------------------------------------------------------------------
 
 
@@ -368,3 +379,11 @@ def key_trees(draw: st.DrawFn) -> KeyTree:
     leaves = [(key, draw(shapes), draw(dtypes), draw(st.sampled_from(["parameter", "buffer"]))) for key in keys]
     tied = {keys[-1]: keys[0]} if len(keys) > 1 and draw(st.booleans()) else {}
     return KeyTree.from_leaves(leaves, draw(st.dictionaries(text, text, max_size=3)), tied, draw(st.booleans()))
+
+
+def any_patterns() -> st.SearchStrategy[str]:
+    """Key patterns with all kinds of captures."""
+    captures = st.sampled_from([(), ("i",), ("i", "j"), ("p",), ("i", "p")])
+    choice = st.just("{p:a|b|norm0}")
+    written = captures.flatmap(lambda names: st.tuples(*(choice if n == "p" else capture_texts(n) for n in names)))
+    return written.flatmap(patterns)

@@ -178,6 +178,9 @@ class Convert(Transform):
     def _reasons(self) -> list[str]:
         if not (self.sources and self.targets and self.operations):
             return ["it needs a source, a target and an operation"]
+        odd = [operation for operation in self.operations if not isinstance(operation, Operation)]
+        if odd:
+            return [f"{operation!r} is no operation" for operation in odd]
         patterns = (*self._parsed[0], *self._parsed[1])
         reasons = self._scope_reasons()
         agreed_limits(patterns, reasons)

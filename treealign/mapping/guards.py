@@ -33,7 +33,10 @@ class Verdict(Enum):
 
 
 class Evidence(NamedTuple):
-    """A key that matched a guard: on which side, what it captured, and the modules that ``**.`` stood for."""
+    """A key that matched a guard: on which side, what it captured, and the modules that it speaks for.
+
+    Those reach down to the last capture; in a pattern without captures they are what ``**.`` stands for.
+    """
 
     after: bool
     captures: tuple[tuple[str, str], ...]
@@ -146,7 +149,7 @@ class _Reader:
         for state in self._states:
             for part, found in settle(state, lambda s: pattern.match(s.names[0], slots=s.rows)):
                 if found is not None:
-                    yield part, found.captures, found.start if pattern.anywhere else 0
+                    yield part, found.captures, found.start + pattern.depth
 
     def _evidence(self, transform: Transform) -> Iterator[Evidence]:
         for after, patterns in zip((False, True), transform.guards, strict=True):

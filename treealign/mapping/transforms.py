@@ -227,11 +227,10 @@ class Rename(Transform):
             return ["two pairs have the same target"]
         if len({(source.anywhere, source.at_end) for source, _ in self._parsed}) > 1:
             return ["some pairs have `**.` or `$` and some have not"]
-        at = next((source for source in following if source not in following.values()), self.source)
-        reached = 0
-        while at in following and reached < len(following):
-            at = following[at]
-            reached += 1
+        begin = next((source for source in following if source not in following.values()), self.source)
+        at, reached = following[begin], 1
+        while at in following and at != begin:
+            at, reached = following[at], reached + 1
         apart = reached < len(following)
         return ["its pairs do not form one swap or chain: write one Rename for each"] if apart else []
 

@@ -81,6 +81,12 @@ class KeyPattern:
         parts = (part for segment in self.segments for part in segment.parts)
         return {part.name: part for part in parts if not isinstance(part, str)}
 
+    @cached_property
+    def depth(self) -> int:
+        """How many segments of the run lead down to the last capture, that one included."""
+        holding = [at for at, segment in enumerate(self.segments) if segment.literal is None]
+        return holding[-1] + 1 if holding else 0
+
     def limited(self, captures: Mapping[str, Capture | Choice]) -> KeyPattern:
         """The pattern with range and choice of these captures in place of its own; shifts stay."""
         return replace(self, segments=tuple(segment.limited(captures) for segment in self.segments))
