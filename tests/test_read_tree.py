@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from byte_builders import file_bytes, tensor, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import safetensors_bytes, texts_like_json
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -238,6 +241,17 @@ def test_a_path_that_can_be_none_is_refused(name):
 def test_a_file_of_no_known_kind_is_refused(tmp_path):
     with pytest.raises(FormatError, match="not a checkpoint but a file of no known kind"):
         read_tree(write(tmp_path / "notes.txt", b"some notes"))
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=40) | safetensors_bytes() | texts_like_json(), st.sampled_from(["x", "x.json", "x.bin"]))
+def test_any_file_gives_a_tree_or_a_format_error(tmp_path, contents, name):
+    try:
+        tree = read_tree(write(tmp_path / name, contents))
+    except FormatError as error:
+        assert str(tmp_path / name) in error.where
+    else:
+        assert isinstance(tree, KeyTree)
 
 
 def test_reading_safetensors_imports_neither_torch_nor_scipy_nor_transformers(tmp_path):

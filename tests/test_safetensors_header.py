@@ -325,8 +325,19 @@ def test_all_findings_about_ranges_come_at_once(path):
     assert all(f"\n  {name}: " in text for name in "bcd")
 
 
+def test_a_wrong_dtype_hides_no_overlap_and_makes_no_hole(path):
+    header = {"a": tensor("X"), "b": tensor(begin=2, end=6), "c": tensor(begin=6, end=10)}
+    text = refusal(path, file_bytes(header, 10))
+    assert "a: unknown dtype 'X'\n  b: begins at 2, overlaps a, which ends at 4\n\n" in text
+
+
+def test_a_tensor_without_a_range_is_not_reported_as_a_hole_too(path):
+    text = refusal(path, file_bytes({"a": {"dtype": "F32", "shape": [1]}, "b": tensor(begin=4, end=8)}, 8))
+    assert "a: no data_offsets\n\n" in text
+
+
 def test_a_flood_of_findings_is_cut_and_counted(path):
-    text = refusal(path, file_bytes({f"k{at}": tensor("X") for at in range(80)}, 4))
+    text = refusal(path, file_bytes({f"k{at}": tensor("X", begin=4 * at, end=4 * at + 4) for at in range(80)}, 320))
     assert "… and 30 more" in text
 
 

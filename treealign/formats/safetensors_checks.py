@@ -56,12 +56,11 @@ def check_tensors(described: dict[str, Any], data_size: int) -> tuple[list[Tenso
     """
     made = [_entry(key, info) for key, info in described.items()]
     entries = [entry for entry in made if entry is not None]
-    findings = []
     if len(entries) < len(made):
-        findings = [f"{legible(key)}: {_fault(info)}" for key, info in described.items() if _entry(key, info) is None]
+        wrong = {key: info for key, info in described.items() if _entry(key, info) is None}
+        return entries, _all_findings(entries, wrong, data_size)
     entries.sort(key=_begin_end)
-    # a tensor that could not be read leaves a hole of its own, which would only repeat the finding
-    return entries, findings or _tiling_findings(entries, data_size)
+    return entries, _tiling_findings(entries, data_size)
 
 
 def _entry(key: str, info: Any) -> TensorEntry | None:
@@ -83,6 +82,16 @@ def _entry(key: str, info: Any) -> TensorEntry | None:
     if type(begin) is not int or type(end) is not int or begin < 0 or (end - begin) * 8 != count * bits:
         return None
     return TensorEntry(key, dtype, tuple(shape), begin, end)
+
+
+def _all_findings(entries: list[TensorEntry], wrong: dict[str, Any], data_size: int) -> list[str]:
+    """What is wrong with each tensor, and what is wrong with all ranges, those of wrong tensors included."""
+    faults = [f"{legible(key)}: {_fault(info)}" for key, info in wrong.items()]
+    ranges: dict[str, Any] = {key: info.get("data_offsets") for key, info in wrong.items() if isinstance(info, dict)}
+    placed = [TensorEntry(key, "", (), *offsets) for key, offsets in ranges.items() if _is_range(offsets)]
+    everything = sorted([*entries, *placed], key=_begin_end)
+    # a tensor without a range leaves a hole, which would only repeat that it has none
+    return faults + _tiling_findings(everything, data_size, gapless=len(placed) == len(wrong))
 
 
 def _fault(info: Any) -> str:
@@ -107,7 +116,7 @@ def _field_fault(dtype: Any, shape: Any, offsets: Any) -> str:
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_integer, offsets)):
         return f"data_offsets {brief(offsets)} are no pair of integers"
     begin, end = offsets
-    if begin < 0 or end < begin:
+    if not _is_range(offsets):
         return f"range {begin}..{end} is {'negative' if min(begin, end) < 0 else 'reversed'}"
     return _size_fault(dtype, shape, end - begin)
 
@@ -124,7 +133,8 @@ def _size_fault(dtype: str, shape: list[int], held: int) -> str:
     return f"{dtype} of shape {brief(shape)} takes {needed} bytes, its range holds {held}"
 
 
-def _tiling_findings(entries: Sequence[TensorEntry], data_size: int) -> list[str]:
+def _tiling_findings(entries: Sequence[TensorEntry], data_size: int, *, gapless: bool = True) -> list[str]:
+    """Where ranges overlap or pass the end and, where they should be `gapless`, what they leave out."""
     begins, ends = [e.begin for e in entries], [e.end for e in entries]
     # the usual case, compared in one go
     if [*begins, data_size] == [0, *ends]:
@@ -132,7 +142,7 @@ def _tiling_findings(entries: Sequence[TensorEntry], data_size: int) -> list[str
     findings, covered, last = [], 0, "the header"
     for entry, _, _, begin, end in entries:
         key = legible(entry)
-        if begin > covered:
+        if begin > covered and gapless:
             findings.append(f"{key}: begins at {begin}, a hole of {begin - covered} bytes after {last}")
         elif begin < covered:
             findings.append(f"{key}: begins at {begin}, overlaps {last}, which ends at {covered}")
@@ -140,13 +150,18 @@ def _tiling_findings(entries: Sequence[TensorEntry], data_size: int) -> list[str
             findings.append(f"{key}: ends at {end}, past the end of the data at {data_size}")
         if end >= covered:
             covered, last = end, key
-    if covered < data_size:
+    if covered < data_size and gapless:
         findings.append(f"{data_size - covered} trailing bytes after {last} belong to no tensor")
     return findings
 
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_range(value: Any) -> bool:
+    pair = isinstance(value, list) and len(value) == 2 and all(map(_is_integer, value))
+    return pair and 0 <= value[0] <= value[1]
 
 
 def _is_count(value: Any) -> bool:
