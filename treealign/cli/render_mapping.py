@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from treealign.cli.console import fold_line, plural, width
+from treealign.cli.console import fold_line, width
 from treealign.mapping.convert import Convert
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange, Rename
 
+MARGIN = 15  # what stands in front of a transform: its number and how many keys it touches
 
-def mapping_lines(transforms: Iterable[Transform], touched: Sequence[int] = ()) -> list[str]:
-    """The transforms in order; with how many keys each touches, where that is known."""
-    lines: list[str] = []
-    for at, transform in enumerate(transforms):
-        body = list(transform_lines(transform))
-        if len(touched) > at:
-            body[0] = _with_count(body[0], plural(touched[at], "key"))
-        lines += [f"{at + 1:>4}  {body[0]}", *(f"      {line}" for line in body[1:])]
+
+def mapping_lines(transforms: Iterable[Transform], touched: Sequence[int]) -> list[str]:
+    """The transforms in order, each with how many keys it touches."""
+    lines = [f"{'':4}{'keys':>9}"]
+    for at, (transform, keys) in enumerate(zip(transforms, touched, strict=True)):
+        first, *others = transform_lines(transform)
+        lines += [f"{at + 1:>4}{keys:>9,}  {first}", *(f"{'':{MARGIN}}{line}" for line in others)]
     return lines
-
-
-def _with_count(line: str, count: str) -> str:
-    """The count at the right edge, where there is room for it."""
-    room = width() - 6 - len(count)
-    return f"{line:<{room}}{count}" if len(line) + 2 <= room else f"{line}  {count}"
 
 
 def transform_lines(transform: Transform) -> Iterator[str]:
@@ -44,26 +38,37 @@ def transform_lines(transform: Transform) -> Iterator[str]:
 
 
 def _rename_lines(rename: Rename, under: str) -> Iterator[str]:
-    first, *others = (_arrow(source, target) for source, target in rename.pairs)
-    yield f"rename  {first[0]}{under if len(first) == 1 else ''}"
-    if len(first) > 1:
-        yield f"     {first[1]}{under}"
-    for pair in others:
-        yield f"   and  {pair[0]}"
-        yield from (f"     {line}" for line in pair[1:])
-
-
-def _arrow(source: str, target: str) -> list[str]:
-    """Both sides on one line, or the second below the first."""
-    line = f"{source} -> {target}"
-    return [line] if len(line) <= width() - 24 else [source, f"-> {target}"]
+    for at, (source, target) in enumerate(rename.pairs):
+        head = "rename  " if at == 0 else "   and  "
+        line = f"{head}{source} -> {target}{under if at == 0 else ''}"
+        if len(line) <= width() - MARGIN:
+            yield line
+            continue
+        yield from _wrapped(head, source)
+        yield from _wrapped("     -> ", target)
+        if under and at == 0:
+            yield from _wrapped("  under ", rename.under)
 
 
 def _convert_lines(convert: Convert, under: str) -> Iterator[str]:
-    yield f"convert {convert.sources[0]}{under}"
-    yield from (f"    and {source}" for source in convert.sources[1:])
-    yield from (f"    {'->' if at == 0 else '  '}  {target}" for at, target in enumerate(convert.targets))
-    yield from (f"    by  {operation}" for operation in convert.operations)
+    yield from _wrapped("convert ", f"{convert.sources[0]}{under}")
+    for source in convert.sources[1:]:
+        yield from _wrapped("   and  ", source)
+    for at, target in enumerate(convert.targets):
+        yield from _wrapped("     -> " if at == 0 else "   and  ", target)
+    for operation in convert.operations:
+        yield from _wrapped("     by ", str(operation))
+
+
+def _wrapped(head: str, pattern: str) -> Iterator[str]:
+    """A long pattern over several lines, broken between segments or choices."""
+    room = width() - MARGIN - len(head)
+    while len(pattern) > room:
+        cut = 1 + max(pattern.rfind(mark, 0, room) for mark in ".|, ")
+        cut = cut or room
+        yield head + pattern[:cut].rstrip()
+        head, pattern = " " * len(head), pattern[cut:].lstrip()
+    yield head + pattern
 
 
 def _list(patterns: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from treealign.cli.console import fold_line, plural, width
+from treealign.cli.listing import key_lines
 from treealign.cli.render_mapping import mapping_lines
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.tree.fold import fold, fold_names
@@ -26,7 +27,7 @@ def suggestion_lines(
     yield from _mapping(suggestion, checkpoint)
     yield ""
     yield from _verdict(suggestion, checkpoint, model)
-    for section in (_ambiguous, _guessed, _unmatched, _findings):
+    for section in (_ambiguous, _guessed, _missing, _unexpected, _mismatched, _findings):
         lines = list(section(suggestion))
         yield from ["", *lines] if lines else []
 
@@ -134,17 +135,21 @@ def _guessed(suggestion: Suggestion) -> Iterator[str]:
         yield from (f"    {'->' if at == 0 else '  '} {name}" for at, name in enumerate(fold_names(model)))
 
 
-def _unmatched(suggestion: Suggestion) -> Iterator[str]:
-    sections = (
-        ("missing: model keys that nothing in the checkpoint fills", suggestion.missing_keys),
-        ("unexpected: checkpoint keys that the model has no place for", suggestion.unexpected_keys),
-    )
-    for title, keys in sections:
-        if keys:
-            yield f"{title} ({len(keys):,})"
-            yield from (f"    {name}" for name in fold_names(keys))
+def _missing(suggestion: Suggestion) -> Iterator[str]:
+    if suggestion.missing_keys:
+        yield "missing: model keys that nothing in the checkpoint fills"
+        yield from (f"    {line}" for line in key_lines(suggestion.alignment.model, suggestion.missing_keys))
+
+
+def _unexpected(suggestion: Suggestion) -> Iterator[str]:
+    if suggestion.unexpected_keys:
+        yield "unexpected: checkpoint keys that the model has no place for"
+        yield from (f"    {line}" for line in key_lines(suggestion.alignment.checkpoint, suggestion.unexpected_keys))
+
+
+def _mismatched(suggestion: Suggestion) -> Iterator[str]:
     if suggestion.mismatched_keys:
-        yield f"mismatched: same place, other shape ({len(suggestion.mismatched_keys):,})"
+        yield "mismatched: same place, shapes that no operation reconciles"
         yield from (f"    {one}" for one in dict.fromkeys(map(str, suggestion.mismatched_keys)))
 
 
