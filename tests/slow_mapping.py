@@ -28,6 +28,7 @@ def limits_of(*texts):
     for text in texts:
         for name, shift, limit in CAPTURE.findall(text):
             entry = limits.setdefault(name, {"low": 0, "high": 10**30, "options": None})
+            entry["high"] = min(entry["high"], 10**18 - 1) if shift else entry["high"]  # nobody numbers layers beyond
             entry["low"] = max(entry["low"], -int(shift or 0))
             if ".." in limit:
                 low, high = map(int, limit.split(".."))

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import mappings_and_keys
 
-from treealign import Convert, ConversionMapping, KeyTree, PrefixChange, Rename
+from treealign import ConversionMapping, Convert, KeyTree, PrefixChange, Rename
 from treealign.errors import MappingError, PatternError
 from treealign.mapping.guards import GuardDecision, Verdict
 from treealign.mapping.operations import Concat, Permute, Select, SizeTable, Split, Stack
@@ -54,7 +54,7 @@ def test_folded_transforms_do_what_the_textbook_does(drawn, converted):
 def test_the_three_ways_to_give_keys_agree(drawn):
     mapping, keys = ConversionMapping(drawn[0]), list(dict.fromkeys(drawn[1]))
     tree = KeyTree.from_leaves([(key, None, None) for key in keys])
-    shuffled = random.Random(0).sample(keys, len(keys))  # noqa: S311
+    shuffled = random.Random(0).sample(keys, len(keys))
     assert folded(mapping, keys) == folded(mapping, shuffled) == folded(mapping, tree)
 
 
@@ -274,7 +274,7 @@ def test_an_unguarded_prefix_is_added_to_names_that_begin_with_it_unless_told_th
     assert mapped(mapping, ["model.a", "b"], converted=True) == {"model.a": "model.a", "b": "model.b"}
 
 
-# -- with the model's names at hand --------------------------------------------------------------------------------------
+# -- with the model's names at hand ------------------------------------------------------------------------------------
 
 
 def test_a_key_whose_own_name_the_model_has_and_whose_new_name_it_has_not_stays():
@@ -297,7 +297,7 @@ def test_the_models_names_settle_what_a_guard_could_not():
         mapping.map_keys(layer(0, 1), model_keys=layer(0, 1, 2))
 
 
-# -- the cases that others get wrong -------------------------------------------------------------------------------------
+# -- the cases that others get wrong -----------------------------------------------------------------------------------
 
 
 def test_a_mixed_checkpoint_loses_the_bad_prefix_where_it_has_it():
@@ -397,7 +397,7 @@ def test_experts_split_over_two_towers_come_back():
     assert mapping.reverse.map_keys(["l.1.vision.experts.gate"]) == {"l.1.vision.experts.gate": tuple(keys[4:])}
 
 
-# -- plans and tensors -----------------------------------------------------------------------------------------------------
+# -- plans and tensors -------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_groups_keys_in_the_order_of_the_operations_whatever_the_order_given():

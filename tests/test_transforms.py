@@ -84,9 +84,9 @@ def test_the_inverse_of_the_inverse_is_the_transform(transform):
 @given(transforms())
 def test_a_transform_survives_pickling_copying_and_its_own_repr(transform):
     names = {"Concat": Concat, "Split": Split, "Rename": Rename, "PrefixChange": PrefixChange, "Convert": Convert}
-    assert pickle.loads(pickle.dumps(transform)) == transform  # noqa: S301
+    assert pickle.loads(pickle.dumps(transform)) == transform
     assert copy.deepcopy(transform) == transform
-    assert eval(repr(transform), names) == transform  # noqa: S307
+    assert eval(repr(transform), names) == transform
 
 
 @given(transforms())
@@ -124,7 +124,7 @@ def test_each_target_of_a_group_leads_back_to_its_sources(convert, data):
         assert all(convert.inverse.group(target).targets == group.sources for target in group.targets)
 
 
-# -- Convert ------------------------------------------------------------------------------------------------------------
+# -- Convert -----------------------------------------------------------------------------------------------------------
 
 
 def experts(count=2):
@@ -179,7 +179,7 @@ def test_the_longest_of_two_sources_at_one_position_takes_the_key():
     assert convert.map_key("a.b.w") == ("x.w",)
 
 
-# -- what is refused ----------------------------------------------------------------------------------------------------
+# -- what is refused ---------------------------------------------------------------------------------------------------
 
 ONE = [Permute((1, 0))]
 
@@ -187,7 +187,7 @@ ONE = [Permute((1, 0))]
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: PrefixChange(), "either `add` or `remove`"),
+        (PrefixChange, "either `add` or `remove`"),
         (lambda: PrefixChange(add="a", remove="b"), "either `add` or `remove`"),
         (lambda: PrefixChange(add=""), "is no literal"),
         (lambda: PrefixChange(add="a..b"), "is no literal"),

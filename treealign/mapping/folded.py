@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, compress
+from operator import itemgetter
 from typing import TypeVar
 
 from treealign.tree.fold import Fold
@@ -21,9 +22,9 @@ T = TypeVar("T")
 
 
 class Split(Exception):  # noqa: N818  a signal, not an error
-    """The rows of a state have to be told apart by an index: those that `inside` accepts from the others."""
+    """The rows of a state have to be told apart by an index: those that hold one of `inside` from the others."""
 
-    def __init__(self, column: int, inside: Callable[[str], bool]) -> None:
+    def __init__(self, column: int, inside: frozenset[str]) -> None:
         super().__init__(column)
         self.column, self.inside = column, inside
 
@@ -44,35 +45,31 @@ class Rows:
 
     def _column(self, column: int) -> frozenset[str]:
         if column not in self._columns:
-            self._columns[column] = frozenset(row[column] for row in self.indices)
+            self._columns[column] = frozenset(map(itemgetter(column), self.indices))
         return self._columns[column]
 
     def holds(self, slot: Slot, low: int, high: int | None) -> bool:
         """Whether the slot's index lies in low..high for all rows; `Split` where it does for some only."""
         low, high = low - slot.shift, None if high is None else high - slot.shift
         values = self._column(slot.column)
-        inside = sum(within(value, low, high) for value in values)
-        if 0 < inside < len(values):
-            raise Split(slot.column, lambda value: within(value, low, high))
-        return inside > 0
+        inside = frozenset(value for value in values if within(value, low, high))
+        if 0 < len(inside) < len(values):
+            raise Split(slot.column, inside)
+        return bool(inside)
 
     def value(self, slot: Slot) -> str:
         """The slot's index where it is the same for all rows; `Split` where it is not."""
         values = self._column(slot.column)
         if len(values) > 1:
-            half = frozenset(sorted(values)[: len(values) // 2])  # halves, so that n values take log n passes
-            raise Split(slot.column, half.__contains__)
+            raise Split(slot.column, frozenset(sorted(values)[::2]))  # halves, so that n values take log n passes
         return str(int(next(iter(values))) + slot.shift)
 
-    def split(self, accepts: Callable[[int, tuple[str, ...]], bool]) -> tuple[Rows, Rows]:
-        """The rows that are accepted, by position and indices, and the others."""
-        taken: tuple[list[int], list[tuple[str, ...]]] = ([], [])
-        left: tuple[list[int], list[tuple[str, ...]]] = ([], [])
-        for position, row in zip(self.positions, self.indices, strict=True):
-            positions, indices = taken if accepts(position, row) else left
-            positions.append(position)
-            indices.append(row)
-        return Rows(*taken), Rows(*left)
+    def split(self, taken: Sequence[bool]) -> tuple[Rows, Rows]:
+        """The rows that are taken, and the others."""
+        left = [not take for take in taken]
+        return tuple(  # type: ignore[return-value]
+            Rows(list(compress(self.positions, mask)), list(compress(self.indices, mask))) for mask in (taken, left)
+        )
 
 
 @dataclass(frozen=True)
@@ -104,15 +101,15 @@ class State:
 
     def halves(self, split: Split) -> list[State]:
         """Both halves of a split."""
-        return self.parted(lambda _, row: split.inside(row[split.column]))
+        return self.parted([row[split.column] in split.inside for row in self.rows.indices])
 
     def untouched(self) -> State:
         """The state before any transform."""
         return State((self.origin,), self.rows, self.origin)
 
-    def parted(self, accepts: Callable[[int, tuple[str, ...]], bool]) -> list[State]:
-        """The state for the rows that are accepted, and the state for the others; both may be empty of rows."""
-        return [replace(self, rows=rows) for rows in self.rows.split(accepts)]
+    def parted(self, taken: Sequence[bool]) -> list[State]:
+        """The state for the rows that are taken, and for the others, where there are any."""
+        return [replace(self, rows=rows) for rows in self.rows.split(taken) if rows.positions]
 
 
 def start(folds: Sequence[Fold]) -> list[State]:

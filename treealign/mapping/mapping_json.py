@@ -38,12 +38,20 @@ def read_mapping_json(path: str | PathLike[str]) -> tuple[Transform, ...]:
         The file cannot be read, is no mapping, is of another version, or is malformed.
     """
     try:
-        data = json.loads(Path(path).read_bytes().decode("utf-8"))
+        data = json.loads(Path(path).read_bytes().decode("utf-8"), object_pairs_hook=_once_each)
     except OSError as error:
         raise MappingError("the mapping cannot be read", where=str(path), facts=[str(error)]) from error
     except (ValueError, RecursionError) as error:
         raise MappingError("this is no JSON", where=str(path), facts=[str(error)]) from error
     return mapping_from_data(data, where=str(path))
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{', '.join(n for n in data if names.count(n) > 1)} stands in an object twice")
+    return data
 
 
 def mapping_to_data(transforms: Iterable[Transform]) -> dict[str, Any]:

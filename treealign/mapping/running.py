@@ -120,16 +120,14 @@ def _rewritten(state: State, found: Rewritten, index: int, transform: Transform,
 def _by_group(
     state: State, found: Rewritten, index: int, transform: Transform, groups: Groups, keys: Sequence[str]
 ) -> Iterator[State]:
-    def verdict(position: int, row: tuple[str, ...]) -> Verdict:
-        return groups.verdict(transform, keys[position], captured_texts(found.captures, row))
-
-    skipped, rest = state.parted(lambda position, row: verdict(position, row) is Verdict.SKIP)
-    unsure, applied = rest.parted(lambda position, row: verdict(position, row) is Verdict.UNKNOWN)
-    if skipped.rows.positions:
-        yield skipped
-    for part in (unsure, applied):
-        if part.rows.positions:
-            yield _rewritten(part, found, index, transform, unsure=part is unsure)
+    verdicts = [
+        groups.verdict(transform, keys[position], captured_texts(found.captures, row))
+        for position, row in zip(state.rows.positions, state.rows.indices, strict=True)
+    ]
+    for verdict in dict.fromkeys(verdicts):
+        part = state.parted([one is verdict for one in verdicts])[0]
+        unsure = verdict is Verdict.UNKNOWN
+        yield part if verdict is Verdict.SKIP else _rewritten(part, found, index, transform, unsure)
 
 
 def _kept_own(state: State, keys: Sequence[str], model_keys: frozenset[str]) -> Iterator[State]:
@@ -141,12 +139,12 @@ def _kept_own(state: State, keys: Sequence[str], model_keys: frozenset[str]) -> 
         yield state
         return
     columns = [expand(name, state.rows.indices) for name in state.names]
-    mapped = {p: any(n in model_keys for n in names) for p, *names in zip(state.rows.positions, *columns, strict=True)}
-    stays, moves = state.parted(lambda position, _: keys[position] in model_keys and not mapped[position])
-    clear, unclear = moves.parted(lambda position, _: mapped[position] and keys[position] not in model_keys)
-    if stays.rows.positions:
-        yield stays.untouched()
-    if clear.rows.positions:
-        yield replace(clear, unsure=())
-    if unclear.rows.positions:
-        yield unclear
+    new = [not model_keys.isdisjoint(names) for names in zip(*columns, strict=True)]
+    own = [keys[position] in model_keys for position in state.rows.positions]
+    kinds = list(zip(own, new, strict=True))
+    for kind in sorted(set(kinds)):
+        part = state.parted([one == kind for one in kinds])[0]
+        if kind == (True, False):
+            yield part.untouched()
+        else:
+            yield replace(part, unsure=()) if kind == (False, True) else part
