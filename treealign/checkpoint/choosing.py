@@ -146,11 +146,13 @@ def _by_record(source: Source, places: Places) -> Chosen | None:
     if not parts:
         return None
     tracks = tuple(_track(part) for part in parts)
-    steps = [step for track in tracks for step in track.translated]
-    covered = {key for step in steps for key in step.sources}
+    covered = {key for track in tracks for step in track.translated for key in step.sources}
+    # what no part knows was saved under the model's own names
+    own = tuple(Step((key,), (key,)) for key in source.tree.keys if key not in covered)
+    tracks += (Track(ConversionMapping(), GuardDecision(()), own),) if own else ()
     known = {*places.places, *places.recomputed}
-    fits = covered == set(source.tree.keys) and all(key in known for step in steps for key in step.targets)
-    return Chosen(tracks, places, "record") if fits else None
+    fits = all(key in known for track in tracks for step in track.translated for key in step.targets)
+    return Chosen(tracks, places, "record") if fits and covered <= set(source.tree.keys) else None
 
 
 def _track(part: Part) -> Track:
@@ -167,11 +169,23 @@ def _by_suggestion(source: Source, places: Places, hints: Any) -> Chosen:
     planned = {step.sources: step for step in found.mapping.plan(source.tree, decision, known)}
     certain = [match for match in found.matches if match.certain]
     steps = [_certain_step(match.checkpoint, match.model, match.operations, planned) for match in certain]
-    matched = {key for step in steps for key in step.sources}
-    # no match names a buffer that the model computes, or the second name of a tied weight; their own names do
-    beside = places.recomputed.keys() | places.tied.keys()
-    steps += [s for s in planned.values() if matched.isdisjoint(s.sources) and beside.issuperset(s.targets)]
+    matched = {key for match in found.matches for key in (*match.checkpoint, *match.model)}
+    steps += [step for step in planned.values() if _goes_without_saying(step, matched, source, places)]
     return Chosen((Track(found.mapping, decision, tuple(steps)),), places, "suggestion", found)
+
+
+def _goes_without_saying(step: Step, matched: set[str], source: Source, places: Places) -> bool:
+    """Whether a step that no match states belongs to the load all the same, by its names.
+
+    No match names a buffer that the model computes, or the second name of a tied weight; and where only the shapes
+    differ, the step is to be judged, and found wanting.
+    """
+    if step.absent or step.operations or not matched.isdisjoint((*step.sources, *step.targets)):
+        return False
+    target = step.targets[0]
+    if target in places.recomputed or target in places.tied:
+        return True
+    return target in places.places and source.tree.leaf(step.sources[0]).shape != places.tree.leaf(target).shape
 
 
 def _certain_step(

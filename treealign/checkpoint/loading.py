@@ -138,10 +138,11 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
     places = chosen.places
     if not places.places:
         raise LoadError("the model has no parameters and no buffers", hint="is this the model that is meant?")
-    facts = verdict.facts + _open_facts(chosen)
-    if not verdict.steps and not (strict and verdict.mismatched):
+    open_ends = _open_facts(chosen)
+    facts = verdict.facts + open_ends
+    if not (verdict.steps or verdict.mismatched or verdict.lossy or open_ends):
         raise LoadError("the checkpoint shares nothing with the model", where=source.tree.source, facts=facts)
-    if strict and facts:
+    if (strict and facts) or not verdict.steps:
         raise LoadError(
             "the checkpoint does not fill the model as it is; nothing was loaded",
             where=source.tree.source,
