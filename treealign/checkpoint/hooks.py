@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from os import PathLike
 from types import TracebackType
@@ -15,6 +16,7 @@ from treealign.checkpoint.choosing import as_mapping
 from treealign.checkpoint.execute import run
 from treealign.checkpoint.naming import Naming, mapped_names, original_names
 from treealign.checkpoint.places import Place, Places, find_places
+from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.layout import SINGLE, FileLayout, Layout
@@ -79,18 +81,12 @@ class Attachment:
     def _before_load(self, module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
         """Rename and convert in place what torch is about to load."""
         places = find_places(module)
-        raw = {place.raw: key for key, place in places.places.items()}
-        named = {key.removeprefix(prefix): key for key in state_dict if key.startswith(prefix)}
-        # what has the model's own name with its wrappers is what torch itself would take
-        given = [name for name, key in named.items() if isinstance(state_dict[key], torch.Tensor) and name not in raw]
-        own = [name for name in named if name in raw]
-        decision = self.mapping.decide(given)
-        steps = self.mapping.plan(given, decision, {*places.places, *places.recomputed})
-        tensors = {name: state_dict.pop(named[name]) for name in given}
+        tensors = _taken(state_dict, prefix, places)
+        decision = self.mapping.decide(tensors)
+        steps = self.mapping.plan(tensors, decision, {*places.places, *places.recomputed})
         kept = _put(steps, tensors, state_dict, prefix, places)
         _fill_ties(state_dict, prefix, places)
-        passed = [Step((raw[name],), (raw[name],)) for name in own]
-        self._loaded = decision, [step for step in steps if _lands(step, places)] + passed, kept
+        self._loaded = decision, [step for step in steps if _lands(step, places)], kept
 
     def _after_load(self, module: nn.Module, _: Any) -> None:
         """Let the model carry what was loaded, so that `state_dict` and `save` give the same names back."""
@@ -121,6 +117,17 @@ class Attachment:
         return mapped_names(places, self.mapping)
 
 
+def _taken(state_dict: dict[str, Any], prefix: str, places: Places) -> dict[str, torch.Tensor]:
+    """The tensors below a prefix, taken out of a state dict; the model's own names without its wrappers."""
+    own = {prefix + place.raw: key for key, place in places.places.items()}
+    keys = [k for k, value in state_dict.items() if k.startswith(prefix) and isinstance(value, torch.Tensor)]
+    names = {key: own.get(key, key.removeprefix(prefix)) for key in keys}
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        raise MappingError("a key is there with its wrappers and without them", facts=twice[:20])
+    return {name: state_dict.pop(key) for key, name in names.items()}
+
+
 def _put(
     steps: Iterable[Step], tensors: dict[str, torch.Tensor], state_dict: dict[str, Any], prefix: str, places: Places
 ) -> dict[str, torch.Tensor]:
@@ -128,7 +135,7 @@ def _put(
     kept: dict[str, torch.Tensor] = {}
     for step in steps:
         if step.absent:  # left for torch to report
-            state_dict.update({prefix + key: tensors[key] for key in step.sources})
+            state_dict.update({prefix + _raw(places.places.get(key), key): tensors[key] for key in step.sources})
         elif step.targets[0] in places.recomputed:
             kept[step.sources[0]] = tensors[step.sources[0]].detach().clone()
         else:
