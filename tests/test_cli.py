@@ -16,6 +16,9 @@ LLAVA = DATA / "llava-1.5-7b" / "checkpoint.json"
 TINY = DATA / "llava-tiny" / "model.safetensors"
 
 
+MODEL_TREE = Path(__file__).parent / "trees" / "llava-tiny-model.json"
+
+
 def run(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "80", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "treealign.cli", *map(str, arguments)]
@@ -90,6 +93,79 @@ def test_talk_goes_to_stderr_and_leaves_json_alone():
     assert json.loads(done.stdout)["keys"] == 89
 
 
+def test_suggest_prints_transforms_and_verdict_in_80_columns(published):
+    done = published
+    assert (done.returncode, widest(done.stdout) <= 80) == (0, True)
+    assert "checkpoint -> model" in done.stdout
+    assert "matched     89 of 89 checkpoint keys, 89 of them certain" in done.stdout
+    assert "open        0 ambiguous, 0 missing, 0 unexpected, 0 mismatched" in done.stdout
+
+
+def test_suggest_writes_a_mapping_that_maps_every_key(published, mapping_file):
+    from treealign import ConversionMapping, read_tree
+
+    mapped = ConversionMapping.from_json(mapping_file).map_keys(read_tree(TINY))
+    assert mapped["language_model.lm_head.weight"] == ("lm_head.weight",)
+    assert sorted(k for keys in mapped.values() for k in keys) == sorted(read_tree(MODEL_TREE).keys)
+
+
+@pytest.fixture(scope="module")
+def mapping_file(tmp_path_factory):
+    return tmp_path_factory.mktemp("suggest") / "mapping.json"
+
+
+@pytest.fixture(scope="module")
+def published(mapping_file):
+    return run("suggest", TINY, MODEL_TREE, "-o", mapping_file)
+
+
+def test_suggest_json_says_everything():
+    data = json.loads(run("suggest", TINY, MODEL_TREE, "--json").stdout)
+    assert (data["direction"], data["ok"], len(data["matches"])) == ("checkpoint -> model", True, 89)
+    assert data["mapping"]["format"] == "treealign.mapping"
+    assert all(match["certain"] and match["evidence"] for match in data["matches"])
+
+
+def test_suggest_ends_with_1_and_lists_what_is_left_over(tmp_path):
+    model = tree_file(tmp_path / "model.json", [["norm.weight", [8], "float32"], ["extra.bias", [7], "float32"]])
+    checkpoint = tree_file(tmp_path / "checkpoint.json", [["norm.weight", [8], "float32"], ["old.w", [5], "float32"]])
+    done = run("suggest", checkpoint, model)
+    assert done.returncode == 1
+    assert [line.split()[0] for line in listed(done.stdout)] == ["extra.bias", "old.w"]
+
+
+def test_suggest_lists_whole_modules_as_one(tmp_path):
+    left_over = [[f"text.layers.{i}.{name}", [3], "float32"] for i in range(9) for name in ("weight", "bias")]
+    checkpoint = tree_file(tmp_path / "checkpoint.json", [["norm.weight", [8], "float32"], *left_over])
+    model = tree_file(tmp_path / "model.json", [["norm.weight", [8], "float32"]])
+    lines = listed(run("suggest", checkpoint, model).stdout)
+    assert [line.split() for line in lines] == [["text.*", "18", "keys"]]
+
+
+def listed(text: str) -> list[str]:
+    """What is listed below the verdict."""
+    return [line for line in text[text.index("\nopen ") :].splitlines() if line.startswith("    ")]
+
+
+def test_what_nothing_tells_apart_is_ambiguous_and_a_hint_settles_it(tmp_path):
+    one = [[f"blocks.{i}.{name}.weight", [8], "float32"] for i in range(2) for name in ("foo", "bar")]
+    two = [[f"blocks.{i}.{name}.weight", [8], "float32"] for i in range(2) for name in ("qux", "zip")]
+    sides = [tree_file(tmp_path / name, leaves).name for name, leaves in (("one.json", one), ("two.json", two))]
+    open_ended = run("suggest", *sides, cwd=tmp_path)
+    assert (open_ended.returncode, "a hint such as" in open_ended.stdout) == (1, True)
+    assert widest(open_ended.stdout) <= 80
+    settled = run("suggest", *sides, "--hint", "foo=zip", "--hint", "bar=qux", cwd=tmp_path)
+    assert settled.returncode == 0
+    assert any({"**.foo", "**.zip"} <= set(line.split()) for line in settled.stdout.splitlines())
+
+
+def test_explain_gives_the_evidence_for_a_key_of_either_side():
+    for key in ("language_model.lm_head.weight", "lm_head.weight"):
+        done = run("suggest", TINY, MODEL_TREE, "--explain", key)
+        assert done.stdout.startswith("certain match, checkpoint -> model")
+        assert "evidence" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -100,6 +176,9 @@ def test_talk_goes_to_stderr_and_leaves_json_alone():
         (["show", f"transformers:{DATA / 'corpus'}"], "no config.json"),
         (["show", DATA / "README.md"], "README.md"),
         (["snapshot", TINY, "-o", "no/such/folder/tree.json"], "no/such/folder"),
+        (["suggest", TINY, MODEL_TREE, "--hint", "attn_norm"], "attn_norm"),
+        (["suggest", TINY, MODEL_TREE, "--explain", "lm_head.wait"], "lm_head.weight"),
+        (["suggest", TINY], "MODEL"),
         (["show"], "MODEL"),
         (["shwo", TINY], "shwo"),
     ],

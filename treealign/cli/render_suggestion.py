@@ -50,9 +50,11 @@ def _mapping(suggestion: Suggestion, checkpoint: KeyTree) -> Iterator[str]:
 
 
 def _minimality(suggestion: Suggestion) -> str:
+    guessed = sum(len(match.checkpoint) for match in suggestion.matches if not match.certain)
+    guess = f"; {plural(guessed, 'key')} by best guess" if guessed else ""
     if suggestion.synthesis.optimal:
-        return "proved to be the fewest"
-    return f"not proved to be the fewest: {suggestion.synthesis.bound} or more are needed"
+        return f"proved to be the fewest{guess}"
+    return f"not proved to be the fewest, {suggestion.synthesis.bound} or more are needed{guess}"
 
 
 def touched_keys(mapping: ConversionMapping, checkpoint: KeyTree) -> list[int]:
@@ -92,7 +94,7 @@ def _ambiguous(suggestion: Suggestion) -> Iterator[str]:
     for settled_by, checkpoint, model in _folded(suggestion.ambiguous):
         yield from _rivals("checkpoint", checkpoint)
         yield from _rivals("model", model)
-        yield fold_line(f"    settled by  {settled_by}", " " * 16)
+        yield fold_line(f"    {settled_by}", " " * 4)
 
 
 def _folded(ambiguities: Iterable[Ambiguity]) -> list[tuple[str, list[str], list[str]]]:
@@ -172,7 +174,7 @@ def explain_lines(suggestion: Suggestion, key: str) -> list[str]:
     for one in suggestion.ambiguous:
         if key in one.checkpoint or key in one.model:
             lines += ["rivals", *_rivals("checkpoint", list(one.checkpoint)), *_rivals("model", list(one.model))]
-            lines += [fold_line(f"    settled by  {one.settled_by}", " " * 16)]
+            lines += [fold_line(f"    {one.settled_by}", " " * 4)]
     for name, keys in (("missing", suggestion.missing_keys), ("unexpected", suggestion.unexpected_keys)):
         lines += [f"{name}: nothing on the other side corresponds to it"] if key in keys else []
     if key in suggestion.tied:

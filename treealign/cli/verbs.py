@@ -78,7 +78,7 @@ def suggest(
     json: Json = False,
 ) -> None:
     """Find the mapping, checkpoint -> model, prove it, and list what is open."""
-    from treealign.cli.models import resolve_model
+    from treealign.cli.models import known_key, resolve_model
     from treealign.cli.render_suggestion import explain_lines, suggestion_lines
     from treealign.cli.suggestion_json import suggestion_json
     from treealign.suggestion import suggest as find
@@ -89,7 +89,7 @@ def suggest(
         found.mapping.to_json(output)
         say(f"wrote {output}: {plural(len(found.mapping), 'transform')}, checkpoint -> model")
     if explain:
-        put_lines(explain_lines(found, explain))
+        put_lines(explain_lines(found, known_key(explain, left, right)))
     elif json:
         put_json(suggestion_json(found, (checkpoint, model)))
     else:
