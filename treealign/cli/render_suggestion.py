@@ -45,7 +45,7 @@ def _mapping(suggestion: Suggestion, checkpoint: KeyTree) -> Iterator[str]:
     if not len(mapping):
         yield "no transform, checkpoint -> model: matched keys have the same names on both sides"
         return
-    yield f"{plural(len(mapping), 'transform')}, checkpoint -> model, {_minimality(suggestion)}:"
+    yield fold_line(f"{plural(len(mapping), 'transform')}, checkpoint -> model, {_minimality(suggestion)}:")
     yield from mapping_lines(mapping, touched_keys(mapping, checkpoint))
 
 
