@@ -114,6 +114,9 @@ class Convert(Transform):
         captured = _all_captures(found)
         return Group(sources, targets, {n: str(v) for n, v in captured.items() if n not in self._lone})
 
+    def _sources(self) -> Iterable[KeyPattern]:
+        return self._parsed[0]
+
     def _starts(self, name: Name, start: int, slots: Slots) -> Iterable[int]:
         return (place.start for source in self._patterns[0] for place in source.positions(name, start, slots))
 

@@ -99,6 +99,11 @@ class State:
     unsure: tuple[int, ...] = ()
     entry: tuple[int, Name] | None = None
 
+    @cached_property
+    def words(self) -> frozenset[Segment]:
+        """All segments of its names."""
+        return frozenset(chain.from_iterable(self.names))
+
     def halves(self, split: Split) -> list[State]:
         """Both halves of a split."""
         return self.parted([row[split.column] in split.inside for row in self.rows.indices])

@@ -68,8 +68,16 @@ def _passes(
     yield states
     for index, transform in enumerate(transforms):
         decided = decision.decided[index]
-        if decided is not Verdict.SKIP:
-            states = [new for state in states for new in _advance(state, index, transform, decided, keys)]
+        if decided is Verdict.SKIP:
+            yield states
+            continue
+        advanced: list[State] = []
+        for state in states:
+            if any(words <= state.words for words in transform.words):
+                advanced += _advance(state, index, transform, decided, keys)
+            else:
+                advanced.append(state)
+        states = advanced
         yield states
 
 

@@ -70,6 +70,15 @@ class Transform:
         starts = self._starts(name, entered[0] if entered else 0, slots)
         return max(scopes, len(set(starts)))
 
+    @cached_property
+    def words(self) -> tuple[frozenset[str], ...]:
+        """For each source, the segments without which a name cannot be touched: most names are ruled out by these."""
+        scope = self.scope.words if self.scope else frozenset()
+        return tuple(scope | source.words for source in self._sources())
+
+    def _sources(self) -> Iterable[KeyPattern]:
+        raise NotImplementedError
+
     def _starts(self, name: Name, start: int, slots: Slots) -> Iterable[int]:
         """The positions from `start` on; the same one may come several times."""
         return (start,)

@@ -93,6 +93,10 @@ class PrefixChange(Transform):
         entered = self._enter(name, slots)
         return entered is not None and self._prefix_end(name, entered[0], slots) is not None
 
+    def _sources(self) -> Iterable[KeyPattern]:
+        # whatever stands below `under` may get a level: nothing is needed but what the empty pattern needs
+        return (self._prefix,) if self.add is None else (KeyPattern("", False, False, ()),)
+
     @cached_property
     def _prefix(self) -> KeyPattern:
         return KeyPattern.parse(".".join(self.levels))
@@ -197,6 +201,9 @@ class Rename(Transform):
         place, target = best
         renamed = (*name[: place.start], *target.substitute(place.captures), *name[place.stop :])
         return Rewritten((renamed,), {**entered[1], **place.captures})
+
+    def _sources(self) -> Iterable[KeyPattern]:
+        return (source for source, _ in self._parsed)
 
     def _starts(self, name: Name, start: int, slots: Slots) -> Iterable[int]:
         return (found.start for source, _ in self._patterns for found in source.positions(name, start, slots))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from treealign.errors import PatternError
 from treealign.tree.grammar import Choice, SegmentPattern, is_literal, read_segments
-from treealign.tree.segments import NO_SLOTS, Capture, Captured, Captures, Name, Slots
+from treealign.tree.segments import NO_SLOTS, Capture, Captured, Captures, Name, Slots, cut
 
 __all__ = ["Capture", "Choice", "KeyPattern", "Position", "is_literal"]
 
@@ -80,6 +80,12 @@ class KeyPattern:
         """The captures by name, in the order in which they stand."""
         parts = (part for segment in self.segments for part in segment.parts)
         return {part.name: part for part in parts if not isinstance(part, str)}
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The literals that a name must have among its segments; those with digits could be a folded index there."""
+        literals = (segment.literal for segment in self.segments)
+        return frozenset(text for text in literals if text is not None and len(cut(text)) == 1)
 
     @cached_property
     def depth(self) -> int:
