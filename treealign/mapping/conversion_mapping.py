@@ -53,6 +53,7 @@ class ConversionMapping:
 
     Examples
     --------
+    >>> from treealign import PrefixChange
     >>> mapping = ConversionMapping([PrefixChange(add="model"), Rename("**.attn", "**.self_attn")])
     >>> mapping.map_keys(["h.0.attn.q.weight"])
     {'h.0.attn.q.weight': ('model.h.0.self_attn.q.weight',)}
