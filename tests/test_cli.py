@@ -119,6 +119,35 @@ def published(mapping_file):
     return run("suggest", TINY, MODEL_TREE, "-o", mapping_file)
 
 
+def test_check_of_a_suggested_mapping_ends_with_0(published, mapping_file):
+    done = run("check", TINY, MODEL_TREE, mapping_file)
+    assert (published.returncode, done.returncode) == (0, 0)
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith(LAWS)] == ["holds"] * 6
+
+
+def test_check_says_which_law_is_broken_by_which_transform(tmp_path):
+    done = run("check", TINY, MODEL_TREE, write_mapping(tmp_path, {"kind": "PrefixChange", "add": "model"}))
+    states = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.startswith(LAWS)}
+    assert done.returncode == 1
+    assert {law for law, state in states.items() if state == "BROKEN"} == {"complete", "idempotent"}
+    assert "by  add     model" in done.stdout
+
+
+def test_check_of_a_mapping_that_cannot_run_claims_nothing_else(tmp_path):
+    mapping = write_mapping(tmp_path, {"kind": "Rename", "pairs": [["**.gate_proj", "**.up_proj"]]})
+    laws = json.loads(run("check", TINY, MODEL_TREE, mapping, "--json").stdout)["laws"]
+    assert {law: one["holds"] for law, one in laws.items()} == {**dict.fromkeys(LAWS), "injective": False}
+
+
+LAWS = ("complete", "injective", "exact", "reversible", "idempotent", "minimal")
+
+
+def write_mapping(folder: Path, *transforms: dict[str, object]) -> Path:
+    path = folder / "mapping.json"
+    path.write_text(json.dumps({"format": "treealign.mapping", "version": 1, "transforms": transforms}))
+    return path
+
+
 def test_suggest_json_says_everything():
     data = json.loads(run("suggest", TINY, MODEL_TREE, "--json").stdout)
     assert (data["direction"], data["ok"], len(data["matches"])) == ("checkpoint -> model", True, 89)
@@ -179,6 +208,8 @@ def test_explain_gives_the_evidence_for_a_key_of_either_side():
         (["suggest", TINY, MODEL_TREE, "--hint", "attn_norm"], "attn_norm"),
         (["suggest", TINY, MODEL_TREE, "--explain", "lm_head.wait"], "lm_head.weight"),
         (["suggest", TINY], "MODEL"),
+        (["check", TINY, MODEL_TREE, "no-such-mapping.json"], "no-such-mapping.json"),
+        (["check", TINY, MODEL_TREE, MODEL_TREE], "llava-tiny-model.json"),
         (["show"], "MODEL"),
         (["shwo", TINY], "shwo"),
     ],

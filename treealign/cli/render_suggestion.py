@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from treealign.cli.console import fold_line, plural, width
 from treealign.cli.listing import key_lines
+from treealign.cli.render_laws import proof_lines
 from treealign.cli.render_mapping import mapping_lines
 from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.laws import Finding, check_laws
 from treealign.tree.fold import fold, fold_names
 from treealign.tree.keytree import KeyTree
 
@@ -27,9 +29,17 @@ def suggestion_lines(
     yield from _mapping(suggestion, checkpoint)
     yield ""
     yield from _verdict(suggestion, checkpoint, model)
+    yield from proof_lines(prove(suggestion))
     for section in (_ambiguous, _guessed, _missing, _unexpected, _mismatched, _findings):
         lines = list(section(suggestion))
         yield from ["", *lines] if lines else []
+
+
+def prove(suggestion: Suggestion) -> tuple[Finding, ...]:
+    """The laws, run on both trees; what the suggestion lists as left over breaks none."""
+    listed = {*suggestion.missing_keys, *suggestion.unexpected_keys}
+    sides = suggestion.alignment.checkpoint, suggestion.alignment.model
+    return check_laws(suggestion.mapping, *sides, suggestion.matches, listed=listed)
 
 
 def side_lines(checkpoint: KeyTree, model: KeyTree, labels: tuple[str, str]) -> Iterator[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from treealign.cli.render_laws import laws_json
+from treealign.mapping.laws import Finding
 from treealign.mapping.mapping_json import mapping_to_data
 from treealign.mapping.operations import sequence_to_json
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from treealign.suggestion import Match, Suggestion
 
 
-def suggestion_json(suggestion: Suggestion, labels: tuple[str, str]) -> dict[str, Any]:
+def suggestion_json(suggestion: Suggestion, laws: Sequence[Finding], labels: tuple[str, str]) -> dict[str, Any]:
     """Everything a `Suggestion` says; keys are written out, nothing is folded."""
     return {
         "checkpoint": labels[0],
@@ -19,6 +22,7 @@ def suggestion_json(suggestion: Suggestion, labels: tuple[str, str]) -> dict[str
         "direction": "checkpoint -> model",
         "ok": suggestion.ok,
         "mapping": mapping_to_data(suggestion.mapping),
+        "laws": laws_json(laws),
         "fewest": {"proved": suggestion.synthesis.optimal, "bound": suggestion.synthesis.bound},
         "matches": [_match(match) for match in suggestion.matches],
         "ambiguous": [

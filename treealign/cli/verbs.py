@@ -79,7 +79,7 @@ def suggest(
 ) -> None:
     """Find the mapping, checkpoint -> model, prove it, and list what is open."""
     from treealign.cli.models import known_key, resolve_model
-    from treealign.cli.render_suggestion import explain_lines, suggestion_lines
+    from treealign.cli.render_suggestion import explain_lines, prove, suggestion_lines
     from treealign.cli.suggestion_json import suggestion_json
     from treealign.suggestion import suggest as find
 
@@ -91,7 +91,33 @@ def suggest(
     if explain:
         put_lines(explain_lines(found, known_key(explain, left, right)))
     elif json:
-        put_json(suggestion_json(found, (checkpoint, model)))
+        put_json(suggestion_json(found, prove(found), (checkpoint, model)))
     else:
         put_lines(suggestion_lines(found, left, right, (checkpoint, model)))
     raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def check(
+    checkpoint: Checkpoint,
+    model: Model,
+    mapping: Annotated[Path, typer.Argument(metavar="MAPPING", help="A mapping JSON, checkpoint -> model.")],
+    json: Json = False,
+) -> None:
+    """Run a mapping on both trees and say which laws hold."""
+    from treealign.cli.models import resolve_model
+    from treealign.cli.render_laws import can_run, law_lines, laws_json
+    from treealign.cli.render_suggestion import side_lines
+    from treealign.mapping.conversion_mapping import ConversionMapping
+    from treealign.mapping.laws import check_laws, faults
+
+    transforms = ConversionMapping.from_json(mapping)
+    left, right = resolve_model(checkpoint), resolve_model(model)
+    findings, runs = check_laws(transforms, left, right), can_run(transforms, left)
+    if json:
+        put_json({"checkpoint": checkpoint, "model": model, "mapping": str(mapping), "laws": laws_json(findings, runs)})
+    else:
+        put_lines(side_lines(left, right, (checkpoint, model)))
+        put_lines([f"mapping     {mapping}  {plural(len(transforms), 'transform')}, checkpoint -> model", ""])
+        put_lines(law_lines(findings, left, right, runs))
+    raise typer.Exit(1 if faults(findings) else 0)
