@@ -11,7 +11,9 @@ from treealign.align.alignment import Alignment, align
 from treealign.align.links import Ambiguity, Link, Match, keys_of
 from treealign.align.questions import questions
 from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.operations import Operation, Reorder
 from treealign.synthesize import Conversion, Synthesis, synthesize
+from treealign.tree.keys import natural_key
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
@@ -115,7 +117,7 @@ def suggest(
     pairs, conversions = [], []
     for link in alignment.links + alignment.copies:
         if link.operations:
-            conversions += [Conversion(m.checkpoint, m.model, m.operations) for m in _matches(alignment, link)]
+            conversions += list(_conversions(alignment, link))
         else:
             pairs += [(m.checkpoint[0], m.model[0]) for m in _matches(alignment, link)]
     return Suggestion(alignment, synthesize(pairs, conversions, alignment.checkpoint, alignment.model))
@@ -125,9 +127,25 @@ def _tree(source: Any) -> KeyTree:
     return source if isinstance(source, KeyTree) else read_tree(source)
 
 
-def _matches(alignment: Alignment, link: Link) -> Iterator[Match]:
+def _conversions(alignment: Alignment, link: Link) -> Iterator[Conversion]:
     left, right = alignment.checkpoint.keys, alignment.model.keys
     for group in link.expand():
         sources, targets = tuple(left[i] for i in group.left), tuple(right[j] for j in group.right)
-        yield Match(sources, targets, link.operations, link.certain, link.evidence)
+        yield Conversion(sources, targets, link.operations)
 
+
+def _matches(alignment: Alignment, link: Link) -> Iterator[Match]:
+    left, right = alignment.checkpoint.keys, alignment.model.keys
+    operations, order = _listed(link, right)
+    for group in link.expand():
+        sources, targets = tuple(left[i] for i in group.left), [right[j] for j in group.right]
+        yield Match(sources, tuple(targets[n] for n in order), operations, link.certain, link.evidence)
+
+
+def _listed(link: Link, keys: Sequence[str]) -> tuple[tuple[Operation, ...], Sequence[int]]:
+    """Targets of a split stand in natural order in a match, whatever the order of the parts in the whole."""
+    first = next(link.expand()).right
+    order = sorted(range(len(first)), key=lambda n: natural_key(keys[first[n]]))
+    if len(link.left) > 1 or order == sorted(order):
+        return link.operations, range(len(first))
+    return (*link.operations, Reorder(tuple(order))), order

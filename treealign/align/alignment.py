@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from treealign.align.assignment import Assignment, assign
-from treealign.align.certainty import Doubt, doubts, gather
+from treealign.align.certainty import SHAPE_ONLY, TURNED, Doubt, doubts, gather, turned
+from treealign.align.conventions import hidden_changes
+from treealign.align.conversions import conversion_scores, find_conversions
 from treealign.align.hints import Hint, read_hints
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern, build_patterns, refine
@@ -73,8 +75,12 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     read = read_hints(hints, left, right)
     sides = Side.of(left, checkpoint.ordered, [h.source for h in read]), Side.of(right, model.ordered, [h.target for h in read])
     assignment = assign(*sides)
-    found = doubts(*sides, assignment, gather(*sides))
+    evidence = gather(*sides)
+    found = doubts(*sides, assignment, evidence)
     links = _links(sides, assignment, found)
+    if shapes:
+        weak = turned(*sides, assignment, evidence.total)
+        links = _with_conversions(sides, assignment, links, weak)
     if _nothing_shared(links, left):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
@@ -91,6 +97,26 @@ def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int,
         reason = "" if doubt is None else doubt.reason
         links.append(Link((left[i],), (right[j],), (), (), doubt is None, reason, words, rivals))
     return links
+
+
+def _with_conversions(
+    sides: tuple[Side, Side], assignment: Assignment, links: list[Link], turned_away: set[int]
+) -> list[Link]:
+    """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
+    weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
+    turned_ids = {id(sides[0].patterns[i]) for i in turned_away}
+    weak |= turned_ids
+    strong = {i: j for i, j in assignment.pairs.items() if id(sides[0].patterns[i]) not in weak}
+    free = (
+        [i for i in range(len(sides[0].patterns)) if i not in strong],
+        [j for j in range(len(sides[1].patterns)) if j not in set(strong.values())],
+    )
+    scores = conversion_scores(*sides, assignment.names, strong)
+    found = find_conversions(*sides, free, scores)
+    used = {id(p) for link in found for p in (*link.left, *link.right)}
+    kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
+    doubted = [replace(link, certain=False, reason=TURNED) if id(link.left[0]) in turned_ids else link for link in kept]
+    return hidden_changes(doubted + found)
 
 
 def _evidence(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
@@ -143,9 +169,7 @@ def _lowered(link: Link) -> Link:
     """Without shapes only one and the same path is certain."""
     if not link.certain or link.left[0].template == link.right[0].template:
         return link
-    reason = "the shapes are unknown"
-    rivals = (link.left, link.right)
-    return Link(link.left, link.right, link.operations, link.groups, False, reason, link.evidence, rivals)
+    return replace(link, certain=False, reason="the shapes are unknown", rivals=(link.left, link.right))
 
 
 def _copies(checkpoint: KeyTree, model: KeyTree, rest: list[Pattern], shapes: bool) -> list[Link]:

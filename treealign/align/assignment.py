@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from treealign.align.patterns import Pattern
 from treealign.align.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores
+from treealign.align.words import vocabulary
 
 ROUNDS = 6
 VOTE_WEIGHT = 0.9
 COMPANION_PENALTY = 0.5
+SECOND_COPY = 0.3  # an averaged or teacher's copy is taken only where nothing else is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,7 @@ def assign(left: Side, right: Side) -> Assignment:
     classes = comparable(left.patterns, right.patterns)
     names = name_scores(left, right)
     base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * _same_path(left, right)
+    base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
     votes = Votes(left, right)
     scores, pairs = base, {}
     for _ in range(ROUNDS):
@@ -109,6 +113,11 @@ def _companions_differ(left: Side, right: Side) -> Floats:
     b = np.array([kinds[k] for k in right.companions])
     result: Floats = (a[:, None] != b[None, :]).astype(np.float32)
     return result
+
+
+def _second_copies(side: Side) -> npt.NDArray[np.bool_]:
+    secondary = vocabulary().secondary
+    return np.array([any(t.text in secondary for t in ts) for ts in side.tokens], bool)
 
 
 def _same_path(left: Side, right: Side) -> Floats:

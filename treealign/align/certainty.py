@@ -13,11 +13,13 @@ certain without it have settled those ancestors. Similarity and votes rank candi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 
 from treealign.align.assignment import Assignment, Class
+from treealign.align.patterns import Pattern
 from treealign.align.scoring import Floats, Side, Votes
 
 MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
@@ -27,6 +29,8 @@ ANCESTORS = 1.0  # settled ancestors count as much as one word
 BESIDE = 3.0  # the shapes of a module's other leaves are no matter of spelling
 SAME_PATH = 1.5  # one and the same path on both sides
 SETTLED = 0.4  # ancestors that most of their certain leaves send to one another
+SHAPE_ONLY = "nothing but its shape speaks for it"
+TURNED = "names speak for a partner of another layout"
 LARGE = np.float32(1e3)
 ROUNDS = 4
 
@@ -87,8 +91,28 @@ def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) 
         votes.count([(i, assignment.pairs[i]) for i in sorted(settled)], [1.0] * len(settled))
     for i, j in assignment.pairs.items():
         if i not in found and not _supported(i, j, left, right, assignment, evidence, votes):
-            found[i] = Doubt((i, j), (i,), (j,), "nothing but its shape speaks for it")
+            found[i] = Doubt((i, j), (i,), (j,), SHAPE_ONLY)
     return found
+
+
+def turned(left: Side, right: Side, assignment: Assignment, total: Floats) -> set[int]:
+    """Matched pairs whose names speak more for a partner with the same sizes in another order: a transposed matrix."""
+    layouts: dict[object, list[int]] = defaultdict(list)
+    for j, p in enumerate(right.patterns):
+        layouts[_layout(p)].append(j)
+    found = set()
+    for i, j in assignment.pairs.items():
+        mine = left.patterns[i]
+        rivals = [q for q in layouts.get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
+        if rivals and max(total[i, q] for q in rivals) > total[i, j] + MARGIN:
+            found.add(i)
+    return found
+
+
+def _layout(p: Pattern) -> object:
+    """Cells and their sizes, whatever the order of the dimensions; nothing for what has less than two."""
+    sizes = frozenset((k, tuple(sorted(s))) for k, s in p.shapes.items() if s is not None and len(s) > 1)
+    return sizes or p
 
 
 def _rivals(assignment: Assignment, total: Floats, votes: Votes) -> dict[int, Doubt]:

@@ -217,7 +217,30 @@ def refine(left: list[Pattern], right: list[Pattern]) -> tuple[list[Pattern], li
         if not split_left and not split_right:
             break
         left, right = _apply(left, split_left), _apply(right, split_right)
-    return left, right
+    return _outer_parts(left, right), _outer_parts(right, left)
+
+
+def _outer_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
+    """Split off the repeats for which the other side has no whole: extra layers of experts that are stacked there."""
+    wanted = {frozenset(p.shapes): p.captures for p in _open(other, side) if p.captures}
+    mine = {id(p) for p in _open(side, other)}
+    found = []
+    for p in side:
+        parts = _outer_part(p, wanted) if id(p) in mine and p.captures > 1 else None
+        found += parts or [p]
+    return found
+
+
+def _outer_part(p: Pattern, wanted: dict[frozenset[Indices], int]) -> list[Pattern] | None:
+    """The cells whose first captures are those of a whole, and the rest."""
+    for keys, captures in sorted(wanted.items(), key=lambda item: -len(item[0])):
+        if captures >= p.captures:
+            continue
+        inside = {k for k in p.shapes if k[:captures] in keys}
+        heads = {k[:captures] for k in p.shapes}
+        if keys < heads and len(heads) <= 2 * len(keys) and {k[:captures] for k in inside} == keys:
+            return [_part(p, inside), _without_constants(_part(p, p.shapes.keys() - inside))]
+    return None
 
 
 def _open(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:

@@ -35,12 +35,24 @@ class Vocabulary:
         Words in the longest run.
     generic : frozenset
         Words that separate nothing by themselves.
+    secondary : frozenset
+        Words that name a second copy of the weights.
+    compositions : dict
+        A fused role to its parts, in their order.
+    conventional_order : tuple of tuple of str
+        Roles in the order in which they usually stand.
+    letters : dict
+        Letters that stand for roles in names such as `gqkv`.
     """
 
     words: dict[str, tuple[str, ...]]
     phrases: dict[tuple[str, ...], tuple[str, ...]]
     longest: int
     generic: frozenset[str]
+    secondary: frozenset[str]
+    compositions: dict[str, tuple[str, ...]]
+    conventional_order: tuple[tuple[str, ...], ...]
+    letters: dict[str, str]
 
 
 @cache
@@ -53,7 +65,16 @@ def vocabulary() -> Vocabulary:
         for run in runs:
             key = tuple(run.split())
             phrases[key] = phrases.get(key, ()) + tuple(f"@{role}" for role in roles.split("|"))
-    return Vocabulary(words, phrases, max(map(len, phrases)), frozenset(data["generic"]))
+    return Vocabulary(
+        words,
+        phrases,
+        max(map(len, phrases)),
+        frozenset(data["generic"]),
+        frozenset(data["secondary"]),
+        {whole: tuple(parts) for whole, parts in data["compositions"].items()},
+        tuple(tuple(line) for line in data["conventional_order"]),
+        data["letters"],
+    )
 
 
 @lru_cache(maxsize=65536)

@@ -1,0 +1,107 @@
+"""Changes that shapes cannot show. Nothing here is assumed in silence: a match that may hide one is no longer certain.
+
+- heads: rows of a fused qkv may be grouped head by head, in one library and not in another.
+- rotary row order: two libraries may store the rows of q and k interleaved or half-split. Where the attention module is
+  spelled differently on the two sides and the tower has no learned positions, the spelling tells of two conventions.
+- fused gate and up: rows one after another, or taking turns. Where the fused name differs, so may the order.
+- transposed square matrices: where all other matrices of a block are transposed, so are the square ones.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from treealign.align.links import Group, Link
+from treealign.align.patterns import Pattern
+from treealign.align.words import tokens
+from treealign.mapping.operations import Permute
+
+ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, and shapes cannot show it"
+FUSED = "the fused rows may take turns on one side: the names differ, and shapes cannot show it"
+HEADS = "the rows of a fused qkv may be grouped by head, which shapes cannot show"
+SQUARE = "a square matrix in a block whose other matrices are transposed: shapes cannot show it"
+TURNED = {"q", "k", "qkv"}
+Path = tuple[str, ...]
+
+
+def hidden_changes(links: Sequence[Link]) -> list[Link]:
+    """The links, those that may hide a change marked uncertain with the reason, square ones transposed as a guess."""
+    learned = _learned_positions(links)
+    transposed = _transposed_blocks(links)
+    return [_checked(link, learned, transposed) for link in links]
+
+
+def _checked(link: Link, learned: set[str], transposed: set[Path]) -> Link:
+    if not link.operations and _block(link.right[0]) in transposed and _is_square(link.left[0]):
+        groups = tuple(Group(g.left, g.right) for g in link.expand())
+        return replace(link, operations=(Permute((1, 0)),), groups=groups, certain=False, reason=SQUARE, rivals=_sides(link))
+    if not link.certain:
+        return link
+    if link.operations and "qkv" in {r for side in (link.left, link.right) for p in side for r in _roles(p)}:
+        return replace(link, certain=False, reason=HEADS, rivals=_sides(link))
+    if _may_turn(link, learned):
+        return replace(link, certain=False, reason=ROTARY, rivals=_sides(link))
+    if _may_alternate(link):
+        return replace(link, certain=False, reason=FUSED, rivals=_sides(link))
+    return link
+
+
+def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
+    return link.left, link.right
+
+
+def _roles(p: Pattern) -> set[str]:
+    return {t.text[1:] for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1}
+
+
+def _module(p: Pattern) -> Path:
+    """The spelling of the attention: its name and that of the projection."""
+    return p.segments[-3:-1] if p.segments[-1] in {"weight", "bias"} else p.segments[-2:]
+
+
+def _may_turn(link: Link, learned: set[str]) -> bool:
+    roles = [r for side in (link.left, link.right) for p in side for r in _roles(p)]
+    if not TURNED & set(roles) or any(p.segments[0] in learned for p in link.right):
+        return False
+    if any("norm" in t.text for p in link.right for t in tokens(p.segments)):
+        return False
+    return bool(link.operations) or _module(link.left[0]) != _module(link.right[0])
+
+
+def _learned_positions(links: Sequence[Link]) -> set[str]:
+    """First segments of the model below which a table of positions is learned: no rotary embedding there."""
+    return {p.segments[0] for link in links for p in link.right if "pos_embed" in _roles_anywhere(p)}
+
+
+def _roles_anywhere(p: Pattern) -> set[str]:
+    return {t.text[1:].replace(" ", "_") for t in tokens(p.segments) if t.text[0] == "@"}
+
+
+def _may_alternate(link: Link) -> bool:
+    if link.operations or "gate up" not in _roles(link.left[0]) | _roles(link.right[0]):
+        return False
+    return _module(link.left[0])[-1] != _module(link.right[0])[-1]
+
+
+def _block(p: Pattern) -> Path:
+    """The repeat in which a pattern stands: its path up to the last capture."""
+    last = max((at for at, s in enumerate(p.segments) if "{}" in s), default=-1)
+    return p.segments[: last + 1]
+
+
+def _is_square(p: Pattern) -> bool:
+    shape = next(iter(p.shapes.values()))
+    return shape is not None and len(shape) == 2 and shape[0] == shape[1]
+
+
+def _transposed_blocks(links: Sequence[Link]) -> set[Path]:
+    """Blocks of the model in which every matrix that can show it is transposed."""
+    shown: dict[Path, set[bool]] = defaultdict(set)
+    for link in links:
+        shape = next(iter(link.right[0].shapes.values()))
+        block = _block(link.right[0])
+        if block and shape is not None and len(shape) == 2 and len(link.right) == 1 and not _is_square(link.right[0]):
+            shown[block].add(link.operations == (Permute((1, 0)),))
+    return {block for block, seen in shown.items() if seen == {True}}

@@ -1,0 +1,250 @@
+"""Conversions: what renames leave over, combined by shape algebra inside aligned subtrees.
+
+A whole on one side (fused, stacked or sharded) is made of parts on the other: siblings with one parameter name, whose
+shapes add up. Names choose between several ways to add up, and give the order of the parts; where nothing gives it, the
+conversion is a guess and says so. Stated once for both directions: the parts may stand on either side.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from treealign.align.links import Group, Link
+from treealign.align.part_order import order_parts, series_order
+from treealign.align.patterns import Indices, Pattern
+from treealign.align.scoring import Floats, Side, Votes
+from treealign.align.shape_algebra import joined, rearranged, shards
+from treealign.mapping.operations import Operation, invert
+
+MAX_PARTS = 4  # gate, q, k and v
+MAX_SIBLINGS = 10
+MIN_SCORE = 0.25
+
+
+class Whole(NamedTuple):
+    """A way to make one pattern of others: positions of the parts, operations, and how well names agree."""
+
+    score: float
+    whole: int
+    parts: tuple[int, ...]
+    stacked: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Leftovers:
+    """The unmatched patterns of the side with the wholes and of the side with the parts.
+
+    `reverse` says that the parts are on the model's side, so that operations are inverted.
+    """
+
+    wholes: Side
+    parts: Side
+    scores: Floats
+    reverse: bool
+
+
+def find_conversions(left: Side, right: Side, free: tuple[Sequence[int], Sequence[int]], scores: Floats) -> list[Link]:
+    """All conversions between unmatched patterns.
+
+    Parameters
+    ----------
+    left, right : Side
+        Checkpoint and model.
+    free : two sequences of int
+        The unmatched patterns of either side.
+    scores : array
+        Names and votes of all pairs, (left, right).
+
+    """
+    taken: tuple[set[int], set[int]] = (set(), set())
+    proposals = [(w, False) for w in _proposals(right, left, free[1], free[0], scores.T)]
+    proposals += [(w, True) for w in _proposals(left, right, free[0], free[1], scores)]
+    links = []
+    for w, reverse in sorted(proposals, key=lambda item: (-item[0].score, item[1], item[0].whole, item[0].parts)):
+        used_whole, used_parts = (taken[0], taken[1]) if reverse else (taken[1], taken[0])
+        if w.whole in used_whole or used_parts & set(w.parts):
+            continue
+        sides = (left, right) if reverse else (right, left)
+        made = _link(sides[0].patterns[w.whole], [sides[1].patterns[p] for p in w.parts], w, reverse)
+        if made:
+            used_whole.add(w.whole)
+            used_parts |= set(w.parts)
+            links += made
+    return links + _rearrangements(left, right, free, taken, scores)
+
+
+def _proposals(
+    wholes: Side, parts: Side, free_wholes: Sequence[int], free_parts: Sequence[int], scores: Floats
+) -> Iterator[Whole]:
+    families = _families(parts, free_parts)
+    for w in free_wholes:
+        pattern = wholes.patterns[w]
+        for members in families.values():
+            for combination in _combinations(members, parts):
+                stacked = _makes([parts.patterns[p] for p in combination], pattern)
+                if stacked is None:
+                    continue
+                score = float(np.mean([scores[w, p] for p in combination])) + 0.05 * len(combination)
+                if score >= MIN_SCORE:
+                    yield Whole(score, w, combination, stacked)
+
+
+def _families(side: Side, free: Sequence[int]) -> dict[Any, list[int]]:
+    """Unmatched siblings: leaves of one name in modules of one parent."""
+    found: dict[Any, list[int]] = defaultdict(list)
+    for at in free:
+        segments = side.patterns[at].segments
+        found[segments[:-2], segments[-1]].append(at)
+        if len(segments) > 1 and _is_plain(segments[-1]):
+            continue
+        # parameters without a module of their own: `experts.gate_proj`, `attn.q_bias`
+        found[segments[:-1], None].append(at)
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    return name in {"weight", "bias"}
+
+
+def _combinations(members: list[int], side: Side) -> Iterator[tuple[int, ...]]:
+    if len(members) > 1 and series_order([side.patterns[p] for p in members]) is not None:
+        yield tuple(members)
+    few = members[:MAX_SIBLINGS]
+    for size in range(1, min(MAX_PARTS, len(few)) + 1):
+        yield from combinations(few, size)
+
+
+def _makes(parts: Sequence[Pattern], whole: Pattern) -> bool | None:
+    """Whether the parts make the whole by their shapes: True if stacked or sharded first, None if not at all."""
+    extra = parts[0].captures - whole.captures
+    if extra not in (0, 1) or any(p.captures != parts[0].captures for p in parts) or (extra == 0 and len(parts) == 1):
+        return None
+    for group in _groups(parts, whole):
+        if group is None or _operations(parts, whole, group) is None:
+            return None
+    return bool(extra)
+
+
+class _Cells(NamedTuple):
+    """One cell of the whole and the cells that make it, part by part."""
+
+    whole: Indices
+    parts: tuple[tuple[Indices, ...], ...]
+
+
+def _groups(parts: Sequence[Pattern], whole: Pattern) -> Iterator[_Cells | None]:
+    """The cells of the parts grouped by the cell of the whole; None where the two do not cover one another."""
+    tables = [_by_common(p, whole) for p in parts]
+    if any(t is None or t.keys() != whole.cells.keys() for t in tables):
+        yield None
+        return
+    for key in sorted(whole.cells, key=_numbers):
+        yield _Cells(key, tuple(t[key] for t in tables if t is not None))
+
+
+def _by_common(part: Pattern, whole: Pattern) -> Mapping[Indices, tuple[Indices, ...]] | None:
+    """The cells of a part by the cell of the whole that they go to; the part's extra capture is the one that is left."""
+    if part.captures == whole.captures:
+        return {k: (k,) for k in part.cells}
+    for extra in reversed(range(part.captures)):
+        found: dict[Indices, list[Indices]] = defaultdict(list)
+        for k in part.cells:
+            found[k[:extra] + k[extra + 1 :]].append(k)
+        if found.keys() == whole.cells.keys():
+            return {k: tuple(sorted(v, key=_numbers)) for k, v in found.items()}
+    return None
+
+
+def _numbers(key: Indices) -> tuple[int, ...]:
+    return tuple(map(int, key))
+
+
+def _operations(parts: Sequence[Pattern], whole: Pattern, cells: _Cells) -> tuple[Operation, ...] | None:
+    goal = whole.shapes[cells.whole]
+    shapes = [{p.shapes[k] for k in keys} for p, keys in zip(parts, cells.parts, strict=True)]
+    if goal is None or any(len(s) != 1 or None in s for s in shapes):
+        return None
+    first = [next(iter(s)) for s in shapes]
+    sizes = [s for s in first if s is not None]
+    counts = {len(keys) for keys in cells.parts}
+    if len(counts) != 1:
+        return None
+    count = counts.pop()
+    if parts[0].captures == whole.captures:
+        return joined(sizes, goal)
+    if len(sizes) == 1 and len(sizes[0]) == len(goal):
+        return shards(sizes[0], goal, count)
+    return joined(sizes, goal, count)
+
+
+def _link(whole: Pattern, parts: list[Pattern], found: Whole, reverse: bool) -> list[Link]:
+    """One link for each list of operations: repeats of different sizes are told apart."""
+    order = order_parts(whole, parts)
+    parts = [parts[n] for n in order.positions]
+    by_operations: dict[tuple[Operation, ...], list[Group]] = defaultdict(list)
+    for cells in _groups(parts, whole):
+        operations = None if cells is None else _operations(parts, whole, cells)
+        if cells is None or operations is None:
+            return []
+        positions = tuple(p.cells[k] for p, keys in zip(parts, cells.parts, strict=True) for k in keys)
+        by_operations[operations].append(Group(positions, (whole.cells[cells.whole],)))
+    certain = order.certain and not order.reason
+    evidence = (f"shapes add up: {len(parts)} parts", *order.evidence)
+    links = []
+    for operations, groups in by_operations.items():
+        sides: tuple[tuple[Pattern, ...], tuple[Pattern, ...]] = (tuple(parts), (whole,))
+        if reverse:
+            sides, operations, groups = (sides[1], sides[0]), *_reversed(operations, groups)
+        links.append(Link(*sides, operations, tuple(groups), certain, order.reason, evidence, sides))
+    return links
+
+
+def _reversed(operations: tuple[Operation, ...], groups: list[Group]) -> tuple[tuple[Operation, ...], list[Group]]:
+    return invert(operations), [Group(g.right, g.left) for g in groups]
+
+
+def _rearrangements(
+    left: Side, right: Side, free: tuple[Sequence[int], Sequence[int]], taken: tuple[set[int], set[int]], scores: Floats
+) -> list[Link]:
+    """One tensor to one tensor of another layout: transposed, or dimensions merged or split."""
+    options = []
+    for i in free[0]:
+        for j in free[1]:
+            if i in taken[0] or j in taken[1]:
+                continue
+            operation = _layout_change(left.patterns[i], right.patterns[j])
+            if operation is not None and scores[i, j] >= MIN_SCORE:
+                options.append((-float(scores[i, j]), i, j, operation))
+    links = []
+    for _, i, j, operation in sorted(options, key=lambda o: o[:3]):
+        if i in taken[0] or j in taken[1]:
+            continue
+        taken[0].add(i)
+        taken[1].add(j)
+        a, b = left.patterns[i], right.patterns[j]
+        groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in sorted(a.cells, key=_numbers))
+        links.append(Link((a,), (b,), (operation,), groups, True, "", (f"shapes: {operation}",), ((a,), (b,))))
+    return links
+
+
+def _layout_change(a: Pattern, b: Pattern) -> Operation | None:
+    if a.cells.keys() != b.cells.keys():
+        return None
+    found = {rearranged(a.shapes[k], b.shapes[k]) for k in a.cells}
+    return found.pop() if len(found) == 1 else None
+
+
+def conversion_scores(left: Side, right: Side, names: Floats, pairs: Mapping[int, int]) -> Floats:
+    """Names plus the support of ancestors by all matches."""
+    votes = Votes(left, right)
+    votes.count(list(pairs.items()), [1.0] * len(pairs))
+    everything = np.arange(len(left.patterns), dtype=np.int32), np.arange(len(right.patterns), dtype=np.int32)
+    result: Floats = names + votes.bonus(*everything)
+    return result
+

@@ -1,0 +1,96 @@
+"""In which order parts stand in a whole, and what says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from treealign.align.patterns import Pattern
+from treealign.align.words import split_words, tokens, vocabulary
+
+
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+
+
+class Order(NamedTuple):
+    """An order of parts, whether it is certain, why not, and what speaks for it."""
+
+    positions: tuple[int, ...]
+    certain: bool
+    reason: str
+    evidence: tuple[str, ...]
+
+
+def order_parts(whole: Pattern, parts: Sequence[Pattern]) -> Order:
+    """Order the parts of a whole.
+
+    By the whole's own name (`up_gate_proj`, `qkv`), by the numbers of a series, by the vocabulary's composition of the
+    whole's role; else by convention, which is a guess.
+    """
+    if len(parts) == 1:
+        return Order((0,), True, "", ("parts numbered by an index",))
+    numbered = series_order(parts)
+    if numbered is not None:
+        return Order(numbered, True, "", ("parts numbered by their names",))
+    roles = [_role(p) for p in parts]
+    spelled = _spelled(whole, roles)
+    if spelled is not None:
+        return Order(spelled, True, "", (f"order spelled by the name {_name(whole)}",))
+    composed = _composed(whole, roles)
+    if composed is not None:
+        return Order(composed, True, "", (f"order of {_name(whole)} by convention of the field",))
+    positions = _conventional(parts, roles)
+    return Order(positions, False, "nothing says in which order the parts stand", ())
+
+
+def series_order(parts: Sequence[Pattern]) -> tuple[int, ...] | None:
+    """Order by the number in the parts' names, where these differ by one number counting up from 0 (`shard_0`, …)."""
+    numbers = [[int(n) for n in _DIGITS.findall(_name(p))] for p in parts]
+    stems = {_DIGITS.sub("#", _name(p)) for p in parts}
+    if len(stems) != 1 or any(len(n) != 1 for n in numbers):
+        return None
+    ranked = sorted(range(len(parts)), key=lambda at: numbers[at])
+    return tuple(ranked) if [numbers[at][0] for at in ranked] == list(range(len(parts))) else None
+
+
+def _name(p: Pattern) -> str:
+    return p.segments[-2] if p.segments[-1] in {"weight", "bias"} and len(p.segments) > 1 else p.segments[-1]
+
+
+def _role(p: Pattern) -> frozenset[str]:
+    """Roles that the part's own name or its module's name gives it."""
+    found = [t for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1]
+    return frozenset(t.text[1:] for t in found)
+
+
+def _spelled(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...] | None:
+    """Order in which the whole's name spells the parts' roles: `up_gate`, `qkv`, `gqkv`."""
+    letters = vocabulary().letters
+    spelled: list[str] = []
+    for word in split_words(_name(whole)):
+        known = [letters[c] for c in word if c in letters]
+        spelled += known if len(known) == len(word) and len(word) > 1 else [word]
+    places = [next((n for n, word in enumerate(spelled) if word in role), None) for role in roles]
+    if None in places or len(set(places)) < len(places):
+        return None
+    return tuple(sorted(range(len(places)), key=lambda n: places[n] or 0))
+
+
+def _composed(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...] | None:
+    compositions = vocabulary().compositions
+    for role in sorted(_role(whole)):
+        wanted = compositions.get(role, ())
+        places = [next((n for n, word in enumerate(wanted) if word in mine), None) for mine in roles]
+        if wanted and None not in places and len(set(places)) == len(places) == len(wanted):
+            return tuple(sorted(range(len(places)), key=lambda n: places[n] or 0))
+    return None
+
+
+def _conventional(parts: Sequence[Pattern], roles: Sequence[frozenset[str]]) -> tuple[int, ...]:
+    """The vocabulary's usual order of roles; where it says nothing, the order of the names."""
+    for line in vocabulary().conventional_order:
+        places = [next((n for n, word in enumerate(line) if word in mine), None) for mine in roles]
+        if None not in places and len(set(places)) == len(places):
+            return tuple(sorted(range(len(places)), key=lambda n: places[n] or 0))
+    return tuple(sorted(range(len(parts)), key=lambda n: parts[n].template))

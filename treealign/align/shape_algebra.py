@@ -1,0 +1,93 @@
+"""Which operations turn the shapes of some patterns into that of another: plain arithmetic on tuples of ints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from treealign.align.patterns import Shape
+from treealign.mapping.operations import Concat, Operation, Permute, Reshape, Stack
+
+Sizes = tuple[int, ...]
+
+
+def join_dimension(parts: Sequence[Sizes], whole: Sizes) -> int | None:
+    """The dimension along which the parts add up to the whole, or None; the first of several (they then all agree)."""
+    if len(parts) < 2 or any(len(p) != len(whole) for p in parts):
+        return None
+    for dim in range(len(whole)):
+        same = all(p[:dim] + p[dim + 1 :] == whole[:dim] + whole[dim + 1 :] for p in parts)
+        if same and sum(p[dim] for p in parts) == whole[dim]:
+            return dim
+    return None
+
+
+def joined(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Operation, ...] | None:
+    """Operations that make the whole of the parts.
+
+    Parameters
+    ----------
+    parts : sequence of tuple of int
+        Shapes of one tensor of each part.
+    whole : tuple of int
+        Shape of the result.
+    stacked : int
+        How many tensors of each part are stacked first; 0 where each part is one tensor.
+
+    Notes
+    -----
+    Tried: stack, concat, stack then concat, and each with a transpose of the two last dimensions before it.
+
+    """
+    steps: tuple[Operation, ...] = ()
+    if stacked:
+        steps = (Stack(0, stacked),)
+        parts = [(stacked, *p) for p in parts]
+    if len(parts) == 1:
+        return steps if parts[0] == whole and steps else None
+    dim = join_dimension(parts, whole)
+    return None if dim is None else (*steps, Concat(dim, tuple(p[dim] for p in parts)))
+
+
+def shards(part: Sizes, whole: Sizes, count: int) -> tuple[Operation, ...] | None:
+    """Concatenate `count` equal tensors."""
+    dim = join_dimension([part] * count, whole) if count > 1 else None
+    return None if dim is None else (Concat(dim, (part[dim],) * count),)
+
+
+def rearranged(before: Shape, after: Shape) -> Operation | None:
+    """One operation that turns a shape into another of as many elements: a permutation, or a reshape of whole dimensions."""
+    if before is None or after is None or before == after or prod(before) != prod(after):
+        return None
+    if len(before) == len(after):
+        if sorted(before) != sorted(after) or len(before) < 2:
+            return None
+        dims = _permutation(before, after)
+        return Permute(dims) if dims is not None else None
+    short, long = sorted((before, after), key=len)
+    return Reshape(before, after) if _merges(long, short) else None
+
+
+def _permutation(before: Sizes, after: Sizes) -> tuple[int, ...] | None:
+    """Swap of the two last, or the only differing, dimensions; None where equal sizes leave several readings."""
+    differ = [at for at, (x, y) in enumerate(zip(before, after, strict=True)) if x != y]
+    if len(differ) != 2:
+        return None
+    dims = list(range(len(before)))
+    a, b = differ
+    dims[a], dims[b] = b, a
+    return tuple(dims)
+
+
+def _merges(long: Sizes, short: Sizes) -> bool:
+    """Whether neighbouring dimensions of `long` multiply to those of `short`."""
+    at = 0
+    for size in short:
+        product = 1
+        start = at
+        while at < len(long) and (at == start or product < size):
+            product *= long[at]
+            at += 1
+        if product != size:
+            return False
+    return all(size == 1 for size in long[at:])
