@@ -95,6 +95,19 @@ def test_a_plan_does_what_the_names_say(drawn):
     assert {key: step.targets for step in steps for key in step.sources} == names
 
 
+@given(mappings_and_keys(), st.data())
+def test_the_models_names_keep_what_is_theirs(drawn, data):
+    mapping, keys = ConversionMapping(drawn[0]), list(dict.fromkeys(drawn[1]))
+    try:
+        plain = mapping.trace(keys, converted=False)
+        known = set(data.draw(st.lists(st.sampled_from([*keys, *(t for f in plain.values() for t in f.targets), ""]))))
+        found = mapping.trace(keys, converted=False, model_keys=known)
+    except MappingError:
+        return
+    stays = {key for key in keys if key in known and known.isdisjoint(plain[key].targets)}
+    assert found == {key: ((key,), ()) if key in stays else trace for key, trace in plain.items()}
+
+
 # -- the list of transforms --------------------------------------------------------------------------------------------
 
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 from treealign.errors import MappingError, PatternError
 from treealign.mapping import execution
-from treealign.mapping.folded import State, targets_of
+from treealign.mapping.folded import State
 from treealign.mapping.guards import GuardDecision, decide
 from treealign.mapping.planning import Step, plan_steps
 from treealign.mapping.running import run, several_positions
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Rename
+from treealign.mapping.writing import targets_of
 from treealign.tree.fold import Fold, fold
 from treealign.tree.keytree import KeyTree
 

@@ -8,7 +8,7 @@ pass over the rows of those that are split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, compress
@@ -133,70 +133,3 @@ def settle(state: State, ask: Callable[[State], T]) -> Iterator[tuple[State, T]]
             waiting += reversed(part.halves(split))
         else:
             yield part, answer
-
-
-def expander(name: Name) -> Callable[[tuple[str, ...]], str]:
-    """What writes out a folded name for a row of indices."""
-    slots: list[Slot] = []
-    text = ".".join(_formatted(segment, slots) for segment in name)
-    if not slots:
-        plain = text.replace("%%", "%")
-        return lambda _: plain
-    columns = [slot.column for slot in slots]
-    if any(slot.shift for slot in slots):
-        return lambda row: text % tuple(str(int(row[s.column]) + s.shift) if s.shift else row[s.column] for s in slots)
-    return lambda row: text % tuple(row[column] for column in columns)
-
-
-def expand(name: Name, indices: Sequence[tuple[str, ...]]) -> list[str]:
-    """A folded name written out for each row of indices."""
-    slots: list[Slot] = []
-    text = ".".join(_formatted(segment, slots) for segment in name)
-    if indices and slots == [Slot(column) for column in range(len(indices[0]))]:
-        return list(map(text.__mod__, indices))  # the rows are what the format takes: no call for each key
-    return list(map(expander(name), indices))
-
-
-def targets_of(states: Iterable[State], keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The names that each key ends with, in the order of `keys`."""
-    targets: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
-    for state in states:
-        own = [keys[position] for position in state.rows.positions]
-        columns = [_spliced(state.origin, name, own) or expand(name, state.rows.indices) for name in state.names]
-        targets.update(zip(own, zip(*(columns if state.touched else [own]), strict=True), strict=True))
-    return targets
-
-
-def _spliced(origin: Name, name: Name, keys: Sequence[str]) -> list[str] | None:
-    """The names where nothing changed between the first slot and the last: cheaper than writing out every index."""
-    old, new = _slotted(origin), _slotted(name)
-    if old is None or new is None or origin[old] != name[new]:
-        return None
-    start, end = len(_levels(origin[: old.start])), len(_levels(origin[old.stop :]))
-    head, tail = _levels(name[: new.start]), "".join(f".{segment}" for segment in name[new.stop :])
-    if end:
-        return [head + key[start:-end] + tail for key in keys]
-    return [head + key[start:] + tail for key in keys]
-
-
-def _slotted(name: Name) -> slice | None:
-    """From the first segment with a slot to the last."""
-    at = [place for place, segment in enumerate(name) if not isinstance(segment, str)]
-    return slice(at[0], at[-1] + 1) if at else None
-
-
-def _levels(segments: Name) -> str:
-    return "".join(f"{segment}." for segment in segments)
-
-
-def _formatted(segment: Segment, slots: list[Slot]) -> str:
-    if isinstance(segment, str):
-        return segment.replace("%", "%%")
-    slots += [piece for piece in segment if isinstance(piece, Slot)]
-    return "".join("%s" if isinstance(piece, Slot) else piece.replace("%", "%%") for piece in segment)
-
-
-def one_to_one(name: Name, rows: Rows) -> bool:
-    """Whether different rows surely give different names: every column of the indices stands in the name."""
-    pieces = chain.from_iterable(segment for segment in name if not isinstance(segment, str))
-    return len({piece.column for piece in pieces if isinstance(piece, Slot)}) == len(rows.indices[0])

@@ -15,9 +15,10 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
-from treealign.mapping.folded import State, expander, settle, start
+from treealign.mapping.folded import State, settle, start
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange
+from treealign.mapping.writing import expander
 from treealign.tree.fold import Fold, fold_names
 from treealign.tree.patterns import KeyPattern
 from treealign.tree.segments import Slot

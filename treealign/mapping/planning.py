@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert, Group
-from treealign.mapping.folded import State, expand, targets_of
+from treealign.mapping.folded import State
 from treealign.mapping.operations import Operation, resolve
 from treealign.mapping.scope import Transform
+from treealign.mapping.writing import expand, targets_of
 from treealign.tree.fold import fold_names
 
 

@@ -8,11 +8,12 @@ from functools import partial
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert
-from treealign.mapping.folded import State, expand, settle, start
+from treealign.mapping.folded import State, settle, start
 from treealign.mapping.guards import Decided, Groups, GuardDecision, Verdict, captured_texts, refuse_unsure
 from treealign.mapping.injectivity import check_injective
 from treealign.mapping.scope import Rewritten, Transform
 from treealign.mapping.transforms import PrefixChange
+from treealign.mapping.writing import expand
 from treealign.tree.fold import Fold
 from treealign.tree.segments import Captures, Name, Slots
 
