@@ -18,6 +18,8 @@ from treealign.mapping.operations import is_lossy, output_shapes
 from treealign.mapping.planning import Step
 from treealign.tree.keytree import KeyTree
 
+__all__ = ["LAWS", "AnyMatch", "Finding", "check_laws", "faults"]
+
 
 class AnyMatch(Protocol):
     """What the laws ask of a match; see `treealign.suggestion`."""
