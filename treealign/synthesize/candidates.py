@@ -1,0 +1,209 @@
+"""Candidate rules: each content in every context that is worth a thought.
+
+For a set of occurrences of one content there is a most general context, and more special ones: segments to the left,
+one to the right, the whole way from the root, a scope with a gap. The shortest that matches nothing wrong wins. Where
+none does, the occurrences are parted by what tells them apart (the neighbour on either side, the depth), and parts
+that are fine alone are tried together, as a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+from treealign.synthesize.contents import Content, Occurrence
+from treealign.synthesize.generalize import exact_run, general_run, held_by, limited_captures, plain_captures
+from treealign.synthesize.lattice import columns
+from treealign.synthesize.problem import Problem, Verdict
+from treealign.synthesize.rules import Rule, Run
+from treealign.synthesize.templates import Values
+from treealign.tree.segments import Name, Slot
+
+_DEEPEST = 4
+_MOST_GROUPS = 40
+_ENOUGH = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A rule and what it does."""
+
+    rule: Rule
+    verdict: Verdict
+
+    @property
+    def cost(self) -> float:
+        """What makes one rule worse than another that does the same."""
+        v = self.verdict
+        return self.rule.length + 8.0 * v.guarded + 2.0 * v.loose + 3.0 * (not v.clean)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an occurrence stands: what is to its left and right, in names of the one side or the other."""
+
+    occurrence: Occurrence
+    lefts: tuple[Name, Name]
+    rights: tuple[Name, Name]
+    values: Values
+
+
+def candidates(problem: Problem, contents: Iterable[Content]) -> list[Candidate]:
+    """All candidates, those for one content after the other."""
+    found: dict[Rule, Candidate] = {}
+    for content in contents:
+        for c in _Explorer(problem, content).run():
+            found.setdefault(c.rule, c)
+    return list(found.values())
+
+
+class _Explorer:
+    """Finds the candidates of one content."""
+
+    def __init__(self, problem: Problem, content: Content) -> None:
+        self._problem, self._content = problem, content
+        captures = plain_captures(len(columns(content.old)))
+        self._old, self._new = exact_run(content.old, captures), exact_run(content.new, captures)
+        self._seen: dict[frozenset[Occurrence], bool] = {}
+        self._found: list[Candidate] = []
+        self._tried: set[Rule] = set()
+
+    def run(self) -> list[Candidate]:
+        """The candidates."""
+        if self._old is not None and self._new is not None:
+            self._explore([self._place(o) for o in self._content.occurrences], 0)
+        return self._found
+
+    def _place(self, o: Occurrence) -> _Place:
+        t, e = self._problem.templates[o.template], o.edit
+        return _Place(o, (t.target[: e.j], t.source[: e.i]), (t.source[e.i2 :], t.target[e.j2 :]), t.values)
+
+    def _explore(self, places: Sequence[_Place], depth: int) -> bool:
+        """Whether some rule for all these places matches nothing else."""
+        key = frozenset(p.occurrence for p in places)
+        if key in self._seen or len(self._seen) > _MOST_GROUPS:
+            return self._seen.get(key, False)
+        plain = self._propose(places, self._rules(places))
+        self._seen[key] = clean = plain or self._propose(places, self._limited_rules(places))
+        if clean or depth == _DEEPEST:
+            return clean
+        for parts in _partitions(places):
+            good = [part for part in parts if self._explore(part, depth + 1)]
+            if 1 < len(good) < len(parts):
+                self._explore([p for part in good for p in part], depth + 1)
+        return False
+
+    def _propose(self, places: Sequence[_Place], rules: Iterator[Rule]) -> bool:
+        meant = [p.occurrence for p in places]
+        clean = 0
+        for rule in sorted(set(rules) - self._tried, key=lambda r: r.length):
+            self._tried.add(rule)
+            verdict = self._problem.assess(rule, meant)
+            if verdict is None or not verdict.uses:
+                continue
+            self._found.append(Candidate(rule, verdict))
+            clean += verdict.clean
+            if clean == _ENOUGH:
+                break
+        return clean > 0
+
+    def _rules(self, places: Sequence[_Place]) -> Iterator[Rule]:
+        for side in (0, 1):
+            lefts = _Names(list({p.lefts[side]: None for p in places}))
+            rights = _Names(list({p.rights[side]: None for p in places}))
+            yield from self._in_contexts(lefts, rights, self._old, self._new)
+
+    def _limited_rules(self, places: Sequence[_Place]) -> Iterator[Rule]:
+        """Rules whose captures carry ranges."""
+        held = [pair for p in places for pair in self._held(p)]
+        captures = limited_captures(held)
+        old, new = exact_run(self._content.old, captures), exact_run(self._content.new, captures)
+        values = [p.values for p in places]
+        for side in (0, 1):
+            lefts, rights = [p.lefts[side] for p in places], [p.rights[side] for p in places]
+            if held:
+                yield from self._in_contexts(_Names(lefts), _Names(rights), old, new)
+            yield from self._in_contexts(_Names(lefts, values), _Names(rights, values), old, new)
+
+    def _held(self, place: _Place) -> Iterator[tuple[int, list[int]]]:
+        """What the captures of the content hold in one place."""
+        t, e = self._problem.templates[place.occurrence.template], place.occurrence.edit
+        pieces = zip(self._content.old, t.source[e.i : e.i2], strict=True)
+        for mine, theirs in ((a, b) for a, b in pieces if not isinstance(a, str)):
+            for a, b in zip(mine, theirs, strict=True):
+                if isinstance(a, Slot):
+                    yield a.column, held_by(b, place.values)
+
+    def _in_contexts(self, lefts: _Names, rights: _Names, old: Run | None, new: Run | None) -> Iterator[Rule]:
+        assert old is not None and new is not None
+        for (scope, gap, left), (right, at_end) in product(_lefts(lefts), _rights(rights)):
+            if left or right or not gap or (old and new):  # else one side would not say where to look
+                yield Rule(scope, gap, left, old, new, right, at_end)
+
+
+class _Names(NamedTuple):
+    """What stands on one side of the places, and what the slots hold if captures shall be limited to it."""
+
+    names: Sequence[Name]
+    values: Sequence[Values] | None = None
+
+    def run(self, positions: Iterable[int], name: str) -> Run | None:
+        """A pattern for these positions."""
+        return general_run(self.names, positions, name, self.values)
+
+
+def _lefts(lefts: _Names) -> Iterator[tuple[Run, bool, Run]]:
+    """Contexts on the left: scope, gap, and kept segments."""
+    shortest = min(map(len, lefts.names))
+    runs: list[Run] = []
+    for count in range(min(3, shortest) + 1):
+        run = lefts.run(range(-count, 0), "l")
+        if run is None:
+            break
+        runs.append(run)
+        yield (), True, run
+    if len(set(map(len, lefts.names))) == 1:
+        scope = lefts.run(range(shortest), "s")
+        if scope is not None:
+            yield scope, False, ()
+    common = next((at for at in range(shortest) if len({n[at] for n in lefts.names}) > 1), shortest)
+    for length in sorted({1, common}):
+        if 0 < length <= common:
+            scope = lefts.run(range(length), "s")
+            if scope is not None:
+                yield from ((scope, True, run) for run in runs[:2] if length + len(run) <= shortest)
+
+
+def _rights(rights: _Names) -> Iterator[tuple[Run, bool]]:
+    """Contexts on the right: kept segments, and whether the key ends there."""
+    yield (), False
+    shortest = min(map(len, rights.names))
+    for count in range(1, min(2, shortest) + 1):
+        run = rights.run(range(count), "r")
+        if run is None:
+            return
+        yield run, False
+    if len(set(map(len, rights.names))) == 1 and shortest < 3:
+        run = rights.run(range(shortest), "r")
+        if run is not None:
+            yield run, True
+
+
+def _partitions(places: Sequence[_Place]) -> Iterator[list[list[_Place]]]:
+    """The places parted by what tells them apart, in one way after the other."""
+    features = (
+        lambda p: p.lefts[0][-1:],
+        lambda p: p.rights[0][:1],
+        lambda p: len(p.lefts[0]),
+        lambda p: p.lefts[0][:1],
+        lambda p: p.rights[0][:2],
+        lambda p: p.lefts[0],
+    )
+    for feature in features:
+        parts: dict[Hashable, list[_Place]] = {}
+        for p in places:
+            parts.setdefault(feature(p), []).append(p)
+        if len(parts) > 1:
+            yield list(parts.values())

@@ -1,0 +1,105 @@
+"""What rules may replace: the edits of all templates, gathered by what they replace and by what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from treealign.synthesize.lattice import Edit, Lattice
+from treealign.synthesize.templates import Template
+from treealign.tree.segments import Name, Segment, Slot
+
+Renumbered: TypeAlias = tuple[Name, Name]
+
+
+class Occurrence(NamedTuple):
+    """An edit of a template."""
+
+    template: int
+    edit: Edit
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is replaced, and by what; slots are numbered in the order in which they stand in `old`."""
+
+    old: Name
+    new: Name
+    occurrences: tuple[Occurrence, ...]
+
+
+def gather(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[Content]:
+    """The contents that a smallest set of rules can be made of.
+
+    Of contents that occur in the same templates only the longest count: one rule for the longer does what one for the
+    shorter does, and leaves less to do. What remains of a template beside such a longest one counts too: it makes
+    shorter rules, not fewer.
+    """
+    where: dict[Renumbered, list[Occurrence]] = {}
+    of: list[dict[Edit, Renumbered]] = []
+    for n, (t, lat) in enumerate(zip(templates, lattices, strict=True)):
+        of.append({edit: _renumbered(t, edit) for edit in lat.edits})
+        for edit, key in of[-1].items():
+            where.setdefault(key, []).append(Occurrence(n, edit))
+    classes = _classes(templates, lattices)
+    signatures = {key: frozenset(classes[o.template] for o in found) for key, found in where.items()}
+    kept: set[Renumbered] = set()
+    for n in {c: n for n, c in reversed(list(enumerate(classes)))}.values():
+        kept |= {of[n][edit] for edit in _useful(lattices[n], {e: signatures[k] for e, k in of[n].items()})}
+    return [Content(*key, tuple(where[key])) for key in sorted(kept, key=repr)]
+
+
+def _classes(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[int]:
+    """Numbers that are equal for templates with the same changes in the same place."""
+    numbers: dict[Renumbered, int] = {}
+    ends = [lat.end for lat in lattices]
+    return [
+        numbers.setdefault((t.source[:i], t.target[:j]), len(numbers))
+        for t, (i, j) in zip(templates, ends, strict=True)
+    ]
+
+
+def _useful(lat: Lattice, signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
+    groups: dict[frozenset[int], list[Edit]] = {}
+    for edit in sorted(signatures, key=lambda e: (e.i - e.i2 + e.j - e.j2, e)):
+        longest = groups.setdefault(signatures[edit], [])
+        if not any(_holds(other, edit) for other in longest):
+            longest.append(edit)
+    useful = {edit for longest in groups.values() for edit in longest}
+    shared = [edit for longest in groups.values() for edit in longest if len(signatures[edit]) > 1]
+    return useful | _remainders(lat, shared, signatures)
+
+
+def _holds(a: Edit, b: Edit) -> bool:
+    return a.i <= b.i and b.i2 <= a.i2 and a.j <= b.j and b.j2 <= a.j2
+
+
+def _remainders(lat: Lattice, shared: Iterable[Edit], signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
+    """What is left of a name between shared edits: before, between and behind them."""
+    kept = set(lat.kept)
+    from_here = _following(lat.start, kept, 1).union(*(_following((e.i2, e.j2), kept, 1) for e in shared))
+    to_here = _following(lat.end, kept, -1).union(*(_following((e.i, e.j), kept, -1) for e in shared))
+    return {e for e in signatures if (e.i, e.j) in from_here and (e.i2, e.j2) in to_here}
+
+
+def _following(node: tuple[int, int], kept: set[tuple[int, int]], step: int) -> set[tuple[int, int]]:
+    found = {node}
+    while (node if step > 0 else (node[0] - 1, node[1] - 1)) in kept:
+        node = (node[0] + step, node[1] + step)
+        found.add(node)
+    return found
+
+
+def _renumbered(t: Template, edit: Edit) -> Renumbered:
+    numbers: dict[int, int] = {}
+    old = tuple(_with(s, numbers) for s in t.source[edit.i : edit.i2])
+    return old, tuple(_with(s, numbers) for s in t.target[edit.j : edit.j2])
+
+
+def _with(segment: Segment, numbers: dict[int, int]) -> Segment:
+    if isinstance(segment, str):
+        return segment
+    return tuple(
+        p if isinstance(p, str) else Slot(numbers.setdefault(p.column, len(numbers)), p.shift) for p in segment
+    )

@@ -1,0 +1,70 @@
+"""Guards: how a transform that would touch the model's own names learns that they are converted already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from treealign.mapping.transforms import PrefixChange, Rename, Transform
+from treealign.synthesize.templates import PartialMatch, Values
+from treealign.tree.patterns import KeyPattern
+from treealign.tree.segments import Name
+
+Names = Sequence[tuple[Name, Values]]
+
+
+def guard(transforms: Sequence[Transform], checkpoint: Names, model: Names) -> list[Transform]:
+    """The transforms, those with a guard that would touch the model's names.
+
+    `before` is what some source of the transform matches in the checkpoint and nothing in the model does, `after` the
+    opposite; where the transform's own patterns do not tell, those of the others do.
+    """
+    touching = [touches(t, model) for t in transforms]
+    own = [_evidence(t, checkpoint, model) for t in transforms]
+    everything = ([p for e in own for p in e[0]], [p for e in own for p in e[1]])
+    found = []
+    for t, touched, evidence in zip(transforms, touching, own, strict=True):
+        before, after = evidence if any(evidence) else (everything[0][:1], everything[1][:1])
+        found.append(t.with_guard(before, after) if touched and (before or after) else t)
+    return found
+
+
+def touches(transform: Transform, names: Names) -> bool:
+    """Whether a transform without guard touches one of the names."""
+    return any(_asks(partial(transform.rewrite, n, v)) for n, v in names)
+
+
+def _evidence(transform: Transform, checkpoint: Names, model: Names) -> tuple[list[str], list[str]]:
+    before = [p for p in _patterns(transform) if _holds(p, checkpoint) and not _holds(p, model)]
+    after = [p for p in _patterns(transform.inverse) if _holds(p, model) and not _holds(p, checkpoint)]
+    return before, after
+
+
+def _patterns(transform: Transform) -> Iterator[str]:
+    """What the transform looks for, as whole patterns."""
+    if isinstance(transform, PrefixChange):
+        levels = transform.remove
+        yield from [_below(transform.under, levels)] if levels else []
+    elif isinstance(transform, Rename):
+        for source, _ in transform.pairs:
+            if not transform.under:
+                yield source
+            elif not source.startswith("**."):
+                yield _below(transform.under, source)
+
+
+def _below(under: str, text: str) -> str:
+    return f"{under}.{text}" if under else text
+
+
+def _holds(text: str, names: Names) -> bool:
+    pattern = KeyPattern.parse(text)
+    return any(_asks(partial(pattern.match, n, 0, v)) for n, v in names)
+
+
+def _asks(question: Callable[[], object]) -> bool:
+    """Whether the answer is something, for some keys of the template at least."""
+    try:
+        return question() is not None
+    except PartialMatch:
+        return True

@@ -1,0 +1,127 @@
+"""The ways to turn one name into another, as a small directed graph.
+
+A node (i, j) stands for "the first i segments of the source have become the first j of the target". A step keeps one
+segment, or replaces a run of segments by another: an edit. Every way that keeps as many segments as possible is a path
+from start to end, and so is every coarser one, in which an edit swallows kept segments between two others, and every
+finer one, in which a replaced run is cut into runs that stand side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from treealign.tree.segments import Name, Slot
+
+
+class Edit(NamedTuple):
+    """Segments ``i:i2`` of the source become segments ``j:j2`` of the target."""
+
+    i: int
+    i2: int
+    j: int
+    j2: int
+
+    def moved(self, by: int) -> Edit:
+        """The same edit in longer names."""
+        return Edit(self.i + by, self.i2 + by, self.j + by, self.j2 + by)
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """All ways from a source to a target.
+
+    Attributes
+    ----------
+    edits : tuple of Edit
+        The steps that change something.
+    kept : tuple of (int, int)
+        The nodes at which a segment is kept: a step to (i + 1, j + 1).
+    start, end : (int, int)
+        The first and the last node; what stands before and behind is kept.
+    """
+
+    edits: tuple[Edit, ...]
+    kept: tuple[tuple[int, int], ...]
+    start: tuple[int, int]
+    end: tuple[int, int]
+
+
+def lattice(source: Name, target: Name) -> Lattice:
+    """The lattice of two different names."""
+    head, tail = _common(source, target)
+    # what is kept at the ends may be kept otherwise: in `a -> a.a` either of the two may be the new one
+    alike = set(source[head : len(source) - tail]) | set(target[head : len(target) - tail])
+    while head and source[head - 1] in alike:
+        head -= 1
+    while tail and source[len(source) - tail] in alike:
+        tail -= 1
+    edits, kept = _core(source[head : len(source) - tail], target[head : len(target) - tail])
+    return Lattice(
+        tuple(e.moved(head) for e in edits),
+        tuple((i + head, j + head) for i, j in kept),
+        (head, head),
+        (len(source) - tail, len(target) - tail),
+    )
+
+
+def _common(source: Name, target: Name) -> tuple[int, int]:
+    shorter = min(len(source), len(target))
+    head = 0
+    while head < shorter and source[head] == target[head]:
+        head += 1
+    tail = 0
+    while tail < shorter - head and source[-1 - tail] == target[-1 - tail]:
+        tail += 1
+    return head, tail
+
+
+@lru_cache(maxsize=4096)
+def _core(source: Name, target: Name) -> tuple[tuple[Edit, ...], tuple[tuple[int, int], ...]]:
+    nodes, kept = _best(source, target)
+    edits = [
+        Edit(i, i2, j, j2)
+        for i, j in nodes
+        for i2, j2 in nodes
+        if i2 >= i and j2 >= j and (i2 > i or j2 > j) and _is_edit(source[i:i2], target[j:j2])
+    ]
+    return tuple(edits), tuple(kept)
+
+
+def _is_edit(old: Name, new: Name) -> bool:
+    """Whether it changes its first and its last segment, and loses or invents no index."""
+    if old and new and (old[0] == new[0] or old[-1] == new[-1]):
+        return False
+    return columns(old) == columns(new)
+
+
+def columns(name: Name) -> list[int]:
+    """The columns of the slots in a name, sorted."""
+    return sorted(p.column for s in name if not isinstance(s, str) for p in s if isinstance(p, Slot))
+
+
+def _best(source: Name, target: Name) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Nodes and kept steps of all paths that keep as many segments as possible."""
+    n, m = len(source), len(target)
+    before = _longest(source, target)
+    after = _longest(source[::-1], target[::-1])
+    best = before[n][m]
+    nodes = [(i, j) for i in range(n + 1) for j in range(m + 1) if before[i][j] + after[n - i][m - j] == best]
+    kept = [
+        (i, j)
+        for i, j in nodes
+        if i < n and j < m and source[i] == target[j] and before[i][j] + 1 + after[n - i - 1][m - j - 1] == best
+    ]
+    return nodes, kept
+
+
+def _longest(a: Name, b: Name) -> list[list[int]]:
+    """Length of the longest common subsequence of every two prefixes."""
+    rows = [[0] * (len(b) + 1)]
+    for x in a:
+        row, last = [0], rows[-1]
+        for j, y in enumerate(b):
+            row.append(last[j] + 1 if x == y else max(last[j + 1], row[j]))
+        rows.append(row)
+    return rows

@@ -1,0 +1,67 @@
+"""Many names searched for a rule at once: an index of their segments finds the few that can match."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from treealign.synthesize.rules import Found, Side
+from treealign.synthesize.templates import PartialMatch, Values
+from treealign.tree.grammar import SegmentPattern
+from treealign.tree.segments import Name, Segment, cut
+
+
+class Line(NamedTuple):
+    """A name to be searched. `template` numbers the template it belongs to, or is -1."""
+
+    name: Name
+    values: Values
+    template: int = -1
+
+
+class Hit(NamedTuple):
+    """A line that a rule matches. `found` is None where it matches in part, or at two positions."""
+
+    line: int
+    found: Found | None
+
+
+class Lines:
+    """An index of names by the text of their segments, digits left out."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self.lines: Sequence[Line] = tuple(lines)
+        self._index: dict[Hashable, list[int]] = {}
+        for number, line in enumerate(self.lines):
+            for skeleton in {_skeleton(segment) for segment in line.name}:
+                self._index.setdefault(skeleton, []).append(number)
+
+    def find(self, side: Side) -> Iterator[Hit]:
+        """All lines that one side of a rule matches."""
+        for number in self._candidates(side):
+            line = self.lines[number]
+            try:
+                found = side.find(line.name, line.values)
+            except PartialMatch:
+                yield Hit(number, None)
+            else:
+                if found:
+                    yield Hit(number, found[0] if len(found) == 1 else None)
+
+    def _candidates(self, side: Side) -> Iterable[int]:
+        best: list[list[int]] | None = None
+        for segment in side.patterns:
+            lists = [self._index.get(skeleton, []) for skeleton in _skeletons(segment)]
+            if best is None or sum(map(len, lists)) < sum(map(len, best)):
+                best = lists
+        if best is None:
+            return range(len(self.lines))
+        return best[0] if len(best) == 1 else sorted(set().union(*best))
+
+
+def _skeleton(segment: Segment) -> Hashable:
+    return (cut(segment) if isinstance(segment, str) else segment)[::2]
+
+
+def _skeletons(segment: SegmentPattern) -> set[Hashable]:
+    return {alternative.pieces[::2] for alternative in segment.alternatives}

@@ -1,0 +1,183 @@
+"""The order in which rules work, and which of them have to work at once.
+
+A rule may take a match away from another, or give it one; so for each sample key the orders of the rules that touch it
+are tried, forward and backward, and one order of all rules is searched that is right for every key. Rules that each
+need another to come first (a swap) are tied into one simultaneous renaming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TypeAlias
+
+from treealign.synthesize.rules import Rule
+from treealign.tree.segments import NO_SLOTS, Name
+
+Group: TypeAlias = tuple[int, ...]  # rules that work at once; mostly one
+Ways: TypeAlias = frozenset[tuple[Group, ...]]
+_MOST_TOUCHING = 6
+_MOST_NAMES = 200
+_MOST_STEPS = 2000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A key on its way: `target` is None where any name will do from which the way back leads to `source`."""
+
+    source: Name
+    target: Name | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """Groups of rules in order, or, where there is no order, the rules that cannot be right together.
+
+    Attributes
+    ----------
+    groups : tuple of tuple of int
+        Empty where there is no order.
+    stuck : frozenset of int
+        Rules of which one has to go, or another one come.
+    samples : tuple of Sample
+        The keys that they cannot make.
+    """
+
+    groups: tuple[Group, ...]
+    stuck: frozenset[int] = frozenset()
+    samples: tuple[Sample, ...] = ()
+
+
+def order(rules: Sequence[Rule], samples: Iterable[Sample]) -> Order:
+    """An order in which the rules turn every sample's source into its target and back."""
+    demands: dict[Ways, tuple[frozenset[int], Sample]] = {}
+    for sample in samples:
+        touching = touching_rules(rules, sample)
+        ways = _good(rules, [(r,) for r in touching], sample)
+        if not ways:
+            return Order((), touching, (sample,))
+        if len(touching) > 1:
+            demands.setdefault(ways, (touching, sample))
+    singles: list[Group] = [(r,) for r in range(len(rules))]
+    knots = _knots(list(demands))
+    if not knots:
+        found = _search(singles, list(demands))
+        return Order(found) if found is not None else _stuck(demands, frozenset(range(len(rules))))
+    knotted = frozenset().union(*knots)
+    tied = [(r,) for r in range(len(rules)) if r not in knotted] + [tuple(sorted(k)) for k in knots]
+    again = [_good(rules, _restricted(tied, touching), sample) for touching, sample in demands.values()]
+    found = _search(tied, again) if all(again) and not _knots(again) else None
+    return Order(found) if found is not None else _stuck(demands, min(knots, key=len))
+
+
+def _stuck(demands: dict[Ways, tuple[frozenset[int], Sample]], knot: frozenset[int]) -> Order:
+    return Order((), knot, tuple(s for touching, s in demands.values() if touching & knot))
+
+
+def touching_rules(rules: Sequence[Rule], sample: Sample) -> frozenset[int]:
+    """The rules that match on some way forward from the source, or back from the target; each works once."""
+    found = _touching(rules, sample.source, True)
+    return found if sample.target is None else found | _touching(rules, sample.target, False)
+
+
+def _touching(rules: Sequence[Rule], name: Name, forward: bool) -> frozenset[int]:
+    start: tuple[Name, frozenset[int]] = (name, frozenset())
+    seen, waiting = {start}, [start]
+    while waiting and len(seen) < _MOST_NAMES:
+        name, done = waiting.pop()
+        for n, rule in enumerate(rules):
+            new = None if n in done else rule.rewrite(name) if forward else rule.restore(name)
+            state = (name if new is None else new, done | {n})
+            if new is not None and state not in seen:
+                seen.add(state)
+                waiting.append(state)
+    return frozenset().union(*(done for _, done in seen))
+
+
+def _restricted(groups: Iterable[Group], rules: frozenset[int]) -> list[Group]:
+    return [g for g in groups if not rules.isdisjoint(g)]
+
+
+def _good(rules: Sequence[Rule], groups: Sequence[Group], sample: Sample) -> Ways:
+    """The orders of these groups that are right for the sample."""
+    if len(groups) > _MOST_TOUCHING:
+        return frozenset()
+    return frozenset(way for way in permutations(sorted(groups)) if is_right(rules, way, sample))
+
+
+def is_right(rules: Sequence[Rule], way: Sequence[Group], sample: Sample) -> bool:
+    """Whether the groups in this order lead from the sample's source to its target and back."""
+    name = sample.source
+    for group in way:
+        name = step(rules, group, name, True)
+    if sample.target is not None and name != sample.target:
+        return False
+    for group in reversed(way):
+        name = step(rules, group, name, False)
+    return name == sample.source
+
+
+def step(rules: Sequence[Rule], group: Group, name: Name, forward: bool) -> Name:
+    """The name after rules that work at once: of several that match, the one that matches first, then the longest."""
+    best: tuple[int, int, Name] | None = None
+    for n in group:
+        new = rules[n].rewrite(name) if forward else rules[n].restore(name)
+        if new is None:
+            continue
+        if len(group) == 1:
+            return new
+        found = (rules[n].forward if forward else rules[n].backward).find(name, NO_SLOTS)[0]
+        if best is None or (found.first, -found.stop) < best[:2]:
+            best = (found.first, -found.stop, new)
+    return name if best is None else best[2]
+
+
+def _search(groups: Sequence[Group], demands: Sequence[Ways]) -> tuple[Group, ...] | None:
+    """An order that, restricted to the groups of each demand, is one of its orders.
+
+    What has to come first is known for pairs of groups; mostly that is all there is to know. Where it is not, orders
+    are tried one by one, as many as there is time for.
+    """
+    before: dict[Group, set[Group]] = {g: set() for g in groups}
+    for a, b in _precedences(demands):
+        before[b].add(a)
+    members = [frozenset(next(iter(ways))) for ways in demands]
+    budget = iter(range(_MOST_STEPS))
+
+    def extend(done: tuple[Group, ...], left: Sequence[Ways]) -> tuple[Group, ...] | None:
+        if len(done) == len(groups):
+            return done
+        placed = set(done)
+        for group in groups:
+            if group in placed or not before[group] <= placed or next(budget, None) is None:
+                continue
+            rest = [_begun(w, group) if group in m else w for w, m in zip(left, members, strict=True)]
+            found = extend((*done, group), rest) if all(rest) else None
+            if found is not None:
+                return found
+        return None
+
+    return extend((), demands)
+
+
+def _begun(ways: Ways, group: Group) -> Ways:
+    """What is left of the ways that begin with this group; an end is kept as an empty way."""
+    return frozenset(way[1:] for way in ways if way and way[0] == group)
+
+
+def _precedences(demands: Iterable[Ways]) -> Iterator[tuple[Group, Group]]:
+    """Pairs of groups of which the first comes first in every order of some demand."""
+    for ways in demands:
+        for a, b in permutations(next(iter(ways), ()), 2):
+            if all(way.index(a) < way.index(b) for way in ways):
+                yield a, b
+
+
+def _knots(demands: Sequence[Ways]) -> list[frozenset[int]]:
+    """Sets of rules that have to come before each other, directly or not."""
+    import networkx
+
+    graph = networkx.DiGraph(_precedences(demands))
+    knots = [k for k in networkx.strongly_connected_components(graph) if len(k) > 1]
+    return sorted((frozenset(n for group in k for n in group) for k in knots), key=sorted)

@@ -1,0 +1,47 @@
+"""What a synthesis takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.operations import Operation
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Keys whose tensors change on the way.
+
+    Attributes
+    ----------
+    checkpoint, model : tuple of str
+        The keys of the two sides, in the order in which the operations take and give their tensors.
+    operations : tuple of Operation
+        Applied left to right; their sizes are plain ints.
+    """
+
+    checkpoint: tuple[str, ...]
+    model: tuple[str, ...]
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """The conversion mapping of an alignment.
+
+    Attributes
+    ----------
+    mapping : ConversionMapping
+        The transforms in order; it does what the matches say, in both directions.
+    optimal : bool
+        Whether no shorter list can be made of the candidate rules.
+    bound : int
+        No list made of them has fewer transforms.
+    findings : tuple of str
+        What could not be done as it should be; empty for a good mapping.
+    """
+
+    mapping: ConversionMapping
+    optimal: bool
+    bound: int
+    findings: tuple[str, ...] = ()

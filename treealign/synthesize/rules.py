@@ -1,0 +1,146 @@
+"""Rules as the search sees them: an edit with its context, still without guard and not yet written as a transform."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, TypeAlias
+
+from treealign.tree.grammar import Choice, SegmentPattern
+from treealign.tree.patterns import KeyPattern
+from treealign.tree.segments import NO_SLOTS, Capture, Captures, Name, Slots, cut
+
+Run: TypeAlias = tuple[SegmentPattern, ...]
+
+
+class Found(NamedTuple):
+    """Where a rule applies: the first segment that it replaces, the run it looks at, and what it captures."""
+
+    at: int
+    first: int
+    stop: int
+    captures: Captures
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a rule looks for on one side: `scope` at the root, then `run`, with `left` and `right` kept segments in it.
+
+    Without a gap `run` follows `scope`; with one it stands anywhere below it.
+    """
+
+    scope: Run
+    gap: bool
+    left: Run
+    old: Run
+    right: Run
+    at_end: bool
+
+    @cached_property
+    def _scope(self) -> KeyPattern | None:
+        return KeyPattern("", False, False, self.scope) if self.gap and self.scope else None
+
+    @cached_property
+    def _run(self) -> KeyPattern:
+        segments = (*(() if self.gap else self.scope), *self.left, *self.old, *self.right)
+        return KeyPattern("", self.gap, self.at_end, segments)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """Segments that stand in every name it matches: a cheap first test."""
+        return frozenset(s.literal for s in self.patterns if s.literal is not None and len(cut(s.literal)) == 1)
+
+    @cached_property
+    def patterns(self) -> Run:
+        """All segments it looks for."""
+        return (*self.scope, *self.left, *self.old, *self.right)
+
+    def find(self, name: Name, slots: Slots) -> list[Found]:
+        """Where it matches: nowhere, once, or the first two positions."""
+        if not self._words.issubset(name):
+            return []
+        start, held = 0, {}
+        if self._scope is not None:
+            scope = self._scope.match(name, 0, slots)
+            if scope is None:
+                return []
+            start, held = scope.stop, scope.captures
+        return list(self._positions(name, start, held, slots))
+
+    def _positions(self, name: Name, start: int, held: Captures, slots: Slots) -> Iterator[Found]:
+        skipped = len(self.left) + (0 if self.gap else len(self.scope))
+        count = 0
+        for position in self._run.positions(name, start, slots):
+            at = position.start + skipped
+            if not self.old and not self.right and at == len(name):
+                continue  # levels are put in front of something
+            first = position.start if self.gap else -1  # anchored: what comes before matters, too
+            yield Found(at, first, position.stop, {**held, **position.captures})
+            count += 1
+            if count == 2:
+                return
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Replace `old` by `new` where its context stands around it.
+
+    Attributes
+    ----------
+    scope : Run
+        Kept segments at the root.
+    gap : bool
+        Whether any segments may stand between `scope` and the rest.
+    left, right : Run
+        Kept segments around what is replaced.
+    old, new : Run
+        What is replaced, and by what.
+    at_end : bool
+        Whether the key ends there.
+    """
+
+    scope: Run
+    gap: bool
+    left: Run
+    old: Run
+    new: Run
+    right: Run = ()
+    at_end: bool = False
+
+    @cached_property
+    def forward(self) -> Side:
+        """What it looks for in the checkpoint's names."""
+        return Side(self.scope, self.gap, self.left, self.old, self.right, self.at_end)
+
+    @cached_property
+    def backward(self) -> Side:
+        """What its inverse looks for."""
+        return Side(self.scope, self.gap, self.left, self.new, self.right, self.at_end)
+
+    @cached_property
+    def length(self) -> float:
+        """How much there is to read: segments, with something for each choice and for a floating rule."""
+        run = (*self.left, *self.right)
+        parts = [p for s in (*self.scope, *run, *self.old, *self.new) for p in s.parts]
+        options = sum(len(p.options) - 0.5 for p in parts if isinstance(p, Choice))
+        limits = sum(isinstance(p, Capture) and p.high is not None for p in parts)
+        floats = (1.5 if not self.scope else 1.0) if self.gap else 0.0
+        segments = len(self.scope) + 2 * len(run) + len(self.old) + len(self.new)
+        return segments + 0.3 * options + 0.5 * limits + floats + 1.5 * self.at_end
+
+    def rewrite(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
+        """The name with the run replaced, or None where it does not match."""
+        return _rewritten(self.forward, self.new, name, slots)
+
+    def restore(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
+        """What its inverse makes of a name, or None where it does not match."""
+        return _rewritten(self.backward, self.old, name, slots)
+
+
+def _rewritten(side: Side, new: Run, name: Name, slots: Slots) -> Name | None:
+    found = side.find(name, slots)
+    if not found:
+        return None
+    at, captures = found[0].at, found[0].captures
+    return (*name[:at], *(segment.fill(captures) for segment in new), *name[at + len(side.old) :])

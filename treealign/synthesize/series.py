@@ -1,0 +1,90 @@
+"""Series inside names: `encoder_layer_0.x`, `encoder_layer_1.x`, … become one template with a slot inside a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import TypeAlias
+
+from treealign.synthesize.templates import Row, Template, Values, related
+from treealign.tree.keys import is_index
+from treealign.tree.segments import Name, Segment, Slot, cut, join
+
+Skeleton: TypeAlias = tuple[object, ...]
+
+
+def merge_series(templates: Sequence[Template]) -> list[Template]:
+    """Changed templates that differ only by digits in their names, merged where those digits go on counting.
+
+    Digits that stay equal on both sides, or shifted by a constant, become slots; all others stay text. What does not
+    change is left alone: a pattern that matches it is wrong whatever its digits.
+    """
+    groups: dict[Skeleton, list[Template]] = {}
+    for t in templates:
+        groups.setdefault(_skeleton(t) if t.changed else (id(t),), []).append(t)
+    return list(chain.from_iterable(_merged(group) if len(group) > 1 else group for group in groups.values()))
+
+
+def _skeleton(t: Template) -> Skeleton:
+    return tuple(map(_bare, t.source)), tuple(map(_bare, t.target)), t.values
+
+
+def _bare(segment: Segment) -> object:
+    """The segment without the digits in its text."""
+    if not isinstance(segment, str):
+        return tuple("#" if _is_digits(piece) else piece for piece in segment)
+    pieces = cut(segment)
+    return segment if len(pieces) == 1 else tuple("#" if is_index(p) and at % 2 else p for at, p in enumerate(pieces))
+
+
+def _is_digits(piece: str | Slot) -> bool:
+    return isinstance(piece, str) and is_index(piece)
+
+
+def _digits(name: Name) -> tuple[str, ...]:
+    pieces = chain.from_iterable(cut(s) if isinstance(s, str) else s for s in name)
+    return tuple(p for p in pieces if isinstance(p, str) and is_index(p))
+
+
+def _merged(group: list[Template]) -> list[Template]:
+    rows = [Row(_digits(t.source), _digits(t.target), t.samples[0]) for t in group]
+    of = dict(zip(rows, group, strict=True))
+    found: list[Template] = []
+    for part, relation in related(rows):
+        members = [of[row] for row in part]
+        found.append(_series(members, part, relation) if len(members) > 1 else members[0])
+    return found
+
+
+def _series(members: list[Template], rows: list[Row], relation: list[tuple[int, int] | None]) -> Template:
+    first = members[0]
+    # an index that is the same in all of them is part of the name
+    counting = [r if r and len({row.left[r[0]] for row in rows}) > 1 else None for r in relation]
+    used = sorted({r[0] for r in counting if r})
+    base = len(first.values.columns)
+    left = {k: Slot(base + n) for n, k in enumerate(used)}
+    right = {k: Slot(base + used.index(r[0]), r[1]) for k, r in enumerate(counting) if r}
+    columns = tuple(frozenset(row.left[k] for row in rows) for k in used)
+    pairs = sorted({pair for t in (min(members, key=_order), max(members, key=_order)) for pair in t.samples})
+    return Template(
+        _with_slots(first.source, left),
+        _with_slots(first.target, right),
+        Values((*first.values.columns, *columns)),
+        tuple(pairs),
+    )
+
+
+def _order(t: Template) -> tuple[list[int], tuple[tuple[str, str], ...]]:
+    return [int(d) for d in _digits(t.source)], t.samples
+
+
+def _with_slots(name: Name, slots: dict[int, Slot]) -> Name:
+    at = -1
+    segments: list[Segment] = []
+    for segment in name:
+        pieces: list[str | Slot] = []
+        for piece in cut(segment) if isinstance(segment, str) else segment:
+            at += _is_digits(piece)
+            pieces.append(slots.get(at, piece) if _is_digits(piece) else piece)
+        segments.append(join(pieces))
+    return tuple(segments)
