@@ -198,11 +198,11 @@ def trace(transforms, keys, converted=None):
     traced = {key: trace_key(transforms, key, keys, converted) for key in keys}
     owners = {}
     for key, (targets, _, entry) in traced.items():
-        owner = (entry[0], targets) if entry else key
+        owner = (entry[0], entry[2]) if entry else key
         for target in targets:
             if owners.setdefault(target, owner) != owner:
                 raise Meeting(target)
-        if entry and owners.setdefault(entry, key) != key:
+        if entry and owners.setdefault(entry[:2], key) != key:
             raise Meeting(entry)
     return {key: (tuple(targets), tuple(touched)) for key, (targets, touched, _) in traced.items()}
 
@@ -221,8 +221,9 @@ def trace_key(transforms, key, keys, converted):
             raise Unknown(key)
         if done == "skip":
             continue
-        entry = (index, names[0]) if isinstance(transform, Convert) else entry
+        taken, old = isinstance(transform, Convert), names[0]
         names = tuple(n for name, found in zip(names, rewritten, strict=True) for n in (found[0] if found else [name]))
+        entry = (index, old, names) if taken else entry
         touched.append(index)
     return names, touched, entry
 

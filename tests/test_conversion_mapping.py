@@ -194,6 +194,12 @@ def test_a_key_may_not_reach_what_a_conversion_makes():
         mapping.map_keys(["q", "k", "qk"])
 
 
+def test_groups_of_one_conversion_may_not_meet_either():
+    mapping = ConversionMapping([Convert(["**.q", "**.k"], "**.qk", [Concat(0, (1, 1))]), Rename("y", "x")])
+    with pytest.raises(MappingError, match=r"reach x\.qk"):
+        mapping.map_keys(["x.q", "x.k", "y.q", "y.k"])
+
+
 def test_a_key_given_twice_meets_nobody():
     assert ConversionMapping([Rename("a", "b")]).map_keys(["a", "a"]) == {"a": ("b",)}
 

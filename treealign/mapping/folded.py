@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, compress
 from operator import itemgetter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from treealign.tree.fold import Fold
 from treealign.tree.segments import Name, Segment, Slot, folded_name, within
@@ -72,6 +72,14 @@ class Rows:
         )
 
 
+class Entry(NamedTuple):
+    """How a name went through a `Convert`: at which position in the mapping, as what, and as what it came out."""
+
+    at: int
+    name: Name
+    made: tuple[Name, ...]
+
+
 @dataclass(frozen=True)
 class State:
     """A folded name on its way through the transforms.
@@ -88,8 +96,8 @@ class State:
         The transforms that touched it.
     unsure : tuple of int
         Those among them of which nobody could say whether they had been done before.
-    entry : (int, Name) or None
-        The `Convert` that took it, and its name when it did.
+    entry : Entry or None
+        The `Convert` that took it.
     """
 
     names: tuple[Name, ...]
@@ -97,7 +105,7 @@ class State:
     origin: Name
     touched: tuple[int, ...] = ()
     unsure: tuple[int, ...] = ()
-    entry: tuple[int, Name] | None = None
+    entry: Entry | None = None
 
     @cached_property
     def words(self) -> frozenset[Segment]:

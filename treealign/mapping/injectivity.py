@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
 from treealign.mapping.folded import State
 from treealign.mapping.scope import Transform
-from treealign.mapping.writing import expand, one_to_one
+from treealign.mapping.writing import expand, one_to_one, written
 from treealign.tree.segments import Name, Slot, cut
 
 _MOST_FACTS = 20
@@ -54,7 +54,7 @@ def _apart(states: Sequence[State]) -> bool:
     entries: dict[int, list[tuple[State, Name]]] = defaultdict(list)
     for state in states:
         if state.entry:
-            entries[state.entry[0]].append((state, state.entry[1]))
+            entries[state.entry.at].append((state, state.entry.name))
     reached = [(state, name) for state in states for name in state.names]
     doubtful = [(state, name) for state, name in _doubtful(reached) if not state.entry]
     names = [*_written(doubtful), *chain.from_iterable(_groups(states))]
@@ -71,12 +71,12 @@ def _written(found: Iterable[tuple[State, Name]]) -> list[str]:
 
 def _groups(states: Iterable[State]) -> Iterator[tuple[str, ...]]:
     """The targets of each group of each `Convert`, once."""
-    groups: set[tuple[int, tuple[str, ...]]] = set()
+    groups: set[tuple[int, tuple[str, ...], tuple[str, ...]]] = set()
     for state in states:
         if state.entry:
-            columns = [expand(name, state.rows.indices) for name in state.names]
-            groups.update((state.entry[0], targets) for targets in zip(*columns, strict=True))
-    return (targets for _, targets in groups)
+            made = written(state.entry.made, state.rows)
+            groups.update(zip(repeat(state.entry.at), made, written(state.names, state.rows)))
+    return (targets for *_, targets in groups)
 
 
 def _doubtful(found: Iterable[tuple[State, Name]]) -> Iterator[tuple[State, Name]]:
@@ -99,18 +99,18 @@ def _entries(states: Sequence[State], keys: Sequence[str]) -> Iterator[tuple[obj
     """Keys as they enter a `Convert`: two may share a target, but not a place among the sources."""
     for state in states:
         if state.entry:
-            index, name = state.entry
+            index, name, _ = state.entry
             for position, text in zip(state.rows.positions, expand(name, state.rows.indices), strict=True):
                 yield index, text, _Arrival(keys[position], keys[position], state.touched)
 
 
 def _arrivals(states: Sequence[State], keys: Sequence[str]) -> Iterator[tuple[object, str, _Arrival]]:
     for state in states:
-        columns = [expand(name, state.rows.indices) for name in state.names]
-        for position, *targets in zip(state.rows.positions, *columns, strict=True):
-            owner = (state.entry[0], tuple(targets)) if state.entry else keys[position]
-            for text in targets:
-                yield None, text, _Arrival(owner, keys[position], state.touched)
+        targets = written(state.names, state.rows)
+        made = written(state.entry.made, state.rows) if state.entry else repeat(())
+        for position, names, group in zip(state.rows.positions, targets, made, strict=False):
+            owner = (state.entry.at, group) if state.entry else keys[position]
+            yield from ((None, text, _Arrival(owner, keys[position], state.touched)) for text in names)
 
 
 def _meetings(arrivals: Iterator[tuple[object, str, _Arrival]]) -> Iterator[tuple[str, _Arrival, _Arrival]]:

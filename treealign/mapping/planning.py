@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert, Group
 from treealign.mapping.folded import State
 from treealign.mapping.operations import Operation, resolve
 from treealign.mapping.scope import Transform
-from treealign.mapping.writing import expand, targets_of
+from treealign.mapping.writing import expand, targets_of, written
 from treealign.tree.fold import fold_names
 
 
@@ -50,6 +50,10 @@ class Step(NamedTuple):
             )
 
 
+# a `Convert`, what it makes of the group, and under which names that ends
+_Group: TypeAlias = tuple[int, tuple[str, ...], tuple[str, ...]]
+
+
 class _Taken(NamedTuple):
     """A key that a `Convert` takes, and the name it has then."""
 
@@ -69,16 +73,17 @@ def plan_steps(transforms: Sequence[Transform], states: Sequence[State], keys: S
     """
     targets = targets_of(states, keys)
     steps: dict[int, Step] = {}
-    groups: dict[tuple[int, tuple[str, ...]], dict[str, _Taken]] = {}
-    first: dict[tuple[int, tuple[str, ...]], int] = {}
+    groups: dict[_Group, dict[str, _Taken]] = {}
+    first: dict[_Group, int] = {}
     for state in states:
         positions = state.rows.positions
         if state.entry is None:
             steps |= {at: Step((keys[at],), targets[keys[at]], (), state.touched) for at in positions}
             continue
-        index, name = state.entry
-        for at, entry in zip(positions, expand(name, state.rows.indices), strict=True):
-            group = index, targets[keys[at]]
+        index, name, made = state.entry
+        entries = zip(positions, expand(name, state.rows.indices), written(made, state.rows), strict=True)
+        for at, entry, outcome in entries:
+            group = index, outcome, targets[keys[at]]
             groups.setdefault(group, {})[entry] = _Taken(keys[at], entry, targets[keys[at]], state)
             first[group] = min(at, first.get(group, at))
     steps |= {first[group]: _converted(transforms, group[0], taken) for group, taken in groups.items()}

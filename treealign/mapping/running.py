@@ -8,7 +8,7 @@ from functools import partial
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert
-from treealign.mapping.folded import State, settle, start
+from treealign.mapping.folded import Entry, State, settle, start
 from treealign.mapping.guards import Decided, Groups, GuardDecision, Verdict, captured_texts, refuse_unsure
 from treealign.mapping.injectivity import check_injective
 from treealign.mapping.scope import Rewritten, Transform
@@ -122,7 +122,7 @@ def _rewritten(state: State, found: Rewritten, index: int, transform: Transform,
         names=found.names,
         touched=(*state.touched, index),
         unsure=(*state.unsure, index) if unsure else state.unsure,
-        entry=(index, state.names[0]) if isinstance(transform, Convert) else state.entry,
+        entry=Entry(index, state.names[0], found.names) if isinstance(transform, Convert) else state.entry,
     )
 
 

@@ -29,6 +29,11 @@ def expand(name: Name, indices: Sequence[tuple[str, ...]]) -> Iterator[str]:
     return map(expander(name), indices)
 
 
+def written(names: Iterable[Name], rows: Rows) -> Iterator[tuple[str, ...]]:
+    """Several folded names written out, together for each row."""
+    return zip(*(expand(name, rows.indices) for name in names), strict=True)
+
+
 def targets_of(states: Iterable[State], keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The names that each key ends with, in the order of `keys`."""
     # a list first: filling a dict in the order of the states, which is not that of its keys, takes twice the time
@@ -37,8 +42,8 @@ def targets_of(states: Iterable[State], keys: Sequence[str]) -> dict[str, tuple[
         if len(state.names) == 1:
             _place_one(state, keys, placed)
         else:
-            columns = [expand(name, state.rows.indices) for name in state.names]
-            for position, names in zip(state.rows.positions, zip(*columns, strict=True), strict=True):
+            texts = written(state.names, state.rows)
+            for position, names in zip(state.rows.positions, texts, strict=True):
                 placed[position] = names
     return dict(zip(keys, placed, strict=True))
 
