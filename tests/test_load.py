@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
-from weights import Block, TiedHead, Tower, TwoTowers, same_values, state, unchanged, values, write
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from weights import Block, TiedHead, Tower, TwoTowers, same_values, saved_keys, state, unchanged, values, write
 
-from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, load, operations
+from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, load, operations, save
 from treealign.checkpoint import source as source_module
 from treealign.errors import FormatError, LoadError, MappingError
 
@@ -212,6 +215,88 @@ def test_a_mapping_made_for_the_wrapped_model_is_followed():
     old = state(Tower())
     load(torch.compile(inner), old, [PrefixChange(add="_orig_mod")])
     assert same_values(inner, old)
+
+
+@pytest.fixture
+def sharded():
+    """A model whose parameters are shared out over the one process there is."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    model = Tower()
+    yield fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    dist.destroy_process_group()
+
+
+def test_a_sharded_model_is_filled_and_saved(sharded, tmp_path):
+    old = state(Tower(), prefixed)
+    load(sharded, old, UNPREFIXED)
+    assert all(torch.equal(p.full_tensor(), old[prefixed(k)]) for k, p in sharded.named_parameters())
+    save(sharded, tmp_path)
+    assert saved_keys(tmp_path) == old.keys()
+
+
+def test_a_sharded_model_keeps_its_dtype(sharded):
+    old = state(Tower(), prefixed, torch.bfloat16)
+    with pytest.raises(LoadError, match=r"layers\.\{0\.\.1\}\.attn\.bias: sharded, so it keeps its float32"):
+        load(sharded, old, UNPREFIXED)
+    load(sharded, old, UNPREFIXED, dtype="model")
+
+
+# -- without a mapping -------------------------------------------------------------------------------------------------
+
+
+def test_a_mapping_is_suggested_and_followed():
+    old = state(Tower(), prefixed)
+    model = Tower()
+    result = load(model, old)
+    assert (result.decided_by, result.mapping) == ("suggestion", UNPREFIXED)
+    assert same_values(model, old, prefixed)
+
+
+class Twins(nn.Module):
+    """Two parameters that only their names tell apart."""
+
+    def __init__(self, one, other):
+        super().__init__()
+        self.layer = nn.Linear(2, 5)
+        self.register_parameter(one, nn.Parameter(torch.randn(3)))
+        self.register_parameter(other, nn.Parameter(torch.randn(3)))
+
+
+def test_what_is_ambiguous_is_refused_with_what_would_settle_it():
+    text = str(refused(Twins("zum", "bel"), Twins("qua", "dro").state_dict(), None))
+    assert "ambiguous:" in text
+    assert "qua" in text
+    assert "zum" in text
+
+
+def test_what_is_ambiguous_is_left_alone_when_that_is_asked_for():
+    source, model = Twins("qua", "dro"), Twins("zum", "bel")
+    before = values(model)
+    result = load(model, source, strict=False)
+    assert torch.equal(model.layer.weight, source.layer.weight)
+    assert set(result.missing_keys) == {"zum", "bel"}
+    assert set(result.unexpected_keys) == {"qua", "dro"}
+    assert result.ambiguous
+    assert torch.equal(model.zum, before["zum"][0])
+
+
+def test_a_mapping_settles_what_is_ambiguous():
+    source, model = Twins("qua", "dro"), Twins("zum", "bel")
+    load(model, source, [Rename("qua", "bel"), Rename("dro", "zum")])
+    assert torch.equal(model.zum, source.dro)
+
+
+def test_a_hint_settles_what_is_ambiguous():
+    source, model = Twins("qua", "dro"), Twins("zum", "bel")
+    load(model, source, hints={"qua": "bel", "dro": "zum"})
+    assert torch.equal(model.zum, source.dro)
+
+
+def test_a_resized_vocabulary_is_a_mismatch_without_a_mapping_too():
+    old = state(TiedHead())
+    old["embed.weight"] = old["head.weight"] = torch.ones(9, 4)
+    text = str(refused(TiedHead(), old, None))
+    assert "embed.weight: (9, 4) in the checkpoint, (6, 4) in the model" in text
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------

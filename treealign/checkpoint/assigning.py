@@ -30,7 +30,7 @@ def room(places: Sequence[Place], dtype: torch.dtype) -> torch.Tensor:
         On the same device and in the same memory format; on the CPU for a tensor of the meta device or a sharded one.
     """
     old = places[0].tensor
-    if _is_sharded(old):
+    if is_sharded(old):
         return torch.empty(old.shape, dtype=dtype)
     if old.is_meta:
         return torch.empty_like(old, dtype=dtype, device="cpu", requires_grad=False)
@@ -49,17 +49,20 @@ def settle(places: Sequence[Place], filled: torch.Tensor) -> None:
     old = places[0].tensor
     if filled is old:
         return
+    if is_sharded(old):
+        with torch.no_grad():
+            old.copy_(_sharded_like(old, filled))
+        return
     if old.is_meta:
         made = _made_like(old, filled)
         for place in places:
             place.put(made)
         return
     with torch.no_grad():
-        data = _sharded_like(old, filled) if _is_sharded(old) else filled
         for place in places:  # tied names may be several objects over one storage
-            place.tensor.data = data
-        if old.grad is not None and old.grad.dtype != data.dtype:
-            old.grad.data = old.grad.data.to(data.dtype)
+            place.tensor.data = filled
+        if old.grad is not None and old.grad.dtype != filled.dtype:
+            old.grad.data = old.grad.data.to(filled.dtype)
 
 
 def _made_like(old: torch.Tensor, filled: torch.Tensor) -> torch.Tensor:
@@ -75,7 +78,8 @@ def _overlaps_itself(tensor: torch.Tensor) -> bool:
     return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
 
-def _is_sharded(tensor: torch.Tensor) -> bool:
+def is_sharded(tensor: torch.Tensor) -> bool:
+    """Whether each process holds a part of it: a DTensor, which can be filled but not changed in dtype or made."""
     return hasattr(tensor, "device_mesh")
 
 

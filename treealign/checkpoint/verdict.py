@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.places import Places, dtype_name
 from treealign.checkpoint.source import Source, same_bytes
 from treealign.errors import MappingError
@@ -26,9 +27,13 @@ class Mismatch(NamedTuple):
     model: Shape
     reason: str = ""
 
+    @property
+    def problem(self) -> str:
+        """What is wrong, without the key."""
+        return self.reason or f"{_shown(self.checkpoint)} in the checkpoint, {_shown(self.model)} in the model"
+
     def __str__(self) -> str:
-        text = f"{self.key}: {_shown(self.checkpoint)} in the checkpoint, {_shown(self.model)} in the model"
-        return f"{self.key}: {self.reason}" if self.reason else text
+        return f"{self.key}: {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,17 @@ class Verdict:
         lists = (
             ("missing: the checkpoint does not fill", fold_names(self.missing)),
             ("unexpected: the model has no place for", fold_names(self.unexpected)),
-            ("mismatched", _capped(map(str, self.mismatched))),
+            ("mismatched", _capped(self._mismatch_lines())),
             ("lossy", _capped(lossy)),
             ("on the meta device, and in no checkpoint", fold_names(self.uninitialised)),
         )
         return [line for title, lines in lists if lines for line in (f"{title}:", *(f"  {x}" for x in lines))]
+
+    def _mismatch_lines(self) -> Iterator[str]:
+        alike: dict[str, list[str]] = {}
+        for mismatch in self.mismatched:
+            alike.setdefault(mismatch.problem, []).append(mismatch.key)
+        return (f"{name}: {problem}" for problem, keys in alike.items() for name in fold_names(keys))
 
 
 def judge(
@@ -182,6 +193,7 @@ def _mismatches(step: Step, source: Source, places: Places, to_model: bool) -> I
     if step.operations and len(dtypes) > 1 and not to_model:
         yield Mismatch(step.targets[0], None, None, f"its parts differ in dtype: {', '.join(dtypes)}")
     yield from _kind_mismatches(step, dtypes[0], source, places)
+    yield from _sharded_mismatches(step, dtypes[0], places, to_model)
 
 
 def _kind_mismatches(step: Step, dtype: str, source: Source, places: Places) -> Iterator[Mismatch]:
@@ -193,6 +205,16 @@ def _kind_mismatches(step: Step, dtype: str, source: Source, places: Places) -> 
             continue
         if place.kind == "parameter" or step.operations or not _survives(source.read(step.sources[0]), wanted):
             reason = f"{dtype} in the checkpoint cannot become {dtype_name(wanted)} as in the model"
+            yield Mismatch(key, None, None, reason)
+
+
+def _sharded_mismatches(step: Step, dtype: str, places: Places, to_model: bool) -> Iterator[Mismatch]:
+    for key in step.targets:
+        tensor = places.places[key].tensor
+        if is_sharded(tensor) and tensor.is_meta:
+            yield Mismatch(key, None, None, "sharded and on the meta device: give it memory first, with `to_empty`")
+        elif is_sharded(tensor) and not to_model and dtype_name(tensor.dtype) != dtype:
+            reason = f"sharded, so it keeps its {dtype_name(tensor.dtype)}: load this {dtype} with dtype='model'"
             yield Mismatch(key, None, None, reason)
 
 
