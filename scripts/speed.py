@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import multiprocessing
@@ -104,12 +105,24 @@ def _suggest_scale() -> tuple[float, float, int]:
     case = next(read_cases("scale"))
     checkpoint, model = case.trees()
     fold_seconds = _seconds(lambda: (fold(checkpoint.keys), fold(model.keys)))
-    before = _peak()
+    before = _forget_peak()
     return _seconds(lambda: suggest(checkpoint, model)), fold_seconds, _peak() - before
 
 
 def _peak() -> int:
+    """The largest memory in use since `_forget_peak`, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _forget_peak() -> int:
+    """Let the peak start anew where the system can (Linux); what is in use now, in bytes."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
 
 
 def _apart(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -190,7 +203,7 @@ def _grow(count: int) -> tuple[float, float, int]:
         KeyTree.from_leaves([(form(name), shapes[name.split(".")[5]], "bfloat16") for name in names], ordered=ordered)
         for form, ordered in ((str, False), (lambda name: "model." + name.replace("mlp", "feed_forward"), True))
     ]
-    before = _peak()
+    before = _forget_peak()
     start = time.perf_counter()
     suggestion = suggest(*sides)
     seconds = time.perf_counter() - start
