@@ -31,6 +31,7 @@ Model = Annotated[
         "(runs your code).",
     ),
 ]
+LONG = 20_000  # keys; fewer are matched before one wonders
 Json = Annotated[bool, typer.Option("--json", help="Print data for a program.")]
 
 
@@ -84,6 +85,8 @@ def suggest(
     from treealign.suggestion import suggest as find
 
     left, right = resolve_model(checkpoint), resolve_model(model)
+    if len(left) + len(right) > LONG:
+        say(f"matching {plural(len(left), 'checkpoint key')} with {plural(len(right), 'model key')}")
     found = find(left, right, hints=hint)
     if output is not None:
         found.mapping.to_json(output)
