@@ -299,6 +299,33 @@ def test_a_resized_vocabulary_is_a_mismatch_without_a_mapping_too():
     assert "embed.weight: (9, 4) in the checkpoint, (6, 4) in the model" in text
 
 
+# -- what was decided before -------------------------------------------------------------------------------------------
+
+CHAIN = [Rename({"norm0": "norm1", "norm1": "norm2"}, before="norm0", after="norm2")]
+
+
+def two_norms():
+    return nn.ModuleDict({"norm1": nn.LayerNorm(2), "norm2": nn.LayerNorm(2)})
+
+
+@pytest.mark.parametrize("base", [("norm0", "norm1"), ("norm1", "norm2")], ids=["old names", "new names"])
+def test_an_adapter_follows_the_names_of_its_base(base, tmp_path):
+    names = dict(zip(("norm1", "norm2"), base, strict=True))
+    model = two_norms()
+    load(model, state(two_norms(), lambda k: k.replace(k[:5], names[k[:5]])), CHAIN)
+    load(model, {"norm1.weight": torch.full((2,), 5.0)}, CHAIN, strict=False)
+    expected = next(new for new, old in names.items() if old == "norm1")
+    assert [name for name, norm in model.items() if norm.weight[0].item() == 5.0] == [expected]
+
+
+def test_keys_that_do_not_say_whether_they_were_converted_are_refused_unless_that_is_said():
+    old = {"norm1.weight": torch.full((2,), 5.0), "norm1.bias": torch.full((2,), 5.0)}
+    refused(two_norms(), old, CHAIN, strict=False)
+    model = two_norms()
+    load(model, old, CHAIN, strict=False, converted=False)
+    assert model["norm2"].weight[0].item() == 5.0
+
+
 # -- what is refused ---------------------------------------------------------------------------------------------------
 
 

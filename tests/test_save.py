@@ -402,6 +402,20 @@ def test_a_torch_file_comes_back_as_safetensors_with_its_keys(tmp_path):
     assert saved_keys(tmp_path / "out") == old.keys()
 
 
+def test_shards_of_torch_files_keep_their_division(tmp_path):
+    old = state(Tower(), prefixed)
+    parts = {"pytorch_model-00001-of-00002.bin": sorted(old)[:4], "pytorch_model-00002-of-00002.bin": sorted(old)[4:]}
+    for name, part in parts.items():
+        torch.save({k: old[k] for k in part}, tmp_path / name)
+    index = {"weight_map": {k: name for name, part in parts.items() for k in part}, "metadata": {"total_size": 1}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    model = Tower()
+    load(model, tmp_path, UNPREFIXED)
+    result = save(model, tmp_path / "out")
+    assert result.files[:2] == ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    assert keys(tmp_path / "out" / result.files[0]) == set(sorted(old)[:4])
+
+
 def test_a_save_replaces_what_was_there_and_leaves_other_files(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     save(Tower(), tmp_path, max_shard_size=200)

@@ -101,24 +101,30 @@ def as_mapping(given: Any) -> ConversionMapping:
 def _by_mapping(
     model: nn.Module, source: Source, places: Places, mapping: ConversionMapping, converted: Any
 ) -> Chosen:
-    best: tuple[int, Chosen] | None = None
+    decision = _decide(model, mapping, source, converted)
+    first = _planned(source, places, mapping, decision)
+    if first[0]:
+        return first[1]
     # a mapping made for the wrapped model names the wrappers, one made for the model itself does not
-    for candidate in (places, find_places(model, raw=True)):
-        known = {*candidate.places, *candidate.recomputed}
-        decision = _decide(model, mapping, source, converted)
-        steps = mapping.plan(source.tree, decision, known)
-        fitting = sum(all(key in known for key in step.targets) for step in steps)
-        if best is None or fitting > best[0]:
-            best = fitting, Chosen((Track(mapping, decision, steps),), candidate, "mapping")
-        if list(candidate.places) == [place.raw for place in candidate.places.values()]:
-            break
-    if best is None or not best[0]:
+    second = _planned(source, find_places(model, raw=True), mapping, decision)
+    best = max(first, second, key=lambda found: found[2])
+    if not best[2]:
         raise MappingError(
             "the mapping was made for another model or checkpoint: nothing it gives is in the model",
             facts=[f"the checkpoint has {source.tree.keys[:1]}", f"the model has {tuple(places.places)[:1]}"],
             hint="load without a mapping to have one suggested",
         )
     return best[1]
+
+
+def _planned(
+    source: Source, places: Places, mapping: ConversionMapping, decision: GuardDecision
+) -> tuple[bool, Chosen, int]:
+    """What the mapping makes of a model under these names, whether all of it fits, and how much does."""
+    known = {*places.places, *places.recomputed}
+    steps = mapping.plan(source.tree, decision, known)
+    fitting = sum(all(key in known for key in step.targets) for step in steps)
+    return fitting == len(steps) > 0, Chosen((Track(mapping, decision, steps),), places, "mapping"), fitting
 
 
 def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, converted: Any) -> GuardDecision:
@@ -166,7 +172,10 @@ def _by_suggestion(source: Source, places: Places, hints: Any) -> Chosen:
     found = suggest(source.tree, places.tree, hints=hints)
     known = {*places.places, *places.recomputed}
     decision = found.mapping.decide(source.tree)
-    planned = {step.sources: step for step in found.mapping.plan(source.tree, decision, known)}
+    try:
+        planned = {step.sources: step for step in found.mapping.plan(source.tree, decision, known)}
+    except MappingError:  # its guesses collide; the certain matches stand on their own
+        planned = {}
     certain = [match for match in found.matches if match.certain]
     steps = [_certain_step(match.checkpoint, match.model, match.operations, planned) for match in certain]
     matched = {key for match in found.matches for key in (*match.checkpoint, *match.model)}

@@ -16,6 +16,7 @@ from treealign.checkpoint.filling import fill
 from treealign.checkpoint.source import Source, open_source
 from treealign.checkpoint.verdict import Mismatch, Verdict, judge
 from treealign.errors import LoadError, TreealignError
+from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.operations import is_lossy
@@ -122,10 +123,11 @@ def load(
     if dtype not in _DTYPES:
         raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
     with open_source(checkpoint) as source:
-        chosen = choose(model, source, mapping, hints, converted)
-        steps = [step for track in chosen.tracks for step in track.translated]
         to_model = dtype == "model"
-        verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
+        with collector_paused():
+            chosen = choose(model, source, mapping, hints, converted)
+            steps = [step for track in chosen.tracks for step in track.translated]
+            verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
         _refuse(verdict, chosen, source, strict)
         kept = _kept(verdict, source)
         casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies)
