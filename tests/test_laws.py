@@ -54,6 +54,12 @@ def test_keys_that_are_known_to_be_left_over_are_no_findings():
     assert check([], tree("a", "x"), tree("a", "y"), listed={"x", "y"}) == ()
 
 
+def test_what_is_left_over_need_not_come_back():
+    remove = PrefixChange(remove="vision")
+    checkpoint, model = tree("vision.a", "vision.b", "text.a"), tree("a", "b")
+    assert check([remove], checkpoint, model, listed={"text.a"}) == ()
+
+
 def test_a_tied_weight_is_filled_under_either_name():
     model = tree("embed", "head", tied={"head": "embed"})
     assert check([], tree("embed"), model) == check([], tree("head"), model) == ()

@@ -153,7 +153,8 @@ def _reversible(run: ForwardRun) -> Iterator[Finding]:
         found = _cannot_run(run.mapping.reverse, run.model, error)
         yield Finding("reversible", found.keys, found.transform, f"on the way back, {found.text}")
         return
-    astray = [step for _, target, step in run.pairs if back[target] != step[0]]
+    # what is left over stays outside the model, and nothing has to bring it back
+    astray = [step for key, target, step in run.pairs if key not in run.listed and back[target] != step[0]]
     astray += [s for s in run.conversions if any(set(back[key]) != set(s.sources) for key in s.targets)]
     faults = (
         (step.transforms, step.sources, f"{step.targets[0]} would go back as {', '.join(back[step.targets[0]][:3])}")
@@ -168,7 +169,8 @@ def _way_back(run: ForwardRun) -> dict[str, tuple[str, ...]]:
     """What the reverse mapping makes of all that was reached."""
     if run.reached == run.wanted.keys():
         return run.mapping.reverse.map_keys(run.model)  # folded already
-    return run.mapping.reverse.map_keys(sorted(run.reached))
+    outside = {target for key, target, _ in run.pairs if key in run.listed} - run.wanted.keys() if run.listed else set()
+    return run.mapping.reverse.map_keys(sorted(run.reached - outside))
 
 
 def _idempotent(run: ForwardRun) -> Iterator[Finding]:
