@@ -69,7 +69,8 @@ def build(tree: KeyTree) -> Node:
             node.indices |= {i[:depth] for i in f.indices}
             node.first = min(node.first, f.positions[0])
         node.fold = f
-        node.keys, node.parameters = len(f.positions), parameters
+        node.keys += len(f.positions)
+        node.parameters += parameters
     return root
 
 
