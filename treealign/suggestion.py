@@ -88,9 +88,7 @@ class Suggestion:
         return f"<Suggestion: {len(self.mapping)} transforms, {counts}, {len(self.unexpected_keys)} unexpected>"
 
 
-def suggest(
-    checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str] | None = None
-) -> Suggestion:
+def suggest(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str] | None = None) -> Suggestion:
     """Suggest the conversion mapping from a checkpoint to a model.
 
     Names, shapes and dtypes are read, no tensor is.

@@ -1,4 +1,4 @@
-"""Align two trees: fold, refine, match, convert, judge. One pass after the other, each a function of the last one's result."""
+"""Align two trees: fold, refine, match, judge, convert, one pass after the other."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from treealign.align.assignment import Assignment, assign
 from treealign.align.certainty import SHAPE_ONLY, TURNED, Doubt, doubts, gather, turned
 from treealign.align.conventions import hidden_changes
 from treealign.align.conversions import conversion_scores, find_conversions
-from treealign.align.hints import Hint, read_hints
+from treealign.align.hints import read_hints
 from treealign.align.links import Link
-from treealign.align.patterns import Pattern, build_patterns, refine
-from treealign.align.scoring import Side
+from treealign.align.patterns import Pattern, build_patterns
+from treealign.align.refinement import refine
+from treealign.align.scoring import Floats, Side
 from treealign.tree.keytree import KeyTree
 
 Hints = Mapping[str, str] | Sequence[str] | None
@@ -73,15 +74,18 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     right = build_patterns(model, tied, shapes)
     left, right = refine(left, right)
     read = read_hints(hints, left, right)
-    sides = Side.of(left, checkpoint.ordered, [h.source for h in read]), Side.of(right, model.ordered, [h.target for h in read])
+    sides = (
+        Side.of(left, checkpoint.ordered, [h.source for h in read]),
+        Side.of(right, model.ordered, [h.target for h in read]),
+    )
     assignment = assign(*sides)
     evidence = gather(*sides)
     found = doubts(*sides, assignment, evidence)
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
-        links = _with_conversions(sides, assignment, links, weak)
-    if _nothing_shared(links, left):
+        links = _with_conversions(sides, assignment, links, weak, evidence.total)
+    if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
     return _finish(checkpoint, model, links, left, right, shapes)
@@ -92,15 +96,16 @@ def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int,
     links = []
     for i, j in assignment.pairs.items():
         doubt = found.get(i)
-        rivals = ((), ()) if doubt is None else (tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right))
-        words = _evidence(sides, i, j)
-        reason = "" if doubt is None else doubt.reason
-        links.append(Link((left[i],), (right[j],), (), (), doubt is None, reason, words, rivals))
+        link = Link((left[i],), (right[j],), evidence=_evidence(sides, i, j))
+        if doubt is not None:
+            rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
+            link = replace(link, certain=False, reason=doubt.reason, rivals=rivals)
+        links.append(link)
     return links
 
 
 def _with_conversions(
-    sides: tuple[Side, Side], assignment: Assignment, links: list[Link], turned_away: set[int]
+    sides: tuple[Side, Side], assignment: Assignment, links: list[Link], turned_away: set[int], total: Floats
 ) -> list[Link]:
     """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
     weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
@@ -112,7 +117,7 @@ def _with_conversions(
         [j for j in range(len(sides[1].patterns)) if j not in set(strong.values())],
     )
     scores = conversion_scores(*sides, assignment.names, strong)
-    found = find_conversions(*sides, free, scores)
+    found = find_conversions(*sides, free, scores, total)
     used = {id(p) for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
     doubted = [replace(link, certain=False, reason=TURNED) if id(link.left[0]) in turned_ids else link for link in kept]
@@ -126,7 +131,7 @@ def _evidence(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
         return ("same path", _shape_text(a))
     mine, theirs = ({t.text for t in side.tokens[n] if t.qualified} for side, n in zip(sides, (i, j), strict=True))
     common = sorted(mine & theirs, key=lambda t: (t[0] not in "@!", t))
-    return tuple(_token_text(t) for t in common) + (_shape_text(a),)
+    return (*map(_token_text, common), _shape_text(a))
 
 
 def _token_text(text: str) -> str:
@@ -142,12 +147,13 @@ def _shape_text(p: Pattern) -> str:
     return f"shape {list(shape)}" if len(sizes) == 1 else f"{len(sizes)} shapes by index"
 
 
-def _nothing_shared(links: list[Link], left: list[Pattern]) -> bool:
-    """Neither a certain match, nor shapes that would place most of the checkpoint."""
+def _nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern]) -> bool:
+    """Neither a certain match, nor shapes that would place most of the smaller side."""
     if any(link.certain for link in links):
         return False
-    placed = sum(len(link.left[0]) for link in links)
-    return 2 * placed < sum(len(p) for p in left)
+    placed = sum(len(p) for link in links for p in link.right)
+    smaller = min(sum(map(len, left)), sum(map(len, right)))
+    return not placed or 2 * placed < smaller
 
 
 def _finish(
@@ -182,6 +188,3 @@ def _copies(checkpoint: KeyTree, model: KeyTree, rest: list[Pattern], shapes: bo
     assignment = assign(*sides)
     found = doubts(*sides, assignment, gather(*sides))
     return [link for link in _links(sides, assignment, found) if link.certain]
-
-
-__all__ = ["Alignment", "Hint", "align"]

@@ -62,8 +62,8 @@ def comparable(left: Sequence[Pattern], right: Sequence[Pattern]) -> list[Class]
     a = [at for at, p in enumerate(left) if p.signature in lone]
     b = [at for at, p in enumerate(right) if p.signature in lone]
     ranked = _classes(a, b, [left[i].ranked for i in a], [right[j].ranked for j in b])
-    shifted = [Class(np.array([a[i] for i in c.left], np.int32), np.array([b[j] for j in c.right], np.int32)) for c in ranked]
-    return exact + shifted
+    rows, columns = np.array(a, np.int32), np.array(b, np.int32)
+    return exact + [Class(rows[c.left], columns[c.right]) for c in ranked]
 
 
 def _classes(left: Sequence[Any], right: Sequence[Any], of_left: list[Any], of_right: list[Any]) -> list[Class]:
@@ -94,7 +94,8 @@ def assign(left: Side, right: Side) -> Assignment:
     base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * _same_path(left, right)
     base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
     votes = Votes(left, right)
-    scores, pairs = base, {}
+    scores = base
+    pairs: dict[int, int] = {}
     for _ in range(ROUNDS):
         previous = pairs
         pairs, strength = _solve(classes, scores)

@@ -1,19 +1,20 @@
 """Certainty: a question about differences, not a score.
 
 A match is certain when every consistent alternative loses qualified evidence. The alternatives within a class of
-comparable patterns are the other assignments of that class, so the question is exact: is the pair in *every* assignment
-of greatest evidence? It is when no cycle of exchanges through the pair costs nothing; the cheapest cycles come from
+comparable patterns are the other assignments of that class, so the question is exact: is the pair in *every* one of
+greatest evidence? It is when no cycle of exchanges through the pair costs nothing; the cheapest cycles come from
 all-pairs shortest paths (Floyd 1962) on the exchange graph, whose edge from p to q costs the evidence that p's left
 member loses by taking q's right member. An unmatched pattern is matched to nothing, which costs and gains nothing.
 
-Qualified evidence: exact words, roles of the vocabulary, ranks in series, the parameter's own name, the leaves beside it
-in its module. Where that ties (two towers with the same names inside), the ancestors decide, if other leaves that are
-certain without it have settled those ancestors. Similarity and votes rank candidates and settle nothing.
+Qualified evidence: exact words, roles of the vocabulary, ranks in series, the parameter's own name, the leaves
+beside it in its module. Where that ties (two towers with the same names inside), the ancestors decide, if other leaves
+that are certain without it have settled those ancestors. Similarity and votes rank candidates and settle nothing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ ANCESTORS = 1.0  # settled ancestors count as much as one word
 BESIDE = 3.0  # the shapes of a module's other leaves are no matter of spelling
 SAME_PATH = 1.5  # one and the same path on both sides
 SETTLED = 0.4  # ancestors that most of their certain leaves send to one another
+RIVALLED = "nothing that counts separates it from its rivals"
 SHAPE_ONLY = "nothing but its shape speaks for it"
 TURNED = "names speak for a partner of another layout"
 LARGE = np.float32(1e3)
@@ -74,9 +76,10 @@ class Evidence:
 def gather(left: Side, right: Side) -> Evidence:
     """Qualified evidence of all pairs."""
     words = _shared(left, right)
-    paths = [[(p.template,) for p in side.patterns] for side in (left, right)]
-    total = words + BESIDE * _equal(left.companions, right.companions) + _equal(_parameters(left), _parameters(right))
-    return Evidence(words, total + SAME_PATH * _equal(*paths))
+    paths = [[p.template for p in side.patterns] for side in (left, right)]
+    total: Floats = words + BESIDE * _equal(left.companions, right.companions)
+    total += _equal(_parameters(left), _parameters(right)) + SAME_PATH * _equal(*paths)
+    return Evidence(words, total)
 
 
 def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) -> dict[int, Doubt]:
@@ -96,23 +99,31 @@ def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) 
 
 
 def turned(left: Side, right: Side, assignment: Assignment, total: Floats) -> set[int]:
-    """Matched pairs whose names speak more for a partner with the same sizes in another order: a transposed matrix."""
-    layouts: dict[object, list[int]] = defaultdict(list)
-    for j, p in enumerate(right.patterns):
-        layouts[_layout(p)].append(j)
+    """Matched pairs of which either member has more in common with a pattern of another layout: a transposed matrix."""
+    tables = _layouts(left), _layouts(right)
     found = set()
     for i, j in assignment.pairs.items():
         mine = left.patterns[i]
-        rivals = [q for q in layouts.get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
-        if rivals and max(total[i, q] for q in rivals) > total[i, j] + MARGIN:
+        there = [q for q in tables[1].get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
+        theirs = _layout(right.patterns[j])
+        here = [p for p in tables[0].get(theirs, ()) if left.patterns[p].signature != mine.signature]
+        best = max([total[i, q] for q in there] + [total[p, j] for p in here], default=0.0)
+        if best > total[i, j] + MARGIN:
             found.add(i)
     return found
 
 
+def _layouts(side: Side) -> dict[object, list[int]]:
+    found: dict[object, list[int]] = defaultdict(list)
+    for at, p in enumerate(side.patterns):
+        found[_layout(p)].append(at)
+    return found
+
+
 def _layout(p: Pattern) -> object:
-    """Cells and their sizes, whatever the order of the dimensions; nothing for what has less than two."""
-    sizes = frozenset((k, tuple(sorted(s))) for k, s in p.shapes.items() if s is not None and len(s) > 1)
-    return sizes or p
+    """Cells and their sizes, whatever the order of the dimensions and whichever have size 1; unique below two."""
+    sizes = frozenset((k, tuple(sorted(d for d in s or () if d != 1))) for k, s in p.shapes.items())
+    return sizes if all(len(s) > 1 for _, s in sizes) else p
 
 
 def _rivals(assignment: Assignment, total: Floats, votes: Votes) -> dict[int, Doubt]:
@@ -142,7 +153,7 @@ def _in_class(c: Class, table: Floats, pairs: dict[int, int]) -> dict[int, Doubt
         if rivals:
             left = tuple(sorted({i} | {lefts[q] for q in rivals if lefts[q] >= 0}))
             right = tuple(sorted({j} | {rights[q] for q in rivals if rights[q] >= 0}))
-            found[i] = Doubt((i, j), left, right, "nothing that counts separates it from its rivals")
+            found[i] = Doubt((i, j), left, right, RIVALLED)
     return found
 
 
@@ -188,13 +199,14 @@ def _supported(
     return bool(generic) and float(votes.bonus(np.array([i]), np.array([j]))[0, 0]) > SETTLED
 
 
-def _equal(a: list[tuple[object, ...]], b: list[tuple[object, ...]]) -> Floats:
-    kinds = {k: at for at, k in enumerate(dict.fromkeys(a + b))}
+def _equal(a: Sequence[Hashable], b: Sequence[Hashable]) -> Floats:
+    kinds = {k: at for at, k in enumerate(dict.fromkeys([*a, *b]))}
     left, right = (np.array([kinds[k] for k in side], np.int32) for side in (a, b))
-    return (left[:, None] == right[None, :]).astype(np.float32)
+    same: Floats = (left[:, None] == right[None, :]).astype(np.float32)
+    return same
 
 
-def _parameters(side: Side) -> list[tuple[object, ...]]:
+def _parameters(side: Side) -> list[tuple[str, ...]]:
     """The parameter's own name in words: `gamma` is `weight`, `beta` is `bias`."""
     return [tuple(t.text for t in ts if t.depth == 0 and not t.ordinal) for ts in side.tokens]
 
@@ -203,14 +215,14 @@ def _shared(left: Side, right: Side) -> Floats:
     """How many qualified tokens each pair of patterns shares; two neighbouring words count half."""
     texts = sorted({t.text for side in (left, right) for ts in side.tokens for t in ts if t.qualified})
     ids = {text: at for at, text in enumerate(texts)}
-    weight = np.array([HINT if t[0] == "!" else PAIR_OF_WORDS if " " in t else 1.0 for t in texts], np.float32)
+    weight: Floats = np.array([HINT if t[0] == "!" else PAIR_OF_WORDS if " " in t else 1.0 for t in texts], np.float32)
     a, b = (_qualified(side, ids) for side in (left, right))
-    result: Floats = (a * weight) @ b.T
+    result: Floats = np.asarray((a * weight) @ b.T, np.float32)
     return result
 
 
 def _qualified(side: Side, ids: dict[str, int]) -> Floats:
-    table = np.zeros((len(side.patterns), len(ids)), np.float32)
+    table: Floats = np.zeros((len(side.patterns), len(ids)), np.float32)
     for row, ts in enumerate(side.tokens):
         for t in ts:
             if t.qualified:

@@ -18,7 +18,7 @@ from treealign.align.patterns import Pattern
 from treealign.align.words import tokens
 from treealign.mapping.operations import Permute
 
-ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, and shapes cannot show it"
+ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it"
 FUSED = "the fused rows may take turns on one side: the names differ, and shapes cannot show it"
 HEADS = "the rows of a fused qkv may be grouped by head, which shapes cannot show"
 SQUARE = "a square matrix in a block whose other matrices are transposed: shapes cannot show it"
@@ -36,7 +36,8 @@ def hidden_changes(links: Sequence[Link]) -> list[Link]:
 def _checked(link: Link, learned: set[str], transposed: set[Path]) -> Link:
     if not link.operations and _block(link.right[0]) in transposed and _is_square(link.left[0]):
         groups = tuple(Group(g.left, g.right) for g in link.expand())
-        return replace(link, operations=(Permute((1, 0)),), groups=groups, certain=False, reason=SQUARE, rivals=_sides(link))
+        turned = replace(link, operations=(Permute((1, 0)),), groups=groups)
+        return replace(turned, certain=False, reason=SQUARE, rivals=_sides(link))
     if not link.certain:
         return link
     if link.operations and "qkv" in {r for side in (link.left, link.right) for p in side for r in _roles(p)}:

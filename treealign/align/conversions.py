@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from treealign.align.certainty import MARGIN, RIVALLED
 from treealign.align.links import Group, Link
 from treealign.align.part_order import order_parts, series_order
 from treealign.align.patterns import Indices, Pattern
@@ -36,20 +37,9 @@ class Whole(NamedTuple):
     stacked: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Leftovers:
-    """The unmatched patterns of the side with the wholes and of the side with the parts.
-
-    `reverse` says that the parts are on the model's side, so that operations are inverted.
-    """
-
-    wholes: Side
-    parts: Side
-    scores: Floats
-    reverse: bool
-
-
-def find_conversions(left: Side, right: Side, free: tuple[Sequence[int], Sequence[int]], scores: Floats) -> list[Link]:
+def find_conversions(
+    left: Side, right: Side, free: tuple[Sequence[int], Sequence[int]], scores: Floats, total: Floats
+) -> list[Link]:
     """All conversions between unmatched patterns.
 
     Parameters
@@ -60,6 +50,8 @@ def find_conversions(left: Side, right: Side, free: tuple[Sequence[int], Sequenc
         The unmatched patterns of either side.
     scores : array
         Names and votes of all pairs, (left, right).
+    total : array
+        Qualified evidence of all pairs, (left, right).
 
     """
     taken: tuple[set[int], set[int]] = (set(), set())
@@ -76,7 +68,7 @@ def find_conversions(left: Side, right: Side, free: tuple[Sequence[int], Sequenc
             used_whole.add(w.whole)
             used_parts |= set(w.parts)
             links += made
-    return links + _rearrangements(left, right, free, taken, scores)
+    return links + _rearrangements(left, right, free, taken, scores, total)
 
 
 def _proposals(
@@ -149,7 +141,7 @@ def _groups(parts: Sequence[Pattern], whole: Pattern) -> Iterator[_Cells | None]
 
 
 def _by_common(part: Pattern, whole: Pattern) -> Mapping[Indices, tuple[Indices, ...]] | None:
-    """The cells of a part by the cell of the whole that they go to; the part's extra capture is the one that is left."""
+    """The cells of a part by the cell of the whole that they go to; the part's extra capture is what is left."""
     if part.captures == whole.captures:
         return {k: (k,) for k in part.cells}
     for extra in reversed(range(part.captures)):
@@ -197,40 +189,60 @@ def _link(whole: Pattern, parts: list[Pattern], found: Whole, reverse: bool) -> 
     certain = order.certain and not order.reason
     evidence = (f"shapes add up: {len(parts)} parts", *order.evidence)
     links = []
+    made, whole_side = tuple(parts), (whole,)
     for operations, groups in by_operations.items():
-        sides: tuple[tuple[Pattern, ...], tuple[Pattern, ...]] = (tuple(parts), (whole,))
-        if reverse:
-            sides, operations, groups = (sides[1], sides[0]), *_reversed(operations, groups)
-        links.append(Link(*sides, operations, tuple(groups), certain, order.reason, evidence, sides))
+        link = Link(made, whole_side, operations, tuple(groups), certain, order.reason, evidence, (made, whole_side))
+        links.append(_reversed(link) if reverse else link)
     return links
 
 
-def _reversed(operations: tuple[Operation, ...], groups: list[Group]) -> tuple[tuple[Operation, ...], list[Group]]:
-    return invert(operations), [Group(g.right, g.left) for g in groups]
+def _reversed(link: Link) -> Link:
+    groups = tuple(Group(g.right, g.left) for g in link.groups)
+    rivals = link.rivals[1], link.rivals[0]
+    return replace(
+        link, left=link.right, right=link.left, operations=invert(link.operations), groups=groups, rivals=rivals
+    )
 
 
 def _rearrangements(
-    left: Side, right: Side, free: tuple[Sequence[int], Sequence[int]], taken: tuple[set[int], set[int]], scores: Floats
+    left: Side,
+    right: Side,
+    free: tuple[Sequence[int], Sequence[int]],
+    taken: tuple[set[int], set[int]],
+    scores: Floats,
+    total: Floats,
 ) -> list[Link]:
     """One tensor to one tensor of another layout: transposed, or dimensions merged or split."""
-    options = []
+    options = {}
     for i in free[0]:
         for j in free[1]:
-            if i in taken[0] or j in taken[1]:
-                continue
-            operation = _layout_change(left.patterns[i], right.patterns[j])
-            if operation is not None and scores[i, j] >= MIN_SCORE:
-                options.append((-float(scores[i, j]), i, j, operation))
+            if i not in taken[0] and j not in taken[1] and scores[i, j] >= MIN_SCORE:
+                operation = _layout_change(left.patterns[i], right.patterns[j])
+                if operation is not None:
+                    options[i, j] = operation
     links = []
-    for _, i, j, operation in sorted(options, key=lambda o: o[:3]):
+    for i, j in sorted(options, key=lambda pair: (-float(scores[pair]), pair)):
         if i in taken[0] or j in taken[1]:
             continue
         taken[0].add(i)
         taken[1].add(j)
-        a, b = left.patterns[i], right.patterns[j]
-        groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in sorted(a.cells, key=_numbers))
-        links.append(Link((a,), (b,), (operation,), groups, True, "", (f"shapes: {operation}",), ((a,), (b,))))
+        rivals = [pair for pair in options if pair != (i, j) and (pair[0] == i or pair[1] == j)]
+        doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
+        links.append(_rearranged(left, right, (i, j), options[i, j], doubted))
     return links
+
+
+def _rearranged(
+    left: Side, right: Side, pair: tuple[int, int], operation: Operation, doubted: Sequence[tuple[int, int]]
+) -> Link:
+    a, b = left.patterns[pair[0]], right.patterns[pair[1]]
+    groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in sorted(a.cells, key=_numbers))
+    rivals = (
+        tuple(left.patterns[i] for i in sorted({pair[0]} | {i for i, _ in doubted})),
+        tuple(right.patterns[j] for j in sorted({pair[1]} | {j for _, j in doubted})),
+    )
+    reason = RIVALLED if doubted else ""
+    return Link((a,), (b,), (operation,), groups, not doubted, reason, (f"shapes: {operation}",), rivals)
 
 
 def _layout_change(a: Pattern, b: Pattern) -> Operation | None:
@@ -247,4 +259,3 @@ def conversion_scores(left: Side, right: Side, names: Floats, pairs: Mapping[int
     everything = np.arange(len(left.patterns), dtype=np.int32), np.arange(len(right.patterns), dtype=np.int32)
     result: Floats = names + votes.bonus(*everything)
     return result
-

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from treealign.align.patterns import Pattern
 from treealign.align.words import split_words, tokens, vocabulary
 
-
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 

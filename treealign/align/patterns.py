@@ -1,15 +1,14 @@
-"""The units of alignment: leaves folded over the indices in which they repeat, unfolded as far as the two sides disagree.
+"""The units of alignment: leaves folded over the indices in which they repeat.
 
 A pattern is a template whose captures stand for repeats, with the shape of each of its cells. Patterns of the two sides
-are comparable when their cells agree: the same indices (or the same ranks of indices) with the same shapes. Where a
-pattern has no comparable partner and its pieces have, it is split.
+are comparable when their cells agree: the same indices (or the same ranks of indices) with the same shapes.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Set
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,8 +19,6 @@ Indices = tuple[str, ...]
 Shape = tuple[int, ...] | None
 _DIGITS = re.compile(r"(?:0|[1-9][0-9]*)", re.ASCII)
 Outline = tuple[int, frozenset[Shape]]
-Splits = dict[int, int]  # id of a pattern to the capture to unfold
-MAX_ROUNDS = 8
 MIN_SERIES = 3  # `layers_0, layers_1, layers_2` is a repeat; `norm1, norm2` are two names
 
 
@@ -106,10 +103,10 @@ def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bo
         if cells:
             sizes = {i: tree.leaves[p].shape if shapes else None for i, p in cells.items()}
             found.append(Pattern(f.segments, cells, sizes))
-    return [_without_constants(p) for p in _fold_series(found)]
+    return [without_constants(p) for p in _fold_series(found)]
 
 
-def _without_constants(p: Pattern) -> Pattern:
+def without_constants(p: Pattern) -> Pattern:
     """Captures with a single value are names, not repeats."""
     if len(p.cells) > 1:
         constant = [len(set(column)) == 1 for column in zip(*p.cells, strict=True)]
@@ -124,11 +121,9 @@ def fix_captures(p: Pattern, fixed: list[bool], values: Indices) -> Pattern:
     """The cells of `p` with these values at the fixed captures, which become part of the names."""
     segments, at = [], 0
     for s in p.segments:
-        if "{}" in s:
-            if fixed[at]:
-                s = s.replace("{}", values[at])
-            at += 1
-        segments.append(s)
+        is_capture = "{}" in s
+        segments.append(s.replace("{}", values[at]) if is_capture and fixed[at] else s)
+        at += is_capture
     free = [i for i, f in enumerate(fixed) if not f]
     wanted = [(i, values[i]) for i, f in enumerate(fixed) if f]
     keys = [k for k in p.cells if all(k[i] == v for i, v in wanted)]
@@ -147,7 +142,7 @@ def pieces(p: Pattern, capture: int) -> list[Pattern]:
         segments = (*p.segments[:at], p.segments[at].replace("{}", value), *p.segments[at + 1 :])
         short = [(key[:capture] + key[capture + 1 :], key) for key in groups[value]]
         cells = {k: p.cells[key] for k, key in short}
-        found.append(_without_constants(Pattern(segments, cells, {k: p.shapes[key] for k, key in short})))
+        found.append(without_constants(Pattern(segments, cells, {k: p.shapes[key] for k, key in short})))
     return found
 
 
@@ -199,139 +194,3 @@ def _join_series(key: tuple[str, ...], at: int, members: dict[str, Pattern]) -> 
             whole = (*k[:before], digits, *k[before:])
             cells[whole], shapes[whole] = position, p.shapes[k]
     return Pattern(key, cells, shapes)
-
-
-def refine(left: list[Pattern], right: list[Pattern]) -> tuple[list[Pattern], list[Pattern]]:
-    """Unfold patterns of either side until their pieces have comparable partners, or nothing more can be gained.
-
-    Each round unfolds every pattern without a partner along the capture whose pieces find the most partners, first
-    against what the other side has, then against pieces of the other side. Cost: the cells of unpartnered patterns,
-    times their captures.
-    """
-    left, right = _common_parts(left, right), _common_parts(right, left)
-    for _ in range(MAX_ROUNDS):
-        open_left, open_right = _open(left, right), _open(right, left)
-        split_left, split_right = _splits(open_left, open_right), _splits(open_right, open_left)
-        if not split_left and not split_right:
-            split_left, split_right = _mutual_splits(open_left, open_right)
-        if not split_left and not split_right:
-            break
-        left, right = _apply(left, split_left), _apply(right, split_right)
-    return _outer_parts(left, right), _outer_parts(right, left)
-
-
-def _outer_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
-    """Split off the repeats for which the other side has no whole: extra layers of experts that are stacked there."""
-    wanted = {frozenset(p.shapes): p.captures for p in _open(other, side) if p.captures}
-    mine = {id(p) for p in _open(side, other)}
-    found = []
-    for p in side:
-        parts = _outer_part(p, wanted) if id(p) in mine and p.captures > 1 else None
-        found += parts or [p]
-    return found
-
-
-def _outer_part(p: Pattern, wanted: dict[frozenset[Indices], int]) -> list[Pattern] | None:
-    """The cells whose first captures are those of a whole, and the rest."""
-    for keys, captures in sorted(wanted.items(), key=lambda item: -len(item[0])):
-        if captures >= p.captures:
-            continue
-        inside = {k for k in p.shapes if k[:captures] in keys}
-        heads = {k[:captures] for k in p.shapes}
-        if keys < heads and len(heads) <= 2 * len(keys) and {k[:captures] for k in inside} == keys:
-            return [_part(p, inside), _without_constants(_part(p, p.shapes.keys() - inside))]
-    return None
-
-
-def _open(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
-    """Patterns of which `side` has more than `other`: they still look for a partner.
-
-    Exact partners first: ranks cost a pass over the cells, and most patterns never need them.
-    """
-    mine, theirs = Counter(p.signature for p in side), Counter(p.signature for p in other)
-    lone = [p for p in side if mine[p.signature] > theirs[p.signature]]
-    if not lone:
-        return []
-    ranked = Counter(p.ranked for p in other if theirs[p.signature] > mine[p.signature])
-    counts = Counter(p.ranked for p in lone)
-    return [p for p in lone if counts[p.ranked] > ranked[p.ranked] or mine[p.signature] > 1]
-
-
-def _common_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
-    """Split off what only this side has of a repeat: a checkpoint with extra layers, a model with fewer experts."""
-    there = _open(other, side)
-    signatures = {p.signature for p in there}
-    wanted = {frozenset(p.shapes) for p in there if p.captures}
-    found = []
-    for p in side:
-        parts = None if not p.captures or p.signature in signatures else _common_part(p, wanted, signatures)
-        found += parts or [p]
-    return found
-
-
-def _common_part(p: Pattern, wanted: set[frozenset[Indices]], signatures: set[Any]) -> list[Pattern] | None:
-    for keys in sorted(wanted, key=len, reverse=True):
-        if not len(keys) < len(p.shapes) <= 2 * len(keys) or not keys <= p.shapes.keys():
-            continue
-        if frozenset((k, p.shapes[k]) for k in keys) in signatures:
-            return [_part(p, keys), _without_constants(_part(p, p.shapes.keys() - keys))]
-    return None
-
-
-def _part(p: Pattern, keys: Set[Indices]) -> Pattern:
-    inside = [k for k in p.cells if k in keys]
-    return Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside})
-
-
-def _splits(side: list[Pattern], wanted: list[Pattern]) -> Splits:
-    outlines, ranked = {p.outline for p in wanted}, {p.ranked for p in wanted}
-    return {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
-
-
-def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Set[Any]) -> int | None:
-    """The capture whose pieces find most partners; of equals the one with the fewest pieces."""
-    best: tuple[int, int, int] | None = None
-    for capture in range(p.captures):
-        if outlines.isdisjoint(p.piece_outlines(capture)):
-            continue
-        parts = pieces(p, capture)
-        hit = sum(len(q) for q in parts if q.outline in outlines and q.ranked in ranked)
-        if hit and (best is None or (hit, -len(parts)) > best[:2]):
-            best = hit, -len(parts), capture
-    return best[2] if best else None
-
-
-def _mutual_splits(left: list[Pattern], right: list[Pattern]) -> tuple[Splits, Splits]:
-    """Captures on both sides whose pieces find one another."""
-    outlines = _piece_outlines(left) & _piece_outlines(right)
-    if not outlines:
-        return {}, {}
-    ranked = _piece_ranks(left, outlines) & _piece_ranks(right, outlines)
-    out = [
-        {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
-        for side in (left, right)
-    ]
-    return out[0], out[1]
-
-
-def _piece_outlines(side: list[Pattern]) -> set[Outline]:
-    return {outline for p in side for c in range(p.captures) for outline in p.piece_outlines(c)}
-
-
-def _piece_ranks(side: list[Pattern], outlines: Set[Outline]) -> set[Any]:
-    found = set()
-    for p in side:
-        for capture in range(p.captures):
-            if not outlines.isdisjoint(p.piece_outlines(capture)):
-                found |= {q.ranked for q in pieces(p, capture) if q.outline in outlines}
-    return found
-
-
-def _apply(side: list[Pattern], split: Splits) -> list[Pattern]:
-    """Unfold the chosen patterns, and the other leaves of the same module with them."""
-    modules = {p.segments[:-1]: split[id(p)] for p in side if id(p) in split}
-    out: list[Pattern] = []
-    for p in side:
-        capture = split.get(id(p), modules.get(p.segments[:-1]))
-        out += [p] if capture is None or capture >= p.captures else pieces(p, capture)
-    return out

@@ -105,9 +105,18 @@ def token_weights(left: Side, right: Side) -> dict[str, float]:
         if text[0] == "!":
             weights[text] = HINT_WEIGHT
             continue
-        kind = ROLE_WEIGHT if text[0] == "@" else PAIR_WEIGHT if " " in text else NAME_WEIGHT if text[0] == "=" else 1.0 if token.qualified else GENERIC_WEIGHT
-        weights[text] = rarity * kind
+        weights[text] = rarity * _kind_weight(token)
     return weights
+
+
+def _kind_weight(token: Token) -> float:
+    if token.text[0] == "@":
+        return ROLE_WEIGHT
+    if " " in token.text:
+        return PAIR_WEIGHT
+    if token.text[0] == "=":
+        return NAME_WEIGHT
+    return 1.0 if token.qualified else GENERIC_WEIGHT
 
 
 def name_scores(left: Side, right: Side) -> Floats:
@@ -120,14 +129,13 @@ def name_scores(left: Side, right: Side) -> Floats:
 
 
 def _incidence(side: Side, ids: dict[str, int], weights: dict[str, float]) -> Floats:
-    table = np.zeros((len(side.patterns), len(ids)), np.float32)
+    table: Floats = np.zeros((len(side.patterns), len(ids)), np.float32)
     for row, ts in enumerate(side.tokens):
         for t in ts:
             depth = DEPTH_WEIGHT[min(t.depth, len(DEPTH_WEIGHT) - 1)]
             table[row, ids[t.text]] = max(table[row, ids[t.text]], depth * weights[t.text])
     norms = np.linalg.norm(table, axis=1, keepdims=True)
-    result: Floats = table / np.where(norms == 0, 1, norms)
-    return result
+    return np.asarray(table / np.where(norms == 0, 1, norms), np.float32)
 
 
 class Votes:
@@ -150,7 +158,8 @@ class Votes:
         if pairs:
             a = self.left[[i for i, _ in pairs]]
             b = self.right[[j for _, j in pairs]]
-            weight = np.broadcast_to(np.asarray(strength, np.float32)[:, None, None], (len(pairs), a.shape[1], b.shape[1]))
+            weight = np.asarray(strength, np.float32)[:, None, None]
+            weight = np.broadcast_to(weight, (len(pairs), a.shape[1], b.shape[1]))
             np.add.at(common, (a[:, :, None], b[:, None, :]), weight)
         # the padding id -1 addresses the last row and column, which stand for no node
         common[-1, :] = 0
@@ -161,11 +170,22 @@ class Votes:
         """Support of each pair of leaves, (len(rows), len(columns)), in 0..1."""
         a, b = self.left[rows], self.right[columns]
         table = self.dice[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
-        near = np.array([1.0, 0.8, 0.6, 0.5] + [0.4] * 60, np.float32)
-        by_left = (table.max(axis=3) * near[: a.shape[1]]).sum(axis=2) / (near[: a.shape[1]] * (a >= 0)).sum(axis=1).clip(1e-6)[:, None]
-        by_right = (table.max(axis=2) * near[: b.shape[1]]).sum(axis=2) / (near[: b.shape[1]] * (b >= 0)).sum(axis=1).clip(1e-6)[None, :]
+        by_left = (table.max(axis=3) * _nearness(a)).sum(axis=2) / _total_nearness(a)[:, None]
+        by_right = (table.max(axis=2) * _nearness(b)).sum(axis=2) / _total_nearness(b)[None, :]
         result: Floats = (by_left + by_right) / 2
         return result
+
+
+def _nearness(ancestors: Ints) -> Floats:
+    """How much the support of an ancestor counts, nearest first."""
+    depth = np.arange(ancestors.shape[1])
+    weights: Floats = np.maximum(1.0 - 0.2 * depth, 0.4).astype(np.float32)
+    return weights
+
+
+def _total_nearness(ancestors: Ints) -> Floats:
+    total: Floats = (_nearness(ancestors) * (ancestors >= 0)).sum(axis=1).clip(1e-6)
+    return total
 
 
 def _below(ancestors: Ints, nodes: int) -> Floats:

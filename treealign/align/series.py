@@ -95,9 +95,7 @@ def _orders(
     return found
 
 
-def _one_series(
-    members: list[int], patterns: Sequence[Pattern], ranks: dict[int, list[tuple[int, int, int]]]
-) -> bool:
+def _one_series(members: list[int], patterns: Sequence[Pattern], ranks: dict[int, list[tuple[int, int, int]]]) -> bool:
     stems = {_stem(patterns[at]) for at in members}
     return len(stems) == 1 and all(any(d == 1 for _, _, d in ranks.get(at, ())) for at in members)
 

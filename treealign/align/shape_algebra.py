@@ -56,7 +56,7 @@ def shards(part: Sizes, whole: Sizes, count: int) -> tuple[Operation, ...] | Non
 
 
 def rearranged(before: Shape, after: Shape) -> Operation | None:
-    """One operation that turns a shape into another of as many elements: a permutation, or a reshape of whole dimensions."""
+    """One operation between two shapes of as many elements: a permutation, or a reshape of whole dimensions."""
     if before is None or after is None or before == after or prod(before) != prod(after):
         return None
     if len(before) == len(after):

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+", re.UNICODE)
 INDEX = "#"  # what a capture reads as in a run of words
+LONG = 6  # letters: `to_k` is not the word `tok`, `self_attn` is the word `selfattn`
 START = "^"  # what stands before the first word
 PARAMETER_ROLES = {"weight": "weight", "bias": "bias"}
 
@@ -91,7 +92,7 @@ def split_words(segment: str) -> tuple[str, ...]:
     table = vocabulary().words
     found: list[str] = []
     whole = segment.lower().replace("_", "")
-    if whole in table:
+    if whole in table and (whole == segment.lower() or len(whole) >= LONG):
         return table[whole]
     for word in _WORD.findall(segment):
         low = word.lower()
