@@ -19,6 +19,7 @@ from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import Decided, GuardDecision, Verdict
 from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform
+from treealign.tree.fold import fold, fold_names
 
 
 @dataclass(frozen=True)
@@ -203,3 +204,24 @@ def _certain_step(
     step = Step(tuple(checkpoint), tuple(model), tuple(operations))
     own = planned.get(step.sources)
     return own if own is not None and own[:3] == step[:3] else step
+
+
+def open_questions(suggestion: Any) -> tuple[list[str], frozenset[str]]:
+    """What a suggestion leaves open, as lines, and the keys in question; nothing without a suggestion."""
+    groups = getattr(suggestion, "ambiguous", ())
+    lines = []
+    for group in groups:
+        sides = [", ".join(fold_names(keys, limit=4)) for keys in (group.checkpoint, group.model)]
+        lines += [f"  {sides[0]}", f"    against {sides[1]}", f"    settled by {group.settled_by}"]
+    asked = frozenset(key for group in groups for key in (*group.checkpoint, *group.model))
+    guesses = [match for match in getattr(suggestion, "matches", ()) if not match.certain]
+    rest = [match for match in guesses if not asked.issuperset((*match.checkpoint, *match.model))]
+    alike: dict[tuple[str, ...], list[Any]] = {}
+    for match in rest:
+        templates = (f.template for f in fold([*match.checkpoint, *match.model]))
+        alike.setdefault(tuple(templates), []).append(match)
+    for matches in alike.values():
+        left, right = ([key for match in matches for key in getattr(match, side)] for side in ("checkpoint", "model"))
+        lines.append(f"  {', '.join(fold_names(left))} -> {', '.join(fold_names(right))}, perhaps")
+    keys = asked.union(*((*match.checkpoint, *match.model) for match in rest))
+    return (["ambiguous:", *lines] if lines else []), keys

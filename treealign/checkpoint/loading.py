@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from treealign.checkpoint.carrying import carry
-from treealign.checkpoint.choosing import Chosen, Track, choose
+from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill
 from treealign.checkpoint.source import Source, open_source
 from treealign.checkpoint.verdict import Mismatch, Verdict, judge
@@ -22,7 +22,6 @@ from treealign.mapping.guards import GuardDecision
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.mapping.record import Record, make_record
-from treealign.tree.fold import fold_names
 
 _DTYPES = ("checkpoint", "model")
 
@@ -140,8 +139,8 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
     places = chosen.places
     if not places.places:
         raise LoadError("the model has no parameters and no buffers", hint="is this the model that is meant?")
-    open_ends = _open_facts(chosen)
-    facts = verdict.facts + open_ends
+    open_ends, in_question = open_questions(chosen.suggestion)
+    facts = verdict.facts(in_question) + open_ends
     if not (verdict.steps or verdict.mismatched or verdict.lossy or open_ends):
         raise LoadError("the checkpoint shares nothing with the model", where=source.tree.source, facts=facts)
     if (strict and facts) or not verdict.steps:
@@ -149,29 +148,18 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
             "the checkpoint does not fill the model as it is; nothing was loaded",
             where=source.tree.source,
             facts=facts,
-            hint=_hint(verdict, chosen),
+            hint=_hint(verdict, chosen.by, bool(open_ends)),
         )
 
 
-def _open_facts(chosen: Chosen) -> list[str]:
-    """What the suggestion left open."""
-    open_matches = [m for m in getattr(chosen.suggestion, "matches", ()) if not m.certain]
-    lines = [f"  {', '.join(m.checkpoint)} -> {', '.join(m.model)}" for m in open_matches[:20]]
-    lines += [f"  … and {len(open_matches) - 20} more"] if len(open_matches) > 20 else []
-    for group in getattr(chosen.suggestion, "ambiguous", ()):
-        sides = (", ".join(fold_names(keys, limit=3)) for keys in (group.checkpoint, group.model))
-        lines.append(f"  {' | '.join(sides)}: settled by {group.settled_by}")
-    return ["ambiguous:", *lines] if lines else []
-
-
-def _hint(verdict: Verdict, chosen: Chosen) -> str:
-    if _open_facts(chosen):
+def _hint(verdict: Verdict, by: str, ambiguous: bool) -> str:
+    if ambiguous:
         return "settle what is ambiguous with hints or a mapping; strict=False loads the certain matches only"
     if verdict.uninitialised:
         return "make the model with its buffers on a real device, or compute them and pass strict=False"
     if verdict.lossy:
         return "allow_lossy=True takes them, and the model then keeps the originals for save"
-    if chosen.by == "mapping":
+    if by == "mapping":
         return "does the mapping belong to this checkpoint and model? strict=False loads what fits"
     return "strict=False loads what fits and lists the rest"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -67,13 +67,12 @@ class Verdict:
     lossy: tuple[Step, ...] = ()
     uninitialised: tuple[str, ...] = ()
 
-    @property
-    def facts(self) -> list[str]:
-        """All that speaks against the load, repeats folded."""
+    def facts(self, in_question: Collection[str] = ()) -> list[str]:
+        """All that speaks against the load, repeats folded; keys that are in question are said elsewhere."""
         lossy = [f"{', '.join(s.sources)} -> {', '.join(s.targets)}" for s in self.lossy]
         lists = (
-            ("missing: the checkpoint does not fill", fold_names(self.missing)),
-            ("unexpected: the model has no place for", fold_names(self.unexpected)),
+            ("missing: the checkpoint does not fill", fold_names(k for k in self.missing if k not in in_question)),
+            ("unexpected: the model has no place for", fold_names(k for k in self.unexpected if k not in in_question)),
             ("mismatched", _capped(self._mismatch_lines())),
             ("lossy", _capped(lossy)),
             ("on the meta device, and in no checkpoint", fold_names(self.uninitialised)),
