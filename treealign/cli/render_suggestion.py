@@ -63,8 +63,8 @@ def _minimality(suggestion: Suggestion) -> str:
     guessed = sum(len(match.checkpoint) for match in suggestion.matches if not match.certain)
     guess = f"; {plural(guessed, 'key')} by best guess" if guessed else ""
     if suggestion.synthesis.optimal:
-        return f"proved to be the fewest{guess}"
-    return f"not proved to be the fewest, {suggestion.synthesis.bound} or more are needed{guess}"
+        return f"proved the fewest of the candidate rules{guess}"
+    return f"not proved the fewest, {suggestion.synthesis.bound} or more are needed{guess}"
 
 
 def touched_keys(mapping: ConversionMapping, checkpoint: KeyTree) -> list[int]:
