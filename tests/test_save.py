@@ -9,9 +9,12 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from weights import Block, TiedHead, Tower, TwoTowers, keys, saved_keys, state, write
 
@@ -120,6 +123,17 @@ def test_a_second_load_of_everything_counts_alone(loaded, tmp_path):
     load(model, other, ConversionMapping())
     assert comes_back(model, other, tmp_path)
     assert not (tmp_path / "out" / "treealign_record.json").exists()
+
+
+@given(mixed=st.sets(st.sampled_from(list(Tower().state_dict()))), sample=st.randoms())
+def test_any_mixture_of_names_comes_back_whatever_the_order(mixed, sample):
+    old = [(prefixed(k) if k in mixed else k, v) for k, v in state(Tower()).items()]
+    sample.shuffle(old)
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder) / "in.safetensors", dict(old))
+        model = Tower()
+        load(model, path, UNPREFIXED)
+        assert comes_back(model, path, Path(folder))
 
 
 # -- parts and wholes --------------------------------------------------------------------------------------------------

@@ -9,9 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed
 from torch import nn
 
 from treealign.checkpoint.arranging import Arrangement, arrange
+from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.choosing import as_mapping
 from treealign.checkpoint.emitting import Outgoing, prepare
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
@@ -31,7 +34,8 @@ class SaveResult:
     Attributes
     ----------
     files : tuple of str
-        Names of the files in the folder: weights, then index and record, if there are any.
+        Names of the files in the folder: weights, then index and record, if there are any; none where another process
+        wrote.
     keys : tuple of str
         The keys in them.
     uncast : mapping of str to (str, str)
@@ -57,8 +61,10 @@ def save(
     """Save a model as safetensors.
 
     What was loaded goes back as it came: keys, dtypes, metadata, shards and the order of tensors; byte for byte where
-    no value changed. A model that was never loaded is saved under its own names, and so are parameters that no
-    checkpoint had, unless everything around them was renamed in the same way.
+    no value changed. What a load left out is not written. A model that was never loaded is saved under its own names,
+    and so are parameters that no checkpoint had, unless everything around them was renamed in the same way.
+
+    Of a model that is sharded over processes, every process has to call this; the first one writes.
 
     Parameters
     ----------
@@ -99,7 +105,7 @@ def save(
     outgoing = prepare(naming)
     plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
     arrangement = arrange(plan, naming.layouts, max_shard_size)
-    files = _write(folder, arrangement, outgoing, naming)
+    files = _write(folder, arrangement, outgoing, naming) if _writes(places) else _take_part(outgoing)
     uncast = {key: out.uncast for key, out in outgoing.items() if out.uncast}
     _warn(uncast)
     approximate = tuple(key for key, out in outgoing.items() if out.approximate)
@@ -138,6 +144,19 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
             with stage.open(folder / name) as file:
                 file.write(content)
     return names
+
+
+def _writes(places: Places) -> bool:
+    """Whether this process is the one to write."""
+    sharded = any(is_sharded(place.tensor) for place in places.places.values())
+    return not sharded or torch.distributed.get_rank() == 0
+
+
+def _take_part(outgoing: Mapping[str, Outgoing]) -> list[str]:
+    """Gather what another process writes."""
+    for out in outgoing.values():
+        out.make()
+    return []
 
 
 def _header(shard: Shard, folder: Path) -> bytes:
