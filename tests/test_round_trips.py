@@ -130,9 +130,7 @@ def test_a_scope_may_stand_below_any_base(base, tmp_path):
 def test_two_siblings_of_one_kind_each_have_their_rule(tmp_path):
     rules = [Rename("blocks", "layers", under="vision"), Rename("h", "layers", under="language")]
     model = TwoTowers()
-    old = state(
-        model, lambda k: k.replace("vision.layers", "vision.blocks").replace("language.layers", "language.h")
-    )
+    old = state(model, lambda k: k.replace("vision.layers", "vision.blocks").replace("language.layers", "language.h"))
     assert round_trip(model, checkpoint(tmp_path, old), rules, tmp_path)
 
 
