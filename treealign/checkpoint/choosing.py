@@ -99,9 +99,7 @@ def as_mapping(given: Any) -> ConversionMapping:
     return ConversionMapping([given] if isinstance(given, Transform) else given)
 
 
-def _by_mapping(
-    model: nn.Module, source: Source, places: Places, mapping: ConversionMapping, converted: Any
-) -> Chosen:
+def _by_mapping(model: nn.Module, source: Source, places: Places, mapping: ConversionMapping, converted: Any) -> Chosen:
     decision = _decide(model, mapping, source, converted)
     first = _planned(source, places, mapping, decision)
     if first[0]:
