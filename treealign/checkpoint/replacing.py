@@ -102,5 +102,3 @@ def _shards(index: Path) -> tuple[str, ...]:
 
 def _is_there(path: Path) -> bool:
     return path.is_file() or path.is_symlink()
-
-
