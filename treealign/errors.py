@@ -39,9 +39,7 @@ class TreealignError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.facts, self.hint)
 
 
-def _rebuild(
-    kind: type[TreealignError], what: str, where: str, facts: tuple[str, ...], hint: str
-) -> TreealignError:
+def _rebuild(kind: type[TreealignError], what: str, where: str, facts: tuple[str, ...], hint: str) -> TreealignError:
     return kind(what, where=where, facts=facts, hint=hint)
 
 
