@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from treealign.align.agreement import Agreement
 from treealign.align.assignment import Assignment, assign
 from treealign.align.certainty import SHAPE_ONLY, TURNED, Doubt, doubts, gather, turned
 from treealign.align.conventions import hidden_changes
-from treealign.align.conversions import conversion_scores, find_conversions
+from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.hints import read_hints
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern, build_patterns
@@ -116,8 +117,9 @@ def _with_conversions(
         [i for i in range(len(sides[0].patterns)) if i not in strong],
         [j for j in range(len(sides[1].patterns)) if j not in set(strong.values())],
     )
-    scores = conversion_scores(*sides, assignment.names, strong)
-    found = find_conversions(*sides, free, scores, total)
+    votes = conversion_votes(*sides, strong)
+    scores = conversion_scores(*sides, assignment.names, votes)
+    found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes))
     used = {id(p) for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
     doubted = [replace(link, certain=False, reason=TURNED) if id(link.left[0]) in turned_ids else link for link in kept]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from treealign.align.agreement import Agreement
 from treealign.align.assignment import Assignment, Class
 from treealign.align.patterns import Pattern
 from treealign.align.scoring import Floats, Side, Votes
@@ -92,9 +93,14 @@ def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) 
         if settled == previous:
             break
         votes.count([(i, assignment.pairs[i]) for i in sorted(settled)], [1.0] * len(settled))
+    agreement = Agreement(left, right, votes)
     for i, j in assignment.pairs.items():
-        if i not in found and not _supported(i, j, left, right, assignment, evidence, votes):
+        if i in found:
+            continue
+        if not _supported(i, j, left, right, assignment, evidence, votes):
             found[i] = Doubt((i, j), (i,), (j,), SHAPE_ONLY)
+        elif objection := agreement.objection(i, j):
+            found[i] = Doubt((i, j), (i,), (j,), objection)
     return found
 
 
@@ -186,17 +192,24 @@ def _supported(
 ) -> bool:
     """Something besides the shape says that the two belong together at all.
 
-    Their words or path, the words of their module's other leaves, or settled ancestors and a generic name in common.
+    Words near the leaf or the whole path, the words of their module's other leaves, or settled ancestors and a word in
+    common, be it a generic one.
     """
-    if evidence.words[i, j] > MARGIN or left.patterns[i].template == right.patterns[j].template:
+    if left.patterns[i].template == right.patterns[j].template or _near_words(left, i) & _near_words(right, j):
         return True
     mine, theirs = left.patterns[i].segments[:-1], right.patterns[j].segments[:-1]
     beside = [u for u in left.below[mine] if u != i and u in assignment.pairs]
     partners = [(u, assignment.pairs[u]) for u in beside]
     if any(evidence.words[u, v] > MARGIN and right.patterns[v].segments[:-1] == theirs for u, v in partners):
         return True
+    if float(votes.bonus(np.array([i]), np.array([j]))[0, 0]) <= SETTLED:
+        return False
     generic = {t.text for t in left.tokens[i] if t.depth == 1} & {t.text for t in right.tokens[j] if t.depth == 1}
-    return bool(generic) and float(votes.bonus(np.array([i]), np.array([j]))[0, 0]) > SETTLED
+    return bool(generic) or float(evidence.words[i, j]) > MARGIN
+
+
+def _near_words(side: Side, at: int) -> set[str]:
+    return {t.text for t in side.tokens[at] if t.qualified and t.depth <= (1 if t.ordinal else 2)}
 
 
 def _equal(a: Sequence[Hashable], b: Sequence[Hashable]) -> Floats:

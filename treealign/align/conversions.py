@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from treealign.align.agreement import Agreement
 from treealign.align.certainty import MARGIN, RIVALLED
 from treealign.align.links import Group, Link
 from treealign.align.part_order import order_parts, series_order
 from treealign.align.patterns import Indices, Pattern
 from treealign.align.scoring import Floats, Side, Votes
 from treealign.align.shape_algebra import joined, rearranged, shards
-from treealign.mapping.operations import Operation, invert
+from treealign.mapping.operations import Operation, Stack, Unstack, invert
 
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
 MIN_SCORE = 0.25
+SHARDS = "repeats may be joined for other reasons than being shards of one tensor"
 
 
 class Whole(NamedTuple):
@@ -38,7 +40,12 @@ class Whole(NamedTuple):
 
 
 def find_conversions(
-    left: Side, right: Side, free: tuple[Sequence[int], Sequence[int]], scores: Floats, total: Floats
+    left: Side,
+    right: Side,
+    free: tuple[Sequence[int], Sequence[int]],
+    scores: Floats,
+    total: Floats,
+    agreement: Agreement,
 ) -> list[Link]:
     """All conversions between unmatched patterns.
 
@@ -52,6 +59,8 @@ def find_conversions(
         Names and votes of all pairs, (left, right).
     total : array
         Qualified evidence of all pairs, (left, right).
+    agreement : Agreement
+        Judges whether names and ancestors allow a match.
 
     """
     taken: tuple[set[int], set[int]] = (set(), set())
@@ -64,11 +73,16 @@ def find_conversions(
             continue
         sides = (left, right) if reverse else (right, left)
         made = _link(sides[0].patterns[w.whole], [sides[1].patterns[p] for p in w.parts], w, reverse)
+        objection = agreement.conversion_objection(w.parts, w.whole, not reverse)
+        if made and len(w.parts) == 1 and not any(isinstance(o, Stack | Unstack) for o in made[0].operations):
+            objection = objection or SHARDS
+        if objection:
+            made = [replace(link, certain=False, reason=objection) for link in made]
         if made:
             used_whole.add(w.whole)
             used_parts |= set(w.parts)
             links += made
-    return links + _rearrangements(left, right, free, taken, scores, total)
+    return links + _rearrangements(left, right, free, taken, scores, total, agreement)
 
 
 def _proposals(
@@ -211,6 +225,7 @@ def _rearrangements(
     taken: tuple[set[int], set[int]],
     scores: Floats,
     total: Floats,
+    agreement: Agreement,
 ) -> list[Link]:
     """One tensor to one tensor of another layout: transposed, or dimensions merged or split."""
     options = {}
@@ -228,7 +243,9 @@ def _rearrangements(
         taken[1].add(j)
         rivals = [pair for pair in options if pair != (i, j) and (pair[0] == i or pair[1] == j)]
         doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
-        links.append(_rearranged(left, right, (i, j), options[i, j], doubted))
+        link = _rearranged(left, right, (i, j), options[i, j], doubted)
+        objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
+        links.append(replace(link, certain=False, reason=objection) if objection else link)
     return links
 
 
@@ -252,10 +269,15 @@ def _layout_change(a: Pattern, b: Pattern) -> Operation | None:
     return found.pop() if len(found) == 1 else None
 
 
-def conversion_scores(left: Side, right: Side, names: Floats, pairs: Mapping[int, int]) -> Floats:
-    """Names plus the support of ancestors by all matches."""
+def conversion_votes(left: Side, right: Side, pairs: Mapping[int, int]) -> Votes:
+    """Votes of all given matches."""
     votes = Votes(left, right)
     votes.count(list(pairs.items()), [1.0] * len(pairs))
+    return votes
+
+
+def conversion_scores(left: Side, right: Side, names: Floats, votes: Votes) -> Floats:
+    """Names plus the support of ancestors by matches."""
     everything = np.arange(len(left.patterns), dtype=np.int32), np.arange(len(right.patterns), dtype=np.int32)
     result: Floats = names + votes.bonus(*everything)
     return result

@@ -10,13 +10,23 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 NUMBERED_ROLES = frozenset({"@pre_attn", "@post_attn", "@pre_mlp", "@post_mlp"})
+
+
+class Rank(NamedTuple):
+    """The place of a pattern in a numbered series."""
+
+    rank: int
+    count: int
+    depth: int
+    gaps: str
 
 
 def with_series(
@@ -35,9 +45,10 @@ def with_series(
     for at, found in enumerate(tokens):
         mine = ranks.get(at, [])
         # "the second norm" names a role only where a block has two
-        long = at in crowded or any(count > 2 for _, count, _ in mine)
+        numbered = any(t.ordinal and t.depth == 1 for t in found)
+        long = numbered and (at in crowded or any(r.count > 2 for r in mine if r.depth == 1))
         kept = [t for t in found if not t.ordinal and not (long and t.text in NUMBERED_ROLES)]
-        kept += [Token(f"%{r}/{n}", depth, True, True) for r, n, depth in mine]
+        kept += [Token(f"%{rank}/{count}{gaps}", depth, True, True) for rank, count, depth, gaps in mine]
         if at in orders:
             r, n = orders[at]
             kept.append(Token(f"${r}/{n}", 1, True, True))
@@ -45,18 +56,25 @@ def with_series(
     return out
 
 
-def _numbered(patterns: Sequence[Pattern]) -> dict[int, list[tuple[int, int, int]]]:
-    """Rank, length and depth of every numbered series that each pattern is in."""
+def _numbered(patterns: Sequence[Pattern]) -> dict[int, list[Rank]]:
+    """Rank, length, depth and gaps of every numbered series that each pattern is in.
+
+    Numbers inside names count up one by one; where they do not, a member is absent, and only a series with the same
+    gaps is comparable. The indices of a Sequential skip the modules without parameters.
+    """
     groups: dict[Any, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for at, p in enumerate(patterns):
         for depth, key, number in _numbers(p):
             groups[key, depth][number].append(at)
-    found: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for (_, depth), members in groups.items():
-        for rank, number in enumerate(sorted(members)):
+    found: dict[int, list[Rank]] = defaultdict(list)
+    for ((_, stem), depth), members in groups.items():
+        numbers = sorted(members)
+        steps = [b - a for a, b in pairwise(numbers)]
+        gaps = "" if stem == "\0" or set(steps) <= {1} else f"+{','.join(map(str, steps))}"
+        for rank, number in enumerate(numbers):
             for at in members[number]:
-                entry = rank, len(members), depth
-                if len(members) > 1 and entry not in found[at]:
+                entry = Rank(rank, len(numbers), depth, gaps)
+                if len(numbers) > 1 and entry not in found[at]:
                     found[at].append(entry)
     return found
 
@@ -79,7 +97,7 @@ def _sibling_groups(patterns: Sequence[Pattern]) -> list[list[int]]:
 
 
 def _orders(
-    groups: list[list[int]], patterns: Sequence[Pattern], ordered: bool, ranks: dict[int, list[tuple[int, int, int]]]
+    groups: list[list[int]], patterns: Sequence[Pattern], ordered: bool, ranks: dict[int, list[Rank]]
 ) -> dict[int, tuple[int, int]]:
     """Rank and number of the siblings, by order of definition or by the numbers of one series."""
     found = {}
@@ -87,7 +105,7 @@ def _orders(
         if ordered:
             inorder = sorted(members, key=lambda at: min(patterns[at].cells.values()))
         elif _one_series(members, patterns, ranks):
-            inorder = sorted(members, key=lambda at: next(r for r, _, d in ranks[at] if d == 1))
+            inorder = sorted(members, key=lambda at: next(r.rank for r in ranks[at] if r.depth == 1))
         else:
             continue
         for rank, at in enumerate(inorder):
@@ -95,9 +113,9 @@ def _orders(
     return found
 
 
-def _one_series(members: list[int], patterns: Sequence[Pattern], ranks: dict[int, list[tuple[int, int, int]]]) -> bool:
+def _one_series(members: list[int], patterns: Sequence[Pattern], ranks: dict[int, list[Rank]]) -> bool:
     stems = {_stem(patterns[at]) for at in members}
-    return len(stems) == 1 and all(any(d == 1 for _, _, d in ranks.get(at, ())) for at in members)
+    return len(stems) == 1 and all(any(r.depth == 1 for r in ranks.get(at, ())) for at in members)
 
 
 def _stem(p: Pattern) -> str:

@@ -1,0 +1,181 @@
+"""Whether two matched names can mean the same thing: the match against "neither belongs to anything".
+
+Shapes and elimination alone pair what is left over on both sides, `v_proj` with `out_proj` where one side lacks the one
+and the other side the other. So a match is doubted when what stands at the place where its two names differ speaks
+against it: roles that exclude each other, words of their own with nothing in common, modules of another kind, or
+ancestors on both sides that other leaves have settled elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from treealign.align.scoring import Side, Votes
+from treealign.align.words import split_words, vocabulary
+
+ROLES = "their names say they are different things"
+WORDS = "their names have nothing in common, and others of their shape are left over"
+KINDS = "the modules they stand in are of different kinds"
+ELSEWHERE = "the modules around them correspond to others"
+SETTLED = 0.6  # Dice's coefficient of two nodes that belong together
+SMALL = 3  # leaves below which a node settles nothing
+NUMBERS = "the numbers in their names differ, and no series explains it"
+COPY = "one of them is an averaged or a teacher's copy"
+RANKS = "%$"
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Judges pairs of patterns of two sides, given votes of certain matches."""
+
+    left: Side
+    right: Side
+    votes: Votes
+
+    def objection(self, i: int, j: int) -> str:
+        """What speaks against a match, or nothing."""
+        if self.left.patterns[i].template == self.right.patterns[j].template:
+            return ""
+        return self._names(i, j) or self._ancestors(i, j)
+
+    def same_role(self, i: int, j: int) -> bool:
+        """One path, one name, or exactly the same roles."""
+        a, b = self.left.patterns[i], self.right.patterns[j]
+        if a.template == b.template or a.segments[-2:] == b.segments[-2:]:
+            return True
+        mine = _own_roles(self.left, i)
+        return bool(mine) and mine == _own_roles(self.right, j)
+
+    def conversion_objection(self, parts: tuple[int, ...], whole: int, parts_left: bool) -> str:
+        """The same for the parts of a whole: each must be able to be one of its parts."""
+        sides = (self.left, self.right) if parts_left else (self.right, self.left)
+        wanted = composed_roles(_own_roles(sides[1], whole))
+        for p in parts:
+            mine = _own_roles(sides[0], p)
+            if mine and wanted and not mine & wanted:
+                return ROLES
+            if not (mine & wanted) and not _near(sides[0], p) & _near(sides[1], whole):
+                return WORDS
+            pair = (p, whole) if parts_left else (whole, p)
+            if objection := self._ancestors(*pair):
+                return objection
+        return ""
+
+    def _names(self, i: int, j: int) -> str:
+        if _is_copy(self.left, i) != _is_copy(self.right, j):
+            return COPY
+        if self._numbers_differ(i, j):
+            return NUMBERS
+        mine, theirs = _own_roles(self.left, i), _own_roles(self.right, j)
+        if mine and theirs:
+            return "" if mine & theirs else ROLES
+        shared = _own(self.left, i) & _near(self.right, j) or _near(self.left, i) & _own(self.right, j)
+        if shared:
+            return ""
+        if (mine or _own_words(self.left, i)) and (theirs or _own_words(self.right, j)):
+            return WORDS
+        return KINDS if self.left.companions[i] != self.right.companions[j] else ""
+
+    def _numbers_differ(self, i: int, j: int) -> bool:
+        """The same words with other numbers, in the module's name or that of the one above, and no common rank there."""
+        for depth in (1, 2):
+            mine, theirs = _numbered(self.left, i, depth), _numbered(self.right, j, depth)
+            if mine is None or theirs is None or mine[0] != theirs[0] or mine[1] == theirs[1]:
+                continue
+            if not _ranks(self.left, i, depth) & _ranks(self.right, j, depth):
+                return True
+        return False
+
+    def _ancestors(self, i: int, j: int) -> str:
+        """Both sides' nearest settled ancestors have their counterparts elsewhere."""
+        a, b = self.left.patterns[i].segments, self.right.patterns[j].segments
+        there = self._settled(a, self._places_left, self._best_of_left, self.votes.nodes_right)
+        here = self._settled(b, self._places_right, self._best_of_right, self.votes.nodes_left)
+        away = there is not None and b[: len(there)] != there
+        return ELSEWHERE if away and here is not None and a[: len(here)] != here else ""
+
+    def _settled(
+        self,
+        segments: tuple[str, ...],
+        places: dict[str, int],
+        best: npt.NDArray[np.int64],
+        others: list[str],
+    ) -> tuple[str, ...] | None:
+        """The counterpart of the nearest settled ancestor above the module itself."""
+        for depth in range(len(segments) - 2, 0, -1):
+            node = places.get(".".join(segments[:depth]))
+            if node is not None and best[node] >= 0:
+                return tuple(others[best[node]].split("."))
+        return None
+
+    @cached_property
+    def _places_left(self) -> dict[str, int]:
+        return {name: at for at, name in enumerate(self.votes.nodes_left)}
+
+    @cached_property
+    def _places_right(self) -> dict[str, int]:
+        return {name: at for at, name in enumerate(self.votes.nodes_right)}
+
+    @cached_property
+    def _best_of_left(self) -> npt.NDArray[np.int64]:
+        return _best(self.votes.dice[:-1, :-1], self.votes.size_left[:-1])
+
+    @cached_property
+    def _best_of_right(self) -> npt.NDArray[np.int64]:
+        return _best(self.votes.dice[:-1, :-1].T, self.votes.size_right[:-1])
+
+
+def _best(dice: npt.NDArray[np.float32], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """The counterpart of each node, or -1 where none is settled."""
+    if not dice.size:
+        return np.full(len(sizes), -1)
+    best = dice.argmax(axis=1)
+    settled = (dice.max(axis=1) >= SETTLED) & (sizes >= SMALL)
+    return np.where(settled, best, -1)
+
+
+def composed_roles(roles: Set[str]) -> Set[str]:
+    """The roles, and those of the parts of fused ones."""
+    parts = vocabulary().compositions
+    return set(roles) | {p for role in roles for p in parts.get(role, ())}
+
+
+def _is_copy(side: Side, at: int) -> bool:
+    return any(t.text in vocabulary().secondary for t in side.tokens[at])
+
+
+def _numbered(side: Side, at: int, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """Words and numbers of the name at a depth; None where it has no number."""
+    segments = side.patterns[at].segments
+    if len(segments) <= depth:
+        return None
+    words = split_words(segments[-1 - depth])
+    numbers = tuple(w for w in words if w.isdigit())
+    return (tuple(w for w in words if not w.isdigit()), numbers) if numbers else None
+
+
+def _ranks(side: Side, at: int, depth: int) -> set[str]:
+    return {t.text for t in side.tokens[at] if t.text[0] in RANKS and t.depth == depth}
+
+
+def _own_roles(side: Side, at: int) -> set[str]:
+    return {t.text[1:] for t in side.tokens[at] if t.text[0] == "@" and t.depth <= 1} - {"mlp", "self attn", "text"}
+
+
+def _own(side: Side, at: int) -> set[str]:
+    """Qualified words of the module's own name and the parameter's."""
+    return {t.text for t in side.tokens[at] if t.qualified and t.depth <= 1 and t.text[0] not in RANKS}
+
+
+def _near(side: Side, at: int) -> set[str]:
+    """The same with those of the module above: a level may have been split or joined."""
+    return {t.text for t in side.tokens[at] if t.qualified and t.depth <= 2 and t.text[0] not in RANKS}
+
+
+def _own_words(side: Side, at: int) -> set[str]:
+    return {t for t in _own(side, at) if t[0] not in "@=!" and " " not in t}
