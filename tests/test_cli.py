@@ -173,7 +173,8 @@ def test_suggest_lists_whole_modules_as_one(tmp_path):
 
 def listed(text: str) -> list[str]:
     """What is listed below the verdict."""
-    return [line for line in text[text.index("\nopen ") :].splitlines() if line.startswith("    ")]
+    below = text[text.index("\nopen ") :].partition("\n\n")[2]
+    return [line for line in below.splitlines() if line.startswith("    ")]
 
 
 def test_what_nothing_tells_apart_is_ambiguous_and_a_hint_settles_it(tmp_path):
