@@ -14,9 +14,9 @@ from treealign.checkpoint.carrying import slices
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
 from treealign.checkpoint.source import Source
-from treealign.errors import MappingError
+from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.guards import Decided, GuardDecision, Verdict
+from treealign.mapping.guards import GuardDecision, Verdict
 from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform
 from treealign.tree.fold import fold, fold_names
@@ -80,10 +80,14 @@ def choose(
     ------
     MappingError
         The mapping cannot be read, was made for another model, makes one key of two, or cannot tell what was converted.
+    LoadError
+        The model has nothing to load into.
     FormatError
         The record cannot be read.
     """
     places = find_places(model)
+    if not places.places:
+        raise LoadError("the model has no parameters and no buffers", hint="is this the model that is meant?")
     if mapping is not None:
         return _by_mapping(model, source, places, as_mapping(mapping), converted)
     found = _by_record(source, places) if hints is None else None
@@ -110,7 +114,7 @@ def _by_mapping(model: nn.Module, source: Source, places: Places, mapping: Conve
     if not best[2]:
         raise MappingError(
             "the mapping was made for another model or checkpoint: nothing it gives is in the model",
-            facts=[f"the checkpoint has {source.tree.keys[:1]}", f"the model has {tuple(places.places)[:1]}"],
+            facts=_examples(best[1], source, places),
             hint="load without a mapping to have one suggested",
         )
     return best[1]
@@ -132,18 +136,19 @@ def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, conver
         return converted
     if converted is not None:
         return GuardDecision(tuple(Verdict.SKIP if converted and t.guarded else Verdict.APPLY for t in mapping))
-    earlier = [carried.read_record() for carried in slices(model)]
-    if not earlier:
-        return mapping.decide(source.tree)
-    used = {transform for record in earlier for transform in record.mapping}
-    pairs = zip(mapping.decide(source.tree).decided, mapping, strict=True)
-    return GuardDecision(tuple(_inherited(decided, transform in used) for decided, transform in pairs))
+    decided = list(mapping.decide(source.tree).decided)
+    for carried in slices(model):
+        if Verdict.UNKNOWN in decided:
+            keys = [key for step in carried.read_record().steps for key in step.sources]
+            base = mapping.decide(keys).decided
+            decided = [b if d is Verdict.UNKNOWN else d for d, b in zip(decided, base, strict=True)]
+    return GuardDecision(tuple(decided))
 
 
-def _inherited(decided: Decided, used: bool) -> Decided:
-    if decided is not Verdict.UNKNOWN:
-        return decided
-    return Verdict.APPLY if used else Verdict.SKIP
+def _examples(chosen: Chosen, source: Source, places: Places) -> list[str]:
+    step = next(iter(chosen.tracks[0].steps), None)
+    made = [f"the mapping makes {', '.join(step.targets[:3])} of {', '.join(step.sources[:3])}"] if step else []
+    return [*made, f"the model has {next(iter(places.places))}", f"the checkpoint has {len(source.tree)} keys"]
 
 
 def _by_record(source: Source, places: Places) -> Chosen | None:

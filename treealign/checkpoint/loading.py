@@ -40,6 +40,8 @@ class LoadResult:
         What both have, but not alike: (key, shape in the checkpoint, shape in the model, reason).
     recomputed_keys : tuple of str
         Keys of the checkpoint for buffers that the model computes itself; a save writes them back.
+    uninitialised_keys : tuple of str
+        Buffers that the model computes itself, and that were made on the meta device: they have no values yet.
     ambiguous : tuple
         What the suggestion left open; see `treealign.suggestion`.
     mapping : ConversionMapping
@@ -56,6 +58,7 @@ class LoadResult:
     unexpected_keys: tuple[str, ...]
     mismatched_keys: tuple[Mismatch, ...]
     recomputed_keys: tuple[str, ...]
+    uninitialised_keys: tuple[str, ...]
     ambiguous: tuple[Any, ...]
     mapping: ConversionMapping
     record: Record
@@ -136,16 +139,13 @@ def load(
 
 def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> None:
     """Raise if nothing can be loaded at all or, when strict, if anything stands in the way."""
-    places = chosen.places
-    if not places.places:
-        raise LoadError("the model has no parameters and no buffers", hint="is this the model that is meant?")
     open_ends, in_question = open_questions(chosen.suggestion)
     facts = verdict.facts(in_question) + open_ends
     if not (verdict.steps or verdict.mismatched or verdict.lossy or open_ends):
         raise LoadError("the checkpoint shares nothing with the model", where=source.tree.source, facts=facts)
     if (strict and facts) or not verdict.steps:
         raise LoadError(
-            "the checkpoint does not fill the model as it is; nothing was loaded",
+            "the checkpoint and the model do not fit as they are; nothing was loaded",
             where=source.tree.source,
             facts=facts,
             hint=_hint(verdict, chosen.by, bool(open_ends)),
@@ -205,6 +205,7 @@ def _result(chosen: Chosen, verdict: Verdict, records: Sequence[Record], casts: 
         verdict.unexpected,
         verdict.mismatched,
         tuple(key for step in verdict.recomputed for key in step.sources),
+        verdict.uninitialised,
         tuple(getattr(chosen.suggestion, "ambiguous", ())),
         record.mapping,
         record,

@@ -25,7 +25,7 @@ FORMAT = "treealign.record"
 VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """What a load did. Make one with `make_record`.
 
@@ -63,6 +63,10 @@ class Record:
     def trivial(self) -> bool:
         """Whether there is nothing to undo: names and dtypes were the model's own."""
         return not self.mapping and not self.exceptions and not self.dtypes
+
+    def __repr__(self) -> str:
+        others = f", {len(self.exceptions)} exceptions" if self.exceptions else ""
+        return f"<Record: {len(self.keys)} keys by {self.mapping!r}{others}>"
 
     def to_data(self) -> dict[str, Any]:
         """As plain JSON; what holds its default is left out."""
