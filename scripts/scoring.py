@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from treealign import KeyTree, suggest
+from treealign.errors import MappingError
 from treealign.tree.fold import fold
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
@@ -230,7 +231,14 @@ def _belongs_to_nothing(match: Answer, case: Case) -> bool:
 
 
 def keeps(law: str, case: Case, mapping: Any, answers: Answers) -> bool:
-    """Whether the mapping, run on names alone, does what the matches say."""
+    """Whether the mapping, run on names alone, does what the matches say; one that cannot be run keeps no law."""
+    try:
+        return _keeps(law, case, mapping, answers)
+    except MappingError:
+        return False
+
+
+def _keeps(law: str, case: Case, mapping: Any, answers: Answers) -> bool:
     matched = {(c, m) for match in answers.matches for c in match.checkpoint for m in match.model}
     if law == "forward":
         forward = mapping.map_keys([leaf[0] for leaf in case.checkpoint])
