@@ -195,6 +195,14 @@ def test_a_buffer_on_the_meta_device_that_nobody_fills_is_refused():
     assert all(p.is_meta for p in model.parameters())
 
 
+def test_a_buffer_on_the_meta_device_that_nobody_fills_is_listed_when_that_is_asked_for():
+    with torch.device("meta"):
+        model = Rotary()
+    result = load(model, state(Rotary(), prefixed), UNPREFIXED, strict=False)
+    assert result.uninitialised_keys == ("inv_freq",)
+    assert not model.proj.weight.is_meta
+
+
 def test_a_buffer_on_the_meta_device_is_loaded_where_the_checkpoint_has_it():
     with torch.device("meta"):
         model = Rotary()

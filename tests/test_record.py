@@ -140,6 +140,7 @@ TOWER = ["vision_tower.vision_model.layers.0.w", "vision_tower.vision_model.laye
          "model.vision_tower", "vision_tower"),
         ([Rename("vision_tower.vision_model", "visual")], "visual", "vision_tower.vision_model"),
         ([Rename("vision_tower", "model.visual")], "model.visual", "vision_tower"),
+        ([Rename("vision_tower.vision_model", "model.vision_tower")], "model.vision_tower", "vision_tower"),
         ([Rename("vision_tower.vision_model.layers", "blocks")], "blocks", "vision_tower.vision_model.layers"),
         ([], "vision_tower.vision_model", "vision_tower.vision_model"),
     ],

@@ -56,6 +56,9 @@ def _moved_end(before: list[str], after: list[str], end: int) -> tuple[list[str]
     rest = next((i for i in range(shared - start) if before[-1 - i] != after[-1 - i]), shared - start)
     if start >= end:
         return after, end
-    run_end = len(before) - rest
-    # a run that reaches beyond the path takes its end along
-    return after, max(start, end + len(after) - len(before)) if run_end <= end else len(after) - rest
+    old_stop, new_stop = len(before) - rest, len(after) - rest
+    if old_stop < end:
+        return after, end + new_stop - old_stop
+    # the run holds the end of the path: it stands behind the path's last level, if that was kept, or behind the run
+    kept = [i for i in range(start, new_stop) if after[i] == before[end - 1]]
+    return after, kept[-1] + 1 if kept else new_stop
