@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,7 @@ def scoreboard(
         total, left = Score(), show
         for case in read_cases(corpus, only):
             if subset == "all" or (subset == "renames") is case.renames_only:
-                one = score(case, ordered)
+                one = _scored(case, ordered)
                 total += one
                 left -= _name_imperfect(case, one) if left > 0 else 0
         if total.cases:
@@ -47,6 +48,15 @@ def scoreboard(
             print("\n".join(table(f"{corpus}, {subset}", total)), flush=True)
     if output is not None:
         output.write_text(json.dumps(figures, indent=2))
+
+
+def _scored(case: Case, ordered: bool) -> Score:
+    """The score of a case; a crash is a figure too, and does not end the run."""
+    try:
+        return score(case, ordered)
+    except Exception:
+        print(f"  {case.name} crashed\n{traceback.format_exc(limit=-2)}", file=sys.stderr)
+        return Score(cases=1, crashed=1, groups=len(case.groups))
 
 
 def _name_imperfect(case: Case, one: Score) -> bool:
@@ -65,6 +75,7 @@ def table(name: str, total: Score) -> list[str]:
 
     return [
         f"{name}: {total.cases} cases, {total.seconds:.1f} s in suggest",
+        *([f"  CRASHED                  {total.crashed:>7,}"] if total.crashed else []),
         f"  perfect cases            {share(total.perfect, total.cases)}",
         f"  groups right             {share(total.right, total.groups)}",
         f"  … and marked certain     {share(total.sure, total.groups)}",

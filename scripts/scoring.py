@@ -78,6 +78,7 @@ class Score:
     """Counts of groups, cases and transforms; they add up."""
 
     cases: int = 0
+    crashed: int = 0
     perfect: int = 0
     groups: int = 0
     right: int = 0
