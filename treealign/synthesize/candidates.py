@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
+from treealign.synthesize.absorbing import absorptions
 from treealign.synthesize.contents import Content, Occurrence
 from treealign.synthesize.generalize import exact_run, general_run, held_by, limited_captures, plain_captures
 from treealign.synthesize.lattice import columns
@@ -28,15 +29,17 @@ _ENOUGH = 2
 
 @dataclass(frozen=True)
 class Candidate:
-    """A rule and what it does."""
+    """A rule and what it does; without a rule, a `Convert` that takes what is left of some names."""
 
-    rule: Rule
+    rule: Rule | None
     verdict: Verdict
 
     @property
     def cost(self) -> float:
         """What makes one rule worse than another that does the same."""
         v = self.verdict
+        if self.rule is None:
+            return 1.0
         return self.rule.length + 8.0 * v.guarded + 2.0 * v.loose + 3.0 * (not v.clean)
 
 
@@ -52,11 +55,20 @@ class _Place:
 
 def candidates(problem: Problem, contents: Iterable[Content]) -> list[Candidate]:
     """All candidates, those for one content after the other."""
-    found: dict[Rule, Candidate] = {}
+    found: dict[Rule | None, Candidate] = {}
     for content in contents:
         for c in _Explorer(problem, content).run():
             found.setdefault(c.rule, c)
-    return list(found.values())
+    return [*found.values(), *_converts(problem)]
+
+
+def _converts(problem: Problem) -> Iterator[Candidate]:
+    """One candidate for all conversions that one `Convert` could do."""
+    groups: dict[Hashable, list[Occurrence]] = {}
+    for occurrence, key in absorptions(problem.conversions, len(problem.templates)):
+        groups.setdefault(key, []).append(occurrence)
+    for occurrences in groups.values():
+        yield Candidate(None, Verdict(frozenset(occurrences), (), False, 0, True))
 
 
 class _Explorer:
@@ -77,7 +89,7 @@ class _Explorer:
         return self._found
 
     def _place(self, o: Occurrence) -> _Place:
-        t, e = self._problem.templates[o.template], o.edit
+        t, e = self._problem.ways[o.template], o.edit
         return _Place(o, (t.target[: e.j], t.source[: e.i]), (t.source[e.i2 :], t.target[e.j2 :]), t.values)
 
     def _explore(self, places: Sequence[_Place], depth: int) -> bool:
@@ -111,8 +123,8 @@ class _Explorer:
 
     def _rules(self, places: Sequence[_Place]) -> Iterator[Rule]:
         for side in (0, 1):
-            lefts = _Names(list({p.lefts[side]: None for p in places}))
-            rights = _Names(list({p.rights[side]: None for p in places}))
+            lefts = Names(list({p.lefts[side]: None for p in places}))
+            rights = Names(list({p.rights[side]: None for p in places}))
             yield from self._in_contexts(lefts, rights, self._old, self._new)
 
     def _limited_rules(self, places: Sequence[_Place]) -> Iterator[Rule]:
@@ -124,26 +136,26 @@ class _Explorer:
         for side in (0, 1):
             lefts, rights = [p.lefts[side] for p in places], [p.rights[side] for p in places]
             if held:
-                yield from self._in_contexts(_Names(lefts), _Names(rights), old, new)
-            yield from self._in_contexts(_Names(lefts, values), _Names(rights, values), old, new)
+                yield from self._in_contexts(Names(lefts), Names(rights), old, new)
+            yield from self._in_contexts(Names(lefts, values), Names(rights, values), old, new)
 
     def _held(self, place: _Place) -> Iterator[tuple[int, list[int]]]:
         """What the captures of the content hold in one place."""
-        t, e = self._problem.templates[place.occurrence.template], place.occurrence.edit
+        t, e = self._problem.ways[place.occurrence.template], place.occurrence.edit
         pieces = zip(self._content.old, t.source[e.i : e.i2], strict=True)
         for mine, theirs in ((a, b) for a, b in pieces if not isinstance(a, str)):
             for a, b in zip(mine, theirs, strict=True):
                 if isinstance(a, Slot):
                     yield a.column, held_by(b, place.values)
 
-    def _in_contexts(self, lefts: _Names, rights: _Names, old: Run | None, new: Run | None) -> Iterator[Rule]:
+    def _in_contexts(self, lefts: Names, rights: Names, old: Run | None, new: Run | None) -> Iterator[Rule]:
         assert old is not None and new is not None
-        for (scope, gap, left), (right, at_end) in product(_lefts(lefts), _rights(rights)):
+        for (scope, gap, left), (right, at_end) in product(lefts_of(lefts), rights_of(rights)):
             if left or right or not gap or (old and new):  # else one side would not say where to look
                 yield Rule(scope, gap, left, old, new, right, at_end)
 
 
-class _Names(NamedTuple):
+class Names(NamedTuple):
     """What stands on one side of the places, and what the slots hold if captures shall be limited to it."""
 
     names: Sequence[Name]
@@ -154,7 +166,7 @@ class _Names(NamedTuple):
         return general_run(self.names, positions, name, self.values)
 
 
-def _lefts(lefts: _Names) -> Iterator[tuple[Run, bool, Run]]:
+def lefts_of(lefts: Names) -> Iterator[tuple[Run, bool, Run]]:
     """Contexts on the left: scope, gap, and kept segments."""
     shortest = min(map(len, lefts.names))
     runs: list[Run] = []
@@ -176,7 +188,7 @@ def _lefts(lefts: _Names) -> Iterator[tuple[Run, bool, Run]]:
                 yield from ((scope, True, run) for run in runs[:2] if length + len(run) <= shortest)
 
 
-def _rights(rights: _Names) -> Iterator[tuple[Run, bool]]:
+def rights_of(rights: Names) -> Iterator[tuple[Run, bool]]:
     """Contexts on the right: kept segments, and whether the key ends there."""
     yield (), False
     shortest = min(map(len, rights.names))

@@ -29,31 +29,32 @@ class Content:
     occurrences: tuple[Occurrence, ...]
 
 
-def gather(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[Content]:
+def gather(templates: Sequence[Template], lattices: Sequence[Lattice], own: int) -> list[Content]:
     """The contents that a smallest set of rules can be made of.
 
     Of contents that occur in the same templates only the longest count: one rule for the longer does what one for the
     shorter does, and leaves less to do. What remains of a template beside such a longest one counts too: it makes
-    shorter rules, not fewer.
+    shorter rules, not fewer. Only what occurs in one of the first `own` templates is worth a rule.
     """
     where: dict[Renumbered, list[Occurrence]] = {}
     of: list[dict[Edit, Renumbered]] = []
     for n, (t, lat) in enumerate(zip(templates, lattices, strict=True)):
-        of.append({edit: _renumbered(t, edit) for edit in lat.edits})
+        of.append({edit: _renumbered(t, edit) for edit in lat.renamings})
         for edit, key in of[-1].items():
             where.setdefault(key, []).append(Occurrence(n, edit))
     classes = _classes(templates, lattices)
     signatures = {key: frozenset(classes[o.template] for o in found) for key, found in where.items()}
     kept: set[Renumbered] = set()
+    worth = {key for key, found in where.items() if found[0].template < own}
     for n in {c: n for n, c in reversed(list(enumerate(classes)))}.values():
         kept |= {of[n][edit] for edit in _useful(lattices[n], {e: signatures[k] for e, k in of[n].items()})}
-    return [Content(*key, tuple(where[key])) for key in sorted(kept, key=repr)]
+    return [Content(*key, tuple(where[key])) for key in sorted(kept & worth, key=repr)]
 
 
 def _classes(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[int]:
     """Numbers that are equal for templates with the same changes in the same place."""
     numbers: dict[Renumbered, int] = {}
-    ends = [lat.end for lat in lattices]
+    ends = [lat.goal for lat in lattices]
     return [
         numbers.setdefault((t.source[:i], t.target[:j]), len(numbers))
         for t, (i, j) in zip(templates, ends, strict=True)
@@ -79,7 +80,7 @@ def _remainders(lat: Lattice, shared: Iterable[Edit], signatures: dict[Edit, fro
     """What is left of a name between shared edits: before, between and behind them."""
     kept = set(lat.kept)
     from_here = _following(lat.start, kept, 1).union(*(_following((e.i2, e.j2), kept, 1) for e in shared))
-    to_here = _following(lat.end, kept, -1).union(*(_following((e.i, e.j), kept, -1) for e in shared))
+    to_here = _following(lat.goal, kept, -1).union(*(_following((e.i, e.j), kept, -1) for e in shared))
     return {e for e in signatures if (e.i, e.j) in from_here and (e.i2, e.j2) in to_here}
 
 

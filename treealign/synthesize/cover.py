@@ -53,6 +53,8 @@ class _Shape:
 
 def cover(problem: Problem, found: Sequence[Candidate], cuts: Sequence[Cut] = (), seconds: float = 5.0) -> Cover | None:
     """The smallest set, or None where no set does it, or none was found in time."""
+    if not found:
+        return None
     shapes = _shapes(problem, found)
     if not cuts:
         alone = _alone(shapes, found)
@@ -62,8 +64,8 @@ def cover(problem: Problem, found: Sequence[Candidate], cuts: Sequence[Cut] = ()
 
 
 def _shapes(problem: Problem, found: Sequence[Candidate]) -> list[_Shape]:
-    makers: list[dict[Edit, list[int]]] = [{} for _ in problem.templates]
-    rows: list[list[tuple[int, tuple[Edit, ...]]]] = [[] for _ in problem.templates]
+    makers: list[dict[Edit, list[int]]] = [{} for _ in problem.ways]
+    rows: list[list[tuple[int, tuple[Edit, ...]]]] = [[] for _ in problem.ways]
     for n, c in enumerate(found):
         for o in c.verdict.uses:
             makers[o.template].setdefault(o.edit, []).append(n)

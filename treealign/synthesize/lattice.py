@@ -40,12 +40,25 @@ class Lattice:
         The nodes at which a segment is kept: a step to (i + 1, j + 1).
     start, end : (int, int)
         The first and the last node; what stands before and behind is kept.
+    turn : (int, int) or None
+        The last node that renamings lead to, if what remains is up to a conversion.
     """
 
     edits: tuple[Edit, ...]
     kept: tuple[tuple[int, int], ...]
     start: tuple[int, int]
     end: tuple[int, int]
+    turn: tuple[int, int] | None = None
+
+    @property
+    def renamings(self) -> tuple[Edit, ...]:
+        """The edits that renamings can make."""
+        return self.edits if self.turn is None else tuple(e for e in self.edits if (e.i2, e.j2) != self.end)
+
+    @property
+    def goal(self) -> tuple[int, int]:
+        """The last node that renamings lead to."""
+        return self.end if self.turn is None else self.turn
 
 
 def lattice(source: Name, target: Name) -> Lattice:
@@ -64,6 +77,16 @@ def lattice(source: Name, target: Name) -> Lattice:
         (head, head),
         (len(source) - tail, len(target) - tail),
     )
+
+
+def whole_lattice(source: Name, target: Name) -> Lattice:
+    """The lattice of two names from their beginning to their end, which may be equal."""
+    if source == target:
+        return Lattice((), tuple((n, n) for n in range(len(source))), (0, 0), (len(source), len(target)))
+    ways = lattice(source, target)
+    before = tuple((n, n) for n in range(ways.start[0]))
+    behind = tuple((ways.end[0] + n, ways.end[1] + n) for n in range(len(source) - ways.end[0]))
+    return Lattice(ways.edits, (*before, *ways.kept, *behind), (0, 0), (len(source), len(target)))
 
 
 def _common(source: Name, target: Name) -> tuple[int, int]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import TypeAlias
 
 from treealign.synthesize.rules import Rule
-from treealign.tree.segments import NO_SLOTS, Name
+from treealign.tree.segments import NO_SLOTS, Name, Slots
 
 Group: TypeAlias = tuple[int, ...]  # rules that work at once; mostly one
 Ways: TypeAlias = frozenset[tuple[Group, ...]]
 _MOST_TOUCHING = 6
+_MOST_TIED = 4
 _MOST_NAMES = 200
 _MOST_STEPS = 2000
 
@@ -28,6 +29,9 @@ class Sample:
 
     source: Name
     target: Name | None
+
+
+Demand: TypeAlias = tuple[frozenset[int], Sample]  # the rules that touch a sample
 
 
 @dataclass(frozen=True)
@@ -51,27 +55,61 @@ class Order:
 
 def order(rules: Sequence[Rule], samples: Iterable[Sample]) -> Order:
     """An order in which the rules turn every sample's source into its target and back."""
-    demands: dict[Ways, tuple[frozenset[int], Sample]] = {}
+    demands: dict[Ways, Demand] = {}
+    tied: list[frozenset[int]] = []
     for sample in samples:
         touching = touching_rules(rules, sample)
         ways = _good(rules, [(r,) for r in touching], sample)
         if not ways:
-            return Order((), touching, (sample,))
+            tie = _smallest_tie(rules, touching, sample)
+            if not tie:
+                return Order((), touching, (sample,))
+            tied.append(tie)
         if len(touching) > 1:
-            demands.setdefault(ways, (touching, sample))
-    singles: list[Group] = [(r,) for r in range(len(rules))]
-    knots = _knots(list(demands))
-    if not knots:
-        found = _search(singles, list(demands))
-        return Order(found) if found is not None else _stuck(demands, frozenset(range(len(rules))))
-    knotted = frozenset().union(*knots)
-    tied = [(r,) for r in range(len(rules)) if r not in knotted] + [tuple(sorted(k)) for k in knots]
-    again = [_good(rules, _restricted(tied, touching), sample) for touching, sample in demands.values()]
-    found = _search(tied, again) if all(again) and not _knots(again) else None
-    return Order(found) if found is not None else _stuck(demands, min(knots, key=len))
+            demands.setdefault(ways or frozenset({(tuple(sorted(touching)),)}), (touching, sample))
+    return _arrange(rules, demands, tied)
 
 
-def _stuck(demands: dict[Ways, tuple[frozenset[int], Sample]], knot: frozenset[int]) -> Order:
+def _arrange(rules: Sequence[Rule], demands: dict[Ways, Demand], tied: list[frozenset[int]]) -> Order:
+    """An order, with rules tied as far as they have to be."""
+    known: Sequence[Ways] = list(demands) if not tied else []
+    while True:
+        groups = _groups(len(rules), tied)
+        if tied:
+            known = [_good(rules, _restricted(groups, touching), sample) for touching, sample in demands.values()]
+        knots = _knots(known) if all(known) else []
+        if not knots:
+            break
+        if any(knot <= tie for knot in knots for tie in tied):
+            return _stuck(demands, min(knots, key=len))
+        tied = [*tied, *knots]
+    found = _search(groups, known) if all(known) else None
+    if found is not None:
+        return Order(found)
+    return _stuck(demands, frozenset().union(*tied) if tied else frozenset(range(len(rules))))
+
+
+def _groups(count: int, tied: Iterable[frozenset[int]]) -> list[Group]:
+    """Rules as groups: those that are tied, directly or through others, together."""
+    of = {n: {n} for n in range(count)}
+    for tie in tied:
+        joined = set().union(*(of[n] for n in tie))
+        for n in joined:
+            of[n] = joined
+    return sorted({tuple(sorted(group)) for group in of.values()})
+
+
+def _smallest_tie(rules: Sequence[Rule], touching: frozenset[int], sample: Sample) -> frozenset[int]:
+    """The fewest rules that make the sample if they work at once; none if that does not help."""
+    for size in range(2, min(len(touching), _MOST_TIED) + 1):
+        for tie in combinations(sorted(touching), size):
+            groups = [tie, *((r,) for r in touching if r not in tie)]
+            if _good(rules, groups, sample):
+                return frozenset(tie)
+    return frozenset()
+
+
+def _stuck(demands: dict[Ways, Demand], knot: frozenset[int]) -> Order:
     return Order((), knot, tuple(s for touching, s in demands.values() if touching & knot))
 
 
@@ -118,16 +156,16 @@ def is_right(rules: Sequence[Rule], way: Sequence[Group], sample: Sample) -> boo
     return name == sample.source
 
 
-def step(rules: Sequence[Rule], group: Group, name: Name, forward: bool) -> Name:
+def step(rules: Sequence[Rule], group: Group, name: Name, forward: bool, slots: Slots = NO_SLOTS) -> Name:
     """The name after rules that work at once: of several that match, the one that matches first, then the longest."""
     best: tuple[int, int, Name] | None = None
     for n in group:
-        new = rules[n].rewrite(name) if forward else rules[n].restore(name)
+        new = rules[n].rewrite(name, slots) if forward else rules[n].restore(name, slots)
         if new is None:
             continue
         if len(group) == 1:
             return new
-        found = (rules[n].forward if forward else rules[n].backward).find(name, NO_SLOTS)[0]
+        found = (rules[n].forward if forward else rules[n].backward).find(name, slots)[0]
         if best is None or (found.first, -found.stop) < best[:2]:
             best = (found.first, -found.stop, new)
     return name if best is None else best[2]

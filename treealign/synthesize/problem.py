@@ -8,6 +8,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
+from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.contents import Occurrence
 from treealign.synthesize.lattice import Edit, Lattice, lattice
 from treealign.synthesize.lines import Hit, Line, Lines
@@ -24,7 +25,6 @@ class Kind(Enum):
     CHANGED = "changed"  # some edit of its template has to account for it
     FIXED = "fixed"  # it must not be matched
     LOOSE = "loose"  # it is matched with nothing: better left alone
-    FREE = "free"  # a conversion takes it under whatever name it then has
 
 
 class Row(NamedTuple):
@@ -72,23 +72,27 @@ class Problem:
     fixed: tuple[tuple[Name, Values], ...] = ()
     checkpoint_only: tuple[tuple[Name, Values], ...] = ()
     model_only: tuple[tuple[Name, Values], ...] = ()
-    converted: tuple[tuple[Name, Values], ...] = ()
-    produced: tuple[tuple[Name, Values], ...] = ()
+    conversions: tuple[Absorption, ...] = ()
+
+    @cached_property
+    def ways(self) -> tuple[Template, ...]:
+        """All templates, those of conversions behind the others."""
+        return (*self.templates, *(c.template for c in self.conversions))
 
     @cached_property
     def lattices(self) -> tuple[Lattice, ...]:
         """The ways to make each template."""
-        return tuple(lattice(t.source, t.target) for t in self.templates)
+        return (*(lattice(t.source, t.target) for t in self.templates), *(c.lattice for c in self.conversions))
 
     @cached_property
     def sources(self) -> tuple[Name, ...]:
         """The sources as patterns see them."""
-        return tuple(t.values.seen(t.source) for t in self.templates)
+        return tuple(t.values.seen(t.source) for t in self.ways)
 
     @cached_property
     def targets(self) -> tuple[Name, ...]:
         """The targets as patterns see them."""
-        return tuple(t.values.seen(t.target) for t in self.templates)
+        return tuple(t.values.seen(t.target) for t in self.ways)
 
     def assess(self, rule: Rule, meant: Sequence[Occurrence]) -> Verdict | None:
         """What a rule that is meant for some edits does, or None where it does what no other rule can mend."""
@@ -135,13 +139,11 @@ class Problem:
         index, kinds = lines
         for number, found in index.find(side):
             line, kind = index.lines[number], kinds[number]
-            if kind is Kind.FREE:
-                continue
             yield (Kind.FIXED if found is None and kind is Kind.CHANGED else kind), line, found
 
     def _reaches(self, rule: Rule, o: Occurrence) -> bool:
         """Whether it makes the edit when everything before, or everything behind, has been made."""
-        t, e = self.templates[o.template], o.edit
+        t, e = self.ways[o.template], o.edit
         source, target = self.sources[o.template], self.targets[o.template]
         ways = ((*target[: e.j], *source[e.i :]), (*source[: e.i2], *target[e.j2 :]))
         places = (e.j, e.i)
@@ -164,25 +166,34 @@ class Problem:
 
     @cached_property
     def _before(self) -> tuple[Lines, Sequence[Kind]]:
-        lines = [(Kind.CHANGED, Line(s, t.values, n)) for n, (s, t) in enumerate(self._zipped(self.sources))]
-        lines += [(Kind.FIXED, Line(v.seen(n), v)) for n, v in self.fixed]
-        lines += [(Kind.LOOSE, Line(v.seen(n), v)) for n, v in self.checkpoint_only]
-        return Lines(line for _, line in lines), [kind for kind, _ in lines]
+        return _indexed([*self._ways(0), *_kind(Kind.FIXED, self.fixed), *_kind(Kind.LOOSE, self.checkpoint_only)])
 
     @cached_property
     def _inverse(self) -> tuple[Lines, Sequence[Kind]]:
-        lines = [(Kind.CHANGED, Line(s, t.values, n)) for n, (s, t) in enumerate(self._zipped(self.targets))]
-        lines += [(Kind.FIXED, Line(v.seen(n), v)) for n, v in (*self.fixed, *self.converted)]
-        lines += [(Kind.LOOSE, Line(v.seen(n), v)) for n, v in self.model_only]
-        return Lines(line for _, line in lines), [kind for kind, _ in lines]
+        return _indexed([*self._ways(1), *_kind(Kind.FIXED, self.fixed), *_kind(Kind.LOOSE, self.model_only)])
 
     @cached_property
     def _after(self) -> Lines:
-        others = [Line(v.seen(n), v) for n, v in (*self.model_only, *self.produced)]
-        return Lines([*(Line(s, t.values) for s, t in self._zipped(self.targets)), *others])
+        made = [(t.target, t.values) for t in self.templates] + list(self.model_only)
+        made += [(name, c.conversion.values) for c in self.conversions for name in c.conversion.targets]
+        return Lines(Line(v.seen(n), v) for n, v in made)
 
-    def _zipped(self, names: Sequence[Name]) -> list[tuple[Name, Template]]:
-        return list(zip(names, self.templates, strict=True))
+    def _ways(self, side: int) -> Iterator[tuple[Kind, Line]]:
+        """The names of one side that have to change."""
+        for number, t in enumerate(self.templates):
+            yield Kind.CHANGED, Line(t.values.seen((t.source, t.target)[side]), t.values, number)
+        for number, c in enumerate(self.conversions, len(self.templates)):
+            values = c.conversion.values
+            for names in c.lines:
+                yield Kind.CHANGED, Line(values.seen(names[side]), values, number)
+
+
+def _kind(kind: Kind, names: Sequence[tuple[Name, Values]]) -> Iterator[tuple[Kind, Line]]:
+    return ((kind, Line(v.seen(n), v)) for n, v in names)
+
+
+def _indexed(lines: Sequence[tuple[Kind, Line]]) -> tuple[Lines, Sequence[Kind]]:
+    return Lines(line for _, line in lines), [kind for kind, _ in lines]
 
 
 def _filled(run: Run, captures: Captures) -> Name:

@@ -7,22 +7,23 @@ from dataclasses import dataclass
 
 from treealign.errors import PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.transforms import Transform
 from treealign.synthesize.candidates import Candidate, candidates
 from treealign.synthesize.contents import gather
+from treealign.synthesize.converting import Converting, rename
 from treealign.synthesize.cover import Cut, cover
+from treealign.synthesize.exchange import in_step
 from treealign.synthesize.generalize import exact_run, limited_captures
 from treealign.synthesize.guarding import guard
-from treealign.synthesize.order import Order, Sample, order
+from treealign.synthesize.lines import Line
+from treealign.synthesize.order import Order, order
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.result import Conversion, Synthesis
 from treealign.synthesize.rules import Rule
-from treealign.synthesize.series import merge_series
-from treealign.synthesize.templates import Template, Values, fold_name, fold_pairs
+from treealign.synthesize.task import Task
+from treealign.synthesize.templates import Template
 from treealign.synthesize.verify import verify
 from treealign.synthesize.writing import write
 from treealign.tree.keytree import KeyTree
-from treealign.tree.segments import Name
 
 _MOST_TRIES = 12
 
@@ -55,7 +56,7 @@ def synthesize(
     MappingError
         A match names a key that is not in its tree.
     """
-    return _Search(pairs, conversions, checkpoint, model).run()
+    return _Search(Task(pairs, conversions, checkpoint, model)).run()
 
 
 @dataclass(frozen=True)
@@ -67,98 +68,57 @@ class _Attempt:
 class _Search:
     """Solve, order, write and run; learn from what does not work, and solve again."""
 
-    def __init__(
-        self,
-        pairs: Sequence[tuple[str, str]],
-        conversions: Sequence[Conversion],
-        checkpoint: KeyTree,
-        model: KeyTree,
-    ) -> None:
-        self.pairs, self.conversions, self.checkpoint, self.model = pairs, conversions, checkpoint, model
-        templates = sorted(merge_series(fold_pairs(pairs, checkpoint, model)), key=_template_key)
-        self.fixed = [t for t in templates if not t.changed]
-        matched = {c for c, _ in pairs}, {m for _, m in pairs}
-        self.problem = Problem(
-            templates=tuple(t for t in templates if t.changed),
-            fixed=tuple((t.source, t.values) for t in self.fixed),
-            checkpoint_only=_unmatched(checkpoint, matched[0]),
-            model_only=_unmatched(model, matched[1]),
-        )
+    def __init__(self, task: Task) -> None:
+        self.task = task
 
     def run(self) -> Synthesis:
         """The best list that survives being run."""
-        if not self.problem.templates:
+        task = self.task
+        if not task.problem.ways:
             return Synthesis(ConversionMapping(), True, 0)
-        found = candidates(self.problem, gather(self.problem.templates, self.problem.lattices))
+        found = candidates(task.problem, gather(task.problem.ways, task.problem.lattices, len(task.problem.templates)))
         cuts: list[Cut] = []
-        samples = self._samples()
         bound = 1
         for attempt in range(_MOST_TRIES):
-            solution = cover(self.problem, found, cuts)
+            solution = cover(task.problem, found, cuts)
             if solution is None:
                 break
             bound = solution.bound if not attempt else bound
-            chosen = [found[n].rule for n in solution.chosen]
-            ordered = order(chosen, samples)
-            if not ordered.groups:
-                cuts.append(_cut(solution.chosen, ordered, found, self.problem))
+            numbers = [n for n in solution.chosen if found[n].rule is not None]
+            chosen = [rule for n in numbers if (rule := found[n].rule) is not None]
+            ordered = order(chosen, task.samples)
+            chosen = in_step(chosen, ordered.groups, numbers, found)
+            if not ordered.groups and numbers:
+                cuts.append(_cut(numbers, ordered, found, task.problem))
                 continue
             tried = self._try(chosen, ordered)
-            if tried is None:
-                cuts.append(Cut(frozenset(solution.chosen), frozenset()))
-                continue
-            if not tried.findings:
+            if tried is not None and not tried.findings:
                 return Synthesis(tried.mapping, len(tried.mapping) <= bound, bound)
-            cuts.append(Cut(frozenset(solution.chosen), frozenset()))
+            cuts.append(Cut(frozenset(numbers), frozenset()))
         return self._fallback(bound)
-
-    def _samples(self) -> list[Sample]:
-        pairs = dict.fromkeys(pair for t in self.problem.templates for pair in t.samples)
-        return [Sample(tuple(c.split(".")), tuple(m.split("."))) for c, m in pairs]
 
     def _try(self, rules: Sequence[Rule], ordered: Order) -> _Attempt | None:
         try:
             transforms = [write([rules[n] for n in group]) for group in ordered.groups]
         except PatternError:
             return None
-        guarded = self._guarded(transforms)
+        task = self.task
+        renamed = list(rename(task.converted, rules, ordered.groups))
+        lines = [Line(r.template.values.seen(name), r.template.values, n) for n, r in renamed for name in r.sources]
+        converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
+        guarded = guard([*transforms, *converts], task.checkpoint_names, task.model_names)
         mapping = ConversionMapping(guarded)
-        return _Attempt(mapping, verify(mapping, self.pairs, self.conversions, self.checkpoint, self.model))
-
-    def _guarded(self, transforms: Sequence[Transform]) -> list[Transform]:
-        checkpoint = [(t.source, t.values) for t in self.problem.templates]
-        model = [(t.target, t.values) for t in self.problem.templates]
-        fixed = self.problem.fixed
-        return guard(
-            transforms,
-            [*checkpoint, *fixed, *self.problem.checkpoint_only],
-            [*model, *fixed, *self.problem.model_only],
-        )
+        return _Attempt(mapping, verify(mapping, task.pairs, task.conversions, task.checkpoint, task.model))
 
     def _fallback(self, bound: int) -> Synthesis:
         """One renaming for each template, its whole name written out."""
-        rules = [rule for t in self.problem.templates if (rule := _exact(t)) is not None]
-        ordered = order(rules, self._samples())
+        rules = [rule for t in self.task.problem.templates if (rule := _exact(t)) is not None]
+        ordered = order(rules, self.task.samples)
         groups = ordered.groups or tuple((n,) for n in range(len(rules)))
         tried = self._try(rules, Order(groups))
         mapping = tried.mapping if tried else ConversionMapping()
         findings = tried.findings if tried else ("no list of transforms does what the matches say",)
         return Synthesis(mapping, False, bound, findings)
-
-
-def _template_key(t: Template) -> tuple[tuple[tuple[str, str], ...], str]:
-    return t.samples, repr(t.source)
-
-
-def _unmatched(tree: KeyTree, matched: set[str]) -> tuple[tuple[Name, Values], ...]:
-    found = []
-    if len(matched) == len(tree):
-        return ()
-    for f in tree.folds:
-        positions = [p for p in f.positions if tree.keys[p] not in matched]
-        if positions:
-            found.append(fold_name(f, positions))
-    return tuple(found)
 
 
 def _exact(t: Template) -> Rule | None:

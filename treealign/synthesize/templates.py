@@ -101,7 +101,7 @@ def fold_pairs(pairs: Iterable[tuple[str, str]], checkpoint: KeyTree, model: Key
     -----
     Linear in the number of pairs; everything after it works on templates.
     """
-    left, right = _places(checkpoint), _places(model)
+    left, right = places(checkpoint), places(model)
     groups: dict[tuple[int, int], list[Row]] = {}
     try:
         for pair in pairs:
@@ -124,12 +124,13 @@ def fold_name(fold: Fold, positions: Iterable[int]) -> tuple[Name, Values]:
     return tuple(("", next(slots), "") if s == "{}" and values.columns else s for s in fold.segments), values
 
 
-def _places(tree: KeyTree) -> dict[str, tuple[int, tuple[str, ...]]]:
-    keys, places = tree.keys, {}
+def places(tree: KeyTree) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """For each key the number of its fold, and its indices."""
+    keys, found = tree.keys, {}
     for n, f in enumerate(tree.folds):
         for at, indices in zip(f.positions, f.indices, strict=True):
-            places[keys[at]] = (n, indices)
-    return places
+            found[keys[at]] = (n, indices)
+    return found
 
 
 def _relate(source: Fold, target: Fold, rows: list[Row]) -> list[Template]:
@@ -203,3 +204,10 @@ def samples(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
     numbers = [(tuple(map(int, row.left)), row.pair) for row in rows]
     ends = {pick(numbers, key=lambda n: (n[0][::step], n[1]))[1] for pick in (min, max) for step in (1, -1)}
     return tuple(sorted(ends))
+
+
+def column_values(value: str | Slot, row: Sequence[str]) -> str | None:
+    """What a capture holds in one key, given the indices of its first columns; None for a later column."""
+    if isinstance(value, str):
+        return value
+    return str(int(row[value.column]) + value.shift) if value.column < len(row) else None

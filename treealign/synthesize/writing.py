@@ -23,24 +23,24 @@ def write(rules: Sequence[Rule]) -> Transform:
     """
     first = rules[0]
     if len(rules) == 1 and _is_level(first):
-        under = _text(first.scope, _names([first.scope]))
+        under = spell(first.scope, naming([first.scope]))
         if first.old:
-            return PrefixChange(remove=_text(first.old, {}), under=under)
-        return PrefixChange(add=_text(first.new, {}), under=under)
+            return PrefixChange(remove=spell(first.old, {}), under=under)
+        return PrefixChange(add=spell(first.new, {}), under=under)
     if len({(r.scope, r.gap, r.at_end) for r in rules}) > 1:
         raise PatternError("renamings below different scopes cannot work at once")
     scoped = all(_sides(r) for r in rules)
     scope = first.scope if first.gap or scoped else ()
     head = () if scope else first.scope
-    names = _names([scope, *(run for r in rules for run in (head, r.left, r.old, r.right))])
+    names = naming([scope, *(run for r in rules for run in (head, r.left, r.old, r.right))])
     front, back = "**." if first.gap else "", "$" if first.at_end else ""
     pairs = {}
     for r in rules:
         source, target = ((*head, *r.left, *middle, *r.right) for middle in (r.old, r.new))
         # swaps and chains are recognised by their text, so there both sides have to spell out the limits
-        spelt = _text(target, names, limits=len(rules) > 1)
-        pairs[f"{front}{_text(source, names)}{back}"] = f"{front}{spelt}{back}"
-    return Rename(pairs, under=_text(scope, names))
+        spelt = spell(target, names, limits=len(rules) > 1)
+        pairs[f"{front}{spell(source, names)}{back}"] = f"{front}{spelt}{back}"
+    return Rename(pairs, under=spell(scope, names))
 
 
 def _sides(rule: Rule) -> bool:
@@ -53,10 +53,10 @@ def _is_level(rule: Rule) -> bool:
     return not (rule.gap or rule.left or rule.right or rule.at_end or (rule.old and rule.new)) and plain
 
 
-def _names(runs: Iterable[Run]) -> dict[str, str]:
+def naming(runs: Iterable[Run]) -> dict[str, str]:
     """Plain names for the captures, in the order in which they stand."""
     names: dict[str, str] = {}
-    indices, choices = iter(_INDICES), _choice_names()
+    indices, choices = iter(_INDICES), _choicenaming()
     for run in runs:
         for segment in run:
             for part in segment.parts:
@@ -65,12 +65,13 @@ def _names(runs: Iterable[Run]) -> dict[str, str]:
     return names
 
 
-def _choice_names() -> Iterator[str]:
+def _choicenaming() -> Iterator[str]:
     yield "part"
     yield from (f"part{n}" for n in range(2, 1000))
 
 
-def _text(run: Run, names: dict[str, str], limits: bool = True) -> str:
+def spell(run: Run, names: dict[str, str], limits: bool = True) -> str:
+    """A run as text; without limits where they were spelt out before."""
     return ".".join(_segment(s, names, limits) for s in run)
 
 

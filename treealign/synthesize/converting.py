@@ -1,0 +1,218 @@
+"""Conversions written as `Convert` transforms, one for all that differ only in where they stand and in sizes.
+
+Renamings come first, so a `Convert` looks for what they have made of its sources. What stands on both sides in front
+of and behind what changes is context: as little of it is written as tells the sources and targets from everything else
+and holds the captures that sizes depend on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
+from typing import NamedTuple
+
+from treealign.mapping.transforms import Convert
+from treealign.synthesize.candidates import Names, lefts_of, rights_of
+from treealign.synthesize.conversions import ConversionTemplate, signature, single_cases
+from treealign.synthesize.generalize import exact_run
+from treealign.synthesize.lines import Line, Lines
+from treealign.synthesize.order import Group, step
+from treealign.synthesize.rules import Rule, Run, Side
+from treealign.synthesize.sizing import Sized, sized
+from treealign.synthesize.templates import PartialMatch
+from treealign.synthesize.writing import naming, spell
+from treealign.tree.segments import Capture, Captures, Name, Slot
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """A template of conversions after the renamings: `sources` are what a `Convert` will find."""
+
+    template: ConversionTemplate
+    sources: tuple[Name, ...]
+
+    def context(self, kept: int) -> tuple[int, int]:
+        """How many segments in front are context, and how many behind, `kept` at the most."""
+        names = [*self.sources, *self.template.targets]
+        shortest = min(map(len, names))
+        if len(set(names)) == 1:
+            return shortest - min(2, shortest), 0  # only the tensor changes: say which module's which
+        head = _alike(names, self.template.shared)
+        tail = min(kept, _alike([n[::-1] for n in names], self.template.shared))
+        while head + tail >= shortest:
+            head, tail = (head, tail - 1) if tail else (head - 1, 0)
+        return head, tail
+
+
+def _alike(names: Sequence[Name], shared: int) -> int:
+    """How many segments all names begin with, before one that only one side captures."""
+    found = 0
+    for column in zip(*names, strict=False):
+        if len(set(column)) > 1 or any(p.column >= shared for p in _slots(column[:1])):
+            break
+        found += 1
+    return found
+
+
+def _slots(name: Name) -> Iterator[Slot]:
+    return (p for s in name if not isinstance(s, str) for p in s if isinstance(p, Slot))
+
+
+def rename(
+    templates: Iterable[ConversionTemplate], rules: Sequence[Rule], groups: Sequence[Group]
+) -> Iterator[tuple[int, Renamed]]:
+    """What renamings make of the sources of conversions, with the number of each in the order in which they came."""
+    for number, template in enumerate(templates):
+        yield from ((number, renamed) for renamed in _renamed(template, rules, groups))
+
+
+def _renamed(template: ConversionTemplate, rules: Sequence[Rule], groups: Sequence[Group]) -> Iterator[Renamed]:
+    names: list[Name] = []
+    try:
+        for name in template.sources:
+            for group in groups:
+                name = step(rules, group, name, True, template.values)  # noqa: PLW2901  on its way
+            names.append(name)
+    except PartialMatch:
+        for part in single_cases(template):
+            yield from _renamed(part, rules, groups)
+    else:
+        yield Renamed(template, tuple(names))
+
+
+class _Shape(NamedTuple):
+    """What changes, as patterns, and where it stands in one template."""
+
+    sources: tuple[Run, ...]
+    targets: tuple[Run, ...]
+    left: Name
+    right: Name
+    lone: tuple[str, ...]  # the captures that run over a group
+
+
+class Converting:
+    """Writes conversions.
+
+    Parameters
+    ----------
+    before : iterable of Line
+        The names when renaming is done, and the model's; `template` numbers the conversions that a name belongs to.
+    after : iterable of Line
+        The model's names.
+    """
+
+    def __init__(self, before: Iterable[Line], after: Iterable[Line]) -> None:
+        self._before, self._after = Lines(before), Lines(after)
+        self._numbers: list[int] = []
+
+    def write(self, renamed: Sequence[tuple[int, Renamed]]) -> list[Convert]:
+        """The conversions as transforms, in an order that does not depend on theirs."""
+        self._numbers = [number for number, _ in renamed]
+        given = [r for _, r in renamed]
+        groups = _grouped(given, range(len(given)), 1)
+        return list(chain.from_iterable(self._attempt(given, group, 1) for group in groups))
+
+    def _attempt(self, renamed: Sequence[Renamed], group: Sequence[int], kept: int) -> Iterator[Convert]:
+        """One transform for the group, or one for each smaller group that has one."""
+        made = self._one(renamed, group, kept)
+        if made is not None:
+            yield made
+        elif kept:
+            for part in _grouped(renamed, group, 0):
+                yield from self._attempt(renamed, part, 0)
+        elif len(group) > 1:
+            for number in group:
+                yield from self._attempt(renamed, [number], 0)
+
+    def _one(self, renamed: Sequence[Renamed], group: Sequence[int], kept: int) -> Convert | None:
+        counts = [max(column) for column in zip(*(_counts(renamed[n].template) for n in group), strict=True)]
+        shapes = [_shape(renamed[n], kept, counts) for n in group]
+        first = shapes[0]
+        contexts = product(lefts_of(Names([s.left for s in shapes])), rights_of(Names([s.right for s in shapes])))
+        sides = [
+            [Side(scope, gap, left, old, right, at_end) for old in (*first.sources, *first.targets)]
+            for (scope, gap, left), (right, at_end) in contexts
+        ]
+        for made in sorted(sides, key=_length):
+            sources, targets = made[: len(first.sources)], made[len(first.sources) :]
+            own = {self._numbers[n] for n in group}
+            if _touch_others(self._before, sources, own) or _touch_others(self._after, targets, own):
+                continue
+            held = [h for n in group if (h := _held(sources[0], renamed[n])) is not None]
+            if len(held) == len(group):
+                fitting = sized([renamed[n].template for n in group], held, first.lone)
+                if fitting is not None:
+                    return _spelt(sources, targets, fitting)
+        return None
+
+
+def _grouped(renamed: Sequence[Renamed], numbers: Iterable[int], kept: int) -> list[list[int]]:
+    """Conversions that do the same to the same names, but for what stands around them."""
+    groups: dict[Hashable, list[int]] = {}
+    for n in numbers:
+        shape, operations = _shape(renamed[n], kept), renamed[n].template.cases[0].operations
+        key = (shape.sources, shape.targets, renamed[n].template.lows, signature(operations))
+        groups.setdefault(key, []).append(n)
+    return [group for _, group in sorted(groups.items(), key=lambda item: repr(item[0]))]
+
+
+def _counts(template: ConversionTemplate) -> list[int]:
+    """How far each of the captures runs that only one side has."""
+    return [len(held) for held in template.values.columns[template.shared :]]
+
+
+def _shape(renamed: Renamed, kept: int, counts: Sequence[int] = ()) -> _Shape:
+    """What changes; captures that run over a group carry their range where `counts` are given."""
+    head, tail = renamed.context(kept)
+    template = renamed.template
+    inner = [n[head : len(n) - tail] for n in (*renamed.sources, *template.targets)]
+    captures: dict[int, Capture] = {}
+    for slot in (s for name in inner for s in _slots(name)):
+        captures.setdefault(slot.column, _capture(template, slot.column, f"c{len(captures)}", counts))
+    runs = [run for name in inner if (run := exact_run(name, captures)) is not None]
+    count = len(renamed.sources)
+    name = renamed.sources[0]
+    lone = tuple(captures[c].name for c in range(template.shared, len(template.values.columns)))
+    return _Shape(tuple(runs[:count]), tuple(runs[count:]), name[:head], name[len(name) - tail :], lone)
+
+
+def _capture(template: ConversionTemplate, column: int, name: str, counts: Sequence[int]) -> Capture:
+    if column < template.shared or not counts:
+        return Capture(name)
+    number = column - template.shared
+    return Capture(name, 0, template.lows[number], template.lows[number] + counts[number] - 1)
+
+
+def _length(sides: Sequence[Side]) -> tuple[float, str]:
+    """How much there is to read; something that begins with a bare index wants a word in front."""
+    first = sides[0]
+    bare = not first.left and (first.gap or not first.scope) and any(s.old[0].literal is None for s in sides)
+    segments = len(first.scope) + len(sides) * (len(first.left) + len(first.right))
+    return segments + 1.5 * first.gap + 3.0 * bare + 1.5 * first.at_end, repr(first)
+
+
+def _touch_others(lines: Lines, sides: Iterable[Side], group: set[int]) -> bool:
+    """Whether a pattern matches a name of something else, or one of its own in part or twice."""
+    for side in sides:
+        for hit in lines.find(side):
+            if hit.found is None or lines.lines[hit.line].template not in group:
+                return True
+    return False
+
+
+def _held(side: Side, renamed: Renamed) -> Captures | None:
+    """What the captures around a conversion hold; None where it is not found where it stands."""
+    found = side.find(renamed.sources[0], renamed.template.values)
+    return found[0].captures if len(found) == 1 else None
+
+
+def _spelt(sources: Sequence[Side], targets: Sequence[Side], fitting: Sized) -> Convert:
+    first = sources[0]
+    scope = first.scope
+    runs = [[(*s.left, *s.old, *s.right) for s in side] for side in (sources, targets)]
+    names = naming([scope, *runs[0], *runs[1]])
+    front, back = "**." if first.gap else "", "$" if first.at_end else ""
+    texts = [[f"{front}{spell(run, names)}{back}" for run in side] for side in runs]
+    operations, counts = fitting.named(names)
+    return Convert(texts[0], texts[1], operations, under=spell(scope, names), counts=counts)

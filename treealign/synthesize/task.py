@@ -1,0 +1,112 @@
+"""What a synthesis has to do, folded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from treealign.synthesize.absorbing import Absorption
+from treealign.synthesize.conversions import ConversionTemplate, fold_conversions
+from treealign.synthesize.lines import Line
+from treealign.synthesize.order import Sample
+from treealign.synthesize.problem import Problem
+from treealign.synthesize.result import Conversion
+from treealign.synthesize.series import merge_series
+from treealign.synthesize.templates import Template, Values, fold_name, fold_pairs
+from treealign.tree.keytree import KeyTree
+from treealign.tree.segments import Name
+
+
+@dataclass(frozen=True)
+class Task:
+    """The matches of an alignment, and the trees whose keys they match."""
+
+    pairs: Sequence[tuple[str, str]]
+    conversions: Sequence[Conversion]
+    checkpoint: KeyTree
+    model: KeyTree
+
+    @cached_property
+    def templates(self) -> tuple[Template, ...]:
+        """The one-to-one matches, in an order that does not depend on theirs."""
+        found = merge_series(fold_pairs(self.pairs, self.checkpoint, self.model))
+        return tuple(sorted(found, key=lambda t: (t.samples, repr(t.source))))
+
+    @cached_property
+    def converted(self) -> tuple[ConversionTemplate, ...]:
+        """The matches whose tensors change."""
+        found = fold_conversions(self.conversions, self.checkpoint, self.model)
+        return tuple(sorted(found, key=lambda t: (repr(t.sources), t.cases[0].shared)))
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the renamings have to do."""
+        return Problem(
+            templates=tuple(t for t in self.templates if t.changed),
+            fixed=tuple((t.source, t.values) for t in self.templates if not t.changed),
+            checkpoint_only=tuple(_unmatched(self.checkpoint, self._left)),
+            model_only=tuple(_unmatched(self.model, self._right)),
+            conversions=tuple(map(Absorption, self.converted)),
+        )
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """Keys that stand for all that change."""
+        pairs = dict.fromkeys(pair for t in self.problem.templates for pair in t.samples)
+        found = [Sample(_name(c), _name(m)) for c, m in pairs]
+        keys = dict.fromkeys(key for t in self.converted for c in t.samples for key in _ends(c.checkpoint))
+        return (*found, *(Sample(_name(key), None) for key in keys))
+
+    @cached_property
+    def checkpoint_names(self) -> list[tuple[Name, Values]]:
+        """Everything that the checkpoint has."""
+        changed = [(t.source, t.values) for t in self.problem.templates]
+        converted = [(name, t.values) for t in self.converted for name in t.sources]
+        return [*changed, *self.problem.fixed, *self.problem.checkpoint_only, *converted]
+
+    @cached_property
+    def model_names(self) -> list[tuple[Name, Values]]:
+        """Everything that the model has."""
+        changed = [(t.target, t.values) for t in self.problem.templates]
+        produced = [(name, t.values) for t in self.converted for name in t.targets]
+        return [*changed, *self.problem.fixed, *self.problem.model_only, *produced]
+
+    @cached_property
+    def renamed_lines(self) -> list[Line]:
+        """The names that no conversion may touch, on its way to the model."""
+        return [*self.model_lines, *(Line(v.seen(n), v) for n, v in self.problem.checkpoint_only)]
+
+    @cached_property
+    def model_lines(self) -> list[Line]:
+        """The model's names; those that conversions make carry their number."""
+        changed = [(t.target, t.values) for t in self.problem.templates]
+        others = [Line(v.seen(n), v) for n, v in (*changed, *self.problem.fixed, *self.problem.model_only)]
+        made = ((n, name, t.values) for n, t in enumerate(self.converted) for name in t.targets)
+        return [*others, *(Line(v.seen(name), v, n) for n, name, v in made)]
+
+    @cached_property
+    def _left(self) -> set[str]:
+        return {c for c, _ in self.pairs} | {key for c in self.conversions for key in c.checkpoint}
+
+    @cached_property
+    def _right(self) -> set[str]:
+        return {m for _, m in self.pairs} | {key for c in self.conversions for key in c.model}
+
+
+def _name(key: str) -> Name:
+    return tuple(key.split("."))
+
+
+def _ends(keys: Sequence[str]) -> Iterable[str]:
+    """A few keys of a conversion, those of all its patterns among them if they are few."""
+    return keys if len(keys) <= 4 else (keys[0], keys[len(keys) // 2 - 1], keys[len(keys) // 2], keys[-1])
+
+
+def _unmatched(tree: KeyTree, matched: set[str]) -> Iterator[tuple[Name, Values]]:
+    if len(matched) == len(tree):
+        return
+    for f in tree.folds:
+        positions = [p for p in f.positions if tree.keys[p] not in matched]
+        if positions:
+            yield fold_name(f, positions)
