@@ -387,3 +387,35 @@ def any_patterns() -> st.SearchStrategy[str]:
     choice = st.just("{p:a|b|norm0}")
     written = captures.flatmap(lambda names: st.tuples(*(choice if n == "p" else capture_texts(n) for n in names)))
     return written.flatmap(patterns)
+
+
+MODULE_NAMES = ("encoder", "decoder", "tower", "neck", "adapter", "trunk", "branch", "bridge")
+FRESH_NAMES = ("xenon", "argon", "radon", "neon", "krypton", "helium", "boron", "carbon", "iron", "zinc")
+LEAF_NAMES = ("alpha", "delta", "omega", "sigma", "kappa", "theta")
+
+
+@st.composite
+def model_leaves(draw: st.DrawFn) -> list[tuple[str, tuple[int, ...], str]]:
+    """Leaves of a small module tree: towers of repeated blocks, few shapes, so that many leaves look alike."""
+    leaves = []
+    for tower in draw(st.lists(st.sampled_from(MODULE_NAMES), min_size=1, max_size=3, unique=True)):
+        depth = draw(st.integers(1, 4))
+        names = draw(st.lists(st.sampled_from(LEAF_NAMES), min_size=1, max_size=4, unique=True))
+        for name in names:
+            shape = draw(st.sampled_from([(4, 4), (4,), (8, 4)]))
+            leaves += [(f"{tower}.layers.{i}.{name}.weight", shape, "float32") for i in range(depth)]
+    return leaves
+
+
+@st.composite
+def renamed_trees(draw: st.DrawFn) -> tuple[list[tuple[str, tuple[int, ...], str]], dict[str, str]]:
+    """Leaves of a model, and each of its keys under up to ten random renames and a random prefix.
+
+    The new names are no names of the model: a word that means something else on the other side misleads anyone.
+    """
+    leaves = draw(model_leaves())
+    segments = sorted({s for key, *_ in leaves for s in key.split(".") if not s.isdigit()})
+    chosen = draw(st.lists(st.sampled_from(segments), max_size=10, unique=True))
+    changes = dict(zip(chosen, draw(st.permutations(FRESH_NAMES)), strict=False))
+    prefix = draw(st.sampled_from(["", "model.", "module.backbone."]))
+    return leaves, {key: prefix + ".".join(changes.get(s, s) for s in key.split(".")) for key, *_ in leaves}

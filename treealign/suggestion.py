@@ -9,6 +9,7 @@ from typing import Any
 
 from treealign.align.alignment import Alignment, align
 from treealign.align.links import Ambiguity, Link, Match, keys_of
+from treealign.align.mismatches import Mismatch
 from treealign.align.questions import questions
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.operations import Operation, Reorder
@@ -62,10 +63,13 @@ class Suggestion:
         """Checkpoint keys that the model has no place for."""
         return keys_of(self.alignment.checkpoint, self.alignment.left)
 
-    @property
-    def mismatched_keys(self) -> tuple[Any, ...]:
-        """Keys that correspond by name but whose shapes no operation reconciles."""
-        return self.alignment.mismatched
+    @cached_property
+    def mismatched_keys(self) -> tuple[Mismatch, ...]:
+        """Keys that correspond by name but whose shapes no operation reconciles, with both shapes."""
+        left, right = self.alignment.checkpoint.leaves, self.alignment.model.leaves
+        groups = [group for link in self.alignment.resized for group in link.expand()]
+        pairs = [(left[group.left[0]], right[group.right[0]]) for group in groups]
+        return tuple(Mismatch(a.key, b.key, a.shape or (), b.shape or ()) for a, b in pairs)
 
     @property
     def tied(self) -> Mapping[str, str]:
@@ -113,7 +117,7 @@ def suggest(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str
     """
     alignment = align(_tree(checkpoint), _tree(model), hints)
     pairs, conversions = [], []
-    for link in alignment.links + alignment.copies:
+    for link in alignment.links + alignment.copies + alignment.resized:
         if link.operations:
             conversions += list(_conversions(alignment, link))
         else:

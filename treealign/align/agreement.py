@@ -26,6 +26,7 @@ SETTLED = 0.6  # Dice's coefficient of two nodes that belong together
 SMALL = 3  # leaves below which a node settles nothing
 NUMBERS = "the numbers in their names differ, and no series explains it"
 COPY = "one of them is an averaged or a teacher's copy"
+PLACES = frozenset({"mlp", "self attn", "cross attn", "text"})  # roles of containers, not of leaves
 RANKS = "%$"
 
 
@@ -74,15 +75,14 @@ class Agreement:
         mine, theirs = _own_roles(self.left, i), _own_roles(self.right, j)
         if mine and theirs:
             return "" if mine & theirs else ROLES
-        shared = _own(self.left, i) & _near(self.right, j) or _near(self.left, i) & _own(self.right, j)
-        if shared:
+        if _own(self.left, i) & _near(self.right, j) or _near(self.left, i) & _own(self.right, j):
             return ""
         if (mine or _own_words(self.left, i)) and (theirs or _own_words(self.right, j)):
             return WORDS
         return KINDS if self.left.companions[i] != self.right.companions[j] else ""
 
     def _numbers_differ(self, i: int, j: int) -> bool:
-        """The same words with other numbers, in the module's name or that of the one above, and no common rank there."""
+        """The same words with other numbers, in the module or the one above it, and no common rank there."""
         for depth in (1, 2):
             mine, theirs = _numbered(self.left, i, depth), _numbered(self.right, j, depth)
             if mine is None or theirs is None or mine[0] != theirs[0] or mine[1] == theirs[1]:
@@ -164,7 +164,8 @@ def _ranks(side: Side, at: int, depth: int) -> set[str]:
 
 
 def _own_roles(side: Side, at: int) -> set[str]:
-    return {t.text[1:] for t in side.tokens[at] if t.text[0] == "@" and t.depth <= 1} - {"mlp", "self attn", "text"}
+    found = {t.text[1:] for t in side.tokens[at] if t.text[0] == "@" and t.depth <= 1}
+    return found - PLACES
 
 
 def _own(side: Side, at: int) -> set[str]:

@@ -12,6 +12,7 @@ from treealign.align.conventions import hidden_changes
 from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.hints import read_hints
 from treealign.align.links import Link
+from treealign.align.mismatches import find_mismatches
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.refinement import refine
 from treealign.align.scoring import Floats, Side
@@ -34,6 +35,8 @@ class Alignment:
         Checkpoint leaves that are second names of tied weights of the model.
     left, right : tuple of Pattern
         What is left over on either side.
+    resized : tuple of Link
+        Leaves that correspond by name although a size differs.
     findings : tuple of str
         What a person should know about the two trees.
     """
@@ -44,7 +47,7 @@ class Alignment:
     copies: tuple[Link, ...]
     left: tuple[Pattern, ...]
     right: tuple[Pattern, ...]
-    mismatched: tuple[object, ...] = ()
+    resized: tuple[Link, ...] = ()
     findings: tuple[str, ...] = ()
 
 
@@ -89,7 +92,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
-    return _finish(checkpoint, model, links, left, right, shapes)
+    resized = _resized(sides, assignment, links) if shapes else []
+    return _finish(checkpoint, model, links, resized, left, right, shapes)
 
 
 def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int, Doubt]) -> list[Link]:
@@ -126,6 +130,22 @@ def _with_conversions(
     return hidden_changes(doubted + found)
 
 
+def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:
+    """Names that correspond although a size differs; they are renamed, and reported with both shapes."""
+    taken = {id(p) for link in links for p in (*link.left, *link.right)}
+    free = (
+        [i for i, p in enumerate(sides[0].patterns) if id(p) not in taken],
+        [j for j, p in enumerate(sides[1].patterns) if id(p) not in taken],
+    )
+    if not free[0] or not free[1]:
+        return []
+    matched = {i: j for i, j in assignment.pairs.items() if i not in free[0] and j not in free[1]}
+    votes = conversion_votes(*sides, matched)
+    scores = conversion_scores(*sides, assignment.names, votes)
+    found = find_mismatches(*sides, free, scores, Agreement(*sides, votes))
+    return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
+
+
 def _evidence(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
     """What the two share, in words."""
     a, b = sides[0].patterns[i], sides[1].patterns[j]
@@ -159,10 +179,16 @@ def _nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern]
 
 
 def _finish(
-    checkpoint: KeyTree, model: KeyTree, links: list[Link], left: list[Pattern], right: list[Pattern], shapes: bool
+    checkpoint: KeyTree,
+    model: KeyTree,
+    links: list[Link],
+    resized: list[Link],
+    left: list[Pattern],
+    right: list[Pattern],
+    shapes: bool,
 ) -> Alignment:
-    taken_left = {id(p) for link in links for p in link.left}
-    taken_right = {id(p) for link in links for p in link.right}
+    taken_left = {id(p) for link in links + resized for p in link.left}
+    taken_right = {id(p) for link in links + resized for p in link.right}
     rest_left = [p for p in left if id(p) not in taken_left]
     rest_right = [p for p in right if id(p) not in taken_right]
     copies = _copies(checkpoint, model, rest_left, shapes)
@@ -170,7 +196,8 @@ def _finish(
     rest_left = [p for p in rest_left if id(p) not in copied]
     if not shapes:
         links = [_lowered(link) for link in links]
-    return Alignment(checkpoint, model, tuple(links), tuple(copies), tuple(rest_left), tuple(rest_right))
+    leftovers = tuple(rest_left), tuple(rest_right)
+    return Alignment(checkpoint, model, tuple(links), tuple(copies), *leftovers, tuple(resized))
 
 
 def _lowered(link: Link) -> Link:

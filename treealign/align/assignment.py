@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from treealign.align.patterns import Pattern
-from treealign.align.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores
+from treealign.align.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores, same_path
 from treealign.align.words import vocabulary
 
 ROUNDS = 6
@@ -91,7 +91,7 @@ def assign(left: Side, right: Side) -> Assignment:
     """
     classes = comparable(left.patterns, right.patterns)
     names = name_scores(left, right)
-    base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * _same_path(left, right)
+    base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
     base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
     votes = Votes(left, right)
     scores = base
@@ -119,15 +119,6 @@ def _companions_differ(left: Side, right: Side) -> Floats:
 def _second_copies(side: Side) -> npt.NDArray[np.bool_]:
     secondary = vocabulary().secondary
     return np.array([any(t.text in secondary for t in ts) for ts in side.tokens], bool)
-
-
-def _same_path(left: Side, right: Side) -> Floats:
-    places = {p.template: at for at, p in enumerate(right.patterns)}
-    same = np.zeros((len(left.patterns), len(right.patterns)), np.float32)
-    for i, p in enumerate(left.patterns):
-        if p.template in places:
-            same[i, places[p.template]] = 1
-    return same
 
 
 def _solve(classes: list[Class], scores: Floats) -> tuple[dict[int, int], dict[int, float]]:

@@ -22,7 +22,7 @@ import numpy as np
 from treealign.align.agreement import Agreement
 from treealign.align.assignment import Assignment, Class
 from treealign.align.patterns import Pattern
-from treealign.align.scoring import Floats, Side, Votes
+from treealign.align.scoring import Floats, Side, Votes, same_path
 
 MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
 HINT = 20.0  # what a user says outweighs all else
@@ -77,9 +77,8 @@ class Evidence:
 def gather(left: Side, right: Side) -> Evidence:
     """Qualified evidence of all pairs."""
     words = _shared(left, right)
-    paths = [[p.template for p in side.patterns] for side in (left, right)]
     total: Floats = words + BESIDE * _equal(left.companions, right.companions)
-    total += _equal(_parameters(left), _parameters(right)) + SAME_PATH * _equal(*paths)
+    total += _equal(_parameters(left), _parameters(right)) + SAME_PATH * same_path(left, right)
     return Evidence(words, total)
 
 
@@ -137,7 +136,7 @@ def _rivals(assignment: Assignment, total: Floats, votes: Votes) -> dict[int, Do
     for c in assignment.classes:
         if len(c.left) == len(c.right) == 1:
             continue
-        table = total[np.ix_(c.left, c.right)] + ANCESTORS * votes.bonus(c.left, c.right)
+        table = total[np.ix_(c.left, c.right)] + ANCESTORS * votes.support(c.left, c.right)
         found.update(_in_class(c, table, assignment.pairs))
     return found
 

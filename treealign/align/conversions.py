@@ -18,7 +18,7 @@ import numpy as np
 from treealign.align.agreement import Agreement
 from treealign.align.certainty import MARGIN, RIVALLED
 from treealign.align.links import Group, Link
-from treealign.align.part_order import order_parts, series_order
+from treealign.align.part_order import is_composed, order_parts, series_order
 from treealign.align.patterns import Indices, Pattern
 from treealign.align.scoring import Floats, Side, Votes
 from treealign.align.shape_algebra import joined, rearranged, shards
@@ -27,6 +27,7 @@ from treealign.mapping.operations import Operation, Stack, Unstack, invert
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
 MIN_SCORE = 0.25
+COMPOSED = 0.4  # a fused name whose parts are all there
 SHARDS = "repeats may be joined for other reasons than being shards of one tensor"
 
 
@@ -97,6 +98,7 @@ def _proposals(
                 if stacked is None:
                     continue
                 score = float(np.mean([scores[w, p] for p in combination])) + 0.05 * len(combination)
+                score += COMPOSED * is_composed(pattern, [parts.patterns[p] for p in combination])
                 if score >= MIN_SCORE:
                     yield Whole(score, w, combination, stacked)
 

@@ -76,6 +76,11 @@ def _spelled(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...]
     return tuple(sorted(range(len(places)), key=lambda n: places[n] or 0))
 
 
+def is_composed(whole: Pattern, parts: Sequence[Pattern]) -> bool:
+    """Whether the parts are those of the whole's fused role, all of them."""
+    return len(parts) > 1 and _composed(whole, [_role(p) for p in parts]) is not None
+
+
 def _composed(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...] | None:
     compositions = vocabulary().compositions
     for role in sorted(_role(whole)):

@@ -119,6 +119,30 @@ def _kind_weight(token: Token) -> float:
     return 1.0 if token.qualified else GENERIC_WEIGHT
 
 
+def same_path(left: Side, right: Side) -> Floats:
+    """1 where the two paths are one and the same, else 0.
+
+    Not where both stand in series of equal length at different ranks: `{norm0, norm1}` against `{norm1, norm2}`.
+    """
+    places = {p.template: at for at, p in enumerate(right.patterns)}
+    same: Floats = np.zeros((len(left.patterns), len(right.patterns)), np.float32)
+    for i, p in enumerate(left.patterns):
+        j = places.get(p.template)
+        if j is not None and not _shifted(left.tokens[i], right.tokens[j]):
+            same[i, j] = 1
+    return same
+
+
+def _shifted(mine: Sequence[Token], theirs: Sequence[Token]) -> bool:
+    """A rank in a series of as many members, and another rank."""
+    ranks = [{t.text.partition("/")[::2] + (t.depth,) for t in ts if t.text[0] == "%"} for ts in (mine, theirs)]
+    lengths = {(members, depth) for _, members, depth in ranks[0]} & {(m, d) for _, m, d in ranks[1]}
+    return any(
+        not {r for r, *key in ranks[0] if tuple(key) == k} & {r for r, *key in ranks[1] if tuple(key) == k}
+        for k in lengths
+    )
+
+
 def name_scores(left: Side, right: Side) -> Floats:
     """Cosine of weighted tokens, (patterns left, patterns right), in 0..1."""
     weights = token_weights(left, right)
@@ -167,13 +191,24 @@ class Votes:
         self.dice = 2 * common / (self.size_left[:, None] + self.size_right[None, :])
 
     def bonus(self, rows: Ints, columns: Ints) -> Floats:
-        """Support of each pair of leaves, (len(rows), len(columns)), in 0..1."""
+        """Mean support of the ancestors of each pair of leaves, near ones more, (len(rows), len(columns)), in 0..1."""
         a, b = self.left[rows], self.right[columns]
-        table = self.dice[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
-        by_left = (table.max(axis=3) * _nearness(a)).sum(axis=2) / _total_nearness(a)[:, None]
-        by_right = (table.max(axis=2) * _nearness(b)).sum(axis=2) / _total_nearness(b)[None, :]
-        result: Floats = (by_left + by_right) / 2
+        by_left, by_right = self._best(a, b)
+        of_left = (by_left * _nearness(a)).sum(axis=2) / _total_nearness(a)[:, None]
+        of_right = (by_right * _nearness(b)).sum(axis=2) / _total_nearness(b)[None, :]
+        result: Floats = (of_left + of_right) / 2
         return result
+
+    def support(self, rows: Ints, columns: Ints) -> Floats:
+        """Summed support of the ancestors of each pair of leaves: one settled ancestor tells, however deep the tree."""
+        by_left, by_right = self._best(self.left[rows], self.right[columns])
+        result: Floats = (by_left.sum(axis=2) + by_right.sum(axis=2)) / 2
+        return result
+
+    def _best(self, a: Ints, b: Ints) -> tuple[Floats, Floats]:
+        """The best counterpart of each ancestor among those of the other leaf: by depth on the left, and on the right."""
+        table = self.dice[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
+        return table.max(axis=3), table.max(axis=2)
 
 
 def _nearness(ancestors: Ints) -> Floats:

@@ -24,7 +24,7 @@ class Rank(NamedTuple):
     """The place of a pattern in a numbered series."""
 
     rank: int
-    count: int
+    members: int
     depth: int
     gaps: str
 
@@ -46,7 +46,7 @@ def with_series(
         mine = ranks.get(at, [])
         # "the second norm" names a role only where a block has two
         numbered = any(t.ordinal and t.depth == 1 for t in found)
-        long = numbered and (at in crowded or any(r.count > 2 for r in mine if r.depth == 1))
+        long = numbered and (at in crowded or any(r.members > 2 for r in mine if r.depth == 1))
         kept = [t for t in found if not t.ordinal and not (long and t.text in NUMBERED_ROLES)]
         kept += [Token(f"%{rank}/{count}{gaps}", depth, True, True) for rank, count, depth, gaps in mine]
         if at in orders:

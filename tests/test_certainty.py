@@ -1,0 +1,130 @@
+"""What is certain, what is listed with its rivals, and that nothing wrong is ever certain."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from aligning import aligned, certain_pairs, guessed_pairs
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import renamed_trees
+
+from treealign.align.assignment import Class
+from treealign.align.certainty import MARGIN, _in_class
+
+
+def in_every_best_assignment(table):
+    """Oracle: pairs (i, i) that stand in all assignments within MARGIN of the diagonal's evidence, by enumeration."""
+    size = len(table)
+    diagonal = sum(table[n, n] for n in range(size))
+    certain = set(range(size))
+    for order in itertools.permutations(range(size)):
+        if sum(table[n, m] for n, m in enumerate(order)) >= diagonal - MARGIN:
+            certain -= {n for n, m in enumerate(order) if n != m}
+    return certain
+
+
+@given(st.integers(1, 5).flatmap(lambda n: st.lists(st.integers(0, 3), min_size=n * n, max_size=n * n)))
+def test_exchange_cycles_find_what_enumeration_finds(entries):
+    size = int(len(entries) ** 0.5)
+    table = np.array(entries, np.float32).reshape(size, size)
+    both = Class(np.arange(size, dtype=np.int32), np.arange(size, dtype=np.int32))
+    doubted = set(_in_class(both, table, {n: n for n in range(size)}))
+    expected = in_every_best_assignment(table)
+    assert set(range(size)) - doubted <= expected
+    best = max(sum(table[n, m] for n, m in enumerate(order)) for order in itertools.permutations(range(size)))
+    if best <= np.trace(table) + MARGIN:
+        assert set(range(size)) - doubted == expected
+
+
+@given(renamed_trees())
+def test_random_renames_of_random_trees_are_recovered_or_flagged_never_silently_wrong(drawn):
+    leaves, old_names = drawn
+    suggestion = aligned([(old_names[key], shape, dtype) for key, shape, dtype in leaves], leaves)
+    truth = {old: new for new, old in old_names.items()}
+    wrong = {k: v for k, v in certain_pairs(suggestion).items() if truth[k] != v}
+    assert wrong == {}
+
+
+def test_a_decoy_of_the_same_shape_whose_name_says_nothing_is_ambiguous():
+    model = {"net.first.weight": (4, 4), "net.second.weight": (4, 4), "head.weight": (2, 4)}
+    suggestion = aligned({"net.aaa.weight": (4, 4), "net.bbb.weight": (4, 4), "head.weight": (2, 4)}, model)
+    (question,) = suggestion.ambiguous
+    assert set(question.checkpoint) == {"net.aaa.weight", "net.bbb.weight"}
+    assert set(question.model) == {"net.first.weight", "net.second.weight"}
+
+
+def test_a_hint_settles_an_ambiguity():
+    checkpoint = {"net.aaa.weight": (4, 4), "net.bbb.weight": (4, 4), "head.weight": (2, 4)}
+    model = {"net.first.weight": (4, 4), "net.second.weight": (4, 4), "head.weight": (2, 4)}
+    suggestion = aligned(checkpoint, model, hints={"aaa": "second", "bbb": "first"})
+    assert certain_pairs(suggestion)["net.aaa.weight"] == "net.second.weight"
+    assert suggestion.ok
+
+
+def test_two_towers_of_equal_shapes_with_meaningless_names_are_ambiguous():
+    layers = [f"layers.{i}.{leaf}" for i in range(2) for leaf in ("q_proj.weight", "k_proj.weight")]
+    checkpoint = {f"{t}.{leaf}": (4, 4) for t in ("foo", "bar") for leaf in layers}
+    model = {f"{t}.{leaf}": (4, 4) for t in ("alice", "bob") for leaf in layers}
+    assert certain_pairs(aligned(checkpoint, model)) == {}
+
+
+def test_a_leaf_that_only_one_tower_has_settles_both_towers():
+    layers = [f"layers.{i}.{leaf}" for i in range(2) for leaf in ("q_proj.weight", "k_proj.weight")]
+    checkpoint = {f"{t}.{leaf}": (4, 4) for t in ("foo", "bar") for leaf in layers} | {
+        "foo.patch_embed.weight": (4, 3, 2, 2)
+    }
+    model = {f"{t}.{leaf}": (4, 4) for t in ("alice", "bob") for leaf in layers} | {
+        "bob.patch_embed.weight": (4, 3, 2, 2)
+    }
+    certain = certain_pairs(aligned(checkpoint, model))
+    assert certain["foo.layers.0.q_proj.weight"] == "bob.layers.0.q_proj.weight"
+    assert certain["bar.layers.1.k_proj.weight"] == "alice.layers.1.k_proj.weight"
+
+
+def test_what_is_left_over_on_both_sides_is_no_certain_match():
+    checkpoint = {f"attn.{n}.weight": (4, 4) for n in ("q_proj", "k_proj", "v_proj")}
+    model = {f"attn.{n}.weight": (4, 4) for n in ("q_proj", "k_proj", "out_proj")}
+    assert "attn.v_proj.weight" not in certain_pairs(aligned(checkpoint, model))
+
+
+def test_numbers_are_positions_in_a_series():
+    checkpoint = {f"blocks.{i}.norm{n}.weight": (4,) for i in range(2) for n in (0, 1)}
+    model = {f"blocks.{i}.norm{n}.weight": (4,) for i in range(2) for n in (1, 2)}
+    assert guessed_pairs(aligned(checkpoint, model))["blocks.0.norm1.weight"] == "blocks.0.norm2.weight"
+
+
+def test_the_two_norms_of_a_layer_are_told_apart_by_their_roles():
+    checkpoint = {f"layers.{i}.{n}.weight": (4,) for i in range(2) for n in ("attention_norm", "ffn_norm")}
+    names = ("input_layernorm", "post_attention_layernorm")
+    model = {f"layers.{i}.{n}.weight": (4,) for i in range(2) for n in names}
+    certain = certain_pairs(aligned(checkpoint, model))
+    assert certain["layers.1.ffn_norm.weight"] == "layers.1.post_attention_layernorm.weight"
+
+
+def test_an_averaged_copy_is_taken_only_where_the_weights_themselves_are_absent():
+    checkpoint = {f"{p}.conv{i}.weight": (4, i) for p in ("model", "ema.module") for i in (1, 2)}
+    model = {f"conv{i}.weight": (4, i) for i in (1, 2)}
+    assert guessed_pairs(aligned(checkpoint, model)) == {
+        "model.conv1.weight": "conv1.weight",
+        "model.conv2.weight": "conv2.weight",
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_the_keys_changes_nothing(seed):
+    names = ("q_proj", "k_proj", "v_proj", "o_proj")
+    checkpoint = [(f"m.layer.{i}.{n}.weight", (4, 4), "float32") for i in range(3) for n in names]
+    model = [(f"layers.{i}.attn.{n}.weight", (4, 4), "float32") for i in range(3) for n in names]
+    shuffled = random.Random(seed).sample(checkpoint, len(checkpoint))
+    one, other = aligned(checkpoint, model), aligned(shuffled, model)
+    assert (one.matches, one.mapping) == (other.matches, other.mapping)
+
+
+def test_without_shapes_only_one_and_the_same_path_is_certain():
+    checkpoint = [("enc.q_proj.weight", None, None), ("head.weight", None, None)]
+    model = {"encoder.q_proj.weight": (4, 4), "head.weight": (2, 4)}
+    assert certain_pairs(aligned(checkpoint, model)) == {"head.weight": "head.weight"}

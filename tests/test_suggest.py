@@ -1,0 +1,102 @@
+"""The main job on small trees: matches, leftovers, mismatches, ties, findings."""
+
+from __future__ import annotations
+
+import pytest
+from aligning import aligned, certain_pairs
+
+from treealign import PrefixChange, TreealignError
+
+LLM = {f"layers.{i}.self_attn.{n}.weight": (4, 4) for i in range(2) for n in ("q_proj", "k_proj")} | {
+    "norm.weight": (4,)
+}
+
+
+def below(prefix, keys):
+    return {f"{prefix}.{key}": shape for key, shape in keys.items()}
+
+
+def test_a_checkpoint_with_the_models_names_needs_no_transform():
+    suggestion = aligned(LLM, LLM)
+    assert (len(suggestion.mapping), suggestion.ok) == (0, True)
+
+
+def test_a_wrapper_is_one_prefix_change():
+    assert list(aligned(below("module", LLM), LLM).mapping) == [PrefixChange(remove="module")]
+
+
+def test_a_dropped_level_is_suggested_once_for_all_keys():
+    old = below("vision_tower.vision_model", LLM) | {"head.weight": (2, 4)}
+    new = below("vision_tower", LLM) | {"head.weight": (2, 4)}
+    suggestion = aligned(old, new)
+    assert (len(suggestion.mapping), suggestion.ok) == (1, True)
+
+
+def test_keys_without_a_place_are_listed_on_both_sides():
+    suggestion = aligned(LLM | {"extra.scale": (7, 7)}, LLM | {"pooler.weight": (5, 3)})
+    assert suggestion.unexpected_keys == ("extra.scale",)
+    assert suggestion.missing_keys == ("pooler.weight",)
+
+
+def test_a_resized_table_is_a_mismatch_with_both_shapes():
+    old, new = LLM | {"embed_tokens.weight": (10, 4)}, LLM | {"embed_tokens.weight": (12, 4)}
+    suggestion = aligned(below("model", old), new)
+    (mismatch,) = suggestion.mismatched_keys
+    assert mismatch == ("model.embed_tokens.weight", "embed_tokens.weight", (10, 4), (12, 4))
+
+
+def test_a_tied_alias_is_neither_missing_nor_matched():
+    model = LLM | {"embed.weight": (9, 4), "lm_head.weight": (9, 4)}
+    suggestion = aligned(LLM | {"embed.weight": (9, 4)}, model, tied={"lm_head.weight": "embed.weight"})
+    assert suggestion.ok
+    assert "lm_head.weight" not in {k for m in suggestion.matches for k in m.model}
+
+
+def test_a_checkpoint_that_shares_nothing_gets_no_mapping():
+    suggestion = aligned({"aa.bb": (3, 3), "cc.dd": (5,)}, {"ee.ff": (7, 7), "gg.hh": (2,)})
+    assert (suggestion.matches, len(suggestion.mapping), suggestion.ok) == ((), 0, False)
+    assert "shares nothing" in suggestion.findings[0]
+
+
+def test_a_model_without_parameters_leaves_all_keys_unexpected():
+    suggestion = aligned(LLM, {})
+    assert set(suggestion.unexpected_keys) == set(LLM)
+
+
+def test_all_unusable_hints_are_reported_at_once():
+    with pytest.raises(TreealignError, match=r"(?s)not of the form.*names nothing in the model"):
+        aligned(LLM, LLM, hints=["nonsense", "norm=absent"])
+
+
+def test_experts_apart_are_stacked_and_joined_in_the_order_of_their_names():
+    experts = {f"mlp.experts.{j}.{n}.weight": (6, 4) for j in range(3) for n in ("up_proj", "gate_proj")}
+    suggestion = aligned(LLM | experts, LLM | {"mlp.experts.gate_up_proj": (3, 12, 4)})
+    (match,) = [m for m in suggestion.matches if m.operations]
+    assert match.checkpoint[0] == "mlp.experts.0.gate_proj.weight"
+    assert match.certain
+
+
+def test_a_fused_qkv_is_split_but_never_in_silence():
+    old = LLM | {"attn.qkv.weight": (12, 4)}
+    new = LLM | {f"attn.{n}_proj.weight": (4, 4) for n in "qkv"}
+    (match,) = [m for m in aligned(old, new).matches if m.operations]
+    assert set(match.model) == {f"attn.{n}_proj.weight" for n in "qkv"}
+    assert not match.certain
+
+
+def test_a_transposed_matrix_is_found_by_its_name_and_square_ones_beside_it_are_doubted():
+    names = {"c_fc": (8, 4), "c_proj": (4, 8), "c_attn": (12, 4), "c_out": (4, 4)}
+    old = {f"h.{i}.{n}.weight": shape for i in range(2) for n, shape in names.items()}
+    new = {key: shape[::-1] for key, shape in old.items()}
+    found = {m.checkpoint[0]: m for m in aligned(old, new).matches}
+    assert found["h.0.c_fc.weight"].model == ("h.0.c_fc.weight",)
+    assert found["h.0.c_fc.weight"].operations
+    assert not found["h.0.c_out.weight"].certain
+
+
+def test_rotary_rows_are_doubted_where_the_attention_is_spelled_differently():
+    old = {f"layers.{i}.attention.w{n}.weight": (4, 4) for i in range(2) for n in "qkvo"}
+    new = {f"layers.{i}.self_attn.{n}_proj.weight": (4, 4) for i in range(2) for n in "qkvo"}
+    certain = certain_pairs(aligned(old, new))
+    assert "layers.0.attention.wv.weight" in certain
+    assert "layers.0.attention.wq.weight" not in certain

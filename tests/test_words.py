@@ -1,0 +1,55 @@
+"""Names become words and roles."""
+
+from __future__ import annotations
+
+import pytest
+
+from treealign.align.words import split_words, tokens
+
+
+def roles(path):
+    return {t.text for t in tokens(tuple(path.split("."))) if t.text.startswith("@")}
+
+
+@pytest.mark.parametrize(
+    ("segment", "words"),
+    [
+        ("post_attention_layernorm", ("post", "attn", "norm")),
+        ("LayerNorm", ("norm",)),
+        ("selfAttention", ("self", "attn")),
+        ("fc1", ("linear", "1")),
+        ("to_k", ("to", "k")),
+        ("{}", ("#",)),
+    ],
+)
+def test_a_segment_splits_into_words_of_one_spelling(segment, words):
+    assert split_words(segment) == words
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "layers.{}.self_attn.q_proj.weight",
+        "blk.{}.attn_q.weight",
+        "encoder.layer.{}.attention.self.query.weight",
+        "layers.{}.attention.wq.weight",
+        "blocks.{}.to_q.weight",
+    ],
+)
+def test_spellings_of_the_query_have_one_role(path):
+    assert "@q" in roles(path)
+
+
+def test_the_output_of_attention_is_not_the_output_of_the_mlp():
+    assert "@o" in roles("layer.{}.attention.output.dense.weight")
+    assert "@down" in roles("layer.{}.output.dense.weight")
+
+
+def test_a_final_norm_inside_a_layer_is_not_the_final_norm():
+    assert roles("decoder.layers.{}.final_layer_norm.weight") != roles("model.final_layer_norm.weight")
+
+
+def test_order_of_words_in_a_name_is_kept():
+    mine = {t.text for t in tokens(("cross_attn_token_to_image", "q", "weight")) if t.qualified}
+    theirs = {t.text for t in tokens(("cross_attn_image_to_token", "q", "weight")) if t.qualified}
+    assert mine != theirs
