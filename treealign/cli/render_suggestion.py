@@ -30,9 +30,17 @@ def suggestion_lines(
     yield ""
     yield from _verdict(suggestion, checkpoint, model)
     yield from proof_lines(prove(suggestion))
+    if len(suggestion.mapping):
+        yield f"fewest      {_minimality(suggestion)}"
     for section in (_ambiguous, _guessed, _missing, _unexpected, _mismatched, _findings):
         lines = list(section(suggestion))
         yield from ["", *lines] if lines else []
+
+
+def _minimality(suggestion: Suggestion) -> str:
+    if suggestion.synthesis.optimal:
+        return "proved: no shorter list of the candidate rules does the same"
+    return f"not proved: {plural(suggestion.synthesis.bound, 'transform')} or more are needed"
 
 
 def prove(suggestion: Suggestion) -> tuple[Finding, ...]:
@@ -55,16 +63,9 @@ def _mapping(suggestion: Suggestion, checkpoint: KeyTree) -> Iterator[str]:
     if not len(mapping):
         yield "no transform, checkpoint -> model: matched keys have the same names on both sides"
         return
-    yield fold_line(f"{plural(len(mapping), 'transform')}, checkpoint -> model, {_minimality(suggestion)}:")
+    guesses = "" if all(match.certain for match in suggestion.matches) else ", best guesses included"
+    yield f"{plural(len(mapping), 'transform')}, checkpoint -> model{guesses}:"
     yield from mapping_lines(mapping, touched_keys(mapping, checkpoint))
-
-
-def _minimality(suggestion: Suggestion) -> str:
-    guessed = sum(len(match.checkpoint) for match in suggestion.matches if not match.certain)
-    guess = f"; {plural(guessed, 'key')} by best guess" if guessed else ""
-    if suggestion.synthesis.optimal:
-        return f"proved the fewest of the candidate rules{guess}"
-    return f"not proved the fewest, {suggestion.synthesis.bound} or more are needed{guess}"
 
 
 def touched_keys(mapping: ConversionMapping, checkpoint: KeyTree) -> list[int]:
@@ -101,7 +102,8 @@ def _ambiguous(suggestion: Suggestion) -> Iterator[str]:
     if not suggestion.ambiguous:
         return
     yield "ambiguous: names and shapes leave these open"
-    for settled_by, checkpoint, model in _folded(suggestion.ambiguous):
+    for at, (settled_by, checkpoint, model) in enumerate(_folded(suggestion.ambiguous)):
+        yield from [""] if at else []
         yield from _rivals("checkpoint", checkpoint)
         yield from _rivals("model", model)
         yield fold_line(f"    {settled_by}", " " * 4)
