@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from treealign import KeyTree, suggest
+from treealign.align.alignment import Alignment
 from treealign.suggestion import Suggestion
 
 Leaves = Iterable[tuple[Any, ...]]
@@ -31,3 +32,10 @@ def certain_pairs(suggestion: Suggestion) -> dict[str, str]:
 def guessed_pairs(suggestion: Suggestion) -> dict[str, str]:
     """All one-to-one matches."""
     return {m.checkpoint[0]: m.model[0] for m in suggestion.matches if len(m.checkpoint + m.model) == 2}
+
+
+def certain_links(alignment: Alignment) -> dict[str, str]:
+    """Certain renames of an alignment, before any mapping is made."""
+    left, right = alignment.checkpoint.keys, alignment.model.keys
+    links = [link for link in alignment.links if link.certain and not link.operations]
+    return {left[g.left[0]]: right[g.right[0]] for link in links for g in link.expand()}

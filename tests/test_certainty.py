@@ -7,11 +7,12 @@ import random
 
 import numpy as np
 import pytest
-from aligning import aligned, certain_pairs, guessed_pairs
+from aligning import aligned, certain_links, certain_pairs, guessed_pairs, tree
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import renamed_trees
 
+from treealign.align.alignment import align
 from treealign.align.assignment import Class
 from treealign.align.certainty import MARGIN, _in_class
 
@@ -43,9 +44,10 @@ def test_exchange_cycles_find_what_enumeration_finds(entries):
 @given(renamed_trees())
 def test_random_renames_of_random_trees_are_recovered_or_flagged_never_silently_wrong(drawn):
     leaves, old_names = drawn
-    suggestion = aligned([(old_names[key], shape, dtype) for key, shape, dtype in leaves], leaves)
+    checkpoint = tree([(old_names[key], shape, dtype) for key, shape, dtype in leaves])
+    alignment = align(checkpoint, tree(leaves, ordered=True))
     truth = {old: new for new, old in old_names.items()}
-    wrong = {k: v for k, v in certain_pairs(suggestion).items() if truth[k] != v}
+    wrong = {k: v for k, v in certain_links(alignment).items() if truth[k] != v}
     assert wrong == {}
 
 
