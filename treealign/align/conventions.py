@@ -33,7 +33,7 @@ def hidden_changes(links: Sequence[Link]) -> list[Link]:
     return [_checked(link, learned, transposed) for link in links]
 
 
-def _checked(link: Link, learned: set[str], transposed: set[Path]) -> Link:
+def _checked(link: Link, learned: set[Path], transposed: set[Path]) -> Link:
     if not link.operations and _block(link.right[0]) in transposed and _is_square(link.left[0]):
         groups = tuple(Group(g.left, g.right) for g in link.expand())
         turned = replace(link, operations=(Permute((1, 0)),), groups=groups)
@@ -62,22 +62,29 @@ def _module(p: Pattern) -> Path:
     return p.segments[-3:-1] if p.segments[-1] in {"weight", "bias"} else p.segments[-2:]
 
 
-def _may_turn(link: Link, learned: set[str]) -> bool:
+def _may_turn(link: Link, learned: set[Path]) -> bool:
     roles = [r for side in (link.left, link.right) for p in side for r in _roles(p)]
-    if not TURNED & set(roles) or any(p.segments[0] in learned for p in link.right):
+    if not TURNED & set(roles) or any(p.segments[: len(tower)] == tower for p in link.right for tower in learned):
         return False
     if any("norm" in t.text for p in link.right for t in tokens(p.segments)):
         return False
     return bool(link.operations) or _module(link.left[0]) != _module(link.right[0])
 
 
-def _learned_positions(links: Sequence[Link]) -> set[str]:
-    """First segments of the model below which a table of positions is learned: no rotary embedding there."""
-    return {p.segments[0] for link in links for p in link.right if "pos_embed" in _roles_anywhere(p)}
+def _learned_positions(links: Sequence[Link]) -> set[Path]:
+    """Towers of the model in which positions are learned, as a table or a bias: no rotary embedding there."""
+    return {tower for link in links for p in link.right if (tower := _tower_of_positions(p)) is not None}
 
 
-def _roles_anywhere(p: Pattern) -> set[str]:
-    return {t.text[1:].replace(" ", "_") for t in tokens(p.segments) if t.text[0] == "@"}
+def _tower_of_positions(p: Pattern) -> Path | None:
+    found = tokens(p.segments)
+    words = {t.text for t in found}
+    if {"rel", "pos"} <= words:
+        capture = next((at for at, s in enumerate(p.segments) if "{}" in s), len(p.segments) - 1)
+        return p.segments[: max(capture - 1, 0)]
+    depths = [t.depth for t in found if t.text == "@pos embed"]
+    # the table stands in a module of its own or not, and that in one for embeddings
+    return p.segments[: max(len(p.segments) - 2 - min(depths), 0)] if depths else None
 
 
 def _may_alternate(link: Link) -> bool:

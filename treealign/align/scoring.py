@@ -135,7 +135,7 @@ def same_path(left: Side, right: Side) -> Floats:
 
 def _shifted(mine: Sequence[Token], theirs: Sequence[Token]) -> bool:
     """A rank in a series of as many members, and another rank."""
-    ranks = [{t.text.partition("/")[::2] + (t.depth,) for t in ts if t.text[0] == "%"} for ts in (mine, theirs)]
+    ranks = [{(*t.text.partition("/")[::2], t.depth) for t in ts if t.text[0] == "%"} for ts in (mine, theirs)]
     lengths = {(members, depth) for _, members, depth in ranks[0]} & {(m, d) for _, m, d in ranks[1]}
     return any(
         not {r for r, *key in ranks[0] if tuple(key) == k} & {r for r, *key in ranks[1] if tuple(key) == k}
@@ -206,7 +206,7 @@ class Votes:
         return result
 
     def _best(self, a: Ints, b: Ints) -> tuple[Floats, Floats]:
-        """The best counterpart of each ancestor among those of the other leaf: by depth on the left, and on the right."""
+        """The best counterpart of each ancestor among those of the other leaf: by depth on the left, on the right."""
         table = self.dice[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
         return table.max(axis=3), table.max(axis=2)
 
