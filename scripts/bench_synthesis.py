@@ -52,9 +52,8 @@ def report(corpus: str, only: str, show: bool) -> None:
             print(case["id"], len(synthesis.mapping), "bound", synthesis.bound, "by hand", case.get("hand_written"))
             print(*(f"    {transform!r}" for transform in synthesis.mapping), sep="\n")
     print(*notes, sep="\n")
-    print(
-        f"{corpus}: {total['cases']} cases, {total['milliseconds'] / 1000:.1f} s, slowest {slowest[1]} {slowest[0]:.2f} s"
-    )
+    seconds = total["milliseconds"] / 1000
+    print(f"{corpus}: {total['cases']} cases, {seconds:.1f} s, slowest {slowest[1]} {slowest[0]:.2f} s")
     laws = "  ".join(f"{law} {total[law]}" for law in ("forward", "reverse", "idempotent"))
     print(f"  laws: {laws}  optimal {total['optimal']}")
     for kind in ("renamings", "conversions"):

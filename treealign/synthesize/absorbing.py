@@ -57,7 +57,7 @@ class Absorption:
         c = self.conversion
         for edit in set(self.lattice.edits) - set(self.lattice.renamings):
             sides = [n[edit.i :] for n in c.sources], [n[edit.j :] for n in c.targets]
-            kept = _kept([*sides[0], *sides[1]])
+            kept = 0 if len({*sides[0], *sides[1]}) == 1 else _kept([*sides[0], *sides[1]])
             tails = [[n[: len(n) - kept] for n in side] for side in sides]
             yield edit, (signature(c.cases[0].operations), *_renumbered(tails, c.shared), c.lows)
 

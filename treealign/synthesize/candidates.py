@@ -17,7 +17,7 @@ from treealign.synthesize.absorbing import absorptions
 from treealign.synthesize.contents import Content, Occurrence
 from treealign.synthesize.generalize import exact_run, general_run, held_by, limited_captures, plain_captures
 from treealign.synthesize.lattice import columns
-from treealign.synthesize.problem import Problem, Verdict
+from treealign.synthesize.problem import Problem, State, Verdict
 from treealign.synthesize.rules import Rule, Run
 from treealign.synthesize.templates import Values
 from treealign.tree.segments import Name, Slot
@@ -107,12 +107,16 @@ class _Explorer:
                 self._explore([p for part in good for p in part], depth + 1)
         return False
 
-    def _propose(self, places: Sequence[_Place], rules: Iterator[Rule]) -> bool:
+    def _propose(self, places: Sequence[_Place], rules: Iterator[tuple[Rule, State]]) -> bool:
         meant = [p.occurrence for p in places]
+        states: dict[Rule, State] = {}
+        for rule, state in rules:
+            if rule not in self._tried:
+                states[rule] = state if states.get(rule, state) is state else State.ANY
+        self._tried |= states.keys()
         clean = 0
-        for rule in sorted(set(rules) - self._tried, key=lambda r: r.length):
-            self._tried.add(rule)
-            verdict = self._problem.assess(rule, meant)
+        for rule in sorted(states, key=lambda r: r.length):
+            verdict = self._problem.assess(rule, meant, states[rule])
             if verdict is None or not verdict.uses:
                 continue
             self._found.append(Candidate(rule, verdict))
@@ -121,13 +125,14 @@ class _Explorer:
                 break
         return clean > 0
 
-    def _rules(self, places: Sequence[_Place]) -> Iterator[Rule]:
+    def _rules(self, places: Sequence[_Place]) -> Iterator[tuple[Rule, State]]:
         for side in (0, 1):
             lefts = Names(list({p.lefts[side]: None for p in places}))
             rights = Names(list({p.rights[side]: None for p in places}))
-            yield from self._in_contexts(lefts, rights, self._old, self._new)
+            for rule in self._in_contexts(lefts, rights, self._old, self._new):
+                yield rule, _state(places, rule, side)
 
-    def _limited_rules(self, places: Sequence[_Place]) -> Iterator[Rule]:
+    def _limited_rules(self, places: Sequence[_Place]) -> Iterator[tuple[Rule, State]]:
         """Rules whose captures carry ranges."""
         held = [pair for p in places for pair in self._held(p)]
         captures = limited_captures(held)
@@ -135,9 +140,10 @@ class _Explorer:
         values = [p.values for p in places]
         for side in (0, 1):
             lefts, rights = [p.lefts[side] for p in places], [p.rights[side] for p in places]
-            if held:
-                yield from self._in_contexts(Names(lefts), Names(rights), old, new)
-            yield from self._in_contexts(Names(lefts, values), Names(rights, values), old, new)
+            names = [(Names(lefts), Names(rights))] if held else []
+            for left, right in (*names, (Names(lefts, values), Names(rights, values))):
+                for rule in self._in_contexts(left, right, old, new):
+                    yield rule, _state(places, rule, side)
 
     def _held(self, place: _Place) -> Iterator[tuple[int, list[int]]]:
         """What the captures of the content hold in one place."""
@@ -153,6 +159,14 @@ class _Explorer:
         for (scope, gap, left), (right, at_end) in product(lefts_of(lefts), rights_of(rights)):
             if left or right or not gap or (old and new):  # else one side would not say where to look
                 yield Rule(scope, gap, left, old, new, right, at_end)
+
+
+def _state(places: Sequence[_Place], rule: Rule, side: int) -> State:
+    """What has to have been done first for a rule with context of one side's names."""
+    changed = any(p.lefts[0] != p.lefts[1] for p in places) and bool(rule.scope or rule.left)
+    if not changed:
+        return State.ANY
+    return State.RIGHT_DONE if side else State.LEFT_DONE
 
 
 class Names(NamedTuple):

@@ -64,24 +64,25 @@ def _classes(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list
 def _useful(lat: Lattice, signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
     groups: dict[frozenset[int], list[Edit]] = {}
     for edit in sorted(signatures, key=lambda e: (e.i - e.i2 + e.j - e.j2, e)):
-        longest = groups.setdefault(signatures[edit], [])
-        if not any(_holds(other, edit) for other in longest):
-            longest.append(edit)
-    useful = {edit for longest in groups.values() for edit in longest}
-    shared = [edit for longest in groups.values() for edit in longest if len(signatures[edit]) > 1]
-    return useful | _remainders(lat, shared, signatures)
+        groups.setdefault(signatures[edit], []).append(edit)
+    longest = {s: [e for n, e in enumerate(g) if not any(_holds(o, e) for o in g[:n])] for s, g in groups.items()}
+    useful = {edit for edits in longest.values() for edit in edits}
+    for signature, edits in groups.items():
+        shared = [e for s, wider in longest.items() if s > signature for e in wider]
+        useful |= _remainders(lat, shared, edits)
+    return useful
 
 
 def _holds(a: Edit, b: Edit) -> bool:
     return a.i <= b.i and b.i2 <= a.i2 and a.j <= b.j and b.j2 <= a.j2
 
 
-def _remainders(lat: Lattice, shared: Iterable[Edit], signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
-    """What is left of a name between shared edits: before, between and behind them."""
+def _remainders(lat: Lattice, shared: Iterable[Edit], edits: Iterable[Edit]) -> set[Edit]:
+    """The shortest edits that stand between edits that more names share, before or behind them."""
     kept = set(lat.kept)
     from_here = _following(lat.start, kept, 1).union(*(_following((e.i2, e.j2), kept, 1) for e in shared))
     to_here = _following(lat.goal, kept, -1).union(*(_following((e.i, e.j), kept, -1) for e in shared))
-    return {e for e in signatures if (e.i, e.j) in from_here and (e.i2, e.j2) in to_here}
+    return {e for e in edits if (e.i, e.j) in from_here and (e.i2, e.j2) in to_here}
 
 
 def _following(node: tuple[int, int], kept: set[tuple[int, int]], step: int) -> set[tuple[int, int]]:

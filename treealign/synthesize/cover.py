@@ -7,7 +7,7 @@ something that takes the match away from it has. Solved with HiGHS (Huangfu & Ha
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -41,6 +41,10 @@ class Cut:
     without: frozenset[int]
     unless: frozenset[int]
 
+    def renumbered(self, place: Mapping[int, int]) -> Cut:
+        """The same with the candidates at their places; those that have none cannot come."""
+        return Cut(frozenset(place[n] for n in self.without), frozenset(place[n] for n in self.unless if n in place))
+
 
 @dataclass(frozen=True)
 class _Shape:
@@ -53,14 +57,29 @@ class _Shape:
 
 def cover(problem: Problem, found: Sequence[Candidate], cuts: Sequence[Cut] = (), seconds: float = 5.0) -> Cover | None:
     """The smallest set, or None where no set does it, or none was found in time."""
-    if not found:
+    numbers = undominated(found)
+    if not numbers:
         return None
-    shapes = _shapes(problem, found)
-    if not cuts:
-        alone = _alone(shapes, found)
-        if alone is not None:
-            return Cover((alone,), 1)
-    return _solve(shapes, found, cuts, seconds)
+    place = {n: at for at, n in enumerate(numbers)}
+    kept = [found[n] for n in numbers]
+    shapes = _shapes(problem, kept)
+    alone = None if cuts else _alone(shapes, kept)
+    if alone is not None:
+        return Cover((numbers[alone],), 1)
+    mine = [c.renumbered(place) for c in cuts if c.without <= place.keys()]
+    solved = _solve(shapes, kept, mine, seconds)
+    return solved and Cover(tuple(numbers[n] for n in solved.chosen), solved.bound)
+
+
+def undominated(found: Sequence[Candidate]) -> list[int]:
+    """Candidates without those that do no more than another of the same content which matches nothing else."""
+    best: dict[object, list[int]] = {}
+    for n in sorted(range(len(found)), key=lambda n: (not found[n].verdict.clean, found[n].cost, n)):
+        uses, rule = found[n].verdict.uses, found[n].rule
+        group = best.setdefault(n if rule is None else (rule.old, rule.new), [])
+        if not any(found[o].verdict.clean and found[o].verdict.uses >= uses for o in group):
+            group.append(n)
+    return sorted(n for group in best.values() for n in group)
 
 
 def _shapes(problem: Problem, found: Sequence[Candidate]) -> list[_Shape]:
@@ -150,7 +169,8 @@ def _solve(shapes: Sequence[_Shape], found: Sequence[Candidate], cuts: Sequence[
         integrality=whole,
         bounds=Bounds(0, 1),
         constraints=LinearConstraint(matrix, program.lower, program.upper),
-        options={"time_limit": seconds, "mip_rel_gap": 0.0},
+        # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
+        options={"time_limit": seconds, "mip_rel_gap": 0.0, "presolve": False},
     )
     if result.x is None:
         return None

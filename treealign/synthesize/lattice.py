@@ -8,7 +8,8 @@ finer one, in which a replaced run is cut into runs that stand side by side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -54,6 +55,11 @@ class Lattice:
     def renamings(self) -> tuple[Edit, ...]:
         """The edits that renamings can make."""
         return self.edits if self.turn is None else tuple(e for e in self.edits if (e.i2, e.j2) != self.end)
+
+    def only(self, worth: Callable[[Edit], bool]) -> Lattice:
+        """The lattice without renamings that are not worth a rule."""
+        own = set(self.renamings)
+        return replace(self, edits=tuple(e for e in self.edits if e not in own or worth(e)))
 
     @property
     def goal(self) -> tuple[int, int]:

@@ -12,11 +12,17 @@ from treealign.tree.segments import Name, Segment, cut
 
 
 class Line(NamedTuple):
-    """A name to be searched. `template` numbers the template it belongs to, or is -1."""
+    """A name to be searched.
+
+    `template` numbers the template it belongs to, or is -1. A name half on its way is one side's from segment `begin`
+    on, and stands there at another place: `offset` leads from a position in the name to that in the side.
+    """
 
     name: Name
     values: Values
     template: int = -1
+    offset: int = 0
+    begin: int = 0
 
 
 class Hit(NamedTuple):

@@ -80,7 +80,8 @@ def _arrange(rules: Sequence[Rule], demands: dict[Ways, Demand], tied: list[froz
         knots = _knots(known) if all(known) else []
         if not knots:
             break
-        if any(knot <= tie for knot in knots for tie in tied):
+        tieable = [k for k in knots if is_exchange([rules[r] for r in sorted(k)])]
+        if len(tieable) < len(knots) or any(knot <= tie for knot in knots for tie in tied):
             return _stuck(demands, min(knots, key=len))
         tied = [*tied, *knots]
     found = _search(groups, known) if all(known) else None
@@ -99,12 +100,18 @@ def _groups(count: int, tied: Iterable[frozenset[int]]) -> list[Group]:
     return sorted({tuple(sorted(group)) for group in of.values()})
 
 
+def is_exchange(rules: Sequence[Rule]) -> bool:
+    """Whether what one rule makes is what another replaces, in one swap or chain."""
+    links = sum(a.new == b.old for a in rules for b in rules if a is not b)
+    return links >= len(rules) - 1
+
+
 def _smallest_tie(rules: Sequence[Rule], touching: frozenset[int], sample: Sample) -> frozenset[int]:
     """The fewest rules that make the sample if they work at once; none if that does not help."""
     for size in range(2, min(len(touching), _MOST_TIED) + 1):
         for tie in combinations(sorted(touching), size):
             groups = [tie, *((r,) for r in touching if r not in tie)]
-            if _good(rules, groups, sample):
+            if is_exchange([rules[r] for r in tie]) and _good(rules, groups, sample):
                 return frozenset(tie)
     return frozenset()
 

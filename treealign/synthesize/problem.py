@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.absorbing import Absorption
-from treealign.synthesize.contents import Occurrence
+from treealign.synthesize.contents import Content, Occurrence
 from treealign.synthesize.lattice import Edit, Lattice, lattice
-from treealign.synthesize.lines import Hit, Line, Lines
+from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.rules import Found, Rule, Run, Side
 from treealign.synthesize.templates import PartialMatch, Template, Values
 from treealign.tree.segments import Captures, Name
 
+_MOST_IDLE = 6
 EditsAt: TypeAlias = dict[tuple[int, int], list[Edit]]
 
 
-class Kind(Enum):
-    """What becomes of a name that a rule matches."""
+class State(Enum):
+    """What has to have been done to a name before a rule works on it."""
 
-    CHANGED = "changed"  # some edit of its template has to account for it
-    FIXED = "fixed"  # it must not be matched
-    LOOSE = "loose"  # it is matched with nothing: better left alone
+    ANY = "any"
+    LEFT_DONE = "left done"
+    RIGHT_DONE = "right done"
 
 
 class Row(NamedTuple):
@@ -32,6 +33,26 @@ class Row(NamedTuple):
 
     template: int
     edits: frozenset[Edit]
+
+
+class _Names(NamedTuple):
+    """Names of one side: those that change, those that must not, and those that match nothing."""
+
+    changing: Lines
+    fixed: Lines
+    loose: Lines
+
+
+class _Hit(NamedTuple):
+    line: Line
+    found: Found
+
+
+class _Matched(NamedTuple):
+    """What one side of a rule matches: the first name of each template, and how many names that match nothing."""
+
+    hits: dict[int, _Hit]
+    loose: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,7 @@ class Problem:
     checkpoint_only: tuple[tuple[Name, Values], ...] = ()
     model_only: tuple[tuple[Name, Values], ...] = ()
     conversions: tuple[Absorption, ...] = ()
+    worth: frozenset[Occurrence] | None = None
 
     @cached_property
     def ways(self) -> tuple[Template, ...]:
@@ -82,7 +104,15 @@ class Problem:
     @cached_property
     def lattices(self) -> tuple[Lattice, ...]:
         """The ways to make each template."""
-        return (*(lattice(t.source, t.target) for t in self.templates), *(c.lattice for c in self.conversions))
+        whole = (*(lattice(t.source, t.target) for t in self.templates), *(c.lattice for c in self.conversions))
+        worth = self.worth
+        if worth is None:
+            return whole
+        return tuple(lat.only(lambda e, n=n: Occurrence(n, e) in worth) for n, lat in enumerate(whole))  # type: ignore[misc]
+
+    def restricted(self, contents: Iterable[Content]) -> Problem:
+        """The same problem with the edits of these contents only."""
+        return replace(self, worth=frozenset(o for c in contents for o in c.occurrences))
 
     @cached_property
     def sources(self) -> tuple[Name, ...]:
@@ -94,52 +124,86 @@ class Problem:
         """The targets as patterns see them."""
         return tuple(t.values.seen(t.target) for t in self.ways)
 
-    def assess(self, rule: Rule, meant: Sequence[Occurrence]) -> Verdict | None:
-        """What a rule that is meant for some edits does, or None where it does what no other rule can mend."""
-        rows: list[Row] = []
-        uses: set[Occurrence] = set()
-        clean, loose = True, 0
-        for kind, row, used in (*self._forward(rule), *self._backward(rule)):
-            if kind is Kind.FIXED or (row is not None and not row.edits):
-                return None
-            loose += kind is Kind.LOOSE
-            if row is not None:
-                rows.append(row)
-                uses |= {Occurrence(row.template, edit) for edit in used}
-                clean = clean and bool(used)
+    def assess(self, rule: Rule, meant: Sequence[Occurrence], state: State = State.ANY) -> Verdict | None:
+        """What a rule that is meant for some edits does, or None where it does what no other rule can mend.
+
+        `state` says what has to have been done to the names before it works.
+        """
+        before = self._matched(self._before, rule.forward)
+        after = before and self._matched(self._inverse, rule.backward)
+        if before is None or after is None:
+            return None
+        made = (
+            {n: set(self._made(rule, hit, True)) for n, hit in before.hits.items()},
+            {n: set(self._made(rule, hit, False)) for n, hit in after.hits.items()},
+        )
+        idle = sum(not edits for side in made for edits in side.values())
+        if idle > _MOST_IDLE and idle > 2 * len(meant):
+            return None  # others would have to come first in too many places: nobody would write that
+        both = made[0].keys() & made[1].keys()
+        # it would work there, and so would its inverse: whatever comes first on one way comes last on the other
+        rows = [Row(n, frozenset(made[0][n] & made[1][n])) for n in both]
+        rows += [self._row(rule, hit, made[0][n], True) for n, hit in before.hits.items() if n not in both]
+        rows += [self._row(rule, hit, made[1][n], False) for n, hit in after.hits.items() if n not in both]
+        rows += self._rows_halfway(rule, state, both)
+        if not all(row.edits for row in rows):
+            return None
+        uses = {Occurrence(n, edit) for side in made for n, edits in side.items() for edit in edits}
         uses |= {o for o in meant if o not in uses and self._reaches(rule, o)}
         guarded = any(True for _ in self._after.find(rule.forward))
-        return Verdict(frozenset(uses), tuple(rows), guarded, loose, clean and not guarded and not loose)
+        loose = before.loose + after.loose
+        clean = not guarded and not loose and all(edits for side in made for edits in side.values())
+        return Verdict(frozenset(uses), tuple(rows), guarded, loose, clean)
 
-    def _forward(self, rule: Rule) -> Iterator[tuple[Kind, Row | None, list[Edit]]]:
-        for kind, line, found in self._hits(self._before, rule.forward):
-            if kind is not Kind.CHANGED or found is None:
-                yield kind, None, []
-                continue
-            made = _filled(rule.new, found.captures)
-            target, stop = self.targets[line.template], found.at + len(rule.old)
-            edits = self._by_source[line.template].get((found.at, stop), [])
-            used = [e for e in edits if target[e.j : e.j2] == made]
-            near = [e for e in self.lattices[line.template].edits if _touches(e.i, e.i2, found, rule)]
-            yield kind, Row(line.template, frozenset((*used, *near))), used
+    def _matched(self, names: _Names, side: Side) -> _Matched | None:
+        """The templates that one side of a rule matches, or None if it matches what it must not."""
+        if any(True for _ in names.fixed.find(side)):
+            return None
+        hits: dict[int, _Hit] = {}
+        for number, found in names.changing.find(side):
+            line = names.changing.lines[number]
+            if found is None:
+                return None
+            hits.setdefault(line.template, _Hit(line, found))
+        return _Matched(hits, sum(1 for _ in names.loose.find(side)))
 
-    def _backward(self, rule: Rule) -> Iterator[tuple[Kind, Row | None, list[Edit]]]:
-        for kind, line, found in self._hits(self._inverse, rule.backward):
-            if kind is not Kind.CHANGED or found is None:
-                yield kind, None, []
-                continue
-            made = _filled(rule.old, found.captures)
-            source, stop = self.sources[line.template], found.at + len(rule.new)
-            edits = self._by_target[line.template].get((found.at, stop), [])
-            used = [e for e in edits if source[e.i : e.i2] == made]
-            near = [e for e in self.lattices[line.template].edits if _touches(e.j, e.j2, found, rule)]
-            yield kind, Row(line.template, frozenset((*used, *near))), used
+    def _row(self, rule: Rule, hit: _Hit, used: Iterable[Edit], forward: bool) -> Row:
+        """One of the edits that the rule makes there, or one that takes away the match."""
+        return Row(hit.line.template, frozenset((*used, *self._near(rule, hit.line, hit.found, forward))))
 
-    def _hits(self, lines: tuple[Lines, Sequence[Kind]], side: Side) -> Iterator[tuple[Kind, Line, Found | None]]:
-        index, kinds = lines
-        for number, found in index.find(side):
-            line, kind = index.lines[number], kinds[number]
-            yield (Kind.FIXED if found is None and kind is Kind.CHANGED else kind), line, found
+    def _rows_halfway(self, rule: Rule, state: State, done: Set[int]) -> Iterator[Row]:
+        """What has to be made because of names that are halfway when the rule works."""
+        if state is State.ANY:
+            return
+        forward = state is State.LEFT_DONE
+        lines, side = (self._left_done, rule.forward) if forward else (self._right_done, rule.backward)
+        for number, found in lines.find(side):
+            line = lines.lines[number]
+            if found is None:
+                yield Row(line.template, frozenset())
+            elif line.template not in done and found.at + line.offset >= line.begin:
+                hit = _Hit(line, found)
+                yield self._row(rule, hit, self._made(rule, hit, forward), forward)
+
+    def _made(self, rule: Rule, hit: _Hit, forward: bool) -> list[Edit]:
+        """The edits that the rule, or its inverse, makes there."""
+        line, found = hit
+        at = found.at + line.offset
+        made = _filled(rule.new if forward else rule.old, found.captures)
+        if forward:
+            other, edits = self.targets[line.template], self._by_source[line.template]
+            return [e for e in edits.get((at, at + len(rule.old)), []) if other[e.j : e.j2] == made]
+        other, edits = self.sources[line.template], self._by_target[line.template]
+        return [e for e in edits.get((at, at + len(rule.new)), []) if other[e.i : e.i2] == made]
+
+    def _near(self, rule: Rule, line: Line, found: Found, forward: bool) -> Iterator[Edit]:
+        """The edits that take away the match."""
+        first = max(found.first + line.offset, line.begin - 1)
+        last = found.stop + line.offset + rule.at_end
+        for e in self.lattices[line.template].edits:
+            start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
+            if start < last and (stop > first if start != stop else start > first) and start >= line.begin:
+                yield e
 
     def _reaches(self, rule: Rule, o: Occurrence) -> bool:
         """Whether it makes the edit when everything before, or everything behind, has been made."""
@@ -165,45 +229,52 @@ class Problem:
         return tuple(_grouped((e, (e.j, e.j2)) for e in lat.edits) for lat in self.lattices)
 
     @cached_property
-    def _before(self) -> tuple[Lines, Sequence[Kind]]:
-        return _indexed([*self._ways(0), *_kind(Kind.FIXED, self.fixed), *_kind(Kind.LOOSE, self.checkpoint_only)])
+    def _before(self) -> _Names:
+        return _Names(Lines(self._ways(0)), _lines(self.fixed), _lines(self.checkpoint_only))
 
     @cached_property
-    def _inverse(self) -> tuple[Lines, Sequence[Kind]]:
-        return _indexed([*self._ways(1), *_kind(Kind.FIXED, self.fixed), *_kind(Kind.LOOSE, self.model_only)])
+    def _inverse(self) -> _Names:
+        return _Names(Lines(self._ways(1)), _lines(self.fixed), _lines(self.model_only))
 
     @cached_property
     def _after(self) -> Lines:
         made = [(t.target, t.values) for t in self.templates] + list(self.model_only)
-        made += [(name, c.conversion.values) for c in self.conversions for name in c.conversion.targets]
-        return Lines(Line(v.seen(n), v) for n, v in made)
+        return _lines([*made, *((n, c.conversion.values) for c in self.conversions for n in c.conversion.targets)])
 
-    def _ways(self, side: int) -> Iterator[tuple[Kind, Line]]:
+    @cached_property
+    def _left_done(self) -> Lines:
+        """Names of which everything to the left of some kept segment has been changed."""
+        return Lines(self._halfway(False))
+
+    @cached_property
+    def _right_done(self) -> Lines:
+        """Names of which everything to the right of some kept segment has been changed."""
+        return Lines(self._halfway(True))
+
+    def _halfway(self, right: bool) -> Iterator[Line]:
+        for number, (t, lat) in enumerate(zip(self.templates, self.lattices, strict=False)):
+            source, target = self.sources[number], self.targets[number]
+            kept = {*lat.kept, lat.end}
+            for i, j in sorted(node for node in kept if (node[0] - 1, node[1] - 1) not in kept):
+                if source[:i] != target[:j]:
+                    name = (*source[:i], *target[j:]) if right else (*target[:j], *source[i:])
+                    yield Line(name, t.values, number, j - i if right else i - j, j if right else i)
+
+    def _ways(self, side: int) -> Iterator[Line]:
         """The names of one side that have to change."""
         for number, t in enumerate(self.templates):
-            yield Kind.CHANGED, Line(t.values.seen((t.source, t.target)[side]), t.values, number)
+            yield Line(t.values.seen((t.source, t.target)[side]), t.values, number)
         for number, c in enumerate(self.conversions, len(self.templates)):
-            values = c.conversion.values
             for names in c.lines:
-                yield Kind.CHANGED, Line(values.seen(names[side]), values, number)
+                yield Line(c.conversion.values.seen(names[side]), c.conversion.values, number)
 
 
-def _kind(kind: Kind, names: Sequence[tuple[Name, Values]]) -> Iterator[tuple[Kind, Line]]:
-    return ((kind, Line(v.seen(n), v)) for n, v in names)
-
-
-def _indexed(lines: Sequence[tuple[Kind, Line]]) -> tuple[Lines, Sequence[Kind]]:
-    return Lines(line for _, line in lines), [kind for kind, _ in lines]
+def _lines(names: Iterable[tuple[Name, Values]]) -> Lines:
+    return Lines(Line(v.seen(n), v) for n, v in names)
 
 
 def _filled(run: Run, captures: Captures) -> Name:
     return tuple(segment.fill(captures) for segment in run)
-
-
-def _touches(start: int, stop: int, found: Found, rule: Rule) -> bool:
-    """Whether an edit changes what the rule looks at, so that it no longer matches once the edit is made."""
-    last = found.stop + 1 if rule.at_end else found.stop
-    return start < last and stop > found.first if start != stop else found.first < start < last
 
 
 def _grouped(items: Iterator[tuple[Edit, tuple[int, int]]]) -> EditsAt:
@@ -213,4 +284,4 @@ def _grouped(items: Iterator[tuple[Edit, tuple[int, int]]]) -> EditsAt:
     return groups
 
 
-__all__ = ["Hit", "Kind", "Problem", "Row", "Verdict"]
+__all__ = ["Problem", "Row", "State", "Verdict"]
