@@ -116,12 +116,13 @@ def suggest(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str
 
     """
     alignment = align(_tree(checkpoint), _tree(model), hints)
+    left, right = alignment.checkpoint.keys, alignment.model.keys
     pairs, conversions = [], []
     for link in alignment.links + alignment.copies + alignment.resized:
         if link.operations:
             conversions += list(_conversions(alignment, link))
         else:
-            pairs += [(m.checkpoint[0], m.model[0]) for m in _matches(alignment, link)]
+            pairs += [(left[i], right[j]) for (i,), (j,) in link.expand()]
     return Suggestion(alignment, synthesize(pairs, conversions, alignment.checkpoint, alignment.model))
 
 

@@ -127,8 +127,12 @@ def _layouts(side: Side) -> dict[object, list[int]]:
 
 def _layout(p: Pattern) -> object:
     """Cells and their sizes, whatever the order of the dimensions and whichever have size 1; unique below two."""
-    sizes = frozenset((k, tuple(sorted(d for d in s or () if d != 1))) for k, s in p.shapes.items())
-    return sizes if all(len(s) > 1 for _, s in sizes) else p
+    sizes = {shape: tuple(sorted(d for d in shape or () if d != 1)) for shape in set(p.shapes.values())}
+    if any(len(s) < 2 for s in sizes.values()):
+        return p
+    if len(sizes) == 1:
+        return p.indices, next(iter(sizes.values()))
+    return p.indices, hash(frozenset((k, sizes[shape]) for k, shape in p.shapes.items()))
 
 
 def _rivals(assignment: Assignment, total: Floats, votes: Votes) -> dict[int, Doubt]:

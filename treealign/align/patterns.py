@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from treealign.tree.keytree import KeyTree
 
 Indices = tuple[str, ...]
 Shape = tuple[int, ...] | None
 _DIGITS = re.compile(r"(?:0|[1-9][0-9]*)", re.ASCII)
+Digest = tuple[int, int]
 Outline = tuple[int, frozenset[Shape]]
 MIN_SERIES = 3  # `layers_0, layers_1, layers_2` is a repeat; `norm1, norm2` are two names
 
@@ -46,17 +46,27 @@ class Pattern:
         return ".".join(self.segments)
 
     @cached_property
-    def signature(self) -> Any:
-        """Equal signatures: the same indices with the same shapes."""
-        return frozenset(self.shapes.items())
+    def signature(self) -> Digest:
+        """Equal signatures: the same indices with the same shapes.
+
+        A digest, since comparing tens of thousands of cells again and again is what would take the time; whoever pairs
+        cells by it finds out if two digests were equal by accident.
+        """
+        return len(self.shapes), hash(frozenset(self.shapes.items()))
 
     @cached_property
-    def ranked(self) -> Any:
+    def ranked(self) -> Digest:
         """Like `signature` with each index replaced by its rank among the values of its capture."""
         columns = [_ranks(column) for column in zip(*self.shapes, strict=True)]
         if all(value == rank for column in columns for value, rank in column.items()):
             return self.signature
-        return frozenset((tuple(c[v] for c, v in zip(columns, key, strict=True)), s) for key, s in self.shapes.items())
+        cells = ((tuple(c[v] for c, v in zip(columns, key, strict=True)), shape) for key, shape in self.shapes.items())
+        return len(self.shapes), hash(frozenset(cells))
+
+    @cached_property
+    def indices(self) -> Digest:
+        """Equal where two patterns have the same indices, whatever their shapes."""
+        return len(self.shapes), hash(frozenset(self.shapes))
 
     @cached_property
     def outline(self) -> Outline:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set
-from typing import Any
 
-from treealign.align.patterns import Indices, Outline, Pattern, pieces, without_constants
+from treealign.align.patterns import Digest, Indices, Outline, Pattern, pieces, without_constants
 
 MAX_ROUNDS = 8
 Splits = dict[int, int]  # id of a pattern to the capture to unfold
@@ -84,12 +83,13 @@ def _common_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
     return found
 
 
-def _common_part(p: Pattern, wanted: set[frozenset[Indices]], signatures: set[Any]) -> list[Pattern] | None:
+def _common_part(p: Pattern, wanted: set[frozenset[Indices]], signatures: set[Digest]) -> list[Pattern] | None:
     for keys in sorted(wanted, key=len, reverse=True):
         if not len(keys) < len(p.shapes) <= 2 * len(keys) or not keys <= p.shapes.keys():
             continue
-        if frozenset((k, p.shapes[k]) for k in keys) in signatures:
-            return [_part(p, keys), without_constants(_part(p, p.shapes.keys() - keys))]
+        common = _part(p, keys)
+        if common.signature in signatures:
+            return [common, without_constants(_part(p, p.shapes.keys() - keys))]
     return None
 
 
@@ -103,7 +103,7 @@ def _splits(side: list[Pattern], wanted: list[Pattern]) -> Splits:
     return {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
 
 
-def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Set[Any]) -> int | None:
+def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Set[Digest]) -> int | None:
     """The capture whose pieces find most partners; of equals the one with the fewest pieces."""
     best: tuple[int, int, int] | None = None
     for capture in range(p.captures):
@@ -133,7 +133,7 @@ def _piece_outlines(side: list[Pattern]) -> set[Outline]:
     return {outline for p in side for c in range(p.captures) for outline in p.piece_outlines(c)}
 
 
-def _piece_ranks(side: list[Pattern], outlines: Set[Outline]) -> set[Any]:
+def _piece_ranks(side: list[Pattern], outlines: Set[Outline]) -> set[Digest]:
     found = set()
     for p in side:
         for capture in range(p.captures):
