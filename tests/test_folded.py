@@ -33,6 +33,11 @@ def test_items_of_a_sequential_that_differ_stand_apart():
     assert shown(*leaves)[1:] == [(1, "0", ("bias [4]", "weight [4, 3]")), (1, "1", ("gain [4]",))]
 
 
+def test_a_number_among_the_leaves_of_a_sequential_is_no_item():
+    leaves = [("net.0.weight", (4,), "float32"), ("net.1.0", (3,), "float32"), ("net.{}.weight", (2,), "float32")]
+    assert sum(row.keys for row in rows(KeyTree.from_leaves(leaves), "float32") if row.depth == 0) == 3
+
+
 def test_the_same_layer_at_several_sizes_is_still_a_repeat():
     leaves = [(f"stages.{i}.weight", (2 + i, 3), "float32") for i in range(2)]
     assert shown(*leaves) == [(0, "stages.{0..1}", ("weight [2, 3] in 0", "[3, 3] in 1"))]

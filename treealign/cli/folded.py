@@ -80,11 +80,16 @@ def _folds(tree: KeyTree) -> Iterator[tuple[Fold, int]]:
     items: dict[tuple[str, ...], list[Fold]] = {}
     for f in tree.folds:
         parent = f.segments[:-1]
-        if f.indices[0] and parent[-1:] == ("{}",) and f.segments[-1] != "{}" and parent not in above:
+        if _is_item(f) and parent not in above:
             items.setdefault(parent, []).append(f)
     groups = {parent: _groups(tree, folds) for parent, folds in items.items()}
     for f in tree.folds:
-        yield from _split(f, groups[f.segments[:-1]]) if f.segments[:-1] in groups else [(f, 1)]
+        yield from _split(f, groups[f.segments[:-1]]) if _is_item(f) and f.segments[:-1] in groups else [(f, 1)]
+
+
+def _is_item(f: Fold) -> bool:
+    """Whether its leaves are named and stand right below a number."""
+    return bool(f.indices[0]) and f.segments[-2:-1] == ("{}",) and f.segments[-1] != "{}"
 
 
 def _groups(tree: KeyTree, folds: list[Fold]) -> dict[str, int]:
