@@ -180,11 +180,11 @@ class Names(NamedTuple):
         return general_run(self.names, positions, name, self.values)
 
 
-def lefts_of(lefts: Names) -> Iterator[tuple[Run, bool, Run]]:
-    """Contexts on the left: scope, gap, and kept segments."""
+def lefts_of(lefts: Names, most: int = 3) -> Iterator[tuple[Run, bool, Run]]:
+    """Contexts on the left: scope, gap, and kept segments, `most` of them if anything may stand in front."""
     shortest = min(map(len, lefts.names))
     runs: list[Run] = []
-    for count in range(min(3, shortest) + 1):
+    for count in range(min(most, shortest) + 1):
         run = lefts.run(range(-count, 0), "l")
         if run is None:
             break

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from treealign.errors import MappingError
 from treealign.mapping.operations import Operation
 from treealign.synthesize.result import Conversion
-from treealign.synthesize.templates import Row, Values, places, related
+from treealign.synthesize.templates import Columns, Relation, Values, places, relation_of
 from treealign.tree.fold import Fold
 from treealign.tree.keytree import KeyTree
 from treealign.tree.segments import Name, Slot, join
@@ -180,46 +180,49 @@ class Member(NamedTuple):
 
 def _templates(members: list[Member], left: Sequence[Fold], right: Sequence[Fold]) -> Iterator[ConversionTemplate]:
     """Templates of conversions with the same parts, split until what they share stands in every part."""
-    rows = [
-        Row(sources[0].shared, tuple(v for p in (*sources[1:], *targets) for v in p.shared), (str(n), ""))
-        for n, (_, sources, targets) in enumerate(members)
-    ]
-    for part, relation in related(rows):
-        of = [members[int(row.pair[0])] for row in part]
-        everywhere = _everywhere(relation, of[0])
-        loose = [k for k in {r[0] for r in relation if r} - everywhere if len({row.left[k] for row in part}) > 1]
-        if loose:
-            halves: dict[str, list[Member]] = {}
-            for row, member in zip(part, of, strict=True):
-                halves.setdefault(row.left[loose[0]], []).append(member)
-            for half in halves.values():
-                yield from _templates(half, left, right)
-        else:
-            numbers = {k: n for n, k in enumerate(sorted(everywhere))}
-            yield _template(of, part, [r if r and r[0] in numbers else None for r in relation], numbers, left, right)
+    columns = _columns(members, 0, 0)
+    relations: list[Relation] = []
+    loose: list[Sequence[str]] = []
+    everywhere = set(range(len(columns)))
+    for side, part in _others(members[0]):
+        others = _columns(members, side, part)
+        relations.append(relation_of(columns, others))
+        everywhere &= {r[0] for r in relations[-1] if r}
+        loose += [c for c, r in zip(others, relations[-1], strict=True) if r is None and len(set(c)) > 1]
+    loose += [c for k, c in enumerate(columns) if k not in everywhere and len(set(c)) > 1]
+    if not loose:
+        yield _template(members, relations, {k: n for n, k in enumerate(sorted(everywhere))}, left, right)
+        return
+    halves: dict[str, list[Member]] = {}
+    for value, member in zip(min(loose, key=lambda c: len(set(c))), members, strict=True):
+        halves.setdefault(value, []).append(member)
+    for value in sorted(halves):
+        yield from _templates(halves[value], left, right)
 
 
-def _everywhere(relation: Sequence[tuple[int, int] | None], member: Member) -> set[int]:
-    """The columns of the first part that all others have, too."""
-    _, sources, targets = member
-    found, at = set(range(len(sources[0].shared))), 0
-    for p in (*sources[1:], *targets):
-        found &= {r[0] for r in relation[at : at + len(p.shared)] if r}
-        at += len(p.shared)
-    return found
+def _others(member: Member) -> Iterator[tuple[int, int]]:
+    """All parts but the first, by side and number."""
+    yield from ((0, n) for n in range(1, len(member.sources)))
+    yield from ((1, n) for n in range(len(member.targets)))
+
+
+def _columns(members: Sequence[Member], side: int, part: int) -> Columns:
+    """What the shared indices of one part hold, conversion by conversion."""
+    return list(zip(*(m.parts(side)[part].shared for m in members), strict=True))
 
 
 def _template(
     members: Sequence[Member],
-    rows: Sequence[Row],
-    relation: Sequence[tuple[int, int] | None],
+    relations: Sequence[Relation],
     numbers: dict[int, int],
     left: Sequence[Fold],
     right: Sequence[Fold],
 ) -> ConversionTemplate:
-    first = rows[0]
-    texts: list[str | Slot] = [Slot(numbers[k]) if k in numbers else v for k, v in enumerate(first.left)]
-    texts += [Slot(numbers[r[0]], r[1]) if r else v for r, v in zip(relation, first.right, strict=True)]
+    first = members[0]
+    texts: list[str | Slot] = [Slot(numbers[k]) if k in numbers else v for k, v in enumerate(first.sources[0].shared)]
+    for relation, (side, part) in zip(relations, _others(first), strict=True):
+        held = zip(relation, first.parts(side)[part].shared, strict=True)
+        texts += [Slot(numbers[r[0]], r[1]) if r and r[0] in numbers else v for r, v in held]
     shared = iter(texts)
     columns: dict[_Lone, int] = {}
     names: tuple[list[Name], list[Name]] = ([], [])
@@ -229,12 +232,16 @@ def _template(
             running = iter([Slot(len(numbers) + columns.setdefault(c, len(columns))) for c in own])
             names[side].append(_name(folds[part.fold], part, shared, running))
     cases = tuple(
-        Case(tuple(row.left[k] for k in sorted(numbers)), member[0].operations, tuple(c.counts[n] for c in columns))
-        for n, (row, member) in enumerate(zip(rows, members, strict=True))
+        Case(
+            tuple(m.sources[0].shared[k] for k in sorted(numbers)),
+            m.conversion.operations,
+            tuple(c.counts[n] for c in columns),
+        )
+        for n, m in enumerate(members)
     )
     held = [frozenset(column) for column in zip(*(c.shared for c in cases), strict=True)]
     held += [frozenset(str(c.low + n) for n in range(max(c.counts))) for c in columns]
-    samples = tuple(dict.fromkeys((members[0][0], members[-1][0])))
+    samples = tuple(dict.fromkeys((first.conversion, members[-1].conversion)))
     lows = tuple(c.low for c in columns)
     return ConversionTemplate(tuple(names[0]), tuple(names[1]), len(numbers), lows, Values(tuple(held)), cases, samples)
 

@@ -24,6 +24,8 @@ from treealign.synthesize.templates import PartialMatch
 from treealign.synthesize.writing import naming, spell
 from treealign.tree.segments import Capture, Captures, Name, Slot
 
+_DEEPEST = 8  # segments that sizes may depend on
+
 
 @dataclass(frozen=True)
 class Renamed:
@@ -129,7 +131,8 @@ class Converting:
         counts = [max(column) for column in zip(*(_counts(renamed[n].template) for n in group), strict=True)]
         shapes = [_shape(renamed[n], kept, counts) for n in group]
         first = shapes[0]
-        contexts = product(lefts_of(Names([s.left for s in shapes])), rights_of(Names([s.right for s in shapes])))
+        lefts = lefts_of(Names([s.left for s in shapes]), most=_DEEPEST)
+        contexts = product(lefts, rights_of(Names([s.right for s in shapes])))
         sides = [
             [Side(scope, gap, left, old, right, at_end) for old in (*first.sources, *first.targets)]
             for (scope, gap, left), (right, at_end) in contexts

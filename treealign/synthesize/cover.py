@@ -72,14 +72,21 @@ def cover(problem: Problem, found: Sequence[Candidate], cuts: Sequence[Cut] = ()
 
 
 def undominated(found: Sequence[Candidate]) -> list[int]:
-    """Candidates without those that do no more than another of the same content which matches nothing else."""
+    """Candidates without those that do no more than a cheaper one of the same content which demands no more."""
     best: dict[object, list[int]] = {}
-    for n in sorted(range(len(found)), key=lambda n: (not found[n].verdict.clean, found[n].cost, n)):
-        uses, rule = found[n].verdict.uses, found[n].rule
+    for n in sorted(range(len(found)), key=lambda n: (found[n].cost, n)):
+        rule = found[n].rule
         group = best.setdefault(n if rule is None else (rule.old, rule.new), [])
-        if not any(found[o].verdict.clean and found[o].verdict.uses >= uses for o in group):
+        if not any(_dominates(found[o], found[n]) for o in group):
             group.append(n)
     return sorted(n for group in best.values() for n in group)
+
+
+def _dominates(a: Candidate, b: Candidate) -> bool:
+    if not a.verdict.uses >= b.verdict.uses:
+        return False
+    demanded = b.verdict.demands
+    return all(any(edits <= wanted for edits in demanded.get(n, ())) for n, wanted in a.verdict.rows)
 
 
 def _shapes(problem: Problem, found: Sequence[Candidate]) -> list[_Shape]:

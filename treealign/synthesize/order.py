@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations, islice, permutations
 from typing import TypeAlias
 
 from treealign.synthesize.rules import Rule
@@ -21,6 +21,7 @@ _MOST_TOUCHING = 6
 _MOST_TIED = 4
 _MOST_NAMES = 200
 _MOST_STEPS = 2000
+_MOST_CONTRADICTIONS = 2000
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,18 @@ def _arrange(rules: Sequence[Rule], demands: dict[Ways, Demand], tied: list[froz
             return _stuck(demands, min(knots, key=len))
         tied = [*tied, *knots]
     found = _search(groups, known) if all(known) else None
-    if found is not None:
-        return Order(found)
-    return _stuck(demands, frozenset().union(*tied) if tied else frozenset(range(len(rules))))
+    return Order(found) if found is not None else _contradiction(groups, known, demands)
+
+
+def _contradiction(groups: Sequence[Group], known: Sequence[Ways], demands: dict[Ways, Demand]) -> Order:
+    """The fewest samples of which no order is right for all."""
+    listed = list(demands.values())
+    for size in (1, 2, 3):
+        for some in islice(combinations(range(len(known)), size), _MOST_CONTRADICTIONS):
+            touching = frozenset().union(*(listed[n][0] for n in some))
+            if _search(_restricted(groups, touching), [known[n] for n in some]) is None:
+                return Order((), touching, tuple(listed[n][1] for n in some))
+    return _stuck(demands, frozenset(n for group in groups for n in group))
 
 
 def _groups(count: int, tied: Iterable[frozenset[int]]) -> list[Group]:
@@ -187,6 +197,8 @@ def _search(groups: Sequence[Group], demands: Sequence[Ways]) -> tuple[Group, ..
     before: dict[Group, set[Group]] = {g: set() for g in groups}
     for a, b in _precedences(demands):
         before[b].add(a)
+    if not all(demands):
+        return None
     members = [frozenset(next(iter(ways))) for ways in demands]
     budget = iter(range(_MOST_STEPS))
 

@@ -79,6 +79,14 @@ class Verdict:
     loose: int
     clean: bool
 
+    @cached_property
+    def demands(self) -> dict[int, list[frozenset[Edit]]]:
+        """The rows by template."""
+        found: dict[int, list[frozenset[Edit]]] = {}
+        for row in self.rows:
+            found.setdefault(row.template, []).append(row.edits)
+        return found
+
     @property
     def templates(self) -> set[int]:
         """The templates that have to do with it."""

@@ -73,7 +73,7 @@ class Side:
         count = 0
         for position in self._run.positions(name, start, slots):
             at = position.start + skipped
-            if not self.old and not self.right and at == len(name):
+            if at == len(name) and not (self.gap or self.at_end or self.old or self.right):
                 continue  # levels are put in front of something
             first = position.start if self.gap else -1  # anchored: what comes before matters, too
             yield Found(at, first, position.stop, {**held, **position.captures})

@@ -144,7 +144,7 @@ def related(rows: list[Row]) -> list[tuple[list[Row], Relation]]:
     """The rows, split where their indices stand in no relation, each part with its relation."""
     columns: Columns = list(zip(*(row.left for row in rows), strict=True))
     others: Columns = list(zip(*(row.right for row in rows), strict=True))
-    relation = _relation(columns, others)
+    relation = relation_of(columns, others)
     used = {r[0] for r in relation if r}
     loose = [(len(set(c)), 0, k) for k, c in enumerate(columns) if k not in used and len(set(c)) > 1]
     loose += [(len(set(c)), 1, k) for k, c in enumerate(others) if relation[k] is None and len(set(c)) > 1]
@@ -157,7 +157,8 @@ def related(rows: list[Row]) -> list[tuple[list[Row], Relation]]:
     return [found for value in sorted(parts) for found in related(parts[value])]
 
 
-def _relation(columns: Columns, others: Columns) -> Relation:
+def relation_of(columns: Columns, others: Columns) -> Relation:
+    """For each of the other indices the one that it equals, or equals but for a shift."""
     free = list(range(len(columns)))
     relation: Relation = [None] * len(others)
     for k, other in enumerate(others):
