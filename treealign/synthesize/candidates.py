@@ -8,9 +8,9 @@ that are fine alone are tried together, as a choice.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import NamedTuple
 
 from treealign.synthesize.absorbing import absorptions
@@ -20,11 +20,14 @@ from treealign.synthesize.lattice import columns
 from treealign.synthesize.problem import Problem, State, Verdict
 from treealign.synthesize.rules import Rule, Run
 from treealign.synthesize.templates import Values
-from treealign.tree.segments import Name, Slot
+from treealign.synthesize.words import WORD
+from treealign.tree.grammar import Choice
+from treealign.tree.segments import Capture, Name, Slot
 
 _DEEPEST = 4
 _MOST_GROUPS = 40
 _ENOUGH = 2
+_MOST_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Candidate:
         v = self.verdict
         if self.rule is None:
             return 1.0
-        return self.rule.length + 8.0 * v.guarded + 2.0 * v.loose + 3.0 * (not v.clean)
+        return _taste(self.rule, v.leaf, v.late) + 8.0 * v.guarded + 2.0 * v.loose + 3.0 * (not v.clean)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class _Explorer:
     def __init__(self, problem: Problem, content: Content) -> None:
         self._problem, self._content = problem, content
         captures = plain_captures(len(columns(content.old)))
-        self._old, self._new = exact_run(content.old, captures), exact_run(content.new, captures)
+        self._old, self._new = self._runs(captures)
         self._seen: dict[frozenset[Occurrence], bool] = {}
         self._found: list[Candidate] = []
         self._tried: set[Rule] = set()
@@ -85,8 +88,23 @@ class _Explorer:
     def run(self) -> list[Candidate]:
         """The candidates."""
         if self._old is not None and self._new is not None:
-            self._explore([self._place(o) for o in self._content.occurrences], 0)
+            for places in self._roots():
+                self._explore(places, 0)
         return self._found
+
+    def _roots(self) -> Iterator[list[_Place]]:
+        """Places in which the content may be meant at the same time: in each name it is made once."""
+        lattices = self._problem.lattices
+        places = [self._place(o) for o in self._content.occurrences]
+        offsets: tuple[Callable[[Occurrence], int], ...] = (
+            lambda o: o.edit.i - lattices[o.template].start[0],
+            lambda o: lattices[o.template].goal[0] - o.edit.i2,
+        )
+        for offset in offsets:
+            groups: dict[int, dict[int, _Place]] = {}
+            for p in places:
+                groups.setdefault(offset(p.occurrence), {}).setdefault(p.occurrence.template, p)
+            yield from (list(group.values()) for group in groups.values())
 
     def _place(self, o: Occurrence) -> _Place:
         t, e = self._problem.ways[o.template], o.edit
@@ -99,6 +117,8 @@ class _Explorer:
             return self._seen.get(key, False)
         plain = self._propose(places, self._rules(places))
         self._seen[key] = clean = plain or self._propose(places, self._limited_rules(places))
+        if clean and depth == 0 and not (self._content.old and self._content.new):
+            self._alone(places)
         if clean or depth == _DEEPEST:
             return clean
         for parts in _partitions(places):
@@ -106,6 +126,12 @@ class _Explorer:
             if 1 < len(good) < len(parts):
                 self._explore([p for part in good for p in part], depth + 1)
         return False
+
+    def _alone(self, places: Sequence[_Place]) -> None:
+        """Levels that come or go in several places may be meant in one of them only."""
+        for parts in islice(_partitions(places), 2):
+            for part in parts if len(parts) <= _MOST_PARTS else ():
+                self._explore(part, _DEEPEST)
 
     def _propose(self, places: Sequence[_Place], rules: Iterator[tuple[Rule, State]]) -> bool:
         meant = [p.occurrence for p in places]
@@ -115,7 +141,8 @@ class _Explorer:
                 states[rule] = state if states.get(rule, state) is state else State.ANY
         self._tried |= states.keys()
         clean = 0
-        for rule in sorted(states, key=lambda r: r.length):
+        leaf = any(p.occurrence.edit.i2 == len(self._problem.sources[p.occurrence.template]) for p in places)
+        for rule in sorted(states, key=lambda r: _taste(r, leaf, states[r] is State.RIGHT_DONE)):
             verdict = self._problem.assess(rule, meant, states[rule])
             if verdict is None or not verdict.uses:
                 continue
@@ -135,8 +162,7 @@ class _Explorer:
     def _limited_rules(self, places: Sequence[_Place]) -> Iterator[tuple[Rule, State]]:
         """Rules whose captures carry ranges."""
         held = [pair for p in places for pair in self._held(p)]
-        captures = limited_captures(held)
-        old, new = exact_run(self._content.old, captures), exact_run(self._content.new, captures)
+        old, new = self._runs(limited_captures(held))
         values = [p.values for p in places]
         for side in (0, 1):
             lefts, rights = [p.lefts[side] for p in places], [p.rights[side] for p in places]
@@ -145,11 +171,16 @@ class _Explorer:
                 for rule in self._in_contexts(left, right, old, new):
                     yield rule, _state(places, rule, side)
 
+    def _runs(self, captures: dict[int, Capture]) -> tuple[Run | None, Run | None]:
+        """What is replaced, and by what, as patterns."""
+        known: dict[int, Capture | Choice] = {**captures, WORD: Choice("w", self._content.words)}
+        return exact_run(self._content.old, known), exact_run(self._content.new, known)
+
     def _held(self, place: _Place) -> Iterator[tuple[int, list[int]]]:
         """What the captures of the content hold in one place."""
         t, e = self._problem.ways[place.occurrence.template], place.occurrence.edit
         pieces = zip(self._content.old, t.source[e.i : e.i2], strict=True)
-        for mine, theirs in ((a, b) for a, b in pieces if not isinstance(a, str)):
+        for mine, theirs in ((a, b) for a, b in pieces if not (isinstance(a, str) or isinstance(b, str))):
             for a, b in zip(mine, theirs, strict=True):
                 if isinstance(a, Slot):
                     yield a.column, held_by(b, place.values)
@@ -161,10 +192,18 @@ class _Explorer:
                 yield Rule(scope, gap, left, old, new, right, at_end)
 
 
+def _taste(rule: Rule, leaf: bool, late: bool) -> float:
+    """How unlike a person's it is: long, about a tensor wherever it stands, or about names that are half new."""
+    bare = rule.gap and not rule.left and not rule.right
+    return rule.length + 2.5 * (leaf and bare) + 1.5 * late
+
+
 def _state(places: Sequence[_Place], rule: Rule, side: int) -> State:
     """What has to have been done first for a rule with context of one side's names."""
-    changed = any(p.lefts[0] != p.lefts[1] for p in places) and bool(rule.scope or rule.left)
-    if not changed:
+    count = len(rule.right)
+    left = bool(rule.scope or rule.left) and any(p.lefts[0] != p.lefts[1] for p in places)
+    right = any(p.rights[0][:count] != p.rights[1][:count] for p in places)
+    if not left and not (right and side):
         return State.ANY
     return State.RIGHT_DONE if side else State.LEFT_DONE
 

@@ -27,6 +27,7 @@ class Content:
     old: Name
     new: Name
     occurrences: tuple[Occurrence, ...]
+    words: tuple[str, ...] = ()  # what may stand in the slot of the word that is left open
 
 
 def gather(templates: Sequence[Template], lattices: Sequence[Lattice], own: int) -> list[Content]:

@@ -220,9 +220,9 @@ def _template(
 ) -> ConversionTemplate:
     first = members[0]
     texts: list[str | Slot] = [Slot(numbers[k]) if k in numbers else v for k, v in enumerate(first.sources[0].shared)]
-    for relation, (side, part) in zip(relations, _others(first), strict=True):
-        held = zip(relation, first.parts(side)[part].shared, strict=True)
-        texts += [Slot(numbers[r[0]], r[1]) if r and r[0] in numbers else v for r, v in held]
+    for relation, (side, n) in zip(relations, _others(first), strict=True):
+        pairs = zip(relation, first.parts(side)[n].shared, strict=True)
+        texts += [Slot(numbers[r[0]], r[1]) if r and r[0] in numbers else v for r, v in pairs]
     shared = iter(texts)
     columns: dict[_Lone, int] = {}
     names: tuple[list[Name], list[Name]] = ([], [])

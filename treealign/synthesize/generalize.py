@@ -82,17 +82,21 @@ def general_run(
     return None if None in found else tuple(s for s in found if s is not None)
 
 
-def exact_run(name: Name, limits: Mapping[int, Capture]) -> Run | None:
+def exact_run(name: Name, limits: Mapping[int, Capture | Choice]) -> Run | None:
     """A pattern for these very segments; `limits` holds the capture of each column."""
     found: list[SegmentPattern] = []
     for segment in name:
         pieces = (segment,) if isinstance(segment, str) else segment
-        parts = [p if isinstance(p, str) else replace(limits[p.column], shift=p.shift) for p in pieces]
+        parts = [p if isinstance(p, str) else _with_shift(limits[p.column], p.shift) for p in pieces]
         made = pattern(parts)
         if made is None:
             return None
         found.append(made)
     return tuple(found)
+
+
+def _with_shift(capture: Capture | Choice, shift: int) -> Capture | Choice:
+    return replace(capture, shift=shift) if isinstance(capture, Capture) else capture
 
 
 def plain_captures(count: int) -> dict[int, Capture]:

@@ -71,6 +71,10 @@ class Verdict:
         How many templates that match nothing it would rename.
     clean : bool
         Whether it matches nothing but what it is for.
+    leaf : bool
+        Whether what it makes is the last segment of some key.
+    late : bool
+        Whether it works on names whose right part is the model's already.
     """
 
     uses: frozenset[Occurrence]
@@ -78,6 +82,8 @@ class Verdict:
     guarded: bool
     loose: int
     clean: bool
+    leaf: bool = False
+    late: bool = False
 
     @cached_property
     def demands(self) -> dict[int, list[frozenset[Edit]]]:
@@ -161,7 +167,8 @@ class Problem:
         guarded = any(True for _ in self._after.find(rule.forward))
         loose = before.loose + after.loose
         clean = not guarded and not loose and all(edits for side in made for edits in side.values())
-        return Verdict(frozenset(uses), tuple(rows), guarded, loose, clean)
+        leaf = any(o.edit.i2 == len(self.sources[o.template]) for o in uses)
+        return Verdict(frozenset(uses), tuple(rows), guarded, loose, clean, leaf, state is State.RIGHT_DONE)
 
     def _matched(self, names: _Names, side: Side) -> _Matched | None:
         """The templates that one side of a rule matches, or None if it matches what it must not."""

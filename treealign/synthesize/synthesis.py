@@ -21,6 +21,7 @@ from treealign.synthesize.settling import settle
 from treealign.synthesize.task import Task
 from treealign.synthesize.templates import Template
 from treealign.synthesize.verify import verify
+from treealign.synthesize.words import with_choices
 from treealign.synthesize.writing import write
 from treealign.tree.keytree import KeyTree
 
@@ -76,6 +77,7 @@ class _Search:
         if not task.problem.ways:
             return Synthesis(ConversionMapping(), True, 0)
         contents = gather(task.problem.ways, task.problem.lattices, len(task.problem.templates))
+        contents += with_choices(contents)
         self.problem = task.problem.restricted(contents)
         found = candidates(self.problem, contents)
         best = self._solve(found)
