@@ -8,14 +8,14 @@ and holds the captures that sizes depend on.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from typing import NamedTuple
 
 from treealign.mapping.transforms import Convert
 from treealign.synthesize.candidates import Names, lefts_of, rights_of
 from treealign.synthesize.conversions import ConversionTemplate, signature, single_cases
-from treealign.synthesize.generalize import exact_run
+from treealign.synthesize.generalize import exact_run, limited_captures
 from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.order import Group, step
 from treealign.synthesize.rules import Rule, Run, Side
@@ -24,6 +24,7 @@ from treealign.synthesize.templates import PartialMatch
 from treealign.synthesize.writing import naming, spell
 from treealign.tree.segments import Capture, Captures, Name, Slot
 
+_LAST = 100  # what only fits with limits is tried last
 _DEEPEST = 8  # segments that sizes may depend on
 
 
@@ -137,6 +138,8 @@ class Converting:
             [Side(scope, gap, left, old, right, at_end) for old in (*first.sources, *first.targets)]
             for (scope, gap, left), (right, at_end) in contexts
         ]
+        if len(group) == 1:
+            sides += _limited(renamed[group[0]], first)
         for made in sorted(sides, key=_length):
             sources, targets = made[: len(first.sources)], made[len(first.sources) :]
             own = {self._numbers[n] for n in group}
@@ -148,6 +151,19 @@ class Converting:
                 if fitting is not None:
                     return _spelt(sources, targets, fitting)
         return None
+
+
+def _limited(renamed: Renamed, shape: _Shape) -> list[list[Side]]:
+    """The whole context with its captures limited to what they hold: extra layers elsewhere have no counterpart."""
+    columns = renamed.template.values.columns
+    captures = {
+        column: replace(capture, name=f"around{column}")
+        for column, capture in limited_captures((k, map(int, held)) for k, held in enumerate(columns)).items()
+    }
+    left, right = exact_run(shape.left, captures), exact_run(shape.right, captures)
+    if left is None or right is None:
+        return []
+    return [[Side((), False, left, old, right, True) for old in (*shape.sources, *shape.targets)]]
 
 
 def _grouped(renamed: Sequence[Renamed], numbers: Iterable[int], kept: int) -> list[list[int]]:
@@ -192,6 +208,7 @@ def _length(sides: Sequence[Side]) -> tuple[float, str]:
     first = sides[0]
     bare = not first.left and (first.gap or not first.scope) and any(s.old[0].literal is None for s in sides)
     segments = len(first.scope) + len(sides) * (len(first.left) + len(first.right))
+    segments += _LAST * any(isinstance(p, Capture) and p.limited for s in first.left for p in s.parts)
     return segments + 1.5 * first.gap + 3.0 * bare + 1.5 * first.at_end, repr(first)
 
 
