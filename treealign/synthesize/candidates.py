@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import NamedTuple
 
-from treealign.synthesize.absorbing import absorptions
 from treealign.synthesize.contents import Content, Occurrence
 from treealign.synthesize.generalize import exact_run, general_run, held_by, limited_captures, plain_captures
 from treealign.synthesize.lattice import columns
@@ -32,18 +31,17 @@ _MOST_PARTS = 4
 
 @dataclass(frozen=True)
 class Candidate:
-    """A rule and what it does; without a rule, a `Convert` that takes what is left of some names."""
+    """A rule and what it does; without a rule, a `Convert`, or a rule that is still to be found.
+
+    Attributes
+    ----------
+    cost : float
+        What makes one rule worse than another that does the same.
+    """
 
     rule: Rule | None
     verdict: Verdict
-
-    @property
-    def cost(self) -> float:
-        """What makes one rule worse than another that does the same."""
-        v = self.verdict
-        if self.rule is None:
-            return 1.0
-        return _taste(self.rule, v.leaf, v.late) + 8.0 * v.guarded + 2.0 * v.loose + 3.0 * (not v.clean)
+    cost: float
 
 
 @dataclass(frozen=True)
@@ -56,22 +54,9 @@ class _Place:
     values: Values
 
 
-def candidates(problem: Problem, contents: Iterable[Content]) -> list[Candidate]:
-    """All candidates, those for one content after the other."""
-    found: dict[Rule | None, Candidate] = {}
-    for content in contents:
-        for c in _Explorer(problem, content).run():
-            found.setdefault(c.rule, c)
-    return [*found.values(), *_converts(problem)]
-
-
-def _converts(problem: Problem) -> Iterator[Candidate]:
-    """One candidate for all conversions that one `Convert` could do."""
-    groups: dict[Hashable, list[Occurrence]] = {}
-    for occurrence, key in absorptions(problem.conversions, len(problem.templates)):
-        groups.setdefault(key, []).append(occurrence)
-    for occurrences in groups.values():
-        yield Candidate(None, Verdict(frozenset(occurrences), (), False, 0, True))
+def explore(problem: Problem, content: Content) -> list[Candidate]:
+    """The candidates for one content."""
+    return _Explorer(problem, content).run()
 
 
 class _Explorer:
@@ -146,7 +131,8 @@ class _Explorer:
             verdict = self._problem.assess(rule, meant, states[rule])
             if verdict is None or not verdict.uses:
                 continue
-            self._found.append(Candidate(rule, verdict))
+            cost = _taste(rule, verdict.leaf, verdict.late) + 8.0 * verdict.guarded + 2.0 * verdict.loose
+            self._found.append(Candidate(rule, verdict, cost + 3.0 * (not verdict.clean)))
             clean += verdict.clean
             if clean == _ENOUGH:
                 break

@@ -7,8 +7,9 @@ something that takes the match away from it has. Solved with HiGHS (Huangfu & Ha
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import ceil
 
 from treealign.synthesize.candidates import Candidate
@@ -55,9 +56,11 @@ class _Shape:
     rows: tuple[tuple[int, tuple[Edit, ...]], ...]
 
 
-def cover(problem: Problem, found: Sequence[Candidate], cuts: Sequence[Cut] = (), seconds: float = 5.0) -> Cover | None:
-    """The smallest set, or None where no set does it, or none was found in time."""
-    numbers = undominated(found)
+def cover(
+    problem: Problem, found: Sequence[Candidate], live: Iterable[int], cuts: Sequence[Cut] = (), seconds: float = 5.0
+) -> Cover | None:
+    """The smallest set of live candidates, or None where no set does it, or none was found in time."""
+    numbers = undominated(found, live)
     if not numbers:
         return None
     place = {n: at for at, n in enumerate(numbers)}
@@ -71,10 +74,10 @@ def cover(problem: Problem, found: Sequence[Candidate], cuts: Sequence[Cut] = ()
     return solved and Cover(tuple(numbers[n] for n in solved.chosen), solved.bound)
 
 
-def undominated(found: Sequence[Candidate]) -> list[int]:
+def undominated(found: Sequence[Candidate], live: Iterable[int]) -> list[int]:
     """Candidates without those that do no more than a cheaper one of the same content which demands no more."""
     best: dict[object, list[int]] = {}
-    for n in sorted(range(len(found)), key=lambda n: (found[n].cost, n)):
+    for n in sorted(live, key=lambda n: (found[n].cost, n)):
         rule = found[n].rule
         group = best.setdefault(n if rule is None else (rule.old, rule.new), [])
         if not any(_dominates(found[o], found[n]) for o in group):
@@ -194,6 +197,11 @@ def _add_shape(program: _Program, shape: _Shape) -> None:
         steps[edit] = column = program.column()
         _join(balance, column, (edit.i, edit.j), (edit.i2, edit.j2))
         program.row([(column, -1.0), *((n, 1.0) for n in numbers)], 0.0, float("inf"))
+    for (a, some), (b, others) in combinations(shape.makers, 2):
+        if set(some) & set(others) and ((a.i2 <= b.i and a.j2 <= b.j) or (b.i2 <= a.i and b.j2 <= a.j)):
+            # a rule works on a name once: two steps take two
+            makers = {*some, *others}
+            program.row([(steps[a], -1.0), (steps[b], -1.0), *((n, 1.0) for n in makers)], 0.0, float("inf"))
     for i, j in shape.lattice.kept:
         _join(balance, program.column(), (i, j), (i + 1, j + 1))
     for node in {*balance, shape.lattice.start, shape.lattice.end}:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from treealign.errors import PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.synthesize.candidates import Candidate, candidates
 from treealign.synthesize.contents import gather
 from treealign.synthesize.converting import Converting, rename
-from treealign.synthesize.cover import Cut, cover
+from treealign.synthesize.cover import Cut
 from treealign.synthesize.generalize import exact_run, limited_captures
 from treealign.synthesize.guarding import guard
 from treealign.synthesize.lines import Line
 from treealign.synthesize.order import Group, order
+from treealign.synthesize.pool import Pool
 from treealign.synthesize.result import Conversion, Synthesis
 from treealign.synthesize.rules import Rule
 from treealign.synthesize.settling import settle
@@ -79,15 +79,19 @@ class _Search:
         contents = gather(task.problem.ways, task.problem.lattices, len(task.problem.templates))
         contents += with_choices(contents)
         self.problem = task.problem.restricted(contents)
-        found = candidates(self.problem, contents)
-        best = self._solve(found)
-        return best or self._solve([c for c in found if c.verdict.clean]) or self._fallback()
+        pool = Pool(self.problem, contents)
+        best = self._solve(pool)
+        if best is None:
+            pool.clean()
+            best = self._solve(pool)
+        return best or self._fallback()
 
-    def _solve(self, found: Sequence[Candidate]) -> Synthesis | None:
+    def _solve(self, pool: Pool) -> Synthesis | None:
         """The best list made of some candidates that survives being run; None if there is none."""
         cuts: list[Cut] = []
+        found = pool.found
         for _ in range(_MOST_TRIES):
-            solution = cover(self.problem, found, cuts)
+            solution = pool.solve(cuts)
             if solution is None:
                 return None
             self.bound = self.bound or solution.bound

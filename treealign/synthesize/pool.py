@@ -1,0 +1,68 @@
+"""The candidates as far as they are known: contents are looked into when a solution wants them.
+
+Until then a content stands for the best that could come of it: one rule that makes all its edits and demands nothing.
+So a solution without such promises is as short as any, whatever has not been looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+from treealign.synthesize.absorbing import absorptions
+from treealign.synthesize.candidates import Candidate, explore
+from treealign.synthesize.contents import Content, Occurrence
+from treealign.synthesize.cover import Cover, Cut, cover
+from treealign.synthesize.problem import Problem, Verdict
+
+_DOUBT = 4.0  # what is known is preferred to a promise that is no better
+
+
+class Pool:
+    """Candidates, numbered; numbers keep their meaning while more are found."""
+
+    def __init__(self, problem: Problem, contents: Sequence[Content]) -> None:
+        self._problem = problem
+        self._open = dict(enumerate(contents))
+        self.found: list[Candidate] = [_promise(c) for c in contents]
+        self._live = set(range(len(contents)))
+        for candidate in _converts(problem):
+            self._add(candidate)
+
+    def solve(self, cuts: Sequence[Cut]) -> Cover | None:
+        """The smallest set of candidates, all of them known; None where there is none."""
+        while True:
+            solution = cover(self._problem, self.found, sorted(self._live), cuts)
+            wanted = [n for n in solution.chosen if n in self._open] if solution else []
+            if not wanted:
+                return solution
+            self._look_into(wanted)
+
+    def clean(self) -> None:
+        """Give up candidates that match anything but what they make."""
+        self._look_into(list(self._open))
+        self._live = {n for n in self._live if self.found[n].verdict.clean}
+
+    def _look_into(self, numbers: Iterable[int]) -> None:
+        for n in numbers:
+            self._live.discard(n)
+            for candidate in explore(self._problem, self._open.pop(n)):
+                self._add(candidate)
+
+    def _add(self, candidate: Candidate) -> None:
+        self._live.add(len(self.found))
+        self.found.append(candidate)
+
+
+def _promise(content: Content) -> Candidate:
+    length = len(content.old) + len(content.new) + 0.3 * len(content.words)
+    verdict = Verdict(frozenset(content.occurrences), (), False, 0, True)
+    return Candidate(None, verdict, length + _DOUBT)
+
+
+def _converts(problem: Problem) -> Iterator[Candidate]:
+    """One candidate for all conversions that one `Convert` could do."""
+    groups: dict[Hashable, list[Occurrence]] = {}
+    for occurrence, key in absorptions(problem.conversions, len(problem.templates)):
+        groups.setdefault(key, []).append(occurrence)
+    for occurrences in groups.values():
+        yield Candidate(None, Verdict(frozenset(occurrences), (), False, 0, True), 1.0)
