@@ -59,9 +59,10 @@ def two_vocabularies(model):
     return {**tensors, "wte.embedding": both[:40].clone(), "wte.new_embedding": both[40:].clone()}
 
 
-def by_hand(architecture: Architecture, *transforms, **options) -> Architecture:
+def by_hand(architecture: Architecture, *transforms, refused=True, **options) -> Architecture:
+    """Needs its mapping; `refused` is False where it takes a suggestion long to find that out."""
     mapping = ConversionMapping(transforms)
-    return replace(architecture, mapping=lambda folder, model: mapping, options=options)
+    return replace(architecture, mapping=lambda folder, model: mapping, refused=refused, options=options)
 
 
 def guessed(architecture: Architecture) -> Architecture:
@@ -184,6 +185,7 @@ BY_HAND = [
             num_labels=3,
         ),
         *RF_DETR,
+        refused=False,
     ),
     by_hand(
         Architecture(
@@ -257,6 +259,7 @@ BY_HAND = [
             vision_config={"model_type": "pixtral", **SIZES, "image_size": 16, "patch_size": 4},
         ),
         *MISTRAL,
+        refused=False,
     ),
     by_hand(
         plain(
@@ -287,6 +290,7 @@ BY_HAND = [
             loop_gate_rank=4,
         ),
         *LOOP,
+        refused=False,
         allow_lossy=True,
     ),
     by_hand(
@@ -311,6 +315,7 @@ BY_HAND = [
             tie_word_embeddings=False,
         ),
         *KIMI,
+        refused=False,
     ),
     by_hand(
         plain(
