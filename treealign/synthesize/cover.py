@@ -15,6 +15,7 @@ from math import ceil
 from treealign.synthesize.candidates import Candidate
 from treealign.synthesize.lattice import Edit, Lattice
 from treealign.synthesize.problem import Problem
+from treealign.synthesize.quiet import native_silence
 
 _TASTE = 0.5  # what all preferences together may weigh, against one rule
 
@@ -174,14 +175,15 @@ def _solve(shapes: Sequence[_Shape], found: Sequence[Candidate], cuts: Sequence[
     whole[: len(found)] = 1
     rows, columns, values = zip(*program.entries, strict=True)
     matrix = csr_array((values, (rows, columns)), shape=(len(program.lower), program.size))
-    result = milp(
-        weights,
-        integrality=whole,
-        bounds=Bounds(0, 1),
-        constraints=LinearConstraint(matrix, program.lower, program.upper),
-        # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
-        options={"time_limit": seconds, "mip_rel_gap": 0.0, "presolve": False},
-    )
+    with native_silence():
+        result = milp(
+            weights,
+            integrality=whole,
+            bounds=Bounds(0, 1),
+            constraints=LinearConstraint(matrix, program.lower, program.upper),
+            # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
+            options={"time_limit": seconds, "mip_rel_gap": 0.0, "presolve": False},
+        )
     if result.x is None:
         return None
     chosen = tuple(n for n in range(len(found)) if result.x[n] > 0.5)
