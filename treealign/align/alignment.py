@@ -88,7 +88,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
-        links = _with_conversions(sides, assignment, links, weak, evidence.total)
+        links = hidden_changes(_with_conversions(sides, assignment, links, weak, evidence.total), read)
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
@@ -127,7 +127,7 @@ def _with_conversions(
     used = {id(p) for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
     doubted = [replace(link, certain=False, reason=TURNED) if id(link.left[0]) in turned_ids else link for link in kept]
-    return hidden_changes(doubted + found)
+    return doubted + found
 
 
 def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:

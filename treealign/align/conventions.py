@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from treealign.align.hints import Hint, contains
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern
 from treealign.align.words import tokens
@@ -26,11 +27,25 @@ TURNED = {"q", "k", "qkv"}
 Path = tuple[str, ...]
 
 
-def hidden_changes(links: Sequence[Link]) -> list[Link]:
-    """The links, those that may hide a change marked uncertain with the reason, square ones transposed as a guess."""
+def hidden_changes(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]:
+    """The links, those that may hide a change marked uncertain with the reason, square ones transposed as a guess.
+
+    What a hint speaks of is settled by it.
+    """
     learned = _learned_positions(links)
     transposed = _transposed_blocks(links)
-    return [_checked(link, learned, transposed) for link in links]
+    return [
+        replace(link, certain=True, reason="") if _hinted(link, hints) else _checked(link, learned, transposed)
+        for link in links
+    ]
+
+
+def _hinted(link: Link, hints: Sequence[Hint]) -> bool:
+    return any(
+        any(contains(p.segments, hint.source) for p in link.left)
+        and any(contains(p.segments, hint.target) for p in link.right)
+        for hint in hints
+    )
 
 
 def _checked(link: Link, learned: set[Path], transposed: set[Path]) -> Link:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from treealign.align.patterns import Pattern
 from treealign.align.words import split_words, tokens, vocabulary
 
+CONVENTION = "the order of the parts is a convention that the names do not spell"
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -38,7 +39,7 @@ def order_parts(whole: Pattern, parts: Sequence[Pattern]) -> Order:
         return Order(spelled, True, "", (f"order spelled by the name {_name(whole)}",))
     composed = _composed(whole, roles)
     if composed is not None:
-        return Order(composed, True, "", (f"order of {_name(whole)} by convention of the field",))
+        return Order(composed, False, CONVENTION, (f"order of {_name(whole)} by convention of the field",))
     positions = _conventional(parts, roles)
     return Order(positions, False, "nothing says in which order the parts stand", ())
 

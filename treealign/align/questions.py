@@ -5,7 +5,6 @@ from __future__ import annotations
 from treealign.align.alignment import Alignment
 from treealign.align.links import Ambiguity, Link, keys_of
 from treealign.align.patterns import Pattern
-from treealign.tree.fold import fold_names
 
 
 def questions(alignment: Alignment) -> tuple[Ambiguity, ...]:
@@ -43,8 +42,19 @@ def _question(alignment: Alignment, links: list[Link]) -> Ambiguity:
     left = keys_of(alignment.checkpoint, [p for link in links for p in (*link.left, *link.rivals[0])])
     right = keys_of(alignment.model, [p for link in links for p in (*link.right, *link.rivals[1])])
     reasons = "; ".join(dict.fromkeys(link.reason for link in links))
-    example = links[0]
-    source, target = fold_names(left[:1])[0], fold_names(right[:1])[0]
-    if example.left[0].segments[-2:-1] and example.right[0].segments[-2:-1]:
-        source, target = example.left[0].segments[-2], example.right[0].segments[-2]
-    return Ambiguity(left, right, f"{reasons}: a hint such as '{source}={target}', or equal values on both sides")
+    hint = _hint(links[0])
+    return Ambiguity(left, right, f"{reasons}: a hint such as '{hint}', or equal values on both sides")
+
+
+def _hint(link: Link) -> str:
+    """A hint for one link: the last names on either side that differ, or the whole modules."""
+    source, target = _names(link.left[0]), _names(link.right[0])
+    while len(source) > 1 and len(target) > 1 and source[-1] == target[-1]:
+        source, target = source[:-1], target[:-1]
+    return f"{source[-1]}={target[-1]}" if source[-1] != target[-1] else "checkpoint name=model name"
+
+
+def _names(p: Pattern) -> list[str]:
+    """The names on a path that a hint can speak of: no index, and not the parameter's own."""
+    named = [s for s in p.segments[:-1] if "{}" not in s and not s.isdigit()]
+    return named or [p.segments[-1]]

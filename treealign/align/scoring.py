@@ -116,7 +116,7 @@ def _kind_weight(token: Token) -> float:
         return PAIR_WEIGHT
     if token.text[0] == "=":
         return NAME_WEIGHT
-    return 1.0 if token.qualified else GENERIC_WEIGHT
+    return 1.0 if token.qualified or token.ordinal else GENERIC_WEIGHT
 
 
 def same_path(left: Side, right: Side) -> Floats:

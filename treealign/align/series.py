@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -17,7 +18,18 @@ from treealign.align.patterns import Pattern
 from treealign.align.words import Token
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
-NUMBERED_ROLES = frozenset({"@pre_attn", "@post_attn", "@pre_mlp", "@post_mlp"})
+PAIR_ROLES = (("@pre_attn", "@post_attn"), ("@pre_mlp", "@post_mlp"))  # the first norm of a block, the second
+NUMBERED_ROLES = frozenset(role for roles in PAIR_ROLES for role in roles)
+
+
+def _by_rank(found: Sequence[Token], place: Rank | None) -> Iterator[Token]:
+    """The roles of a pair of numbered norms go by rank: of norm0 and norm1, norm1 is the second."""
+    roles = [t for t in found if t.text in NUMBERED_ROLES]
+    yield from (t for t in found if t.text not in NUMBERED_ROLES)
+    if not roles or place is None or place.members != 2:
+        yield from roles
+    else:
+        yield from (replace(roles[0], text=text) for text in PAIR_ROLES[place.rank])
 
 
 class Rank(NamedTuple):
@@ -48,10 +60,13 @@ def with_series(
         numbered = any(t.ordinal and t.depth == 1 for t in found)
         long = numbered and (at in crowded or any(r.members > 2 for r in mine if r.depth == 1))
         kept = [t for t in found if not t.ordinal and not (long and t.text in NUMBERED_ROLES)]
+        if numbered and not long:
+            kept = [*_by_rank(kept, next((r for r in mine if r.depth == 1), None))]
         kept += [Token(f"%{rank}/{count}{gaps}", depth, True, True) for rank, count, depth, gaps in mine]
         if at in orders:
             r, n = orders[at]
-            kept.append(Token(f"${r}/{n}", 1, True, True))
+            # an order of definition against numbers ranks candidates; libraries differ, so it settles nothing
+            kept.append(Token(f"${r}/{n}", 1, False, True))
         out.append(tuple(kept))
     return out
 

@@ -121,9 +121,11 @@ class _Search:
         rules = [rule for t in self.task.problem.templates if (rule := _exact(t)) is not None]
         ordered = order(rules, self.task.samples)
         tried = self._try(rules, ordered.groups or tuple((n,) for n in range(len(rules))))
-        mapping = tried.mapping if tried else ConversionMapping()
-        findings = tried.findings if tried else ("no list of transforms does what the matches say",)
-        return Synthesis(mapping, False, self.bound, findings)
+        if tried is None or tried.findings:
+            # a list that breaks a law is worth less than none; the matches say what has to be written by hand
+            findings = ("no list of transforms was found that does what the matches say",)
+            return Synthesis(ConversionMapping(), False, self.bound, findings + (tried.findings if tried else ()))
+        return Synthesis(tried.mapping, False, self.bound)
 
 
 def _exact(t: Template) -> Rule | None:
