@@ -69,7 +69,7 @@ def _useful(lat: Lattice, signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
     longest = {s: [e for n, e in enumerate(g) if not any(_holds(o, e) for o in g[:n])] for s, g in groups.items()}
     useful = {edit for edits in longest.values() for edit in edits}
     for signature, edits in groups.items():
-        shared = [e for s, wider in longest.items() if s > signature for e in wider]
+        shared = [e for s, others in longest.items() if s != signature for e in others]
         useful |= _remainders(lat, shared, edits)
     return useful
 

@@ -127,8 +127,11 @@ class Converting:
         elif len(group) > 1:
             for number in group:
                 yield from self._attempt(renamed, [number], 0)
+        else:
+            yield from filter(None, [self._one(renamed, group, 0, forced=True)])
 
-    def _one(self, renamed: Sequence[Renamed], group: Sequence[int], kept: int) -> Convert | None:
+    def _one(self, renamed: Sequence[Renamed], group: Sequence[int], kept: int, forced: bool = False) -> Convert | None:
+        """One transform for the group that touches nothing else, or, if `forced`, as little else as may be."""
         counts = [max(column) for column in zip(*(_counts(renamed[n].template) for n in group), strict=True)]
         shapes = [_shape(renamed[n], kept, counts) for n in group]
         first = shapes[0]
@@ -140,10 +143,11 @@ class Converting:
         ]
         if len(group) == 1:
             sides += _limited(renamed[group[0]], first)
-        for made in sorted(sides, key=_length):
+        for made in sorted(sides, key=_length, reverse=forced):
             sources, targets = made[: len(first.sources)], made[len(first.sources) :]
             own = {self._numbers[n] for n in group}
-            if _touch_others(self._before, sources, own) or _touch_others(self._after, targets, own):
+            touching = _touch_others(self._before, sources, own) or _touch_others(self._after, targets, own)
+            if touching and not forced:
                 continue
             held = [h for n in group if (h := _held(sources[0], renamed[n])) is not None]
             if len(held) == len(group):

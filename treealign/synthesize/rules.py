@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
+from treealign.synthesize.templates import PartialMatch
 from treealign.tree.grammar import Choice, SegmentPattern
-from treealign.tree.patterns import KeyPattern
 from treealign.tree.segments import NO_SLOTS, Capture, Captures, Name, Slots, cut
 
 Run: TypeAlias = tuple[SegmentPattern, ...]
@@ -38,15 +37,6 @@ class Side:
     at_end: bool
 
     @cached_property
-    def _scope(self) -> KeyPattern | None:
-        return KeyPattern("", False, False, self.scope) if self.gap and self.scope else None
-
-    @cached_property
-    def _run(self) -> KeyPattern:
-        segments = (*(() if self.gap else self.scope), *self.left, *self.old, *self.right)
-        return KeyPattern("", self.gap, self.at_end, segments)
-
-    @cached_property
     def _words(self) -> frozenset[str]:
         """Segments that stand in every name it matches: a cheap first test."""
         return frozenset(s.literal for s in self.patterns if s.literal is not None and len(cut(s.literal)) == 1)
@@ -56,30 +46,74 @@ class Side:
         """All segments it looks for."""
         return (*self.scope, *self.left, *self.old, *self.right)
 
+    @cached_property
+    def _scope(self) -> _Matcher:
+        return _Matcher(self.scope)
+
+    @cached_property
+    def _run(self) -> _Matcher:
+        return _Matcher((*self.left, *self.old, *self.right))
+
     def find(self, name: Name, slots: Slots) -> list[Found]:
         """Where it matches: nowhere, once, or the first two positions."""
         if not self._words.issubset(name):
             return []
-        start, held = 0, {}
-        if self._scope is not None:
-            scope = self._scope.match(name, 0, slots)
-            if scope is None:
-                return []
-            start, held = scope.stop, scope.captures
-        return list(self._positions(name, start, held, slots))
+        held = self._scope.match(name, 0, slots)
+        if held is None:
+            return []
+        found: list[Found] = []
+        first, length = len(self.scope), len(self._run.run)
+        last = len(name) - length
+        starts = range(last if self.at_end else first, last + 1) if self.gap else (first,)
+        for start in starts:
+            if start < first or start > last or (self.at_end and start != last):
+                continue
+            captures = self._run.match(name, start, slots)
+            at = start + len(self.left)
+            if captures is None or self._is_nothing(at, len(name)):
+                continue
+            # anchored: what comes before matters, too
+            found.append(Found(at, start if self.gap else -1, start + length, {**held, **captures}))
+            if len(found) == 2:
+                break
+        return found
 
-    def _positions(self, name: Name, start: int, held: Captures, slots: Slots) -> Iterator[Found]:
-        skipped = len(self.left) + (0 if self.gap else len(self.scope))
-        count = 0
-        for position in self._run.positions(name, start, slots):
-            at = position.start + skipped
-            if at == len(name) and not (self.gap or self.at_end or self.old or self.right):
-                continue  # levels are put in front of something
-            first = position.start if self.gap else -1  # anchored: what comes before matters, too
-            yield Found(at, first, position.stop, {**held, **position.captures})
-            count += 1
-            if count == 2:
-                return
+    def _is_nothing(self, at: int, length: int) -> bool:
+        """Levels are put in front of something."""
+        return at == length and not (self.gap or self.at_end or self.old or self.right)
+
+
+class _Matcher:
+    """A run of segments, its plain text compared first: an index need not be known where the words differ."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        texts = [(at, s.literal) for at, s in enumerate(run)]
+        self._plain = [(at, text) for at, text in texts if text is not None and len(cut(text)) == 1]
+        plain = {at for at, _ in self._plain}
+        self._others = [(at, s) for at, s in enumerate(run) if at not in plain]
+
+    def match(self, name: Name, start: int, slots: Slots) -> Captures | None:
+        """What the run captures if it stands there."""
+        if start + len(self.run) > len(name):
+            return None
+        for at, text in self._plain:
+            if name[start + at] != text:
+                return None
+        captures: Captures = {}
+        partial = False
+        for at, segment in self._others:
+            try:
+                found = segment.match(name[start + at], slots)
+            except PartialMatch:
+                partial = True
+                continue
+            if found is None:
+                return None
+            captures.update(found)
+        if partial:
+            raise PartialMatch
+        return captures
 
 
 @dataclass(frozen=True)

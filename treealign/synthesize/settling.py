@@ -84,5 +84,9 @@ def _cuts(tried: Sequence[Sequence[int]], ordered: Order, found: Sequence[Candid
     templates = set().union(*(found[n].verdict.templates for n in involved))
     # the like of what was chosen would change nothing
     same = {_content(found[n]) for numbers in tried for n in numbers}
-    others = frozenset(n for n, c in enumerate(found) if _content(c) not in same and templates & c.verdict.templates)
+    others = frozenset(
+        n
+        for n, c in enumerate(found)
+        if c.rule is not None and _content(c) not in same and templates & c.verdict.templates
+    )
     yield from (Cut(members, others) for members in sorted(sets, key=sorted))

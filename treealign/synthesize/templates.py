@@ -161,11 +161,13 @@ def relation_of(columns: Columns, others: Columns) -> Relation:
     """For each of the other indices the one that it equals, or equals but for a shift."""
     free = list(range(len(columns)))
     relation: Relation = [None] * len(others)
-    for k, other in enumerate(others):
-        same = next((at for at in free if columns[at] == other), None)
-        if same is not None:
-            relation[k] = (same, 0)
-            free.remove(same)
+    for k in reversed(range(len(others))):
+        # of several that are equal, the one as far from the end: what stands behind changes less often
+        same = [at for at in free if columns[at] == others[k]]
+        if same:
+            best = min(same, key=lambda at: (abs((len(columns) - at) - (len(others) - k)), at))
+            relation[k] = (best, 0)
+            free.remove(best)
     for k, other in enumerate(others):
         if relation[k] is None and len(set(other)) > 1:
             shifts = ((at, _shift(columns[at], other)) for at in free)
