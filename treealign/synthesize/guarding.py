@@ -11,20 +11,27 @@ from treealign.tree.patterns import KeyPattern
 from treealign.tree.segments import Name
 
 Names = Sequence[tuple[Name, Values]]
+Lone = tuple[Sequence[str], Sequence[str]]
 
 
-def guard(transforms: Sequence[Transform], checkpoint: Names, model: Names) -> list[Transform]:
+def guard(
+    transforms: Sequence[Transform],
+    checkpoint: Names,
+    model: Names,
+    lone: tuple[Sequence[str], Sequence[str]] = ((), ()),
+) -> list[Transform]:
     """The transforms, those with a guard that would touch the model's names.
 
     `before` is what some source of the transform matches in the checkpoint and nothing in the model does, `after` the
-    opposite; where the transform's own patterns do not tell, those of the others do.
+    opposite; where the transform's own patterns do not tell, those of the others do, and where none does (an index that
+    is shifted), `lone`: keys that only the checkpoint and only the model has.
     """
     touching = [touches(t, model) for t in transforms]
     own = [_evidence(t, checkpoint, model) for t in transforms]
     everything = ([p for e in own for p in e[0]], [p for e in own for p in e[1]])
     found = []
     for t, touched, evidence in zip(transforms, touching, own, strict=True):
-        before, after = evidence if any(evidence) else (everything[0][:1], everything[1][:1])
+        before, after = next((e for e in (evidence, (everything[0][:1], everything[1][:1])) if any(e)), lone)
         found.append(t.with_guard(before, after) if touched and (before or after) else t)
     return found
 

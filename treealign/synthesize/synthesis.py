@@ -112,7 +112,7 @@ class _Search:
         renamed = list(rename(task.converted, rules, groups))
         lines = [Line(r.template.values.seen(name), r.template.values, n) for n, r in renamed for name in r.sources]
         converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
-        guarded = guard([*transforms, *converts], task.checkpoint_names, task.model_names)
+        guarded = guard([*transforms, *converts], task.checkpoint_names, task.model_names, task.lone)
         mapping = ConversionMapping(guarded)
         return _Attempt(mapping, verify(mapping, task.pairs, task.conversions, task.checkpoint, task.model))
 

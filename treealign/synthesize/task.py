@@ -14,6 +14,8 @@ from treealign.synthesize.problem import Problem
 from treealign.synthesize.result import Conversion
 from treealign.synthesize.series import merge_series
 from treealign.synthesize.templates import Template, Values, fold_name, fold_pairs
+from treealign.tree.grammar import is_literal
+from treealign.tree.keys import natural_key
 from treealign.tree.keytree import KeyTree
 from treealign.tree.segments import Name
 
@@ -86,12 +88,33 @@ class Task:
         return [*others, *(Line(v.seen(name), v, n) for n, name, v in made)]
 
     @cached_property
+    def lone(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """A matched key that only the checkpoint has, and one that only the model has."""
+        left = min((k for k in self._left if k not in self.model and _is_pattern(k)), key=natural_key, default="")
+        right = min(
+            (k for k in self._right if k not in self.checkpoint and _is_pattern(k)), key=natural_key, default=""
+        )
+        return (f"{left}$",) if left else (), (f"{right}$",) if right else ()
+
+    @cached_property
     def _left(self) -> set[str]:
         return {c for c, _ in self.pairs} | {key for c in self.conversions for key in c.checkpoint}
 
     @cached_property
     def _right(self) -> set[str]:
         return {m for _, m in self.pairs} | {key for c in self.conversions for key in c.model}
+
+
+def _first(keys: Iterable[str], other: KeyTree) -> tuple[str, ...]:
+    """A pattern for the first of the keys that the other tree lacks."""
+    lacking = (k for k in keys if k not in other and _is_pattern(k))
+    first = min(lacking, key=natural_key, default="")
+    return (f"{first}$",) if first else ()
+
+
+def _is_pattern(key: str) -> bool:
+    """Whether a key can stand in a key pattern as it is."""
+    return all(map(is_literal, key.split(".")))
 
 
 def _name(key: str) -> Name:
