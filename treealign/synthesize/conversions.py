@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
 from treealign.mapping.operations import Operation
+from treealign.synthesize.relations import Columns, Relation, relation_of
 from treealign.synthesize.result import Conversion
-from treealign.synthesize.templates import Columns, Relation, Values, places, relation_of
+from treealign.synthesize.templates import Values, places
 from treealign.tree.fold import Fold
 from treealign.tree.keytree import KeyTree
 from treealign.tree.segments import Name, Slot, join
@@ -67,7 +68,7 @@ class ConversionTemplate:
 
 
 def fold_conversions(
-    conversions: Iterable[Conversion], checkpoint: KeyTree, model: KeyTree
+    conversions: Sequence[Conversion], checkpoint: KeyTree, model: KeyTree
 ) -> list[ConversionTemplate]:
     """The templates of conversions.
 
@@ -76,8 +77,8 @@ def fold_conversions(
     MappingError
         A key is not in its tree.
     """
-    left, right = places(checkpoint), places(model)
     groups: dict[object, list[Member]] = {}
+    left, right = (places(checkpoint), places(model)) if conversions else ({}, {})
     for c in conversions:
         try:
             sources = list(_parts([left[k] for k in c.checkpoint]))

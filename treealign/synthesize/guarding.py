@@ -18,7 +18,7 @@ def guard(
     transforms: Sequence[Transform],
     checkpoint: Names,
     model: Names,
-    lone: tuple[Sequence[str], Sequence[str]] = ((), ()),
+    lone: Lone = ((), ()),
 ) -> list[Transform]:
     """The transforms, those with a guard that would touch the model's names.
 

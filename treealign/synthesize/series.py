@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TypeAlias
 
-from treealign.synthesize.templates import Row, Template, Values, related
+from treealign.synthesize.relations import Relation, Rows, columns_of, related
+from treealign.synthesize.templates import Template, Values
 from treealign.tree.keys import is_index
 from treealign.tree.segments import Name, Segment, Slot, cut, join
 
@@ -47,35 +48,24 @@ def _digits(name: Name) -> tuple[str, ...]:
 
 
 def _merged(group: list[Template]) -> list[Template]:
-    rows = [Row(_digits(t.source), _digits(t.target), t.samples[0]) for t in group]
-    of = dict(zip(rows, group, strict=True))
-    found: list[Template] = []
-    for part, relation in related(rows):
-        members = [of[row] for row in part]
-        found.append(_series(members, part, relation) if len(members) > 1 else members[0])
-    return found
+    rows = Rows([_digits(t.source) for t in group], [_digits(t.target) for t in group], group)
+    return [_series(*part) if len(part[0].items) > 1 else part[0].items[0] for part in related(rows)]
 
 
-def _series(members: list[Template], rows: list[Row], relation: list[tuple[int, int] | None]) -> Template:
-    first = members[0]
+def _series(rows: Rows[Template], relation: Relation) -> Template:
+    first, columns = rows.items[0], columns_of(rows.left)
     # an index that is the same in all of them is part of the name
-    counting = [r if r and len({row.left[r[0]] for row in rows}) > 1 else None for r in relation]
+    counting = [r if r and len(set(columns[r[0]])) > 1 else None for r in relation]
     used = sorted({r[0] for r in counting if r})
     base = len(first.values.columns)
     left = {k: Slot(base + n) for n, k in enumerate(used)}
     right = {k: Slot(base + used.index(r[0]), r[1]) for k, r in enumerate(counting) if r}
-    columns = tuple(frozenset(row.left[k] for row in rows) for k in used)
-    pairs = sorted({pair for t in (min(members, key=_order), max(members, key=_order)) for pair in t.samples})
     return Template(
         _with_slots(first.source, left),
         _with_slots(first.target, right),
-        Values((*first.values.columns, *columns)),
-        tuple(pairs),
+        Values((*first.values.columns, *(frozenset(columns[k]) for k in used))),
+        tuple(sorted({pair for t in rows.outer() for pair in t.samples})),
     )
-
-
-def _order(t: Template) -> tuple[list[int], tuple[tuple[str, str], ...]]:
-    return [int(d) for d in _digits(t.source)], t.samples
 
 
 def _with_slots(name: Name, slots: dict[int, Slot]) -> Name:

@@ -114,7 +114,7 @@ class _Search:
         converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
         guarded = guard([*transforms, *converts], task.checkpoint_names, task.model_names, task.lone)
         mapping = ConversionMapping(guarded)
-        return _Attempt(mapping, verify(mapping, task.pairs, task.conversions, task.checkpoint, task.model))
+        return _Attempt(mapping, verify(mapping, task))
 
     def _fallback(self) -> Synthesis:
         """One renaming for each template, its whole name written out."""

@@ -89,12 +89,12 @@ class Task:
 
     @cached_property
     def lone(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """A matched key that only the checkpoint has, and one that only the model has."""
-        left = min((k for k in self._left if k not in self.model and _is_pattern(k)), key=natural_key, default="")
-        right = min(
-            (k for k in self._right if k not in self.checkpoint and _is_pattern(k)), key=natural_key, default=""
-        )
-        return (f"{left}$",) if left else (), (f"{right}$",) if right else ()
+        """A matched key that only the checkpoint has, and one that only the model has, as patterns."""
+        pairs = [pair for t in self.problem.templates for pair in t.samples]
+        made = [c for t in self.converted for c in t.samples]
+        left = [a for a, _ in pairs] + [c.checkpoint[0] for c in made]
+        right = [b for _, b in pairs] + [c.model[0] for c in made]
+        return _first(left, self.model), _first(right, self.checkpoint)
 
     @cached_property
     def _left(self) -> set[str]:
@@ -107,9 +107,8 @@ class Task:
 
 def _first(keys: Iterable[str], other: KeyTree) -> tuple[str, ...]:
     """A pattern for the first of the keys that the other tree lacks."""
-    lacking = (k for k in keys if k not in other and _is_pattern(k))
-    first = min(lacking, key=natural_key, default="")
-    return (f"{first}$",) if first else ()
+    lacking = [k for k in keys if k not in other and _is_pattern(k)]
+    return (f"{min(lacking, key=natural_key)}$",) if lacking else ()
 
 
 def _is_pattern(key: str) -> bool:

@@ -7,29 +7,19 @@ indices that both sides carry, equal or shifted by a constant. Where the indices
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
+from treealign.synthesize.relations import Relation, Rows, columns_of, related
 from treealign.tree.fold import Fold
 from treealign.tree.keytree import KeyTree
 from treealign.tree.segments import Name, Slot, join, within
 
-Columns: TypeAlias = Sequence[Sequence[str]]
-Relation: TypeAlias = "list[tuple[int, int] | None]"  # per index of the target: its equal in the source, and a shift
-
 
 class PartialMatch(Exception):  # noqa: N818  a signal, not an error
     """A pattern matches some keys of a template and not others."""
-
-
-class Row(NamedTuple):
-    """One pair: the indices of its two sides, and its keys."""
-
-    left: tuple[str, ...]
-    right: tuple[str, ...]
-    pair: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -102,16 +92,16 @@ def fold_pairs(pairs: Iterable[tuple[str, str]], checkpoint: KeyTree, model: Key
     Linear in the number of pairs; everything after it works on templates.
     """
     left, right = places(checkpoint), places(model)
-    groups: dict[tuple[int, int], list[Row]] = {}
+    groups: dict[tuple[int, int], list[tuple[str, str]]] = defaultdict(list)
     try:
         for pair in pairs:
-            (a, i), (b, j) = left[pair[0]], right[pair[1]]
-            groups.setdefault((a, b), []).append(Row(i, j, pair))
+            groups[left[pair[0]][0], right[pair[1]][0]].append(pair)
     except KeyError as e:
         raise MappingError("a match names a key that is not in its tree", facts=[str(e.args[0])]) from None
     found: list[Template] = []
-    for (a, b), rows in groups.items():
-        found += _relate(checkpoint.folds[a], model.folds[b], rows)
+    for (a, b), members in groups.items():
+        rows = Rows([left[c][1] for c, _ in members], [right[m][1] for _, m in members], members)
+        found += [_template(checkpoint.folds[a], model.folds[b], *part) for part in related(rows)]
     return found
 
 
@@ -133,64 +123,14 @@ def places(tree: KeyTree) -> dict[str, tuple[int, tuple[str, ...]]]:
     return found
 
 
-def _relate(source: Fold, target: Fold, rows: list[Row]) -> list[Template]:
-    """Templates of the pairs of two folds, split by an index until each is constant or has its equal."""
-    if all(row.left == row.right for row in rows):
-        return [_template(source, target, rows, [(k, 0) for k in range(len(rows[0].left))])]
-    return [_template(source, target, part, relation) for part, relation in related(rows)]
-
-
-def related(rows: list[Row]) -> list[tuple[list[Row], Relation]]:
-    """The rows, split where their indices stand in no relation, each part with its relation."""
-    columns: Columns = list(zip(*(row.left for row in rows), strict=True))
-    others: Columns = list(zip(*(row.right for row in rows), strict=True))
-    relation = relation_of(columns, others)
-    used = {r[0] for r in relation if r}
-    loose = [(len(set(c)), 0, k) for k, c in enumerate(columns) if k not in used and len(set(c)) > 1]
-    loose += [(len(set(c)), 1, k) for k, c in enumerate(others) if relation[k] is None and len(set(c)) > 1]
-    if not loose:
-        return [(rows, relation)]
-    _, side, k = min(loose)  # the one with the fewest values, to split into as few parts as may be
-    parts: dict[str, list[Row]] = {}
-    for row in rows:
-        parts.setdefault(row[side][k], []).append(row)
-    return [found for value in sorted(parts) for found in related(parts[value])]
-
-
-def relation_of(columns: Columns, others: Columns) -> Relation:
-    """For each of the other indices the one that it equals, or equals but for a shift."""
-    free = list(range(len(columns)))
-    relation: Relation = [None] * len(others)
-    for k in reversed(range(len(others))):
-        # of several that are equal, the one as far from the end: what stands behind changes less often
-        same = [at for at in free if columns[at] == others[k]]
-        if same:
-            best = min(same, key=lambda at: (abs((len(columns) - at) - (len(others) - k)), at))
-            relation[k] = (best, 0)
-            free.remove(best)
-    for k, other in enumerate(others):
-        if relation[k] is None and len(set(other)) > 1:
-            shifts = ((at, _shift(columns[at], other)) for at in free)
-            found = next(((at, by) for at, by in shifts if by is not None), None)
-            if found:
-                relation[k] = found
-                free.remove(found[0])
-    return relation
-
-
-def _shift(a: Sequence[str], b: Sequence[str]) -> int | None:
-    by = int(b[0]) - int(a[0])
-    return by if all(int(y) - int(x) == by for x, y in zip(a, b, strict=True)) else None
-
-
-def _template(source: Fold, target: Fold, rows: list[Row], relation: Relation) -> Template:
+def _template(source: Fold, target: Fold, rows: Rows[tuple[str, str]], relation: Relation) -> Template:
     used = sorted({r[0] for r in relation if r})
     number = {k: n for n, k in enumerate(used)}
-    first = rows[0]
-    left = [Slot(number[k]) if k in number else text for k, text in enumerate(first.left)]
-    right = [Slot(number[r[0]], r[1]) if r else text for r, text in zip(relation, first.right, strict=True)]
-    values = Values(tuple(frozenset(row.left[k] for row in rows) for k in used))
-    return Template(_filled(source, left), _filled(target, right), values, samples(rows))
+    left = [Slot(number[k]) if k in number else text for k, text in enumerate(rows.left[0])]
+    right = [Slot(number[r[0]], r[1]) if r else text for r, text in zip(relation, rows.right[0], strict=True)]
+    columns = columns_of(rows.left)
+    values = Values(tuple(frozenset(columns[k]) for k in used))
+    return Template(_filled(source, left), _filled(target, right), values, tuple(sorted(set(rows.outer()))))
 
 
 def _filled(fold: Fold, indices: Sequence[str | Slot]) -> Name:
@@ -198,15 +138,6 @@ def _filled(fold: Fold, indices: Sequence[str | Slot]) -> Name:
         return fold.segments
     texts = iter(indices)
     return tuple(join(("", next(texts), "")) if s == "{}" else s for s in fold.segments)
-
-
-def samples(rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
-    """The pairs with the lowest and the highest indices, read from the left and from the right."""
-    if len(rows) <= 3:
-        return tuple(sorted(row.pair for row in rows))
-    numbers = [(tuple(map(int, row.left)), row.pair) for row in rows]
-    ends = {pick(numbers, key=lambda n: (n[0][::step], n[1]))[1] for pick in (min, max) for step in (1, -1)}
-    return tuple(sorted(ends))
 
 
 def column_values(value: str | Slot, row: Sequence[str]) -> str | None:

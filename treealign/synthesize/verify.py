@@ -7,24 +7,30 @@ from collections.abc import Callable, Mapping, Sequence
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.synthesize.result import Conversion
+from treealign.synthesize.task import Task
 from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
 
+_MOST_SPLIT = 3000  # keys that come out of conversions on the way back
 
-def verify(
-    mapping: ConversionMapping,
-    pairs: Sequence[tuple[str, str]],
-    conversions: Sequence[Conversion],
-    checkpoint: KeyTree,
-    model: KeyTree,
-) -> tuple[str, ...]:
-    """Findings; empty where every match is made and undone and the model's own names pass unchanged."""
-    forward = {c: (m,) for c, m in pairs} | {c: x.model for x in conversions for c in x.checkpoint}
-    backward = {m: (c,) for c, m in pairs} | {m: x.checkpoint for x in conversions for m in x.model}
+
+def verify(mapping: ConversionMapping, task: Task) -> tuple[str, ...]:
+    """Findings; empty where every match is made and undone and the model's own names pass unchanged.
+
+    On the way back each key that a conversion makes goes through all renamings by itself, so of very many only samples
+    of each template are run.
+    """
+    forward = {c: (m,) for c, m in task.pairs} | {c: x.model for x in task.conversions for c in x.checkpoint}
+    undone: Sequence[Conversion] = task.conversions
+    if sum(len(x.checkpoint) for x in undone) > _MOST_SPLIT:
+        undone = [x for t in task.converted for x in t.samples]
+    backward = {m: (c,) for c, m in task.pairs} | {m: x.checkpoint for x in undone for m in x.model}
     findings: list[str] = []
-    findings += _differences("forward", forward, lambda: mapping.map_keys(checkpoint))
-    findings += _differences("in reverse", backward, lambda: mapping.reverse.map_keys(backward))
-    return tuple(findings or _own_names(mapping, forward, model))
+    findings += _differences("forward", forward, lambda: mapping.map_keys(task.checkpoint))
+    # a tree is folded already; keys without a match might not find their way back, and need not
+    keys = task.model if len(backward) == len(task.model) else backward
+    findings += _differences("in reverse", backward, lambda: mapping.reverse.map_keys(keys))
+    return tuple(findings or _own_names(mapping, forward, task.model))
 
 
 def _differences(
