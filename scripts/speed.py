@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from scoring import read_cases
 
-from treealign import ConversionMapping, KeyTree, Rename, suggest
+from treealign import ConversionMapping, KeyTree, PrefixChange, Rename, suggest
 from treealign.tree.fold import fold
 
 MEBIBYTE = 1 << 20
@@ -62,9 +62,10 @@ def figures() -> Iterator[Figure]:
     """All figures, one at a time as they are measured."""
     case = next(read_cases("scale"))
     keys = [leaf[0] for leaf in case.checkpoint]
+    # the header first: what a process that reads one file sees, before large trees fill the memory
+    yield from header(case.checkpoint)
     yield from renaming(keys)
     yield from suggesting()
-    yield from header(case.checkpoint)
     yield from showing()
     yield from growth()
 
@@ -84,6 +85,10 @@ def renaming(keys: list[str]) -> Iterator[Figure]:
     for what, source in ((f"map_keys, ten renames, {count}", keys), ("map_keys of the tree already read", tree)):
         ours = median_seconds(lambda source=source: mapping.map_keys(source))
         yield Figure(what, ours, "s", f"{beside}, {their_time / ours:.1f} times ours")
+    prefix = ConversionMapping([PrefixChange(add="model")])
+    for what, source in (("map_keys, one prefix", keys), ("map_keys, one prefix, tree already read", tree)):
+        ours = median_seconds(lambda source=source: prefix.map_keys(source))
+        yield Figure(what, ours, "s", f"{beside}, ten rules: {their_time / ours:.1f} times ours")
 
 
 def _transformers_renaming() -> tuple[str, Callable[[str], str]]:

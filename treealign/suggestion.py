@@ -11,6 +11,7 @@ from treealign.align.alignment import Alignment, align
 from treealign.align.links import Ambiguity, Link, Match, keys_of
 from treealign.align.mismatches import Mismatch
 from treealign.align.questions import questions
+from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.operations import Operation, Reorder
 from treealign.synthesize import Conversion, Synthesis, synthesize
@@ -115,7 +116,12 @@ def suggest(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str
         A side cannot be read, or a hint names nothing.
 
     """
-    alignment = align(_tree(checkpoint), _tree(model), hints)
+    with collector_paused():
+        return _suggest(_tree(checkpoint), _tree(model), hints)
+
+
+def _suggest(checkpoint: KeyTree, model: KeyTree, hints: Mapping[str, str] | Sequence[str] | None) -> Suggestion:
+    alignment = align(checkpoint, model, hints)
     left, right = alignment.checkpoint.keys, alignment.model.keys
     pairs, conversions = [], []
     for link in alignment.links + alignment.copies + alignment.resized:
