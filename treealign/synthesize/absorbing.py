@@ -53,13 +53,13 @@ class Absorption:
         return Lattice((*ways.edits, *absorbed), ways.kept, ways.start, end, ways.end)
 
     def points(self) -> Iterator[tuple[Edit, Hashable]]:
-        """What a `Convert` has to name if it is left at some point: equal keys take one `Convert`."""
+        """What makes for different `Convert`s if it is left at some point; renamings may make the sources alike."""
         c = self.conversion
         for edit in set(self.lattice.edits) - set(self.lattice.renamings):
             sides = [n[edit.i :] for n in c.sources], [n[edit.j :] for n in c.targets]
             kept = 0 if len({*sides[0], *sides[1]}) == 1 else _kept([*sides[0], *sides[1]])
-            tails = [[n[: len(n) - kept] for n in side] for side in sides]
-            yield edit, (signature(c.cases[0].operations), *_renumbered(tails, c.shared), c.lows)
+            tails = tuple(_renumbered([[n[: len(n) - kept] for n in sides[1]]], c.shared))
+            yield edit, (signature(c.cases[0].operations), tails, len(c.sources), c.lows)
 
 
 def absorptions(items: Sequence[Absorption], first: int) -> list[tuple[Occurrence, Hashable]]:

@@ -55,7 +55,8 @@ def related(rows: Rows[T]) -> list[tuple[Rows[T], Relation]]:
 
 
 def columns_of(indices: Sequence[Indices]) -> Columns:
-    """The indices column by column. (`zip` would make an iterator for each row, and there are many.)"""
+    """The indices column by column."""
+    # `zip` would make an iterator for each row, and there are many
     return [[row[k] for row in indices] for k in range(len(indices[0]))]
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.synthesize.result import Conversion
 from treealign.synthesize.task import Task
 from treealign.tree.fold import fold_names
-from treealign.tree.keytree import KeyTree
 
 _MOST_SPLIT = 3000  # keys that come out of conversions on the way back
+
+Mapped: TypeAlias = Mapping[str, tuple[str, ...]]
 
 
 def verify(mapping: ConversionMapping, task: Task) -> tuple[str, ...]:
@@ -20,52 +22,53 @@ def verify(mapping: ConversionMapping, task: Task) -> tuple[str, ...]:
     On the way back each key that a conversion makes goes through all renamings by itself, so of very many only samples
     of each template are run.
     """
-    forward = {c: (m,) for c, m in task.pairs} | {c: x.model for x in task.conversions for c in x.checkpoint}
     undone: Sequence[Conversion] = task.conversions
     if sum(len(x.checkpoint) for x in undone) > _MOST_SPLIT:
         undone = [x for t in task.converted for x in t.samples]
-    backward = {m: (c,) for c, m in task.pairs} | {m: x.checkpoint for x in undone for m in x.model}
-    findings: list[str] = []
-    findings += _differences("forward", forward, lambda: mapping.map_keys(task.checkpoint))
+    matched = [*(m for _, m in task.pairs), *(m for x in undone for m in x.model)]
     # a tree is folded already; keys without a match might not find their way back, and need not
-    keys = task.model if len(backward) == len(task.model) else backward
-    findings += _differences("in reverse", backward, lambda: mapping.reverse.map_keys(keys))
-    return tuple(findings or _own_names(mapping, forward, task.model))
+    keys = task.model if len(matched) == len(task.model) else matched
+    return (
+        *_check("forward", lambda: mapping.map_keys(task.checkpoint), lambda found: _not_made(found, task)),
+        *_check("in reverse", lambda: mapping.reverse.map_keys(keys), lambda found: _not_undone(found, task, undone)),
+        *_check("on the model's own names", lambda: mapping.map_keys(task.model), lambda found: _changed(found, task)),
+    )
 
 
-def _differences(
-    words: str, wanted: Mapping[str, tuple[str, ...]], run: Callable[[], Mapping[str, tuple[str, ...]]]
-) -> list[str]:
+def _check(words: str, run: Callable[[], Mapped], wrong: Callable[[Mapped], Iterator[str]]) -> list[str]:
     try:
-        found = run()
+        keys = list(wrong(run()))
     except MappingError as error:
         return [f"{words}: {error}"]
-    wrong = [key for key, targets in wanted.items() if found[key] != targets]
-    return [f"{words}, these keys go astray: {', '.join(fold_names(wrong, 5))}"] if wrong else []
+    return [f"{words}, these keys go astray: {', '.join(fold_names(keys, 5))}"] if keys else []
 
 
-def _own_names(mapping: ConversionMapping, forward: Mapping[str, tuple[str, ...]], model: KeyTree) -> list[str]:
-    """The model's names that the mapping changes, unless a swap makes them look like the checkpoint's."""
-    try:
-        found = mapping.map_keys(model)
-    except MappingError as error:
-        return [f"on the model's own names: {error}"]
+def _not_made(found: Mapped, task: Task) -> Iterator[str]:
+    yield from (c for c, m in task.pairs if found[c] != (m,))
+    yield from (c for x in task.conversions for c in x.checkpoint if found[c] != x.model)
+
+
+def _not_undone(found: Mapped, task: Task, undone: Sequence[Conversion]) -> Iterator[str]:
+    yield from (m for c, m in task.pairs if found[m] != (c,))
+    yield from (m for x in undone for m in x.model if found[m] != x.checkpoint)
+
+
+def _changed(found: Mapped, task: Task) -> Iterator[str]:
+    """The model's names that change, unless a swap makes them look like the checkpoint's."""
     changed = [key for key, targets in found.items() if targets != (key,)]
-    if changed and not _has_cycle(forward):
-        return [f"the model's own names change: {', '.join(fold_names(changed, 5))}"]
-    return []
+    if changed and not _has_cycle(dict(task.pairs)):
+        yield from changed
 
 
-def _has_cycle(forward: Mapping[str, tuple[str, ...]]) -> bool:
+def _has_cycle(forward: Mapping[str, str]) -> bool:
     """Whether some keys only trade places."""
     done: set[str] = set()
-    for key, targets in forward.items():
-        way: list[str] = []
-        while key not in done and len(targets) == 1 and targets != (key,):
+    for start in forward:
+        key, way = start, []
+        while key not in done and forward.get(key, key) != key:
             done.add(key)
             way.append(key)
-            key = targets[0]  # noqa: PLW2901  following the chain
-            targets = forward.get(key, ())  # noqa: PLW2901
+            key = forward[key]
         if key in way:
             return True
     return False
