@@ -21,7 +21,7 @@ from treealign.synthesize.order import Group, step
 from treealign.synthesize.rules import Rule, Run, Side
 from treealign.synthesize.sizing import Sized, sized
 from treealign.synthesize.templates import PartialMatch
-from treealign.synthesize.writing import naming, spell
+from treealign.synthesize.writing import naming, spell, spell_all
 from treealign.tree.segments import Capture, Captures, Name, Slot
 
 _LAST = 100  # what only fits with limits is tried last
@@ -237,6 +237,7 @@ def _spelt(sources: Sequence[Side], targets: Sequence[Side], fitting: Sized) -> 
     runs = [[(*s.left, *s.old, *s.right) for s in side] for side in (sources, targets)]
     names = naming([scope, *runs[0], *runs[1]])
     front, back = "**." if first.gap else "", "$" if first.at_end else ""
-    texts = [[f"{front}{spell(run, names)}{back}" for run in side] for side in runs]
+    texts = [f"{front}{text}{back}" for text in spell_all([*runs[0], *runs[1]], names)]
     operations, counts = fitting.named(names)
-    return Convert(texts[0], texts[1], operations, under=spell(scope, names), counts=counts)
+    count = len(sources)
+    return Convert(texts[:count], texts[count:], operations, under=spell(scope, names), counts=counts)

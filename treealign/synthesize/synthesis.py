@@ -20,6 +20,7 @@ from treealign.synthesize.rules import Rule
 from treealign.synthesize.settling import settle
 from treealign.synthesize.task import Task
 from treealign.synthesize.templates import Template
+from treealign.synthesize.trimming import trim
 from treealign.synthesize.verify import verify
 from treealign.synthesize.words import with_choices
 from treealign.synthesize.writing import write
@@ -97,7 +98,8 @@ class _Search:
             self.bound = self.bound or solution.bound
             numbers = [n for n in solution.chosen if found[n].rule is not None]
             settled = settle(numbers, found, self.task.samples)
-            tried = None if settled.cuts else self._try(settled.rules, settled.groups)
+            trimmed = trim(self.problem, settled.rules, settled.groups, self.task.samples)
+            tried = None if settled.cuts else self._try(*trimmed)
             if tried is not None and not tried.findings:
                 return Synthesis(tried.mapping, len(tried.mapping) <= self.bound, self.bound)
             cuts += settled.cuts or (Cut(frozenset(numbers), frozenset()),)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from treealign.errors import PatternError
 from treealign.mapping.transforms import PrefixChange, Rename, Transform
 from treealign.synthesize.rules import Rule, Run
-from treealign.tree.grammar import Choice, SegmentPattern
+from treealign.tree.grammar import Choice
 from treealign.tree.segments import Capture
 
 _INDICES = "ijklmnpqrstuvwxyz"
@@ -72,11 +72,21 @@ def _choicenaming() -> Iterator[str]:
 
 def spell(run: Run, names: dict[str, str], limits: bool = True) -> str:
     """A run as text; without limits where they were spelt out before."""
-    return ".".join(_segment(s, names, limits) for s in run)
+    return spell_all([run], names, limits)[0]
 
 
-def _segment(segment: SegmentPattern, names: dict[str, str], limits: bool) -> str:
-    return "".join(p if isinstance(p, str) else _capture(p, names[p.name], limits) for p in segment.parts)
+def spell_all(runs: Iterable[Run], names: dict[str, str], limits: bool = True) -> list[str]:
+    """Several runs as text; ranges and choices are spelt out where a capture stands first, and hold for all."""
+    spelt: set[str] = set()
+
+    def text(part: str | Capture | Choice) -> str:
+        if isinstance(part, str):
+            return part
+        first = limits and part.name not in spelt
+        spelt.add(part.name)
+        return _capture(part, names[part.name], first)
+
+    return [".".join("".join(map(text, segment.parts)) for segment in run) for run in runs]
 
 
 def _capture(part: Capture | Choice, name: str, limits: bool) -> str:
