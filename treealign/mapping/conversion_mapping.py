@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
 
 from treealign.errors import MappingError, PatternError
+from treealign.formats.collector import collector_paused
 from treealign.mapping import execution
 from treealign.mapping.folded import State
 from treealign.mapping.guards import GuardDecision, decide
@@ -99,8 +100,9 @@ class ConversionMapping:
             Two keys reach one name, except through a `Convert` that says so; or a guard cannot tell whether its
             transform was done. The message names the keys and the transforms.
         """
-        names, states = self._run(keys, converted, model_keys)
-        return targets_of(states, names)
+        with collector_paused():
+            names, states = self._run(keys, converted, model_keys)
+            return targets_of(states, names)
 
     def trace(
         self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
