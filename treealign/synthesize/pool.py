@@ -13,6 +13,7 @@ from treealign.synthesize.candidates import Candidate, explore
 from treealign.synthesize.contents import Content, Occurrence
 from treealign.synthesize.cover import Cover, Cut, cover
 from treealign.synthesize.problem import Problem, Verdict
+from treealign.tree.keys import is_index
 
 _DOUBT = 4.0  # what is known is preferred to a promise that is no better
 
@@ -54,7 +55,8 @@ class Pool:
 
 
 def _promise(content: Content) -> Candidate:
-    length = len(content.old) + len(content.new) + 0.3 * len(content.words)
+    numbers = sum(bool(n) and all(isinstance(s, str) and is_index(s) for s in n) for n in (content.old, content.new))
+    length = len(content.old) + len(content.new) + 0.3 * len(content.words) + 2.0 * numbers
     verdict = Verdict(frozenset(content.occurrences), (), False, 0, True)
     return Candidate(None, verdict, length + _DOUBT)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.templates import PartialMatch
 from treealign.tree.grammar import Choice, SegmentPattern
+from treealign.tree.keys import is_index
 from treealign.tree.segments import NO_SLOTS, Capture, Captures, Name, Slots, cut
 
 Run: TypeAlias = tuple[SegmentPattern, ...]
@@ -154,14 +155,15 @@ class Rule:
 
     @cached_property
     def length(self) -> float:
-        """How much there is to read: segments, with something for each choice and for a floating rule."""
+        """How much there is to read: segments, and something for choices, bare numbers and floating rules."""
         run = (*self.left, *self.right)
         parts = [p for s in (*self.scope, *run, *self.old, *self.new) for p in s.parts]
         options = sum(len(p.options) - 0.5 for p in parts if isinstance(p, Choice))
         limits = sum(isinstance(p, Capture) and p.high is not None for p in parts)
         floats = (1.5 if not self.scope else 1.0) if self.gap else 0.0
         segments = len(self.scope) + 2 * len(run) + len(self.old) + len(self.new)
-        return segments + 0.3 * options + 0.5 * limits + floats + 1.5 * self.at_end
+        numbers = sum(bool(run) and all(map(_is_number, run)) for run in (self.old, self.new))
+        return segments + 0.3 * options + 0.5 * limits + floats + 1.5 * self.at_end + 2.0 * numbers
 
     def rewrite(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
         """The name with the run replaced, or None where it does not match."""
@@ -170,6 +172,11 @@ class Rule:
     def restore(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
         """What its inverse makes of a name, or None where it does not match."""
         return _rewritten(self.backward, self.old, name, slots)
+
+
+def _is_number(segment: SegmentPattern) -> bool:
+    """Whether it is one index, and no other: what is one number here is another elsewhere."""
+    return segment.literal is not None and is_index(segment.literal)
 
 
 def _rewritten(side: Side, new: Run, name: Name, slots: Slots) -> Name | None:
