@@ -100,3 +100,21 @@ def test_rotary_rows_are_doubted_where_the_attention_is_spelled_differently():
     certain = certain_pairs(aligned(old, new))
     assert "layers.0.attention.wv.weight" in certain
     assert "layers.0.attention.wq.weight" not in certain
+
+
+ROTARY_OLD = {f"layers.{i}.attention.w{n}.weight": (4, 4) for i in range(2) for n in "qkvo"}
+ROTARY_NEW = {f"layers.{i}.self_attn.{n}_proj.weight": (4, 4) for i in range(2) for n in "qkvo"}
+
+
+def test_a_hint_that_names_the_modules_settles_their_rotary_doubt():
+    certain = certain_pairs(aligned(ROTARY_OLD, ROTARY_NEW, hints={"wq": "q_proj"}))
+    assert "layers.0.attention.wq.weight" in certain
+    assert "layers.0.attention.wk.weight" not in certain
+
+
+def test_a_hint_about_a_level_settles_nothing_below_it():
+    names = ("aaa", "bbb")
+    old = {f"attention.{n}.weight": (4, 4) for n in names} | {"head.weight": (2, 4)}
+    new = {f"attn.{n}.weight": (4, 4) for n in ("ccc", "ddd")} | {"head.weight": (2, 4)}
+    certain = certain_pairs(aligned(old, new, hints={"attention": "attn"}))
+    assert certain == {"head.weight": "head.weight"}

@@ -30,22 +30,23 @@ Path = tuple[str, ...]
 def hidden_changes(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]:
     """The links, those that may hide a change marked uncertain with the reason, square ones transposed as a guess.
 
-    What a hint speaks of is settled by it.
+    A hint that names the very modules settles what their spelling alone has put in doubt, and no other doubt.
     """
     learned = _learned_positions(links)
     transposed = _transposed_blocks(links)
-    return [
-        replace(link, certain=True, reason="") if _hinted(link, hints) else _checked(link, learned, transposed)
-        for link in links
-    ]
+    return [link if _hinted(link, hints) else _checked(link, learned, transposed) for link in links]
 
 
 def _hinted(link: Link, hints: Sequence[Hint]) -> bool:
     return any(
-        any(contains(p.segments, hint.source) for p in link.left)
-        and any(contains(p.segments, hint.target) for p in link.right)
+        any(_ends_with(p, hint.source) for p in link.left) and any(_ends_with(p, hint.target) for p in link.right)
         for hint in hints
     )
+
+
+def _ends_with(p: Pattern, run: Path) -> bool:
+    """Whether a run of segments ends with the module's own name or the parameter's."""
+    return contains(p.segments, run) and run[-1] in p.segments[-2:]
 
 
 def _checked(link: Link, learned: set[Path], transposed: set[Path]) -> Link:
