@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,26 +62,45 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if choice.index is not None:
         return _open_index(name, read_index(choice.index), names_suffice=False)
     files = _read_all(choice.files, name)
-    check_shards(name, None, _keys_by_shard(files))
+    check_shards(name, None, keys_by_shard(files))
     return Checkpoint(name, None, files)
 
 
 def _open_index(name: str, index: Index, names_suffice: bool) -> Checkpoint:
-    if names_suffice and len(index.absent()) == len(index.shards):
+    absent = index.absent()
+    if names_suffice and len(absent) == len(index.shards):
         return Checkpoint(name, index, ())
-    refuse_absent(index)
+    refuse_absent(index, absent)
     files = _read_all(index.files, index.path)
-    check_shards(index.path, index.weight_map, _keys_by_shard(files))
+    check_shards(index.path, index.weight_map, keys_by_shard(files))
     return Checkpoint(name, index, files)
 
 
 def _read_all(names: Sequence[str], where: str) -> tuple[Header | TorchFile, ...]:
+    return all_or_errors((_attempt(name) for name in names), where)
+
+
+def _attempt(name: str) -> Header | TorchFile | FormatError:
+    try:
+        return _read(name, detect(name))
+    except FormatError as error:
+        return error
+
+
+def all_or_errors(attempts: Iterable[Header | TorchFile | FormatError], where: str) -> tuple[Header | TorchFile, ...]:
+    """The files, if none could not be read.
+
+    Raises
+    ------
+    FormatError
+        With what is wrong with each of those that could not.
+    """
     files, errors = [], []
-    for name in names:
-        try:
-            files.append(_read(name, detect(name)))
-        except FormatError as error:
-            errors.append(error)
+    for one in attempts:
+        if isinstance(one, FormatError):
+            errors.append(one)
+        else:
+            files.append(one)
     if len(errors) == 1:
         raise errors[0]
     if errors:
@@ -103,7 +122,8 @@ def _read(name: str, kind: Kind) -> Header | TorchFile:
     raise FormatError(f"not a checkpoint but {kind.value}", where=name, hint=HINTS.get(kind, ""))
 
 
-def _keys_by_shard(files: Sequence[Header | TorchFile]) -> dict[str, list[str]]:
+def keys_by_shard(files: Sequence[Header | TorchFile]) -> dict[str, list[str]]:
+    """The keys in each file, by its name."""
     return {
         Path(file.path).name: [entry.key for entry in file.tensors] if isinstance(file, Header) else list(file.tensors)
         for file in files

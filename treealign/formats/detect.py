@@ -7,6 +7,7 @@ import re
 import zipfile
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 from treealign.errors import FormatError
 
@@ -62,7 +63,7 @@ def detect(path: str | os.PathLike[str]) -> Kind:
         if Path(name).exists() and not Path(name).is_file():
             raise FormatError("not a regular file", where=name)
         with Path(name).open("rb") as file:
-            return _kind_of(name, file.read(HEAD))
+            return kind_of(file)
     except FileNotFoundError:
         hint = "check the spelling; a model on the hub has to be downloaded first"
         raise FormatError("there is no such file or folder", where=name, hint=hint) from None
@@ -83,34 +84,35 @@ def impostor(head: bytes) -> Kind | None:
     return Kind.HTML if start.startswith((b"<!doctype html", b"<html", b"<?xml")) else None
 
 
-def _kind_of(name: str, head: bytes) -> Kind:
+def kind_of(file: BinaryIO) -> Kind:
+    """What an open file is, told from its contents alone; of a long file, the first bytes are read, and the last."""
+    head = file.read(HEAD)
     if not head:
         return Kind.EMPTY
     if head[8:9] == b"{" and head[4:8] == bytes(4):
         return Kind.SAFETENSORS
     if head.startswith(ZIP):
-        return Kind.TORCH_ZIP if _is_torch_zip(name) else Kind.ZIP
+        return Kind.TORCH_ZIP if _is_torch_zip(file, head) else Kind.ZIP
     if head.startswith(_LEGACY):
         return Kind.TORCH_LEGACY
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        return _kind_of_json(name, head)
+        return _kind_of_json(file, head)
     return impostor(head) or Kind.UNKNOWN
 
 
-def _is_torch_zip(name: str) -> bool:
+def _is_torch_zip(file: BinaryIO, head: bytes) -> bool:
     try:
-        with zipfile.ZipFile(name) as archive:
+        with zipfile.ZipFile(file) as archive:
             return any(member.rpartition("/")[2] == "data.pkl" for member in archive.namelist())
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         # cut short: the names stand at the end of the file; torch writes this one first
-        with Path(name).open("rb") as file:
-            return b"/data.pkl" in file.read(HEAD)
+        return b"/data.pkl" in head
 
 
-def _kind_of_json(name: str, head: bytes) -> Kind:
+def _kind_of_json(file: BinaryIO, head: bytes) -> Kind:
     if _TREE_JSON.search(head):
         return Kind.TREE_JSON
-    raw = Path(name).read_bytes()
+    raw = head + file.read()
     if _TREE_JSON.search(raw):
         return Kind.TREE_JSON
     return Kind.INDEX if b'"weight_map"' in raw else Kind.JSON

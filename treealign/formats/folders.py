@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
 
 from treealign.errors import FormatError
-from treealign.formats.indexes import read_index
+from treealign.formats.indexes import Index, read_index
 
 _SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
 # what the libraries call the weights of a whole model; these go before any other name
@@ -44,34 +44,48 @@ def choose_weights(folder: str | os.PathLike[str]) -> Choice:
         names = sorted(path.name for path in base.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         raise FormatError(f"cannot read the folder: {error.strerror}", where=str(base)) from error
+    choice = choose_among(names, str(base), lambda name: read_index(base / name))
+    if choice is None:
+        raise FormatError("no weights in this folder", where=str(base), facts=_contents(base), hint=_absence_hint(base))
+    index = None if choice.index is None else str(base / choice.index)
+    return Choice(index, tuple(str(base / name) for name in choice.files))
+
+
+def choose_among(names: Sequence[str], base: str, read: Callable[[str], Index]) -> Choice | None:
+    """As `choose_weights`, for a folder that is wherever `base` says, with files of these names.
+
+    `read` gives the index of a name. The names in the choice are plain; None where the folder has no weights.
+    """
     for suffixes in _SUFFIXES:
         weights = [name for name in names if name.endswith(suffixes) and not name.startswith(_NOT_WEIGHTS)]
         indexes = [name for name in names if name.endswith(tuple(f"{suffix}.index.json" for suffix in suffixes))]
         if weights or indexes:
-            return _choose(base, weights, indexes, suffixes)
-    raise FormatError("no weights in this folder", where=str(base), facts=_contents(base), hint=_absence_hint(base))
+            return _choose(base, weights, indexes, suffixes, read)
+    return None
 
 
-def _choose(base: Path, weights: Sequence[str], indexes: Sequence[str], suffixes: Sequence[str]) -> Choice:
+def _choose(
+    base: str, weights: Sequence[str], indexes: Sequence[str], suffixes: Sequence[str], read: Callable[[str], Index]
+) -> Choice:
     usual = {f"{stem}{suffix}{end}" for stem in _STEMS for suffix in suffixes for end in ("", ".index.json")}
     preferred = [name for name in (*indexes, *weights) if name in usual]
-    candidates: Sequence[str] = preferred or [*indexes, *_outside(base, weights, indexes)]
+    candidates: Sequence[str] = preferred or [*indexes, *_outside(weights, map(read, indexes))]
     sets = _numbered_sets(candidates)
     if len(sets) == 1 and len(candidates) == sum(map(len, sets.values())):
         if not all(starmap(_is_complete, sets.items())):
             hint = "fetch the other shards, or pass the files one by one"
-            raise FormatError("no whole checkpoint in this folder", where=str(base), facts=candidates, hint=hint)
-        return Choice(None, tuple(str(base / name) for name in candidates))
+            raise FormatError("no whole checkpoint in this folder", where=base, facts=candidates, hint=hint)
+        return Choice(None, tuple(candidates))
     if len(candidates) != 1:
         hint = "pass the file or index that is meant"
-        raise FormatError("more than one checkpoint in this folder", where=str(base), facts=candidates, hint=hint)
-    path = str(base / candidates[0])
-    return Choice(path, ()) if candidates[0] in indexes else Choice(None, (path,))
+        raise FormatError("more than one checkpoint in this folder", where=base, facts=candidates, hint=hint)
+    only = candidates[0]
+    return Choice(only, ()) if only in indexes else Choice(None, (only,))
 
 
-def _outside(base: Path, weights: Sequence[str], indexes: Sequence[str]) -> list[str]:
+def _outside(weights: Sequence[str], indexes: Iterable[Index]) -> list[str]:
     """The files that no index claims."""
-    claimed = {shard for name in indexes for shard in read_index(base / name).shards}
+    claimed = {shard for index in indexes for shard in index.shards}
     return [name for name in weights if name not in claimed]
 
 

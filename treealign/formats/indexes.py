@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -60,9 +60,16 @@ def read_index(path: str | os.PathLike[str]) -> Index:
     """
     name = os.fspath(path)
     try:
-        value = parse_json(Path(path).read_bytes())
+        raw = Path(path).read_bytes()
     except OSError as error:
         raise FormatError(f"cannot read the file: {error.strerror}", where=name) from error
+    return parse_index(raw, name)
+
+
+def parse_index(raw: bytes, name: str) -> Index:
+    """As `read_index`, from the bytes of the file; `name` stands for it in errors."""
+    try:
+        value = parse_json(raw)
     except ValueError as error:
         raise FormatError("not an index of shards", where=name, facts=[str(error)]) from None
     weight_map = value.get("weight_map") if isinstance(value, dict) else None
@@ -78,7 +85,7 @@ def read_index(path: str | os.PathLike[str]) -> Index:
     return Index(name, weight_map, metadata)
 
 
-def refuse_absent(index: Index) -> None:
+def refuse_absent(index: Index, absent: Sequence[str]) -> None:
     """Refuse an index some of whose shards are not there.
 
     Raises
@@ -86,7 +93,6 @@ def refuse_absent(index: Index) -> None:
     FormatError
         Naming each absent shard with the number of its keys.
     """
-    absent = index.absent()
     if not absent:
         return
     counts = dict.fromkeys(absent, 0)

@@ -22,7 +22,7 @@ from treealign.formats.legible import brief, legible
 from treealign.formats.safetensors_checks import FIELDS, TensorEntry, check_tensors
 from treealign.formats.strict_json import Repeated, parse_json
 
-__all__ = ["MAX_HEADER", "METADATA", "Header", "TensorEntry", "read_header"]
+__all__ = ["MAX_HEADER", "METADATA", "Header", "TensorEntry", "header_of", "read_header"]
 
 METADATA = "__metadata__"
 _PREFIX = 8  # the header's length, little endian
@@ -74,7 +74,15 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Linear in the length of the header; about twice the time of `safetensors.safe_open(...).keys()`.
     """
     name = os.fspath(path)
-    raw, size = _read_raw(name)
+    return _checked(name, *_read_raw(name))
+
+
+def header_of(file: BinaryIO, name: str, size: int) -> Header:
+    """As `read_header`, from a file that is open at its start and `size` bytes long; `name` stands for it in errors."""
+    return _checked(name, _header_of(file, name, size), size)
+
+
+def _checked(name: str, raw: bytes, size: int) -> Header:
     with collector_paused():
         described = _parse(name, raw)
         metadata, findings = _take_metadata(described)
