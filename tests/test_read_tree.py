@@ -222,11 +222,6 @@ def test_strange_names_are_read(tmp_path, key):
     assert len(tree.folds) == 2
 
 
-def test_a_hub_address_is_not_available_yet():
-    with pytest.raises(FormatError, match="not available yet"):
-        read_tree("hf://org/name")
-
-
 def test_an_absent_path_is_refused():
     with pytest.raises(FormatError, match="there is no such file or folder"):
         read_tree("no/such/model")

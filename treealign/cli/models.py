@@ -1,7 +1,7 @@
 """What a MODEL on the command line may be, and the tree it stands for.
 
-Whatever `read_tree` takes; `transformers:<model type or config folder>[:ClassName]`, built without weights from its
-config and never downloaded; `package.module:factory`, which runs the user's code.
+Whatever `read_tree` takes; `transformers:<model type, or folder or URL of a config>[:ClassName]`, built without weights
+from its config, and no code is downloaded; `package.module:factory`, which runs the user's code.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from treealign.cli.console import say
 from treealign.errors import TreealignError
+from treealign.formats.remote.urls import is_url
 from treealign.tree.keytree import KeyTree
 
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -80,16 +82,15 @@ def _config_and_class(rest: str) -> tuple[str, str]:
 
 def _config(transformers: Any, name: str, text: str) -> Any:
     path = Path(name)
+    if is_url(name):
+        with TemporaryDirectory() as made:
+            (Path(made) / "config.json").write_bytes(_fetched_config(name))
+            return _read_config(transformers, Path(made), name)
     if path.exists():
         folder = path if path.is_dir() else path.parent
         if not (folder / "config.json").is_file():
             raise TreealignError("the folder has no config.json", where=str(folder), hint="name a model type instead")
-        try:
-            return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise TreealignError(
-                "transformers cannot read the config", where=str(folder), facts=_last(error)
-            ) from error
+        return _read_config(transformers, folder, str(folder))
     try:
         return transformers.AutoConfig.for_model(name)
     except ValueError as error:
@@ -99,6 +100,19 @@ def _config(transformers: Any, name: str, text: str) -> Any:
             facts=_like(name, transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES),
             hint="a model type is what a config.json calls `model_type`, for example transformers:llava",
         ) from error
+
+
+def _fetched_config(url: str) -> bytes:
+    from treealign.formats.remote.opening import fetch_file
+
+    return fetch_file(url, "config.json")
+
+
+def _read_config(transformers: Any, folder: Path, where: str) -> Any:
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise TreealignError("transformers cannot read the config", where=where, facts=_last(error)) from error
 
 
 def _model_class(transformers: Any, config: Any, class_name: str, text: str) -> Callable[..., Any]:

@@ -21,7 +21,11 @@ app = typer.Typer(
 )
 
 Checkpoint = Annotated[
-    str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors, .pt or .bin file, an index, a folder, a tree JSON.")
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A .safetensors, .pt or .bin file, an index, a folder, a tree JSON; or the URL of one: hf://org/name.",
+    ),
 ]
 Model = Annotated[
     str,

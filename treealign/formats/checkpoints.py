@@ -11,6 +11,7 @@ from treealign.errors import FormatError
 from treealign.formats.detect import HINTS, TORCH, Kind, detect
 from treealign.formats.folders import choose_weights
 from treealign.formats.indexes import Index, check_shards, read_index, refuse_absent
+from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header, read_header
 from treealign.formats.torch_files import TorchFile, read_torch_file
 
@@ -53,6 +54,9 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         of all its files.
     """
     name = os.fspath(path)
+    if is_url(name):
+        hint = "fetch it first (from the hub: `hf download org/name --local-dir FOLDER`) and pass its folder"
+        raise FormatError("of a checkpoint elsewhere only names and shapes are read", where=name, hint=hint)
     kind = detect(name)
     if kind is Kind.INDEX:
         return _open_index(name, read_index(name), names_suffice=True)

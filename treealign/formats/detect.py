@@ -65,7 +65,7 @@ def detect(path: str | os.PathLike[str]) -> Kind:
         with Path(name).open("rb") as file:
             return kind_of(file)
     except FileNotFoundError:
-        hint = "check the spelling; a model on the hub has to be downloaded first"
+        hint = "check the spelling; a model on the hub is spelled hf://org/name"
         raise FormatError("there is no such file or folder", where=name, hint=hint) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

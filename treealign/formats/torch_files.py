@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,11 @@ def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
     kind = detect(name)
     if kind not in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
         raise FormatError(f"not a torch file but {kind.value}", where=name, hint=HINTS.get(kind, ""))
-    loaded = _load(name, mapped=kind is Kind.TORCH_ZIP)
+    return torch_file(name, loaded_safely(name, lambda: _load(name, mapped=kind is Kind.TORCH_ZIP)))
+
+
+def torch_file(name: str, loaded: Any) -> TorchFile:
+    """The one state dict in what a file held; `name` stands for the file in errors."""
     found = dict(_state_dicts(loaded, "", _DEPTH))
     if len(found) != 1:
         raise _no_single_state_dict(name, loaded, found)
@@ -80,13 +84,18 @@ def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
     return TorchFile(name, taken, tensors, ordered, ignored)
 
 
+def loaded_safely(name: str, load: Callable[[], Any]) -> Any:
+    """What `load` gives, which has torch load tensors and nothing else; a refusal where torch refuses."""
+    try:
+        return load()
+    except Exception as error:
+        raise _refusal(name, str(error)) from error
+
+
 def _load(name: str, mapped: bool) -> Any:
     import torch
 
-    try:
-        return torch.load(name, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:
-        raise _refusal(name, str(error)) from error
+    return torch.load(name, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _refusal(name: str, reason: str) -> FormatError:

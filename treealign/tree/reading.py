@@ -7,14 +7,15 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from treealign.errors import FormatError, TreealignError
+from treealign.errors import TreealignError
 from treealign.formats.checkpoints import Checkpoint, open_checkpoint
 from treealign.formats.collector import collector_paused
 from treealign.formats.detect import Kind, detect
 from treealign.formats.dtypes import TORCH, torch_shape
+from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header
 from treealign.formats.torch_files import TorchFile
-from treealign.formats.tree_json import read_tree_json
+from treealign.formats.tree_json import TreeFile, read_tree_json
 from treealign.tree.keytree import KeyTree
 from treealign.tree.module_tree import module_tree, state_dict_tree, tensors_tree
 
@@ -27,7 +28,9 @@ def read_tree(source: Any) -> KeyTree:
     source : KeyTree, torch.nn.Module, mapping of str to tensor, str or PathLike
         A module may be on the meta device; its keys are those of its ``state_dict()``. A path names a safetensors file,
         a torch file, an index of shards, a folder with one of these, or a tree JSON; what it is, is told from its
-        contents. Of a safetensors file only the header is read, and torch is not imported.
+        contents. Of a safetensors file only the header is read, and torch is not imported. So does a URL: a model on
+        the hub, ``hf://org/name[@revision][/path]``, or whatever fsspec opens; headers, indexes and pickles are
+        fetched, weights are not.
 
     Returns
     -------
@@ -63,14 +66,18 @@ def _is_module(source: Any) -> bool:
 
 
 def _from_path(path: str) -> KeyTree:
-    if path.startswith("hf:/"):
-        raise FormatError(
-            "reading from the hub is not available yet", where=path, hint="download the checkpoint and pass its folder"
-        )
+    if is_url(path):
+        from treealign.formats.remote.opening import open_remote
+
+        found = open_remote(path)
+        return _tree_of(found, path) if isinstance(found, TreeFile) else _checkpoint_tree(found)
     if detect(path) is Kind.TREE_JSON:
-        tree = read_tree_json(path)
-        return KeyTree.from_leaves(tree.leaves, tree.modules, tree.tied, tree.ordered, source=path)
+        return _tree_of(read_tree_json(path), path)
     return _checkpoint_tree(open_checkpoint(path))
+
+
+def _tree_of(tree: TreeFile, path: str) -> KeyTree:
+    return KeyTree.from_leaves(tree.leaves, tree.modules, tree.tied, tree.ordered, source=path)
 
 
 def _checkpoint_tree(checkpoint: Checkpoint) -> KeyTree:
