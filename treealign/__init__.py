@@ -16,6 +16,7 @@ _HOME = {
     "load": "treealign.checkpoint.loading",
     "save": "treealign.checkpoint.saving",
     "attach": "treealign.checkpoint.hooks",
+    "convert_checkpoint": "treealign.checkpoint.conversion.converting",
     "ConversionMapping": "treealign.mapping.conversion_mapping",
     "PrefixChange": "treealign.mapping.transforms",
     "Rename": "treealign.mapping.transforms",

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from treealign.checkpoint.source import FORMAT_METADATA
 from treealign.formats.safetensors_writer import Shard, TensorPlan, canonical_order, split_into_shards
-from treealign.mapping.layout import INDEX, SINGLE, FileLayout, Layout
+from treealign.mapping.layout import FORMAT_METADATA, INDEX, SINGLE, FileLayout, Layout
 from treealign.tree.keys import natural_key
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from os import PathLike
 from typing import Any
 
 from torch import nn
@@ -15,10 +14,9 @@ from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
 from treealign.checkpoint.source import Source
 from treealign.errors import LoadError, MappingError
-from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision, Verdict
 from treealign.mapping.planning import Step
-from treealign.mapping.scope import Transform
 from treealign.tree.fold import fold, fold_names
 
 
@@ -92,15 +90,6 @@ def choose(
         return _by_mapping(model, source, places, as_mapping(mapping), converted)
     found = _by_record(source, places) if hints is None else None
     return found or _by_suggestion(source, places, hints)
-
-
-def as_mapping(given: Any) -> ConversionMapping:
-    """A conversion mapping from one, from the path of its JSON, or from transforms."""
-    if isinstance(given, ConversionMapping):
-        return given
-    if isinstance(given, str | PathLike):
-        return ConversionMapping.from_json(given)
-    return ConversionMapping([given] if isinstance(given, Transform) else given)
 
 
 def _by_mapping(model: nn.Module, source: Source, places: Places, mapping: ConversionMapping, converted: Any) -> Chosen:

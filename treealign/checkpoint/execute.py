@@ -12,7 +12,7 @@ Any device, the meta device included, and any dtype that torch can copy; bytes s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from treealign.mapping.operations import (
     Operation,
     Parallel,
     Reorder,
+    Shape,
     UnfoldWeightNorm,
     invert,
     is_lossy,
@@ -32,6 +33,16 @@ from treealign.mapping.operations import (
 )
 
 Kind: TypeAlias = tuple[torch.dtype, torch.device]
+
+
+class Move(NamedTuple):
+    """A run of `length` elements: from an element of an input to an element of an output."""
+
+    source: int
+    begin: int
+    target: int
+    at: int
+    length: int
 
 
 @torch.no_grad()
@@ -93,6 +104,48 @@ def run_into(
         tensors, places = run(operations, list(tensors)), list(outputs)
     for place, tensor in _paired(places, tensors, cast):
         copy_bytes(place, tensor)
+
+
+@torch.no_grad()
+def byte_moves(operations: Sequence[Operation], shapes: Sequence[Shape]) -> list[Move] | None:
+    """The operations as moves of runs of elements, where whole inputs or whole outputs stay in one piece; else None.
+
+    Experts that are stacked, rows that are split or joined: what these do to memory a copy of files can do.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+        With plain ints for sizes.
+    shapes : sequence of tuple of int
+        Of the inputs, all of one dtype.
+
+    Raises
+    ------
+    MappingError
+        The shapes do not fit the operations.
+    """
+    inputs = [torch.empty(shape, device="meta") for shape in shapes]
+    outputs = expected(operations, inputs)
+    given: list[Tensor] | None = inputs
+    for operation in operations:
+        given = views(operation, given) if given is not None else None
+    if given is not None and all(tensor.is_contiguous() for tensor in given):
+        return [Move(at, offset, to, 0, n) for to, (at, offset, n) in enumerate(_within(given, inputs))]
+    places = _places(operations, outputs)
+    if places is not None and all(place.is_contiguous() for place in places) and _cover(places, outputs):
+        return [Move(at, 0, to, offset, n) for at, (to, offset, n) in enumerate(_within(places, outputs))]
+    return None
+
+
+def _cover(places: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
+    """Whether the places, which do not overlap, are all there is of the outputs."""
+    return sum(place.numel() for place in places) == sum(output.numel() for output in outputs)
+
+
+def _within(views_of: Sequence[Tensor], bases: Sequence[Tensor]) -> Iterator[tuple[int, int, int]]:
+    """Of each view: which tensor it is a view of, from which element on, and how many there are."""
+    number = {base.untyped_storage()._cdata: at for at, base in enumerate(bases)}
+    return ((number[v.untyped_storage()._cdata], int(v.storage_offset()), v.numel()) for v in views_of)
 
 
 def expected(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Tensor]:

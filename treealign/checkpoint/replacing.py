@@ -9,13 +9,14 @@ that it had written and put aside is still there under names that begin with a d
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from treealign.checkpoint.record_file import NAME
 from treealign.errors import FormatError
-from treealign.formats.atomic import Staging, staging
+from treealign.formats.atomic import Staging, staging, sync_folder
+from treealign.formats.folders import choose_weights
 from treealign.formats.indexes import read_index
 from treealign.mapping.layout import INDEX, SINGLE
 
@@ -56,6 +57,54 @@ def replaced(folder: Path, names: Iterable[str]) -> Iterator[Staging]:
     aside.drop()
 
 
+def replace_with(folder: Path, stage: Path, names: Sequence[str]) -> None:
+    """Let files that are complete take the place of the checkpoint in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are to be.
+    stage : Path
+        Where they are, on the same file system.
+    names : sequence of str
+        Their names below both, in the order in which they are to appear.
+
+    Raises
+    ------
+    OSError
+        The system refuses; the folder is as it was.
+    """
+    aside = _Aside(folder, f".{secrets.token_hex(6)}.old")
+    placed: list[str] = []
+    written = set(names)
+    try:
+        old = dict.fromkeys([*_obsolete(folder, written), *_chosen(folder), *names])
+        aside.put(name for name in old if _is_there(folder / name))
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (stage / name).replace(folder / name)
+            placed.append(name)
+        for inner in {(folder / name).parent for name in names}:
+            sync_folder(inner)
+    except BaseException:
+        for name in placed:
+            with suppress(OSError):
+                (folder / name).unlink()
+        aside.restore()
+        raise
+    aside.drop()
+
+
+def _chosen(folder: Path) -> list[str]:
+    """The weights that would be read from a folder, in safetensors; none where that cannot be told."""
+    try:
+        choice = choose_weights(folder)
+        files = [choice.index, *read_index(choice.index).files] if choice.index else list(choice.files)
+    except FormatError:
+        return []
+    return [Path(file).name for file in files if file.endswith((".safetensors", ".safetensors.index.json"))]
+
+
 class _Aside:
     """Files that have given up their names."""
 
@@ -63,7 +112,8 @@ class _Aside:
         self.folder, self.suffix, self.names = folder, suffix, list[str]()
 
     def _hidden(self, name: str) -> Path:
-        return self.folder / f".{name}{self.suffix}"
+        path = self.folder / name
+        return path.with_name(f".{path.name}{self.suffix}")
 
     def put(self, names: Iterable[str]) -> None:
         for name in names:

@@ -15,7 +15,6 @@ from torch import nn
 
 from treealign.checkpoint.arranging import Arrangement, arrange
 from treealign.checkpoint.assigning import is_sharded
-from treealign.checkpoint.choosing import as_mapping
 from treealign.checkpoint.emitting import Outgoing, prepare
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
 from treealign.checkpoint.places import Places, find_places
@@ -23,7 +22,7 @@ from treealign.checkpoint.record_file import NAME, parts_to_bytes
 from treealign.checkpoint.replacing import replaced
 from treealign.errors import LoadError
 from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes, index_bytes
-from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.tree.fold import fold_names
 
 

@@ -20,12 +20,11 @@ from treealign.formats.checkpoints import Checkpoint, open_checkpoint
 from treealign.formats.safetensors_header import Header, TensorEntry
 from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.formats.torch_files import TorchFile
-from treealign.mapping.layout import SINGLE, FileLayout, Layout
+from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.module_tree import state_dict_tree, tensors_tree
 
 _TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
-FORMAT_METADATA = {"format": "pt"}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Staging:
             temporary, target = self._staged[0]
             temporary.replace(target)
             del self._staged[0]
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def discard(self) -> None:
         """Remove what has not got its name."""
@@ -77,7 +77,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield file
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name itself survive a crash, where the system lets a folder be opened."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -16,7 +16,7 @@ _SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
 # what the libraries call the weights of a whole model; these go before any other name
 _STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
 # what trainers write beside the weights, in the same formats
-_NOT_WEIGHTS = ("training_args", "optim", "scheduler", "rng_state", "scaler", "random_states")
+NOT_WEIGHTS = ("training_args", "optim", "scheduler", "rng_state", "scaler", "random_states")
 _NUMBERED = re.compile(r"(.*?)-?([0-9]{1,9})-of-([0-9]{1,9})(\.[a-z]+)", re.DOTALL)
 
 
@@ -57,7 +57,7 @@ def choose_among(names: Sequence[str], base: str, read: Callable[[str], Index]) 
     `read` gives the index of a name. The names in the choice are plain; None where the folder has no weights.
     """
     for suffixes in _SUFFIXES:
-        weights = [name for name in names if name.endswith(suffixes) and not name.startswith(_NOT_WEIGHTS)]
+        weights = [name for name in names if name.endswith(suffixes) and not name.startswith(NOT_WEIGHTS)]
         indexes = [name for name in names if name.endswith(tuple(f"{suffix}.index.json" for suffix in suffixes))]
         if weights or indexes:
             return _choose(base, weights, indexes, suffixes, read)

@@ -200,6 +200,15 @@ class ConversionMapping:
         return converted if isinstance(converted, GuardDecision) else decide(self.transforms, folds, converted)
 
 
+def as_mapping(given: Any) -> ConversionMapping:
+    """A conversion mapping from one, from the path of its JSON, or from transforms."""
+    if isinstance(given, ConversionMapping):
+        return given
+    if isinstance(given, str | PathLike):
+        return ConversionMapping.from_json(given)
+    return ConversionMapping([given] if isinstance(given, Transform) else given)
+
+
 def _folded(keys: Keys) -> tuple[Sequence[str], Sequence[Fold]]:
     if isinstance(keys, KeyTree):
         return keys.keys, keys.folds

@@ -12,6 +12,8 @@ from treealign.mapping.packing import pack_keys, unpack_keys
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# what transformers wants to see in a file that torch is to read
+FORMAT_METADATA = {"format": "pt"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,233 @@
+"""Converting checkpoints file to file: what comes out, what comes back, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from weights import write
+
+from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, convert_checkpoint, operations
+from treealign.checkpoint.conversion.origin import read_origin
+from treealign.checkpoint.conversion.placing import place
+from treealign.checkpoint.conversion.planning import plan_conversion
+from treealign.checkpoint.conversion.results import results
+from treealign.formats.safetensors_header import read_header
+
+PREFIX = ConversionMapping([PrefixChange(add="model")])
+EXPERTS = ConversionMapping(
+    [
+        Convert("l.{i}.e.{j:0..3}.w", "l.{i}.experts", operations.Stack(0, 4)),
+        Convert("l.{i}.qkv", ["l.{i}.q", "l.{i}.k"], operations.Split(0, (6, 2))),
+        Convert("l.{i}.out", "l.{i}.out_t", operations.Permute((1, 0))),
+    ]
+)
+INDEX = "model.safetensors.index.json"
+
+
+def layer(i):
+    experts = {f"l.{i}.e.{j}.w": torch.randn(3, 5) for j in range(4)}
+    return experts | {
+        f"l.{i}.qkv": torch.randn(8, 3),
+        f"l.{i}.out": torch.randn(2, 6).half(),
+        f"l.{i}.n": torch.ones(()),
+    }
+
+
+def sharded(folder, parts, metadata=None):
+    """Shards with their index, and a config beside them."""
+    names = [f"model-{at:05d}-of-{len(parts):05d}.safetensors" for at in range(1, len(parts) + 1)]
+    for name, tensors in zip(names, parts, strict=True):
+        write(folder / name, tensors)
+    weight_map = {key: name for name, tensors in zip(names, parts, strict=True) for key in tensors}
+    total = sum(tensor.nbytes for tensors in parts for tensor in tensors.values())
+    content = {"metadata": {"total_size": total, **(metadata or {})}, "weight_map": weight_map}
+    (folder / INDEX).write_text(json.dumps(content))
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def source(tmp_path):
+    return sharded(tmp_path / "source", [layer(0), layer(1)], {"total_parameters": 5})
+
+
+def contents(folder):
+    """Keys, shapes, dtypes, bytes, metadata and order of each shard, and what the index says."""
+    shards = {
+        path.name: (header.metadata, [(e[:3], load_bytes(path, header, e)) for e in header.tensors])
+        for path in sorted(folder.glob("*.safetensors"))
+        for header in [read_header(path)]
+    }
+    index = folder / INDEX
+    return shards, json.loads(index.read_text()) if index.exists() else None
+
+
+def load_bytes(path, header, entry):
+    return path.read_bytes()[header.data_start + entry.begin : header.data_start + entry.end]
+
+
+def tensors_of(folder):
+    return {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+def test_renamed_tensors_keep_their_bytes_shards_and_order(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "out", PREFIX)
+    before, after = contents(source)[0], contents(tmp_path / "out")[0]
+    renamed = {
+        name: (metadata, [((f"model.{key[0]}", *key[1:]), data) for key, data in tensors])
+        for name, (metadata, tensors) in before.items()
+    }
+    assert after == renamed
+
+
+def test_the_index_keeps_its_metadata_and_names_the_shards(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "out", PREFIX)
+    before, after = contents(source)[1], contents(tmp_path / "out")[1]
+    assert after["metadata"] == before["metadata"]
+    assert after["weight_map"] == {f"model.{key}": shard for key, shard in before["weight_map"].items()}
+
+
+def test_a_wrong_total_size_is_put_right(source, tmp_path):
+    index = json.loads((source / INDEX).read_text())
+    right = index["metadata"]["total_size"]
+    index["metadata"]["total_size"] = 7
+    (source / INDEX).write_text(json.dumps(index))
+    convert_checkpoint(source, tmp_path / "out", PREFIX)
+    assert contents(tmp_path / "out")[1]["metadata"]["total_size"] == right
+
+
+def test_converted_tensors_are_what_the_operations_make(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "out", EXPERTS)
+    given, made = tensors_of(source), tensors_of(tmp_path / "out")
+    for i in range(2):
+        assert torch.equal(made[f"l.{i}.experts"], torch.stack([given[f"l.{i}.e.{j}.w"] for j in range(4)]))
+        assert torch.equal(torch.cat([made[f"l.{i}.q"], made[f"l.{i}.k"]]), given[f"l.{i}.qkv"])
+        assert torch.equal(made[f"l.{i}.out_t"], given[f"l.{i}.out"].T)
+        assert torch.equal(made[f"l.{i}.n"], given[f"l.{i}.n"])
+
+
+@pytest.mark.parametrize("mapping", [PREFIX, EXPERTS], ids=["renames", "conversions"])
+def test_back_again_gives_the_same_checkpoint(source, tmp_path, mapping):
+    convert_checkpoint(source, tmp_path / "out", mapping)
+    convert_checkpoint(tmp_path / "out", tmp_path / "back", mapping, reverse=True)
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_a_conversion_takes_its_sources_from_several_shards(tmp_path):
+    parts = [{"l.0.e.0.w": torch.randn(3, 5), "l.0.e.2.w": torch.randn(3, 5)}]
+    parts += [{"l.0.e.1.w": torch.randn(3, 5), "l.0.e.3.w": torch.randn(3, 5)}]
+    source = sharded(tmp_path / "source", parts)
+    convert_checkpoint(source, tmp_path / "out", EXPERTS)
+    given, made = tensors_of(source), tensors_of(tmp_path / "out")
+    assert torch.equal(made["l.0.experts"], torch.stack([given[f"l.0.e.{j}.w"] for j in range(4)]))
+    assert set(contents(tmp_path / "out")[1]["weight_map"].values()) == {"model-00001-of-00002.safetensors"}
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.pt"])
+def test_a_torch_file_becomes_safetensors(tmp_path, name):
+    tensors = {"a.w": torch.randn(4, 3), "b.w": torch.arange(6).view(2, 3).T}
+    torch.save(tensors, tmp_path / name)
+    convert_checkpoint(tmp_path / name, tmp_path / "out", PREFIX)
+    made = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(made[f"model.{key}"], tensor) for key, tensor in tensors.items())
+
+
+def test_a_single_file_goes_to_a_file(tmp_path):
+    path = write(tmp_path / "in.safetensors", {"a": torch.randn(3)})
+    result = convert_checkpoint(path, tmp_path / "out.safetensors", PREFIX)
+    assert result.files == ("out.safetensors",)
+    assert torch.equal(load_file(tmp_path / "out.safetensors")["model.a"], load_file(path)["a"])
+
+
+def test_a_dtype_is_changed_only_where_asked(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "same", PREFIX)
+    convert_checkpoint(source, tmp_path / "half", EXPERTS, dtype="bfloat16")
+    given, made = tensors_of(source), tensors_of(tmp_path / "half")
+    assert {k: v.dtype for k, v in tensors_of(tmp_path / "same").items()} == {
+        f"model.{k}": v.dtype for k, v in given.items()
+    }
+    assert {v.dtype for v in made.values()} == {torch.bfloat16}
+    assert torch.equal(made["l.0.q"], given["l.0.qkv"][:6].bfloat16())
+
+
+def test_shards_are_cut_where_a_size_is_asked(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "out", PREFIX, max_shard_size=200)
+    assert {f"model.{key}" for key in tensors_of(source)} == set(tensors_of(tmp_path / "out"))
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 2
+    assert all(path.stat().st_size < 2000 for path in (tmp_path / "out").glob("*.safetensors"))
+
+
+def test_an_empty_tensor_is_kept(tmp_path):
+    path = write(tmp_path / "in.safetensors", {"a": torch.zeros(0, 3), "b": torch.ones(1)})
+    convert_checkpoint(path, tmp_path / "out", PREFIX)
+    assert load_file(tmp_path / "out" / "in.safetensors")["model.a"].shape == (0, 3)
+
+
+# -- tasks -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_can_be_pickled(source):
+    origin = read_origin(source)
+    made = results(EXPERTS.plan(tuple(origin.tensors)), origin.tensors)
+    plan = plan_conversion(origin, made, place(origin, made))
+    assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+def test_other_processes_write_the_same_bytes(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "here", EXPERTS)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        convert_checkpoint(source, tmp_path / "there", EXPERTS, executor=executor)
+    files = sorted(path.name for path in (tmp_path / "here").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "there").iterdir())
+    assert all((tmp_path / "here" / f).read_bytes() == (tmp_path / "there" / f).read_bytes() for f in files)
+
+
+# -- refused -----------------------------------------------------------------------------------------------------------
+
+
+def refused(tmp_path, *arguments, **more):
+    """The message; and nothing was written."""
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TreealignError) as caught:
+        convert_checkpoint(*arguments, **more)
+    assert sorted(tmp_path.rglob("*")) == before
+    return str(caught.value)
+
+
+def test_two_keys_into_one_are_refused(tmp_path):
+    path = write(tmp_path / "in.safetensors", {"old.a": torch.zeros(1), "new.a": torch.zeros(1)})
+    text = refused(tmp_path, path, tmp_path / "out", [Rename("old", "new")])
+    assert "two keys reach one name" in text
+    assert "old.a" in text
+
+
+def test_an_incomplete_conversion_is_refused(tmp_path):
+    path = write(tmp_path / "in.safetensors", {f"l.0.e.{j}.w": torch.zeros(3, 5) for j in range(3)})
+    assert "absent: l.0.e.3.w" in refused(tmp_path, path, tmp_path / "out", EXPERTS)
+
+
+def test_tensors_that_do_not_fit_the_operations_are_refused(tmp_path):
+    path = write(tmp_path / "in.safetensors", {"l.0.qkv": torch.zeros(7, 3), "l.1.qkv": torch.zeros(8, 3)})
+    assert "l.0.q" in refused(tmp_path, path, tmp_path / "out", EXPERTS)
+
+
+def test_the_checkpoint_itself_is_no_destination(source, tmp_path):
+    assert "the checkpoint itself" in refused(tmp_path, source, source, PREFIX, force=True)
+
+
+def test_a_destination_within_the_checkpoint_is_refused(source, tmp_path):
+    assert "inside of the checkpoint" in refused(tmp_path, source, source / "out", PREFIX)
+
+
+def test_an_existing_destination_is_refused(source, tmp_path):
+    write(tmp_path / "out" / "model.safetensors", {"a": torch.zeros(1)})
+    assert "there already" in refused(tmp_path, source, tmp_path / "out", PREFIX)

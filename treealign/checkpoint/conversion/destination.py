@@ -1,0 +1,71 @@
+"""Where a conversion goes, and where it must not go."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.publishing import SUFFIX
+from treealign.checkpoint.conversion.tasks import ConversionPlan
+from treealign.errors import TreealignError
+
+_FILE = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A folder, or a single file; `mode` is for a folder that is made."""
+
+    path: Path
+    single: bool
+    mode: int = 0o777
+
+    def renamed(self, plan: ConversionPlan) -> ConversionPlan:
+        """The plan with the file's own name, where the destination is a file."""
+        if not self.single:
+            return plan
+        if len(plan.tasks) != 1:
+            hint = "name a folder as the destination"
+            raise TreealignError(f"the result has {len(plan.tasks)} files", where=str(self.path), hint=hint)
+        task, shard = replace(plan.tasks[0], name=self.path.name), replace(plan.shards[0], name=self.path.name)
+        return replace(plan, tasks=(task,), shards=(shard,), index=None)
+
+
+def destination_of(origin: Origin, path: Path, *, force: bool) -> Destination:
+    """The destination, if the checkpoint may be converted to it.
+
+    Raises
+    ------
+    TreealignError
+        It is the checkpoint, lies within it, is there already, or is no place for it.
+    """
+    single = origin.folder is None and path.suffix == _FILE and not path.is_dir()
+    _refuse_source(origin, path)
+    if path.is_file() and not single:
+        hint = "a single file can go to a file named .safetensors" if origin.folder is None else "name a folder"
+        raise TreealignError("the destination is a file", where=str(path), hint=hint)
+    if os.path.lexists(path) and not force and (single or _occupied(path)):
+        raise TreealignError("the destination is there already", where=str(path), hint="--force (force=True) replaces")
+    mode = origin.folder.stat().st_mode & 0o777 if origin.folder is not None else 0o777
+    return Destination(path, single, mode)
+
+
+def _refuse_source(origin: Origin, path: Path) -> None:
+    here = Path(os.path.realpath(path))
+    source = Path(os.path.realpath(origin.folder or origin.path))
+    files = {os.path.realpath(file) for file in origin.read}
+    if here == source or str(here) in files or any((here / Path(file).name) == Path(file) for file in files):
+        raise TreealignError(
+            "the destination is the checkpoint itself",
+            where=str(path),
+            hint="name another one; --in-place (in_place=True) renames in the files themselves",
+        )
+    if origin.folder is not None and source in here.parents:
+        raise TreealignError("the destination lies inside of the checkpoint", where=str(path), hint="name another one")
+
+
+def _occupied(path: Path) -> bool:
+    """Whether something is there, other than what a run that was killed has left."""
+    return not path.is_dir() or any(entry.name != SUFFIX for entry in path.iterdir())

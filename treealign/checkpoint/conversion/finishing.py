@@ -1,0 +1,54 @@
+"""What stands beside the weights: the other files of the folder, what undoes the conversion, and last the index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from treealign.checkpoint.conversion.moving import write_at
+from treealign.checkpoint.conversion.others import Others, carry_along
+from treealign.checkpoint.conversion.tasks import ConversionPlan
+from treealign.checkpoint.conversion.writing import refusals, written
+from treealign.formats.safetensors_writer import index_bytes
+
+
+def finish(
+    stage: Path, plan: ConversionPlan, others: Others, beside: Mapping[str, bytes], index_mode: int
+) -> list[str]:
+    """Write what stands beside the weights.
+
+    Returns
+    -------
+    list of str
+        All files, in the order in which they are to appear: the index, or what is left without one, comes last.
+
+    Raises
+    ------
+    FormatError
+        The system refuses to write.
+    """
+    with refusals(stage):
+        for other in others.carried:
+            carry_along(other, stage)
+        for name, content in beside.items():
+            write_file(stage / name, content)
+        names = [*(other.name for other in others.carried), *beside, *(task.name for task in plan.tasks)]
+        if plan.index is not None:
+            write_file(stage / plan.index_name, index_bytes(plan.shards, plan.index, plan.index_name), index_mode)
+            names.append(plan.index_name)
+        _sweep(stage, names)
+    return names
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a small file, whole or not at all."""
+    with written(path, mode) as descriptor:
+        write_at(descriptor, content, 0)
+
+
+def _sweep(stage: Path, names: list[str]) -> None:
+    """Remove what workers that were killed have left."""
+    expected = {stage / name for name in names}
+    for path in stage.rglob("*"):
+        if path not in expected and not path.is_dir():
+            path.unlink()

@@ -1,0 +1,201 @@
+"""What is to be converted: where each tensor of a checkpoint lies, and how the checkpoint lies in its files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from treealign.checkpoint.conversion.tensors import Pickled, SourceTensor, Stored
+from treealign.errors import FormatError
+from treealign.formats.checkpoints import Checkpoint, open_checkpoint
+from treealign.formats.collector import collector_paused
+from treealign.formats.dtypes import safetensors_dtype, safetensors_shape
+from treealign.formats.legible import legible
+from treealign.formats.safetensors_header import Header
+from treealign.formats.safetensors_writer import canonical_order, plan_of
+from treealign.formats.torch_files import TorchFile
+from treealign.mapping.layout import FORMAT_METADATA, FileLayout, Layout
+
+_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
+
+
+class Stamp(NamedTuple):
+    """By what a file is known again: another one, or a changed one, has another stamp."""
+
+    inode: int
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A checkpoint to convert.
+
+    Attributes
+    ----------
+    path : str
+        What was asked for.
+    folder : Path or None
+        The folder whose other files belong to the checkpoint; None where a single file was asked for.
+    tensors : mapping of str to SourceTensor
+        Every key, in the order of the files.
+    layout : Layout
+        How they lie in files; torch files count as the safetensors files that replace them.
+    stamps : mapping of str to Stamp
+        The files, as they were when they were read.
+    modes : mapping of str to int
+        Permissions of each file of the layout, and of its index.
+    read : tuple of str
+        The files that were read: weights and index.
+    """
+
+    path: str
+    folder: Path | None
+    tensors: Mapping[str, SourceTensor]
+    layout: Layout
+    stamps: Mapping[str, Stamp]
+    modes: Mapping[str, int] = field(default_factory=dict)
+    read: tuple[str, ...] = ()
+
+
+def read_origin(checkpoint: str | os.PathLike[str]) -> Origin:
+    """Read where a checkpoint's tensors lie.
+
+    Raises
+    ------
+    FormatError
+        It cannot be read, has no weights, or holds what safetensors cannot.
+    """
+    name = os.fspath(checkpoint)
+    before = _stamps_around(name)
+    with collector_paused():
+        found = open_checkpoint(name)
+        if found.names_only:
+            raise FormatError("shards are absent", where=name, hint="fetch the rest of the checkpoint")
+        tensors = {key: tensor for file in found.files for key, tensor in _tensors(file)}
+    stamps = {file.path: stamp_of(file.path) for file in found.files}
+    _refuse_changed(path for path, stamp in stamps.items() if before.get(os.path.realpath(path), stamp) != stamp)
+    path = Path(name)
+    asked_for_file = found.index is None and not path.is_dir()
+    return Origin(
+        path=name,
+        folder=None if asked_for_file else path if path.is_dir() else path.parent,
+        tensors=tensors,
+        layout=_layout(found),
+        stamps=stamps,
+        modes=_modes(found),
+        read=(*stamps, *((found.index.path,) if found.index else ())),
+    )
+
+
+def stamp_of(path: str | os.PathLike[str]) -> Stamp:
+    """The stamp of a file.
+
+    Raises
+    ------
+    FormatError
+        There is no such file any more.
+    """
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        raise FormatError(f"cannot read the file: {error.strerror}", where=os.fspath(path)) from error
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def refuse_changed(stamps: Mapping[str, Stamp]) -> None:
+    """Refuse files that are not what they were.
+
+    Raises
+    ------
+    FormatError
+        Naming them.
+    """
+    _refuse_changed(path for path, stamp in stamps.items() if stamp_of(path) != stamp)
+
+
+def _refuse_changed(paths: Iterable[str]) -> None:
+    changed = list(paths)
+    if changed:
+        raise FormatError(
+            "the checkpoint has changed while it was read",
+            facts=changed,
+            hint="wait until it is written, and try again",
+        )
+
+
+def _stamps_around(name: str) -> dict[str, Stamp]:
+    """The stamps of all files that may belong to a checkpoint, by their real paths, before one is opened."""
+    path = Path(name)
+    folder = path if path.is_dir() else path.parent
+    try:
+        inside = [entry for entry in folder.iterdir() if entry.is_file()]
+    except OSError:
+        return {}
+    return {os.path.realpath(entry): stamp_of(entry) for entry in inside}
+
+
+def _tensors(file: Header | TorchFile) -> Iterable[tuple[str, SourceTensor]]:
+    if isinstance(file, Header):
+        start, path = file.data_start, file.path
+        return ((e.key, Stored(path, start + e.begin, e.dtype, e.shape)) for e in file.tensors)
+    return _pickled(file)
+
+
+def _pickled(file: TorchFile) -> list[tuple[str, SourceTensor]]:
+    """The tensors of a torch file; those that safetensors has no form for are refused together."""
+    found: list[tuple[str, SourceTensor]] = []
+    faults = []
+    for key, tensor in file.tensors.items():
+        dtype = safetensors_dtype(str(tensor.dtype).removeprefix("torch."))
+        if dtype is None or str(tensor.layout) != "torch.strided" or tensor.is_quantized:
+            faults.append(f"{legible(key)}: {tensor.dtype}, {tensor.layout}")
+        else:
+            found.append((key, Pickled(file.path, key, dtype, safetensors_shape(dtype, tuple(tensor.shape)))))
+    if faults:
+        raise FormatError("these tensors cannot be written as safetensors", where=file.path, facts=faults)
+    return found
+
+
+def _layout(found: Checkpoint) -> Layout:
+    index = found.index
+    files = tuple(_file_layout(file) for file in found.files)
+    nbytes = sum(_nbytes(file) for file in found.files)
+    if index is None:
+        # shards without an index are given one
+        return Layout(files, {} if len(files) > 1 else None, nbytes=nbytes)
+    return Layout(files, dict(index.metadata), safetensors_name(Path(index.path).name), nbytes)
+
+
+def _nbytes(file: Header | TorchFile) -> int:
+    if isinstance(file, Header):
+        return file.size - file.data_start
+    return sum(tensor.nbytes for tensor in file.tensors.values())
+
+
+def _file_layout(file: Header | TorchFile) -> FileLayout:
+    name = safetensors_name(Path(file.path).name)
+    if isinstance(file, TorchFile):
+        return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
+    plan = plan_of(file)
+    keys = tuple(tensor.key for tensor in plan)
+    return FileLayout(name, keys, canonical_order(plan) == plan, file.metadata, file.data_start - 8)
+
+
+def safetensors_name(name: str) -> str:
+    """The name of the safetensors file that replaces a torch file.
+
+    >>> safetensors_name("pytorch_model.bin.index.json"), safetensors_name("model.safetensors")
+    ('model.safetensors.index.json', 'model.safetensors')
+    """
+    found = _TORCH_NAME.fullmatch(name)
+    return f"{found[1]}.safetensors{found[2] or ''}" if found else name
+
+
+def _modes(found: Checkpoint) -> dict[str, int]:
+    paths = [file.path for file in found.files] + ([found.index.path] if found.index else [])
+    return {safetensors_name(Path(path).name): Path(path).stat().st_mode & 0o777 for path in paths}

@@ -1,0 +1,107 @@
+"""Which tensor of the result stands in which file: where it came from, as far as nothing forces another place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from treealign.checkpoint.arranging import arrange
+from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.results import Made
+from treealign.formats.safetensors_writer import Shard, TensorPlan, split_into_shards
+from treealign.mapping.layout import FORMAT_METADATA, INDEX, Layout
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The files of the result.
+
+    Attributes
+    ----------
+    shards : tuple of Shard
+        Files with their tensors, in order.
+    starts : mapping of str to int
+        Name of a file to the byte at which the data begin in the file that it replaces.
+    index : mapping or None
+        The metadata of the index; None where there is to be none.
+    index_name : str
+        Its name.
+    """
+
+    shards: tuple[Shard, ...]
+    starts: Mapping[str, int]
+    index: Mapping[str, Any] | None
+    index_name: str = INDEX
+
+    @property
+    def with_starts(self) -> list[tuple[Shard, int | None]]:
+        """Each shard with its entry of `starts`."""
+        return [(shard, self.starts.get(shard.name)) for shard in self.shards]
+
+
+def place(
+    origin: Origin, made: Mapping[str, Made], *, layout: Layout | None = None, max_shard_size: int | None = None
+) -> Placement:
+    """Put the tensors of the result into files.
+
+    Parameters
+    ----------
+    origin : Origin
+        The checkpoint that they are made of.
+    made : mapping of str to Made
+        The tensors.
+    layout : Layout, optional
+        How they once lay, and are to lie again.
+    max_shard_size : int, optional
+        Bytes of tensors in a file; by default, what comes of a file goes into the file of the same name.
+
+    Notes
+    -----
+    What is made of several tensors stands where the first of them stood, in its file and at its place there.
+    """
+    starts = {file.name: file.header_size + 8 for file in origin.layout.files if file.header_size is not None}
+    if layout is not None and max_shard_size is None:
+        found = arrange([one.planned(key) for key, one in made.items()], [layout])
+        return Placement(found.shards, starts, found.index, found.index_name)
+    shards = _in_place(origin.layout, made)
+    if max_shard_size is not None:
+        plan = [tensor for shard in shards for tensor in shard.plan]
+        metadata = shards[0].metadata if shards else FORMAT_METADATA
+        shards = split_into_shards(plan, max_shard_size, stem=_stem(origin.layout), metadata=metadata)
+        starts = {}
+    alone = max_shard_size is not None and len(shards) == 1
+    return Placement(shards, starts, None if alone else _index(origin.layout, shards), origin.layout.index_name)
+
+
+def _in_place(layout: Layout, made: Mapping[str, Made]) -> tuple[Shard, ...]:
+    position = {key: at for at, key in enumerate(key for file in layout.files for key in file.keys)}
+    placed: list[list[tuple[int, int, TensorPlan]]] = [[] for _ in layout.files]
+    for key, one in made.items():
+        anchor = one.step.sources[0]
+        placed[layout.file_of[anchor]].append((position[anchor], one.output, one.planned(key)))
+    return tuple(
+        Shard(file.name, tuple(tensor for *_, tensor in sorted(inside)), file.metadata)
+        for file, inside in zip(layout.files, placed, strict=True)
+        # a file that held nothing is still a file; one that has been emptied is not
+        if inside or not file.keys
+    )
+
+
+def _index(layout: Layout, shards: Sequence[Shard]) -> dict[str, Any] | None:
+    if layout.index is None and len(shards) < 2:
+        return None
+    nbytes = sum(tensor.nbytes for shard in shards for tensor in shard.plan)
+    metadata = dict(layout.index or {})
+    # an index that says other things, but not this, is left at that
+    return metadata | {"total_size": nbytes} if "total_size" in metadata or not metadata else metadata
+
+
+def _stem(layout: Layout) -> str:
+    """What the files of a layout are called before their numbers.
+
+    Taken from the name of the index, which has no numbers.
+    """
+    if layout.index is not None or not layout.files:
+        return layout.index_name.removesuffix(".index.json").removesuffix(".safetensors")
+    return layout.files[0].name.removesuffix(".safetensors")

@@ -1,0 +1,118 @@
+"""`run_task`: one file of the result, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from treealign.checkpoint.conversion.moving import Advance, Mover, write_at
+from treealign.checkpoint.conversion.origin import refuse_changed
+from treealign.checkpoint.conversion.tasks import Computation, Output, ShardResult, ShardTask
+from treealign.checkpoint.conversion.tensors import Reader
+from treealign.errors import FormatError
+from treealign.formats.atomic import sync_folder
+from treealign.formats.dtypes import torch_dtype
+
+# one transform at a time: memory is that of the largest, however many files are being written
+_COMPUTING = threading.Lock()
+
+
+def run_task(task: ShardTask, folder: str | os.PathLike[str], advance: Advance = lambda _: None) -> ShardResult:
+    """Write one file of a conversion into a folder.
+
+    Independent of all other tasks, and idempotent: a file that has its name is complete, and is not written again; the
+    file appears under its name only when it is on the disk.
+
+    Parameters
+    ----------
+    task : ShardTask
+        What to write.
+    folder : path
+        Where to.
+    advance : callable
+        Told of bytes as they are written.
+
+    Raises
+    ------
+    FormatError
+        A source has changed or cannot be read, the system refuses to write, or what was written reads otherwise.
+    """
+    path = Path(folder) / task.name
+    with refusals(path):
+        if not path.exists():
+            _write(task, path, advance)
+        return ShardResult(task.name, task.size)
+
+
+@contextmanager
+def refusals(where: os.PathLike[str] | str) -> Iterator[None]:
+    """What the system says no to, in our words."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FormatError(f"cannot write: {reason}", where=str(error.filename or os.fspath(where))) from error
+
+
+@contextmanager
+def written(path: Path, mode: int) -> Iterator[int]:
+    """A descriptor to write by; the file takes its name on leaving, once it is on the disk, and only if all went well.
+
+    The mode is what `cp` would give: that of the source, less the umask.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(temporary, flags, mode)
+    try:
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def _write(task: ShardTask, path: Path, advance: Advance) -> None:
+    refuse_changed(task.stamps)
+    with written(path, task.mode) as target, Reader() as reader:
+        write_at(target, task.header, 0)
+        advance(len(task.header))
+        mover = Mover(target, advance)
+        for span in task.spans:
+            mover.move(reader.descriptor(span.path), span)
+        for computation in task.computations:
+            with _COMPUTING:
+                for output, data in computed(computation, reader):
+                    write_at(target, data, output.at)
+                    advance(data.nbytes)
+        # empty tensors at the end, or none at all
+        os.ftruncate(target, task.size)
+        refuse_changed(task.stamps)
+
+
+def computed(computation: Computation, reader: Reader) -> Iterator[tuple[Output, memoryview]]:
+    """What a computation gives, as bytes, tensor by tensor."""
+    from treealign.checkpoint.execute import run
+
+    made: list[Any] = run(computation.operations, [source.read(reader) for source in computation.sources])
+    for output in computation.outputs:
+        yield output, tensor_bytes(made[output.number], output.dtype)
+
+
+def tensor_bytes(tensor: Any, dtype: str) -> memoryview:
+    """A tensor as safetensors writes it, cast where it has another dtype."""
+    import torch
+
+    plain = tensor.to(getattr(torch, torch_dtype(dtype))).contiguous()
+    found: memoryview = plain.reshape(-1).view(torch.uint8).numpy().data
+    return found
