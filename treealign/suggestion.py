@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from treealign.align.alignment import Alignment, align
 from treealign.align.links import Ambiguity, Link, Match, keys_of
 from treealign.align.mismatches import Mismatch
+from treealign.align.probing import Probed, settle_by_probe
 from treealign.align.questions import questions
 from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.operations import Operation, Reorder
+from treealign.mapping.planning import Step
 from treealign.synthesize import Conversion, Synthesis, synthesize
 from treealign.tree.keys import natural_key
 from treealign.tree.keytree import KeyTree
@@ -34,10 +36,13 @@ class Suggestion:
         The correspondence, folded.
     synthesis : Synthesis
         The mapping made from it, with its proof of minimality or the bound.
+    probed : Probed or None
+        What a probe was asked and what it said, where one was given and something was open.
     """
 
     alignment: Alignment
     synthesis: Synthesis
+    probed: Probed | None = None
 
     @property
     def mapping(self) -> ConversionMapping:
@@ -93,10 +98,17 @@ class Suggestion:
         return f"<Suggestion: {len(self.mapping)} transforms, {counts}, {len(self.unexpected_keys)} unexpected>"
 
 
-def suggest(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str] | None = None) -> Suggestion:
+def suggest(
+    checkpoint: Any,
+    model: Any,
+    hints: Mapping[str, str] | Sequence[str] | None = None,
+    *,
+    probe: Callable[[Any], Any] | None = None,
+    max_probes: int = 64,
+) -> Suggestion:
     """Suggest the conversion mapping from a checkpoint to a model.
 
-    Names, shapes and dtypes are read, no tensor is.
+    Names, shapes and dtypes are read; no tensor is, except for a probe.
 
     Parameters
     ----------
@@ -104,6 +116,15 @@ def suggest(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str
         The two sides.
     hints : mapping or sequence of str, optional
         Names of the checkpoint to names of the model that belong together: ``{"attn_norm": "input_layernorm"}``.
+    probe : callable, optional
+        Takes the model with the checkpoint's weights in it and returns how well it does, a number; higher is better (so
+        a loss is returned with its sign turned), and ``-inf`` says that it is not good enough, however it compares. It
+        is asked only if something is open, and settles that by comparing the alternatives. The model must be a live
+        module, the checkpoint must have tensors; every key of the model must be matched, if only by a guess. The model
+        is in eval mode meanwhile, and has its own weights, buffers, gradients and modes again afterwards. See
+        `treealign.align.probing` for when a probe settles a choice.
+    max_probes : int
+        How often the probe may be called.
 
     Returns
     -------
@@ -113,15 +134,20 @@ def suggest(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str
     Raises
     ------
     TreealignError
-        A side cannot be read, or a hint names nothing.
+        A side cannot be read, or a hint names nothing; or there is a probe, and the model cannot be run or the
+        checkpoint has no tensors. What the probe itself raises is not caught, the model gets its weights back all the
+        same.
 
     """
     with collector_paused():
-        return _suggest(_tree(checkpoint), _tree(model), hints)
+        alignment, probed = align(_tree(checkpoint), _tree(model), hints), None
+    if probe is not None and any(not link.certain for link in alignment.links):
+        alignment, probed = _probe(alignment, checkpoint, model, probe, max_probes)
+    with collector_paused():
+        return Suggestion(alignment, _synthesize(alignment), probed)
 
 
-def _suggest(checkpoint: KeyTree, model: KeyTree, hints: Mapping[str, str] | Sequence[str] | None) -> Suggestion:
-    alignment = align(checkpoint, model, hints)
+def _synthesize(alignment: Alignment) -> Synthesis:
     left, right = alignment.checkpoint.keys, alignment.model.keys
     pairs, conversions = [], []
     for link in alignment.links + alignment.copies + alignment.resized:
@@ -129,7 +155,41 @@ def _suggest(checkpoint: KeyTree, model: KeyTree, hints: Mapping[str, str] | Seq
             conversions += list(_conversions(alignment, link))
         else:
             pairs += [(left[i], right[j]) for (i,), (j,) in link.expand()]
-    return Suggestion(alignment, synthesize(pairs, conversions, alignment.checkpoint, alignment.model))
+    return synthesize(pairs, conversions, alignment.checkpoint, alignment.model)
+
+
+def _probe(
+    alignment: Alignment, checkpoint: Any, model: Any, probe: Callable[[Any], Any], max_probes: int
+) -> tuple[Alignment, Probed | None]:
+    """Settle what is open by loading the model in one way after another."""
+    from treealign.checkpoint.source import open_source
+    from treealign.checkpoint.trials import head_layouts, rounding, trials
+
+    if alignment.right or alignment.resized:
+        text = "the probe was not asked: keys of the model stay without weights, so that its score would mean nothing"
+        return replace(alignment, findings=(*alignment.findings, text)), None
+    with open_source(checkpoint) as source, trials(model, source, probe) as tried:
+        steps: dict[int, tuple[Link, list[Step]]] = {}  # with the link, so that its id stays its own
+
+        def steps_of(link: Link) -> list[Step]:
+            if id(link) not in steps:
+                found = _conversions(alignment, link)
+                steps[id(link)] = link, [Step(c.checkpoint, c.model, c.operations) for c in found]
+            return steps[id(link)][1]
+
+        def score(links: Sequence[Link], shuffled: Sequence[Link] = (), seed: int = 0) -> float:
+            keys = {key for link in shuffled for step in steps_of(link) for key in step.targets}
+            return tried.score([step for link in links for step in steps_of(link)], keys, seed)
+
+        name = getattr(probe, "__name__", type(probe).__name__)
+        return settle_by_probe(
+            alignment,
+            score,
+            lambda key: head_layouts(model, key),
+            name=name,
+            max_probes=max_probes,
+            tolerance=rounding(model),
+        )
 
 
 def _tree(source: Any) -> KeyTree:

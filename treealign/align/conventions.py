@@ -37,6 +37,24 @@ def hidden_changes(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Li
     return [link if _hinted(link, hints) else _checked(link, learned, transposed) for link in links]
 
 
+def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
+    """What links that are in doubt for another reason may hide besides: id of the link to the reason."""
+    learned = _learned_positions(links)
+    found = {}
+    for link in links:
+        if not link.certain and _may_turn(link, learned):
+            found[id(link)] = ROTARY
+        elif not link.certain and _may_alternate(link):
+            found[id(link)] = FUSED
+    return found
+
+
+def rotated_parts(link: Link) -> tuple[Pattern, ...]:
+    """The patterns of a link that stand for q or k alone: the model's, or those that are joined."""
+    side = link.left if len(link.left) > 1 else link.right
+    return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & _roles(p))
+
+
 def _hinted(link: Link, hints: Sequence[Hint]) -> bool:
     return any(
         any(_ends_with(p, hint.source) for p in link.left) and any(_ends_with(p, hint.target) for p in link.right)

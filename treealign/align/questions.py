@@ -10,10 +10,10 @@ from treealign.align.patterns import Pattern
 def questions(alignment: Alignment) -> tuple[Ambiguity, ...]:
     """One question for each set of uncertain links that have a rival in common."""
     open_links = [link for link in alignment.links if not link.certain]
-    return tuple(_question(alignment, group) for group in _connected(open_links))
+    return tuple(_question(alignment, group) for group in connected(open_links))
 
 
-def _connected(links: list[Link]) -> list[list[Link]]:
+def connected(links: list[Link]) -> list[list[Link]]:
     """Links grouped by shared rivals (union-find)."""
     parent = list(range(len(links)))
 

@@ -34,10 +34,10 @@ def room(places: Sequence[Place], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(old.shape, dtype=dtype)
     if old.is_meta:
         return torch.empty_like(old, dtype=dtype, device="cpu", requires_grad=False)
-    if old.dtype == dtype and not _overlaps_itself(old):
+    if old.dtype == dtype and not overlaps_itself(old):
         return old
     # an expanded tensor has room of its own only when laid out anew
-    layout = torch.contiguous_format if _overlaps_itself(old) else torch.preserve_format
+    layout = torch.contiguous_format if overlaps_itself(old) else torch.preserve_format
     return torch.empty_like(old, dtype=dtype, requires_grad=False, memory_format=layout)
 
 
@@ -73,7 +73,7 @@ def _made_like(old: torch.Tensor, filled: torch.Tensor) -> torch.Tensor:
     return made
 
 
-def _overlaps_itself(tensor: torch.Tensor) -> bool:
+def overlaps_itself(tensor: torch.Tensor) -> bool:
     """An expanded tensor, which cannot be written in place."""
     return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
 
