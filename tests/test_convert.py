@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from hypothesis import given, reject, settings
 from safetensors.torch import load_file
+from strategies import mappings_and_keys, operations_and_shapes
 from weights import write
 
 from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, convert_checkpoint, operations
+from treealign.checkpoint.conversion import writing
 from treealign.checkpoint.conversion.origin import read_origin
 from treealign.checkpoint.conversion.placing import place
 from treealign.checkpoint.conversion.planning import plan_conversion
 from treealign.checkpoint.conversion.results import results
+from treealign.checkpoint.execute import byte_moves, run
+from treealign.errors import MappingError
 from treealign.formats.safetensors_header import read_header
 
 PREFIX = ConversionMapping([PrefixChange(add="model")])
@@ -231,3 +240,197 @@ def test_a_destination_within_the_checkpoint_is_refused(source, tmp_path):
 def test_an_existing_destination_is_refused(source, tmp_path):
     write(tmp_path / "out" / "model.safetensors", {"a": torch.zeros(1)})
     assert "there already" in refused(tmp_path, source, tmp_path / "out", PREFIX)
+
+
+# -- what a mapping alone cannot undo ----------------------------------------------------------------------------------
+
+RECORD = "treealign_conversion.json"
+REMOVED = ConversionMapping([PrefixChange(remove="bad", under="")])
+FOLDED = ConversionMapping(
+    [
+        Convert(["**.weight_g", "**.weight_v"], "**.weight", operations.FoldWeightNorm(0)),
+    ]
+)
+
+
+def there_and_back(source, tmp_path, mapping, **options):
+    forth = convert_checkpoint(source, tmp_path / "out", mapping, **options)
+    back = convert_checkpoint(tmp_path / "out", tmp_path / "back", mapping, reverse=True)
+    return forth, back
+
+
+def test_a_mapping_that_undoes_itself_leaves_no_record(source, tmp_path):
+    forth, back = there_and_back(source, tmp_path, PREFIX)
+    assert (forth.recorded, back.by) == (False, "mapping")
+    assert not (tmp_path / "out" / RECORD).exists()
+
+
+def test_a_half_prefixed_checkpoint_comes_back_half_prefixed(tmp_path):
+    source = sharded(tmp_path / "source", [{"bad.a": torch.randn(2), "b": torch.randn(2)}, {"bad.c": torch.ones(1)}])
+    forth, back = there_and_back(source, tmp_path, REMOVED)
+    assert set(tensors_of(tmp_path / "out")) == {"a", "b", "c"}
+    assert (forth.recorded, back.by) == (True, "record")
+    assert contents(tmp_path / "back") == contents(source)
+    assert not (tmp_path / "back" / RECORD).exists()
+
+
+def test_a_single_file_has_its_record_beside_it(tmp_path):
+    path = write(tmp_path / "in.safetensors", {"bad.a": torch.randn(2), "b": torch.randn(2)})
+    convert_checkpoint(path, tmp_path / "out.safetensors", REMOVED)
+    back = convert_checkpoint(tmp_path / "out.safetensors", tmp_path / "back.safetensors", REMOVED, reverse=True)
+    assert back.by == "record"
+    assert (tmp_path / "back.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_lossy_folds_are_refused_unless_allowed(tmp_path):
+    path = write(tmp_path / "in.safetensors", {"c.weight_g": torch.ones(3, 1), "c.weight_v": torch.randn(3, 4)})
+    assert "cannot be undone" in refused(tmp_path, path, tmp_path / "out", FOLDED)
+
+
+def test_lossy_folds_come_back_as_they_were(tmp_path):
+    parts = [{"c.weight_g": torch.rand(3, 1), "c.weight_v": torch.randn(3, 4), "c.bias": torch.zeros(3)}]
+    source = sharded(tmp_path / "source", parts)
+    _, back = there_and_back(source, tmp_path, FOLDED, allow_lossy=True)
+    assert set(tensors_of(tmp_path / "out")) == {"c.weight", "c.bias"}
+    assert back.rounded == ()
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_a_folded_weight_that_was_trained_since_is_unfolded_and_said(tmp_path):
+    parts = [{"c.weight_g": torch.rand(3, 1), "c.weight_v": torch.randn(3, 4)}]
+    source = sharded(tmp_path / "source", parts)
+    convert_checkpoint(source, tmp_path / "out", FOLDED, allow_lossy=True)
+    trained = torch.randn(3, 4)
+    write(tmp_path / "out" / "model-00001-of-00001.safetensors", {"c.weight": trained})
+    back = convert_checkpoint(tmp_path / "out", tmp_path / "back", FOLDED, reverse=True)
+    assert set(back.rounded) == {"c.weight_g", "c.weight_v"}
+    assert torch.equal(tensors_of(tmp_path / "back")["c.weight_v"], trained)
+
+
+def test_other_shards_are_undone_too(source, tmp_path):
+    there_and_back(source, tmp_path, EXPERTS, max_shard_size=100)
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_a_wider_dtype_is_undone_byte_for_byte(tmp_path):
+    path = write(tmp_path / "in" / "model.safetensors", {"a": torch.randn(5).bfloat16(), "n": torch.arange(3)})
+    _, back = there_and_back(path.parent, tmp_path, PREFIX, dtype="float32")
+    assert (back.rounded, contents(tmp_path / "back")) == ((), contents(path.parent))
+
+
+def test_a_narrower_dtype_comes_back_rounded_and_said(tmp_path):
+    path = write(tmp_path / "in" / "model.safetensors", {"a": torch.randn(5)})
+    _, back = there_and_back(path.parent, tmp_path, PREFIX, dtype="bfloat16")
+    assert back.rounded == ("a",)
+    assert tensors_of(tmp_path / "back")["a"].dtype == torch.float32
+
+
+def test_a_wrong_total_size_comes_back(source, tmp_path):
+    index = json.loads((source / INDEX).read_text())
+    index["metadata"]["total_size"] = 7
+    (source / INDEX).write_text(json.dumps(index))
+    there_and_back(source, tmp_path, PREFIX)
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_the_reverse_is_undone_by_the_forward_conversion(tmp_path):
+    source = sharded(tmp_path / "source", [{"a": torch.randn(2), "bad.b": torch.randn(2)}])
+    mapping = REMOVED.reverse  # adds a level; its reverse removes it from half the keys
+    convert_checkpoint(source, tmp_path / "out", mapping, reverse=True)
+    back = convert_checkpoint(tmp_path / "out", tmp_path / "back", mapping)
+    assert back.by == "record"
+    assert contents(tmp_path / "back") == contents(source)
+
+
+def test_keys_that_the_record_does_not_know_go_by_the_mapping(tmp_path):
+    source = sharded(tmp_path / "source", [{"bad.a": torch.randn(2), "b": torch.randn(2)}])
+    convert_checkpoint(source, tmp_path / "out", REMOVED)
+    shard = tmp_path / "out" / "model-00001-of-00001.safetensors"
+    write(shard, load_file(shard) | {"new": torch.ones(1)})
+    convert_checkpoint(tmp_path / "out", tmp_path / "back", REMOVED, reverse=True)
+    assert set(tensors_of(tmp_path / "back")) == {"bad.a", "b", "bad.new"}
+
+
+def test_a_record_of_another_mapping_is_kept_and_not_followed(tmp_path):
+    source = sharded(tmp_path / "source", [{"bad.a": torch.randn(2), "b": torch.randn(2)}])
+    convert_checkpoint(source, tmp_path / "one", REMOVED)
+    assert convert_checkpoint(tmp_path / "one", tmp_path / "two", PREFIX).recorded
+    back = convert_checkpoint(tmp_path / "two", tmp_path / "three", PREFIX, reverse=True)
+    assert back.by == "record"
+    convert_checkpoint(tmp_path / "three", tmp_path / "four", REMOVED, reverse=True)
+    assert contents(tmp_path / "four") == contents(source)
+
+
+def test_two_lossy_conversions_are_undone_one_by_one(tmp_path):
+    weights = {f"{n}.weight_{part}": torch.rand(3, size) for n in "ab" for part, size in (("g", 1), ("v", 4))}
+    source = sharded(tmp_path / "source", [weights])
+    first, second = (
+        ConversionMapping([Convert([f"{n}.weight_g", f"{n}.weight_v"], f"{n}.weight", operations.FoldWeightNorm(0))])
+        for n in "ab"
+    )
+    convert_checkpoint(source, tmp_path / "1", first, allow_lossy=True)
+    convert_checkpoint(tmp_path / "1", tmp_path / "2", second, allow_lossy=True)
+    convert_checkpoint(tmp_path / "2", tmp_path / "3", second, reverse=True)
+    convert_checkpoint(tmp_path / "3", tmp_path / "4", first, reverse=True)
+    assert contents(tmp_path / "4") == contents(source)
+
+
+def test_an_unreadable_record_is_refused(tmp_path):
+    path = write(tmp_path / "in" / "model.safetensors", {"a": torch.zeros(1)})
+    (path.parent / RECORD).write_text("{")
+    assert "record of a conversion is unreadable" in refused(tmp_path, path.parent, tmp_path / "out", PREFIX)
+
+
+@given(mappings_and_keys())
+@settings(max_examples=60)
+def test_whatever_a_mapping_makes_of_names_comes_back(case):
+    transforms, keys = case
+    mapping = ConversionMapping(t for t in transforms if not isinstance(t, Convert))
+    with TemporaryDirectory() as folder:
+        base = Path(folder)
+        tensors = {key: torch.full((2,), float(at)) for at, key in enumerate(sorted(set(keys)))}
+        path = write(base / "in.safetensors", tensors)
+        try:
+            convert_checkpoint(path, base / "out", mapping)
+        except MappingError:
+            reject()
+        convert_checkpoint(base / "out", base / "back", mapping, reverse=True)
+        assert (base / "back" / "in.safetensors").read_bytes() == path.read_bytes()
+
+
+@given(operations_and_shapes())
+def test_moves_of_bytes_do_what_the_operations_do(case):
+    sequence, shapes = case
+    moves = byte_moves(sequence, shapes)
+    if moves is None:
+        reject()
+    given = [torch.randint(0, 1000, shape) for shape in shapes]
+    expected = run(sequence, given)
+    made = [torch.full((tensor.numel(),), -1) for tensor in expected]
+    for move in moves:
+        taken = given[move.source].reshape(-1)[move.begin : move.begin + move.length]
+        made[move.target][move.at : move.at + move.length] = taken
+    assert all(torch.equal(one, other.reshape(-1)) for one, other in zip(made, expected, strict=True))
+
+
+# -- reading again -----------------------------------------------------------------------------------------------------
+
+
+def test_verified_files_have_their_digests(source, tmp_path):
+    result = convert_checkpoint(source, tmp_path / "out", EXPERTS, verify=True)
+    files = sorted((tmp_path / "out").glob("*.safetensors"))
+    assert result.digests == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("mapping", [PREFIX, EXPERTS], ids=["moved", "computed"])
+def test_a_file_that_reads_otherwise_is_refused(source, tmp_path, monkeypatch, mapping):
+    def damage(descriptor):
+        """Change the last byte on the disk, where the file would be dropped from memory."""
+        with Path(f"/proc/self/fd/{descriptor}").resolve().open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            last = file.read(1)[0]
+            file.seek(-1, os.SEEK_END)
+            file.write(bytes([last ^ 255]))
+
+    monkeypatch.setattr(writing, "forget", damage)
+    assert "reads otherwise" in refused(tmp_path, source, tmp_path / "out", mapping, verify=True)

@@ -8,25 +8,17 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from treealign.checkpoint.conversion.design import Design, Wishes, design
 from treealign.checkpoint.conversion.destination import Destination, destination_of
 from treealign.checkpoint.conversion.finishing import finish
-from treealign.checkpoint.conversion.origin import Origin, read_origin, refuse_changed
+from treealign.checkpoint.conversion.origin import read_origin, refuse_changed
 from treealign.checkpoint.conversion.others import Others, others_of
-from treealign.checkpoint.conversion.placing import place
-from treealign.checkpoint.conversion.planning import plan_conversion
 from treealign.checkpoint.conversion.publishing import locked, publish, staged
-from treealign.checkpoint.conversion.results import results
-from treealign.checkpoint.conversion.routing import refuse_lossy, steps_by_mapping
 from treealign.checkpoint.conversion.running import Progress, run_tasks
-from treealign.checkpoint.conversion.tasks import ConversionPlan
-from treealign.errors import TreealignError
-from treealign.formats.collector import collector_paused
-from treealign.formats.dtypes import safetensors_dtype
+from treealign.checkpoint.conversion.tasks import ShardResult
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
-from treealign.mapping.planning import Step
-from treealign.tree.keytree import KeyTree
 
 
 @dataclass(frozen=True)
@@ -47,6 +39,12 @@ class ConversionResult:
         How many of them have another name, and how many come out of operations or a change of dtype.
     nbytes : int
         Bytes of the weights' files.
+    by : str
+        What told the way: ``"mapping"``, or ``"record"``, the one beside the checkpoint.
+    recorded : bool
+        Whether the mapping alone would not bring the checkpoint back as it was, so that a record was written.
+    rounded : tuple of str
+        Keys that a record could not bring back as they were: the tensors have changed since, or were rounded by a cast.
     digests : mapping of str to str
         Name of a file of weights to its SHA-256, where it was read again.
     """
@@ -58,6 +56,9 @@ class ConversionResult:
     renamed: int
     computed: int
     nbytes: int
+    by: str = "mapping"
+    recorded: bool = False
+    rounded: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,6 +72,8 @@ def convert_checkpoint(
     dtype: str | None = None,
     max_shard_size: int | None = None,
     converted: Converted = None,
+    allow_lossy: bool = False,
+    verify: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
@@ -86,7 +89,8 @@ def convert_checkpoint(
     mapping : ConversionMapping, path of its JSON, or transforms
         From the checkpoint's names to the model's.
     reverse : bool
-        From the model's names to the checkpoint's.
+        From the model's names to the checkpoint's. What the mapping alone could not undo stands in a record beside the
+        checkpoint since it was converted; it is followed where it is of this mapping.
     force : bool
         Replace a checkpoint that is at the destination; other files there stay.
     dtype : str, optional
@@ -95,6 +99,10 @@ def convert_checkpoint(
         Bytes of tensors in a file; by default the result has the files of the checkpoint.
     converted : bool or GuardDecision, optional
         Overrides the guards of the mapping; see `ConversionMapping.map_keys`.
+    allow_lossy : bool
+        Use conversions that cannot be undone from their result; the originals are kept beside it.
+    verify : bool
+        Read every file again once it is on the disk, and compare it with what it was made of.
     executor : concurrent.futures.Executor, optional
         Where to write the files, one task each; see `treealign.checkpoint.conversion`.
     progress : callable, optional
@@ -122,54 +130,48 @@ def convert_checkpoint(
     dimension, are copied by the system, and not at all where the file system can share them. Other tensors are
     computed one transform at a time, which bounds the memory.
     """
-    transforms = as_mapping(mapping)
-    if reverse:
-        transforms = transforms.reverse
+    wishes = Wishes(as_mapping(mapping), reverse, dtype, max_shard_size, converted, allow_lossy, verify)
     origin = read_origin(checkpoint)
     target = destination_of(origin, Path(destination), force=force)
-    with collector_paused():
-        tree = KeyTree.from_leaves([(key, None, None) for key in origin.tensors], source=origin.path)
-        steps = steps_by_mapping(transforms, tree, converted)
-        refuse_lossy(steps)
-        made = results(steps, origin.tensors, _dtype(dtype))
-        plan = plan_conversion(origin, made, place(origin, made, max_shard_size=max_shard_size))
-    return _carry_out(origin, plan, target, others_of(origin), steps, progress, executor)
+    found = design(origin, wishes)
+    others = others_of(origin, recalled=found.route.recalled is not None)
+    written = _carry_out(found, target, others, progress, executor)
+    return _result(found, target, others, written)
 
 
-def _dtype(dtype: str | None) -> str | None:
-    if dtype is None:
-        return None
-    spelled = safetensors_dtype(dtype.removeprefix("torch."))
-    if spelled is None:
-        raise TreealignError(f"there is no dtype {dtype!r}", hint="spell it as torch does: bfloat16, float16, float32")
-    return spelled
+class _Written(NamedTuple):
+    names: list[str]
+    results: list[ShardResult]
 
 
 def _carry_out(
-    origin: Origin,
-    plan: ConversionPlan,
-    target: Destination,
-    others: Others,
-    steps: tuple[Step, ...],
-    progress: Progress | None,
-    executor: Executor | None,
-) -> ConversionResult:
-    plan = target.renamed(plan)
+    found: Design, target: Destination, others: Others, progress: Progress | None, executor: Executor | None
+) -> _Written:
+    origin, plan = found.origin, target.renamed(found.plan)
+    beside = {target.name(name): content for name, content in found.beside.items()}
     with ExitStack() as stack:
         if origin.folder is not None:
             stack.enter_context(locked(origin.folder, alone=False))
         stage = stack.enter_context(staged(target.path, single=target.single, mode=target.mode))
-        written = run_tasks(plan.tasks, stage, progress, executor)
-        names = finish(stage, plan, others, {}, origin.modes.get(plan.index_name, 0o666))
+        results = run_tasks(plan.tasks, stage, progress, executor)
+        names = finish(stage, plan, others, beside, origin.modes.get(plan.index_name, 0o666))
         refuse_changed(origin.stamps)
         publish(stage, target.path, names, single=target.single)
+    return _Written(names, results)
+
+
+def _result(found: Design, target: Destination, others: Others, written: _Written) -> ConversionResult:
+    steps = found.route.steps
     return ConversionResult(
         destination=str(target.path),
-        files=tuple(names),
+        files=tuple(written.names),
         left_out=others.left_out,
-        keys=sum(len(shard.plan) for shard in plan.shards),
+        keys=len(found.made),
         renamed=sum(not step.operations and step.sources != step.targets for step in steps),
-        computed=sum(len(step.targets) for step in steps if step.operations),
-        nbytes=plan.nbytes,
-        digests={result.name: result.digest for result in written if result.digest},
+        computed=sum(bool(one.step.operations) or one.cast for one in found.made.values()),
+        nbytes=sum(result.size for result in written.results),
+        by="mapping" if found.route.recalled is None else "record",
+        recorded=found.route.recalled is None and bool(found.beside),
+        rounded=found.rounded,
+        digests={result.name: result.digest for result in written.results if result.digest},
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.publishing import SUFFIX
 from treealign.checkpoint.conversion.tasks import ConversionPlan
+from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
 from treealign.errors import TreealignError
 
 _FILE = ".safetensors"
@@ -22,15 +23,29 @@ class Destination:
     single: bool
     mode: int = 0o777
 
+    def name(self, name: str) -> str:
+        """What a file of the result is called there: what stands beside a single file begins with its name."""
+        if not self.single:
+            return name
+        return f"{self.path.name}.{name}" if name in (NAME, ORIGINALS) else self.path.name
+
     def renamed(self, plan: ConversionPlan) -> ConversionPlan:
-        """The plan with the file's own name, where the destination is a file."""
+        """The plan with the names that its files have there.
+
+        Raises
+        ------
+        TreealignError
+            The destination is a file, and there are several.
+        """
         if not self.single:
             return plan
-        if len(plan.tasks) != 1:
+        if len(plan.shards) != 1:
             hint = "name a folder as the destination"
-            raise TreealignError(f"the result has {len(plan.tasks)} files", where=str(self.path), hint=hint)
-        task, shard = replace(plan.tasks[0], name=self.path.name), replace(plan.shards[0], name=self.path.name)
-        return replace(plan, tasks=(task,), shards=(shard,), index=None)
+            raise TreealignError(f"the result has {len(plan.shards)} files", where=str(self.path), hint=hint)
+        tasks = [replace(task, name=self.name(task.name)) for task in plan.tasks]
+        # what stands beside appears first
+        tasks.sort(key=lambda task: task.name == self.path.name)
+        return replace(plan, tasks=tuple(tasks), shards=(replace(plan.shards[0], name=self.path.name),), index=None)
 
 
 def destination_of(origin: Origin, path: Path, *, force: bool) -> Destination:

@@ -11,11 +11,13 @@ from typing import NamedTuple
 from treealign.checkpoint.conversion.moving import Mover
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.tasks import Span
+from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.conversion.writing import written
 from treealign.formats.folders import NOT_WEIGHTS
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".ot", ".npz")
 _RECORDS = "treealign_"
+_BEFORE = ".before"
 
 
 class Other(NamedTuple):
@@ -33,11 +35,12 @@ class Others:
     left_out: tuple[str, ...] = ()
 
 
-def others_of(origin: Origin) -> Others:
+def others_of(origin: Origin, *, recalled: bool = False) -> Others:
     """The other files of the folder of a checkpoint.
 
     Left out are weights that are not the ones converted (they hold the names of before, or are another model's),
-    hidden files, links to folders, and whatever is no file.
+    hidden files, links to folders, and whatever is no file. Originals that an earlier conversion kept step back, and
+    come forward again where the later conversion is undone (`recalled`).
     """
     if origin.folder is None:
         return Others()
@@ -45,13 +48,23 @@ def others_of(origin: Origin) -> Others:
     carried, left_out = [], []
     for path in _walk(origin.folder):
         name = path.relative_to(origin.folder).as_posix()
-        if os.path.realpath(path) in weights or name.startswith(_RECORDS):
+        if os.path.realpath(path) in weights:
             continue
-        if _belongs(name, path):
+        if name.startswith(ORIGINALS):
+            carried += [Other(moved, path) for moved in _turned(name, recalled)]
+        elif name.startswith(_RECORDS):
+            continue
+        elif _belongs(name, path):
             carried.append(Other(name, path))
         else:
             left_out.append(name)
     return Others(tuple(carried), tuple(left_out))
+
+
+def _turned(name: str, recalled: bool) -> list[str]:
+    if not recalled:
+        return [name + _BEFORE]
+    return [name.removesuffix(_BEFORE)] if name.endswith(_BEFORE) else []
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -1,30 +1,92 @@
-"""By which steps a checkpoint is converted: what a mapping makes of its keys."""
+"""By which steps a checkpoint is converted: by the record of what made it, or by what a mapping makes of its keys."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.recalling import Recalled, recall, with_originals
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
+from treealign.mapping.guards import GuardDecision, decide
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
 
 
-def steps_by_mapping(mapping: ConversionMapping, keys: KeyTree, converted: Converted = None) -> tuple[Step, ...]:
-    """The steps of a mapping for all keys of a checkpoint, its guards decided once for all of them.
+@dataclass(frozen=True)
+class Route:
+    """How a checkpoint is converted.
+
+    Attributes
+    ----------
+    origin : Origin
+        The checkpoint, with the tensors that were kept beside it where they are needed.
+    transforms : ConversionMapping
+        In the direction of the conversion.
+    decision : GuardDecision
+        About its guards, for all keys.
+    steps : tuple of Step
+        What to do; no two give the same key.
+    recalled : Recalled or None
+        The record that is followed, if one is.
+    approximate : tuple of str
+        Keys of the result that a record cannot bring back as they were.
+    """
+
+    origin: Origin
+    transforms: ConversionMapping
+    decision: GuardDecision
+    steps: tuple[Step, ...]
+    recalled: Recalled | None = None
+    approximate: tuple[str, ...] = ()
+
+
+def find_route(
+    origin: Origin, mapping: ConversionMapping, *, reverse: bool = False, converted: Converted = None
+) -> Route:
+    """The steps of a conversion: by the record beside the checkpoint where it is of this mapping, else by the mapping.
 
     Raises
     ------
     MappingError
         Two keys reach one name, a guard cannot tell whether its transform was done, or keys that a `Convert` needs are
         absent.
+    FormatError
+        The record cannot be read.
     """
-    decision = mapping.decide(keys) if converted is None else converted
-    steps = mapping.plan(keys, decision)
+    transforms = mapping.reverse if reverse else mapping
+    recalled = recall(origin, mapping, reverse)
+    known = recalled.keys if recalled else frozenset()
+    keys = KeyTree.from_leaves([(key, None, None) for key in origin.tensors if key not in known], source=origin.path)
+    decision = _decision(transforms, keys, converted)
+    steps = transforms.plan(keys, decision)
     refuse_incomplete(steps)
-    return steps
+    if recalled is None:
+        return Route(origin, transforms, decision, steps)
+    origin, back, approximate = with_originals(origin, recalled)
+    _refuse_meeting([*back, *steps])
+    return Route(origin, transforms, decision, (*back, *steps), recalled, approximate)
+
+
+def _decision(transforms: ConversionMapping, keys: KeyTree, converted: Converted) -> GuardDecision:
+    if isinstance(converted, GuardDecision):
+        return converted
+    return transforms.decide(keys) if converted is None else decide(tuple(transforms), keys.folds, converted)
+
+
+def _refuse_meeting(steps: Sequence[Step]) -> None:
+    counts = Counter(key for step in steps for key in step.targets)
+    met = [key for key, count in counts.items() if count > 1]
+    if met:
+        raise MappingError(
+            "two keys reach one name: one by the record of a conversion, the other by the mapping",
+            facts=fold_names(met),
+            hint="drop one of the keys, or move the record away to convert by the mapping alone",
+        )
 
 
 def refuse_incomplete(steps: Sequence[Step]) -> None:

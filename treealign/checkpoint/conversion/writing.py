@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.moving import Advance, Mover, write_at
 from treealign.checkpoint.conversion.origin import refuse_changed
-from treealign.checkpoint.conversion.tasks import Computation, Output, ShardResult, ShardTask
+from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
 from treealign.checkpoint.conversion.tensors import Reader
+from treealign.checkpoint.conversion.verifying import forget, holds
 from treealign.errors import FormatError
 from treealign.formats.atomic import sync_folder
-from treealign.formats.dtypes import torch_dtype
 
 # one transform at a time: memory is that of the largest, however many files are being written
 _COMPUTING = threading.Lock()
@@ -46,7 +47,7 @@ def run_task(task: ShardTask, folder: str | os.PathLike[str], advance: Advance =
     with refusals(path):
         if not path.exists():
             _write(task, path, advance)
-        return ShardResult(task.name, task.size)
+        return ShardResult(task.name, task.size, verified(task, path) if task.verify else "")
 
 
 @contextmanager
@@ -100,19 +101,18 @@ def _write(task: ShardTask, path: Path, advance: Advance) -> None:
         refuse_changed(task.stamps)
 
 
-def computed(computation: Computation, reader: Reader) -> Iterator[tuple[Output, memoryview]]:
-    """What a computation gives, as bytes, tensor by tensor."""
-    from treealign.checkpoint.execute import run
+def verified(task: ShardTask, path: Path) -> str:
+    """The SHA-256 of a file, read again from the disk, that holds what it was made of.
 
-    made: list[Any] = run(computation.operations, [source.read(reader) for source in computation.sources])
-    for output in computation.outputs:
-        yield output, tensor_bytes(made[output.number], output.dtype)
-
-
-def tensor_bytes(tensor: Any, dtype: str) -> memoryview:
-    """A tensor as safetensors writes it, cast where it has another dtype."""
-    import torch
-
-    plain = tensor.to(getattr(torch, torch_dtype(dtype))).contiguous()
-    found: memoryview = plain.reshape(-1).view(torch.uint8).numpy().data
-    return found
+    Raises
+    ------
+    FormatError
+        It holds something else; it is gone then.
+    """
+    with path.open("rb") as file, Reader() as reader:
+        forget(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not holds(task, file.fileno(), reader):
+            path.unlink()
+            raise FormatError("what was written reads otherwise", where=str(path), hint="is the disk failing?")
+    return digest

@@ -1,0 +1,151 @@
+"""A conversion thought through: everything that will be written, and everything there is to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from treealign.checkpoint.conversion.casting import cast_back
+from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.placing import Placement, place
+from treealign.checkpoint.conversion.planning import plan_conversion
+from treealign.checkpoint.conversion.recalling import record_paths
+from treealign.checkpoint.conversion.results import Made, results
+from treealign.checkpoint.conversion.routing import Route, find_route, refuse_lossy
+from treealign.checkpoint.conversion.tasks import ConversionPlan, ShardTask
+from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, is_undone_by
+from treealign.checkpoint.record_file import NAME as SAVED
+from treealign.errors import TreealignError
+from treealign.formats.collector import collector_paused
+from treealign.formats.dtypes import safetensors_dtype, torch_dtype
+from treealign.formats.safetensors_writer import Shard
+from treealign.mapping.conversion_mapping import ConversionMapping, Converted
+from treealign.mapping.operations import is_lossy
+from treealign.mapping.planning import Step
+from treealign.mapping.record import make_record
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a checkpoint is to be converted; see `treealign.convert_checkpoint`."""
+
+    mapping: ConversionMapping
+    reverse: bool = False
+    dtype: str | None = None
+    max_shard_size: int | None = None
+    converted: Converted = None
+    allow_lossy: bool = False
+    verify: bool = False
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a conversion will do.
+
+    Attributes
+    ----------
+    origin : Origin
+        The checkpoint.
+    route : Route
+        The steps.
+    made : mapping of str to Made
+        The result.
+    placement : Placement
+        Its files.
+    plan : ConversionPlan
+        Their tasks; one more for originals that the result does not hold.
+    beside : mapping of str to bytes
+        Small files that undo the conversion, or that an undone one gives back.
+    rounded : tuple of str
+        Keys that a record cannot give back as they were.
+    """
+
+    origin: Origin
+    route: Route
+    made: Mapping[str, Made]
+    placement: Placement
+    plan: ConversionPlan
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+    rounded: tuple[str, ...] = ()
+
+
+def design(origin: Origin, wishes: Wishes) -> Design:
+    """Think a conversion through.
+
+    Raises
+    ------
+    MappingError, LoadError, FormatError, TreealignError
+        It cannot be done; see `treealign.convert_checkpoint`.
+    """
+    with collector_paused():
+        route = find_route(origin, wishes.mapping, reverse=wishes.reverse, converted=wishes.converted)
+        if not wishes.allow_lossy and route.recalled is None:
+            refuse_lossy(route.steps)
+        made, rounded = _results(route, wishes)
+        layout = route.recalled.layout if route.recalled else None
+        placement = place(route.origin, made, layout=layout, max_shard_size=wishes.max_shard_size)
+        plan = plan_conversion(route.origin, made, placement, verify=wishes.verify)
+        beside, originals = _beside(route, made, placement, wishes)
+        plan = replace(plan, tasks=(*plan.tasks, *originals))
+    return Design(route.origin, route, made, placement, plan, beside, (*route.approximate, *rounded))
+
+
+def _results(route: Route, wishes: Wishes) -> tuple[dict[str, Made], tuple[str, ...]]:
+    tensors = route.origin.tensors
+    if wishes.dtype is not None:
+        return results(route.steps, tensors, _spelled(wishes.dtype)), ()
+    made = results(route.steps, tensors)
+    if route.recalled is None or not route.recalled.dtypes:
+        return made, ()
+    dtypes, rounded = cast_back(made, tensors, route.recalled.dtypes)
+    return results(route.steps, tensors, dtypes), rounded
+
+
+def _spelled(dtype: str) -> str:
+    spelled = safetensors_dtype(dtype.removeprefix("torch."))
+    if spelled is None:
+        raise TreealignError(f"there is no dtype {dtype!r}", hint="spell it as torch does: bfloat16, float16, float32")
+    return spelled
+
+
+def _beside(
+    route: Route, made: Mapping[str, Made], placement: Placement, wishes: Wishes
+) -> tuple[dict[str, bytes], Sequence[ShardTask]]:
+    if route.recalled is not None:
+        return {name: text.encode() for name, text in route.recalled.beside.items()}, ()
+    before = _records_beside(route.origin)
+    back = wishes.mapping if wishes.reverse else wishes.mapping.reverse
+    if not before and is_undone_by(back, route.origin, route.steps, made, placement):
+        return {}, ()
+    record = make_record(route.transforms, route.decision, route.steps, _dtypes_before(route, made))
+    conversion = Conversion(wishes.mapping, wishes.reverse, record, route.origin.layout, before)
+    return {NAME: conversion.to_bytes()}, _originals(route, wishes.verify)
+
+
+def _records_beside(origin: Origin) -> dict[str, str]:
+    """Records that stand beside a checkpoint. They speak of its names, so they go back with them."""
+    found = [path for path in record_paths(origin) if path.is_file()][:1]
+    if origin.folder is not None and (origin.folder / SAVED).is_file():
+        found.append(origin.folder / SAVED)
+    return {_common_name(path): path.read_text(encoding="utf-8") for path in found}
+
+
+def _common_name(path: Path) -> str:
+    return NAME if path.name.endswith(NAME) else path.name
+
+
+def _dtypes_before(route: Route, made: Mapping[str, Made]) -> dict[str, str]:
+    tensors = route.origin.tensors
+    sources = {key for one in made.values() if one.cast for key in one.step.sources}
+    return {key: torch_dtype(tensors[key].dtype) for key in tensors if key in sources}
+
+
+def _originals(route: Route, verify: bool) -> tuple[ShardTask, ...]:
+    """The file of what goes into conversions that cannot be undone from their result."""
+    keys = [key for step in route.steps if is_lossy(step.operations) for key in step.sources]
+    if not keys:
+        return ()
+    made = results([Step((key,), (key,)) for key in keys], route.origin.tensors)
+    shard = Shard(ORIGINALS, tuple(one.planned(key) for key, one in made.items()))
+    return plan_conversion(route.origin, made, Placement((shard,), {}, None), verify=verify).tasks

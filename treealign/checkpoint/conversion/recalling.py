@@ -1,0 +1,151 @@
+"""The way back by the record of the conversion that made a checkpoint, where there is one and it is of this mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from treealign.checkpoint.conversion.origin import Origin, stamp_of
+from treealign.checkpoint.conversion.tensors import Reader, SourceTensor, Stored
+from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, read_conversion
+from treealign.errors import FormatError, MappingError
+from treealign.formats.safetensors_header import read_header
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.layout import Layout
+from treealign.mapping.mapping_json import mapping_to_data
+from treealign.mapping.operations import invert, is_lossy
+from treealign.mapping.planning import Step
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A record of the conversion that made a checkpoint, and what follows from it.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        Back, for the keys that the record knows.
+    layout : Layout
+        How the files lay.
+    dtypes : mapping of str to str
+        Key to the dtype that it had, where it was cast, as torch spells it.
+    beside : mapping of str to str
+        Records that stood beside the files.
+    originals : mapping of str to SourceTensor
+        Tensors that were kept because the result does not hold them.
+    """
+
+    steps: tuple[Step, ...]
+    layout: Layout
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] = field(default_factory=dict)
+    originals: Mapping[str, SourceTensor] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of the checkpoint that the record knows."""
+        return frozenset(key for step in self.steps for key in step.sources)
+
+
+def record_paths(origin: Origin) -> tuple[Path, ...]:
+    """Where the record of a checkpoint may be: beside a single file under its own name, then in the folder."""
+    path = Path(origin.path)
+    if origin.folder is not None:
+        return (origin.folder / NAME,)
+    return path.with_name(f"{path.name}.{NAME}"), path.with_name(NAME)
+
+
+def recall(origin: Origin, mapping: ConversionMapping, reverse: bool) -> Recalled | None:
+    """The record of a conversion in the other direction by the same mapping, if one is beside the checkpoint.
+
+    Raises
+    ------
+    FormatError
+        It cannot be read.
+    MappingError
+        A conversion that it tells of has only some of its results left.
+    """
+    for path in record_paths(origin):
+        found = read_conversion(path)
+        if found is not None:
+            return _recalled(origin, found, path) if _belongs(found, mapping, reverse) else None
+    return None
+
+
+def _belongs(found: Conversion, mapping: ConversionMapping, reverse: bool) -> bool:
+    return found.reverse != reverse and mapping_to_data(found.mapping) == mapping_to_data(mapping)
+
+
+def _recalled(origin: Origin, found: Conversion, path: Path) -> Recalled | None:
+    steps = [step for step in found.record.steps if any(key in origin.tensors for key in step.targets)]
+    _refuse_partial(steps, origin, path)
+    if not steps:
+        return None
+    back = tuple(Step(step.targets, step.sources, invert(step.operations)) for step in steps)
+    originals = _originals(path.with_name(path.name.replace(NAME, ORIGINALS)))
+    return Recalled(back, found.layout, found.record.dtypes, found.beside, originals)
+
+
+def _refuse_partial(steps: Sequence[Step], origin: Origin, path: Path) -> None:
+    absent = [key for step in steps for key in step.targets if key not in origin.tensors]
+    if absent:
+        raise MappingError(
+            "the checkpoint lacks some of what its record says was made together",
+            where=str(path),
+            facts=[f"absent: {key}" for key in absent[:50]],
+            hint="move the record away to convert by the mapping alone",
+        )
+
+
+def _originals(path: Path) -> dict[str, SourceTensor]:
+    if not path.exists():
+        return {}
+    header = read_header(path)
+    return {e.key: Stored(str(path), header.data_start + e.begin, e.dtype, e.shape) for e in header.tensors}
+
+
+def with_originals(origin: Origin, recalled: Recalled) -> tuple[Origin, tuple[Step, ...], tuple[str, ...]]:
+    """Take the originals where the checkpoint still holds what was made of them.
+
+    Returns
+    -------
+    Origin
+        With the originals among its tensors, under names that begin with the name of their file.
+    tuple of Step
+        The steps, those that are not needed replaced.
+    tuple of str
+        The keys that are computed although that gives something else than there was, because the tensors have changed.
+    """
+    tensors = dict(origin.tensors)
+    steps: list[Step] = []
+    approximate: list[str] = []
+    for step in recalled.steps:
+        if not is_lossy(step.operations):
+            steps.append(step)
+        elif all(key in recalled.originals for key in step.targets) and _unchanged(step, origin, recalled.originals):
+            names = {f"{ORIGINALS}:{key}": key for key in step.targets}
+            tensors |= {name: recalled.originals[key] for name, key in names.items()}
+            steps += [Step((name,), (key,)) for name, key in names.items()]
+        else:
+            steps.append(step)
+            approximate += step.targets
+    paths = {tensor.path for tensor in recalled.originals.values()}
+    stamps = {**origin.stamps, **{path: stamp_of(path) for path in paths}}
+    return replace(origin, tensors=tensors, stamps=stamps), tuple(steps), tuple(approximate)
+
+
+def _unchanged(step: Step, origin: Origin, originals: Mapping[str, SourceTensor]) -> bool:
+    """Whether the originals still give what the checkpoint holds."""
+    from treealign.checkpoint.execute import run
+    from treealign.checkpoint.source import same_bytes
+
+    with Reader() as reader:
+        try:
+            made = run(invert(step.operations), [originals[key].read(reader) for key in step.targets])
+        except (MappingError, FormatError):
+            return False
+        held = [origin.tensors[key].read(reader) for key in step.sources]
+        return all(
+            was.shape == now.shape and same_bytes([was.to(now.dtype), now]) for was, now in zip(made, held, strict=True)
+        )

@@ -1,0 +1,170 @@
+"""What a mapping alone cannot undo: written beside the result, and followed on the way back.
+
+A mapping forgets. After a level has been removed from half the keys of a checkpoint, the reverse adds it to all of
+them; weights that were folded, cast or put into other files do not say what they were. So a conversion is undone in
+thought first, and where that gives anything but the checkpoint as it was, a record of it is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.placing import Placement, place
+from treealign.checkpoint.conversion.results import Made, results
+from treealign.checkpoint.conversion.tensors import Stored
+from treealign.errors import FormatError, MappingError
+from treealign.formats.safetensors_writer import Shard, TensorPlan
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.layout import FileLayout, Layout
+from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data
+from treealign.mapping.operations import invert, is_lossy
+from treealign.mapping.planning import Step
+from treealign.mapping.record import Record
+
+NAME = "treealign_conversion.json"
+ORIGINALS = "treealign_conversion.tensors"
+FORMAT = "treealign.conversion"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did, as far as its mapping does not say it.
+
+    Attributes
+    ----------
+    mapping : ConversionMapping
+        The mapping as it was given.
+    reverse : bool
+        The direction in which it was used.
+    record : Record
+        From the keys before to the keys after.
+    layout : Layout
+        How the files lay before.
+    beside : mapping of str to str
+        Records that stood beside the files before, by name: they speak of the names of before.
+    """
+
+    mapping: ConversionMapping
+    reverse: bool
+    record: Record
+    layout: Layout
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        data = {
+            "format": FORMAT,
+            "version": VERSION,
+            "reverse": self.reverse,
+            "mapping": mapping_to_data(self.mapping),
+            "record": self.record.to_data(),
+            "layout": self.layout.to_json(),
+        }
+        data |= {"beside": dict(self.beside)} if self.beside else {}
+        return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_conversion(path: Path) -> Conversion | None:
+    """What `Conversion.to_bytes` gave; None where there is no such file.
+
+    Raises
+    ------
+    FormatError
+        The file is no record of a conversion, of another version, or malformed.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, str(error)) from error
+    if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
+        raise _unreadable(path, f"no record of a conversion, or not of version {VERSION}")
+    try:
+        return _from_data(data)
+    except (FormatError, MappingError) as error:
+        raise _unreadable(path, "; ".join([error.what, *error.facts])) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(path, repr(error)) from error
+
+
+def _from_data(data: Mapping[str, Any]) -> Conversion:
+    return Conversion(
+        ConversionMapping(mapping_from_data(data["mapping"])),
+        bool(data["reverse"]),
+        Record.from_data(data["record"]),
+        Layout.from_json(data["layout"]),
+        {str(name): str(text) for name, text in data.get("beside", {}).items()},
+    )
+
+
+def _unreadable(path: Path, reason: str) -> FormatError:
+    hint = "move the file away to convert by the mapping alone"
+    return FormatError("the record of a conversion is unreadable", where=str(path), facts=[reason], hint=hint)
+
+
+def is_undone_by(
+    transforms: ConversionMapping, origin: Origin, steps: Sequence[Step], made: Mapping[str, Made], placement: Placement
+) -> bool:
+    """Whether a mapping, given the result, makes the checkpoint of it again: keys, bytes, files, order, metadata.
+
+    Parameters
+    ----------
+    transforms : ConversionMapping
+        From the result to the checkpoint.
+    origin, steps, made, placement
+        The conversion that it is to undo.
+
+    Notes
+    -----
+    Nothing is read and nothing is computed: it is a second plan.
+    """
+    if any(one.cast for one in made.values()) or any(is_lossy(step.operations) for step in steps):
+        return False
+    result = _as_origin(origin, made, placement)
+    try:
+        back = transforms.plan(tuple(made), transforms.decide(made))
+        if not _are_inverse(steps, back):
+            return False
+        again = place(result, results(back, result.tensors))
+    except MappingError:
+        return False
+    if origin.layout.index is not None and dict(again.index or {}) != dict(origin.layout.index):
+        # an index that was not there is no part of what has to come back
+        return not origin.layout.index and again.shards == shards_of(origin)
+    return again.shards == shards_of(origin)
+
+
+def _are_inverse(steps: Sequence[Step], back: Sequence[Step]) -> bool:
+    return {(s.sources, s.targets, s.operations) for s in back} == {
+        (s.targets, s.sources, invert(s.operations)) for s in steps
+    }
+
+
+def _as_origin(origin: Origin, made: Mapping[str, Made], placement: Placement) -> Origin:
+    """The result, as if it were there."""
+    files = tuple(
+        FileLayout(shard.name, tuple(tensor.key for tensor in shard.plan), metadata=shard.metadata)
+        for shard in placement.shards
+    )
+    tensors = {key: Stored("", 0, one.dtype, one.shape) for key, one in made.items()}
+    return replace(origin, tensors=tensors, layout=Layout(files, placement.index, placement.index_name))
+
+
+def shards_of(origin: Origin) -> tuple[Shard, ...]:
+    """The files of a checkpoint, as what would be written."""
+    return tuple(
+        Shard(file.name, tuple(_planned(origin, key) for key in file.keys), file.metadata)
+        for file in origin.layout.files
+    )
+
+
+def _planned(origin: Origin, key: str) -> TensorPlan:
+    tensor = origin.tensors[key]
+    return TensorPlan(key, tensor.dtype, tensor.shape)
