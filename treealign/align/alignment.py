@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from treealign.align.agreement import Agreement
 from treealign.align.assignment import Assignment, assign
-from treealign.align.certainty import SHAPE_ONLY, TURNED, Doubt, doubts, gather, turned
+from treealign.align.certainty import SHAPE_ONLY, Doubt, doubts, gather
 from treealign.align.conventions import hidden_changes
 from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.hints import read_hints
@@ -15,7 +16,9 @@ from treealign.align.links import Link
 from treealign.align.mismatches import find_mismatches
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.refinement import refine
+from treealign.align.reflection import reflections
 from treealign.align.scoring import Floats, Side
+from treealign.align.transposition import turned, turned_blocks
 from treealign.tree.keytree import KeyTree
 
 Hints = Mapping[str, str] | Sequence[str] | None
@@ -85,6 +88,10 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     assignment = assign(*sides)
     evidence = gather(*sides)
     found = doubts(*sides, assignment, evidence)
+    reversed_lists = reflections(*sides, assignment.pairs, found)
+    if reversed_lists is not None:
+        assignment, evidence = assign(*sides, reversed_lists), gather(*sides, reversed_lists)
+        found = doubts(*sides, assignment, evidence)
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
@@ -103,31 +110,37 @@ def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int,
         doubt = found.get(i)
         link = Link((left[i],), (right[j],), evidence=_evidence(sides, i, j))
         if doubt is not None:
-            rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
-            link = replace(link, certain=False, reason=doubt.reason, rivals=rivals)
+            link = replace(link, **_doubted(sides, doubt))
         links.append(link)
     return links
 
 
 def _with_conversions(
-    sides: tuple[Side, Side], assignment: Assignment, links: list[Link], turned_away: set[int], total: Floats
+    sides: tuple[Side, Side], assignment: Assignment, links: list[Link], away: Mapping[int, Doubt], total: Floats
 ) -> list[Link]:
     """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
+    left, right = sides[0].patterns, sides[1].patterns
     weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
-    turned_ids = {id(sides[0].patterns[i]) for i in turned_away}
-    weak |= turned_ids
-    strong = {i: j for i, j in assignment.pairs.items() if id(sides[0].patterns[i]) not in weak}
+    weak |= {id(left[i]) for i in turned_blocks(sides[1], assignment, away)}
+    strong = {i: j for i, j in assignment.pairs.items() if id(left[i]) not in weak}
     free = (
-        [i for i in range(len(sides[0].patterns)) if i not in strong],
-        [j for j in range(len(sides[1].patterns)) if j not in set(strong.values())],
+        [i for i in range(len(left)) if i not in strong],
+        [j for j in range(len(right)) if j not in set(strong.values())],
     )
     votes = conversion_votes(*sides, strong)
     scores = conversion_scores(*sides, assignment.names, votes)
     found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes))
     used = {id(p) for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
-    doubted = [replace(link, certain=False, reason=TURNED) if id(link.left[0]) in turned_ids else link for link in kept]
-    return doubted + found
+    doubted = {id(left[i]): _doubted(sides, doubt) for i, doubt in away.items()}
+    return [replace(link, **doubted.get(id(link.left[0]), {})) for link in kept] + found
+
+
+def _doubted(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:
+    """What a doubt makes of a link."""
+    left, right = sides[0].patterns, sides[1].patterns
+    rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
+    return {"certain": False, "reason": doubt.reason, "rivals": rivals}
 
 
 def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:

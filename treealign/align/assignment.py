@@ -75,13 +75,15 @@ def _classes(left: Sequence[Any], right: Sequence[Any], of_left: list[Any], of_r
     return [Class(np.array(a, np.int32), np.array(b, np.int32)) for a, b in groups.values() if a and b]
 
 
-def assign(left: Side, right: Side) -> Assignment:
+def assign(left: Side, right: Side, known: Floats | None = None) -> Assignment:
     """Match the patterns of two sides.
 
     Parameters
     ----------
     left, right : Side
         Checkpoint and model.
+    known : array, optional
+        What an earlier assignment has taught about pairs, (left, right), added to their scores.
 
     Returns
     -------
@@ -93,6 +95,7 @@ def assign(left: Side, right: Side) -> Assignment:
     names = name_scores(left, right)
     base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
     base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
+    base = base if known is None else base + known
     votes = Votes(left, right)
     scores = base
     pairs: dict[int, int] = {}

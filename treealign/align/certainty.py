@@ -13,7 +13,6 @@ that are certain without it have settled those ancestors. Similarity and votes r
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,6 @@ import numpy as np
 
 from treealign.align.agreement import Agreement
 from treealign.align.assignment import Assignment, Class
-from treealign.align.patterns import Pattern
 from treealign.align.scoring import Floats, Side, Votes, same_path
 
 MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
@@ -33,7 +31,6 @@ SAME_PATH = 1.5  # one and the same path on both sides
 SETTLED = 0.4  # ancestors that most of their certain leaves send to one another
 RIVALLED = "nothing that counts separates it from its rivals"
 SHAPE_ONLY = "nothing but its shape speaks for it"
-TURNED = "names speak for a partner of another layout"
 LARGE = np.float32(1e3)
 ROUNDS = 4
 
@@ -74,12 +71,12 @@ class Evidence:
     total: Floats
 
 
-def gather(left: Side, right: Side) -> Evidence:
-    """Qualified evidence of all pairs."""
+def gather(left: Side, right: Side, known: Floats | None = None) -> Evidence:
+    """Qualified evidence of all pairs; `known` is what certain matches have taught about others, (left, right)."""
     words = _shared(left, right)
     total: Floats = words + BESIDE * _equal(left.companions, right.companions)
     total += _equal(_parameters(left), _parameters(right)) + SAME_PATH * same_path(left, right)
-    return Evidence(words, total)
+    return Evidence(words, total if known is None else total + known)
 
 
 def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) -> dict[int, Doubt]:
@@ -101,38 +98,6 @@ def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) 
         elif objection := agreement.objection(i, j):
             found[i] = Doubt((i, j), (i,), (j,), objection)
     return found
-
-
-def turned(left: Side, right: Side, assignment: Assignment, total: Floats) -> set[int]:
-    """Matched pairs of which either member has more in common with a pattern of another layout: a transposed matrix."""
-    tables = _layouts(left), _layouts(right)
-    found = set()
-    for i, j in assignment.pairs.items():
-        mine = left.patterns[i]
-        there = [q for q in tables[1].get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
-        theirs = _layout(right.patterns[j])
-        here = [p for p in tables[0].get(theirs, ()) if left.patterns[p].signature != mine.signature]
-        best = max([total[i, q] for q in there] + [total[p, j] for p in here], default=0.0)
-        if best > total[i, j] + MARGIN:
-            found.add(i)
-    return found
-
-
-def _layouts(side: Side) -> dict[object, list[int]]:
-    found: dict[object, list[int]] = defaultdict(list)
-    for at, p in enumerate(side.patterns):
-        found[_layout(p)].append(at)
-    return found
-
-
-def _layout(p: Pattern) -> object:
-    """Cells and their sizes, whatever the order of the dimensions and whichever have size 1; unique below two."""
-    sizes = {shape: tuple(sorted(d for d in shape or () if d != 1)) for shape in set(p.shapes.values())}
-    if any(len(s) < 2 for s in sizes.values()):
-        return p
-    if len(sizes) == 1:
-        return p.indices, next(iter(sizes.values()))
-    return p.indices, hash(frozenset((k, sizes[shape]) for k, shape in p.shapes.items()))
 
 
 def _rivals(assignment: Assignment, total: Floats, votes: Votes) -> dict[int, Doubt]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from treealign.align.hints import Hint, contains
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern
+from treealign.align.transposition import block, is_square
 from treealign.align.words import tokens
 from treealign.mapping.operations import Permute
 
@@ -68,7 +69,7 @@ def _ends_with(p: Pattern, run: Path) -> bool:
 
 
 def _checked(link: Link, learned: set[Path], transposed: set[Path]) -> Link:
-    if not link.operations and _block(link.right[0]) in transposed and _is_square(link.left[0]):
+    if not link.operations and block(link.right[0]) in transposed and is_square(link.left[0]):
         groups = tuple(Group(g.left, g.right) for g in link.expand())
         turned = replace(link, operations=(Permute((1, 0)),), groups=groups)
         return replace(turned, certain=False, reason=SQUARE, rivals=_sides(link))
@@ -127,23 +128,12 @@ def _may_alternate(link: Link) -> bool:
     return _module(link.left[0])[-1] != _module(link.right[0])[-1]
 
 
-def _block(p: Pattern) -> Path:
-    """The repeat in which a pattern stands: its path up to the last capture."""
-    last = max((at for at, s in enumerate(p.segments) if "{}" in s), default=-1)
-    return p.segments[: last + 1]
-
-
-def _is_square(p: Pattern) -> bool:
-    shape = next(iter(p.shapes.values()))
-    return shape is not None and len(shape) == 2 and shape[0] == shape[1]
-
-
 def _transposed_blocks(links: Sequence[Link]) -> set[Path]:
     """Blocks of the model in which every matrix that can show it is transposed."""
     shown: dict[Path, set[bool]] = defaultdict(set)
     for link in links:
         shape = next(iter(link.right[0].shapes.values()))
-        block = _block(link.right[0])
-        if block and shape is not None and len(shape) == 2 and len(link.right) == 1 and not _is_square(link.right[0]):
-            shown[block].add(link.operations == (Permute((1, 0)),))
-    return {block for block, seen in shown.items() if seen == {True}}
+        where = block(link.right[0])
+        if where and shape is not None and len(shape) == 2 and len(link.right) == 1 and not is_square(link.right[0]):
+            shown[where].add(link.operations == (Permute((1, 0)),))
+    return {where for where, seen in shown.items() if seen == {True}}

@@ -138,9 +138,16 @@ def _stem(p: Pattern) -> str:
 
 
 def companions(patterns: Sequence[Pattern]) -> list[tuple[int, ...]]:
-    """The sorted ranks of the leaves beside each pattern in its module: (1, 1) a norm, (1, 2) a linear layer."""
+    """The sorted ranks of the leaves beside each pattern in its module: (1, 1) a norm, (1, 2) a linear layer.
+
+    A convolution over one point is a linear layer.
+    """
     found: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for p in patterns:
         shape = next(iter(p.shapes.values()))
-        found[p.segments[:-1]].append(-1 if shape is None else len(shape))
+        found[p.segments[:-1]].append(-1 if shape is None else _rank(shape))
     return [tuple(sorted(found[p.segments[:-1]])) for p in patterns]
+
+
+def _rank(shape: tuple[int, ...]) -> int:
+    return 2 if len(shape) > 2 and set(shape[2:]) == {1} else len(shape)

@@ -1,0 +1,80 @@
+"""Transposed matrices: pairs of one shape whose names speak for partners of another layout.
+
+Whether matrices are transposed is a habit of a library, so of whole blocks and not of single matrices: GPT-2 writes
+all its linear layers the other way round. Where the matrices of a block that can show it are as they are on the other
+side, names do not turn the few that could be either way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from treealign.align.assignment import Assignment
+from treealign.align.certainty import MARGIN, Doubt
+from treealign.align.patterns import Pattern
+from treealign.align.scoring import Floats, Side
+
+TURNED = "names speak for a partner of another layout"
+Path = tuple[str, ...]
+
+
+def turned(left: Side, right: Side, assignment: Assignment, total: Floats) -> dict[int, Doubt]:
+    """Matched pairs of which either member has more in common with a pattern of another layout: a transposed matrix."""
+    tables = _layouts(left), _layouts(right)
+    found = {}
+    for i, j in assignment.pairs.items():
+        mine = left.patterns[i]
+        there = [q for q in tables[1].get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
+        theirs = _layout(right.patterns[j])
+        here = [p for p in tables[0].get(theirs, ()) if left.patterns[p].signature != mine.signature]
+        enough = total[i, j] + MARGIN
+        there, here = [q for q in there if total[i, q] > enough], [p for p in here if total[p, j] > enough]
+        if there or here:
+            found[i] = Doubt((i, j), tuple(sorted({i, *here})), tuple(sorted({j, *there})), TURNED)
+    return found
+
+
+def turned_blocks(right: Side, assignment: Assignment, found: Mapping[int, Doubt]) -> set[int]:
+    """Those of the turned pairs that stand in a block whose other matrices do not say that nothing is transposed."""
+    steady: Counter[Path] = Counter()
+    for i, j in assignment.pairs.items():
+        p = right.patterns[j]
+        if is_matrix(p) and not is_square(p):
+            steady[block(p)] += -1 if i in found else 1
+    return {i for i, doubt in found.items() if steady[block(right.patterns[doubt.pair[1]])] <= 0}
+
+
+def block(p: Pattern) -> Path:
+    """The repeat in which a pattern stands: its path up to the last capture."""
+    last = max((at for at, s in enumerate(p.segments) if "{}" in s), default=-1)
+    return p.segments[: last + 1]
+
+
+def is_matrix(p: Pattern) -> bool:
+    """Whether its leaves have two dimensions."""
+    shape = next(iter(p.shapes.values()))
+    return shape is not None and len(shape) == 2
+
+
+def is_square(p: Pattern) -> bool:
+    """Whether its leaves are square matrices."""
+    shape = next(iter(p.shapes.values()))
+    return shape is not None and len(shape) == 2 and shape[0] == shape[1]
+
+
+def _layouts(side: Side) -> dict[object, list[int]]:
+    found: dict[object, list[int]] = defaultdict(list)
+    for at, p in enumerate(side.patterns):
+        found[_layout(p)].append(at)
+    return found
+
+
+def _layout(p: Pattern) -> object:
+    """Cells and their sizes, whatever the order of the dimensions and whichever have size 1; unique below two."""
+    sizes = {shape: tuple(sorted(d for d in shape or () if d != 1)) for shape in set(p.shapes.values())}
+    if any(len(s) < 2 for s in sizes.values()):
+        return p
+    if len(sizes) == 1:
+        return p.indices, next(iter(sizes.values()))
+    return p.indices, hash(frozenset((k, sizes[shape]) for k, shape in p.shapes.items()))
