@@ -8,7 +8,7 @@ from typing import Any
 
 from treealign.align.agreement import Agreement
 from treealign.align.assignment import Assignment, assign
-from treealign.align.certainty import SHAPE_ONLY, Doubt, doubts, gather
+from treealign.align.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
 from treealign.align.conventions import hidden_changes
 from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.hints import read_hints
@@ -18,6 +18,7 @@ from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.refinement import refine
 from treealign.align.reflection import reflections
 from treealign.align.scoring import Floats, Side
+from treealign.align.surroundings import misplaced
 from treealign.align.transposition import turned, turned_blocks
 from treealign.tree.keytree import KeyTree
 
@@ -85,13 +86,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
         Side.of(left, checkpoint.ordered, [h.source for h in read]),
         Side.of(right, model.ordered, [h.target for h in read]),
     )
-    assignment = assign(*sides)
-    evidence = gather(*sides)
-    found = doubts(*sides, assignment, evidence)
-    reversed_lists = reflections(*sides, assignment.pairs, found)
-    if reversed_lists is not None:
-        assignment, evidence = assign(*sides, reversed_lists), gather(*sides, reversed_lists)
-        found = doubts(*sides, assignment, evidence)
+    assignment, evidence, found = _assigned(sides)
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
@@ -101,6 +96,22 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
     resized = _resized(sides, assignment, links) if shapes else []
     return _finish(checkpoint, model, links, resized, left, right, shapes)
+
+
+def _assigned(sides: tuple[Side, Side]) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
+    """The assignment and its doubts, made again where what is certain in it teaches something about the rest."""
+    assignment, evidence = assign(*sides), gather(*sides)
+    found = doubts(*sides, assignment, evidence)
+    known = misplaced(*sides, assignment, found)
+    if known is not None:
+        assignment = assign(*sides, known)
+        found = doubts(*sides, assignment, evidence)
+    mirrored = reflections(*sides, assignment.pairs, found)
+    if mirrored is not None:
+        assignment = assign(*sides, mirrored if known is None else mirrored + known)
+        evidence = gather(*sides, mirrored)
+        found = doubts(*sides, assignment, evidence)
+    return assignment, evidence, found
 
 
 def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int, Doubt]) -> list[Link]:

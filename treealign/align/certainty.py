@@ -81,14 +81,7 @@ def gather(left: Side, right: Side, known: Floats | None = None) -> Evidence:
 
 def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) -> dict[int, Doubt]:
     """The doubted pairs, by left pattern. Matched pairs that are not here are certain."""
-    votes = Votes(left, right)
-    settled: frozenset[int] = frozenset()
-    for _ in range(ROUNDS):
-        found, previous = _rivals(assignment, evidence.total, votes), settled
-        settled = frozenset(i for i in assignment.pairs if i not in found)
-        if settled == previous:
-            break
-        votes.count([(i, assignment.pairs[i]) for i in sorted(settled)], [1.0] * len(settled))
+    found, votes = _rivalled(left, right, assignment, evidence)
     agreement = Agreement(left, right, votes)
     for i, j in assignment.pairs.items():
         if i in found:
@@ -98,6 +91,19 @@ def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) 
         elif objection := agreement.objection(i, j):
             found[i] = Doubt((i, j), (i,), (j,), objection)
     return found
+
+
+def _rivalled(left: Side, right: Side, assignment: Assignment, evidence: Evidence) -> tuple[dict[int, Doubt], Votes]:
+    """Pairs with rivals that nothing separates from them, and the votes of all others."""
+    votes = Votes(left, right)
+    settled: frozenset[int] = frozenset()
+    for _ in range(ROUNDS):
+        found, previous = _rivals(assignment, evidence.total, votes), settled
+        settled = frozenset(i for i in assignment.pairs if i not in found)
+        if settled == previous:
+            break
+        votes.count([(i, assignment.pairs[i]) for i in sorted(settled)], [1.0] * len(settled))
+    return found, votes
 
 
 def _rivals(assignment: Assignment, total: Floats, votes: Votes) -> dict[int, Doubt]:
