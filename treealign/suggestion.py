@@ -205,16 +205,16 @@ def _conversions(alignment: Alignment, link: Link) -> Iterator[Conversion]:
 
 def _matches(alignment: Alignment, link: Link) -> Iterator[Match]:
     left, right = alignment.checkpoint.keys, alignment.model.keys
-    operations, order = _listed(link, right)
+    operations, order = _listed(link, alignment)
     for group in link.expand():
         sources, targets = tuple(left[i] for i in group.left), [right[j] for j in group.right]
         yield Match(sources, tuple(targets[n] for n in order), operations, link.certain, link.evidence)
 
 
-def _listed(link: Link, keys: Sequence[str]) -> tuple[tuple[Operation, ...], Sequence[int]]:
-    """Targets of a split stand in natural order in a match, whatever the order of the parts in the whole."""
-    first = next(link.expand()).right
+def _listed(link: Link, alignment: Alignment) -> tuple[tuple[Operation, ...], Sequence[int]]:
+    """Targets of a split stand in the order of the parts if the checkpoint has an order at all, else in natural one."""
+    first, keys = next(link.expand()).right, alignment.model.keys
     order = sorted(range(len(first)), key=lambda n: natural_key(keys[first[n]]))
-    if len(link.left) > 1 or order == sorted(order):
+    if len(link.left) > 1 or order == sorted(order) or alignment.checkpoint.ordered:
         return link.operations, range(len(first))
     return (*link.operations, Reorder(tuple(order))), order

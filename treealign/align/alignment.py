@@ -11,6 +11,7 @@ from treealign.align.assignment import Assignment, assign
 from treealign.align.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
 from treealign.align.conventions import hidden_changes
 from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
+from treealign.align.habits import Habits
 from treealign.align.hints import read_hints
 from treealign.align.links import Link
 from treealign.align.mismatches import find_mismatches
@@ -90,7 +91,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
-        links = hidden_changes(_with_conversions(sides, assignment, links, weak, evidence.total), read)
+        links = _with_conversions(sides, assignment, links, weak, evidence.total)
+        links = hidden_changes(links, Habits(left, right), read)
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))

@@ -13,8 +13,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from treealign.align.habits import Guess, Habits
 from treealign.align.hints import Hint, contains
-from treealign.align.links import Group, Link
+from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.transposition import block, is_square
 from treealign.align.words import tokens
@@ -28,14 +29,14 @@ TURNED = {"q", "k", "qkv"}
 Path = tuple[str, ...]
 
 
-def hidden_changes(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]:
-    """The links, those that may hide a change marked uncertain with the reason, square ones transposed as a guess.
+def hidden_changes(links: Sequence[Link], habits: Habits, hints: Sequence[Hint] = ()) -> list[Link]:
+    """The links, those that may hide a change marked uncertain with the reason, changed as habits of libraries suggest.
 
     A hint that names the very modules settles what their spelling alone has put in doubt, and no other doubt.
     """
     learned = _learned_positions(links)
     transposed = _transposed_blocks(links)
-    return [link if _hinted(link, hints) else _checked(link, learned, transposed) for link in links]
+    return [link if _hinted(link, hints) else _checked(link, learned, transposed, habits) for link in links]
 
 
 def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
@@ -68,20 +69,34 @@ def _ends_with(p: Pattern, run: Path) -> bool:
     return contains(p.segments, run) and run[-1] in p.segments[-2:]
 
 
-def _checked(link: Link, learned: set[Path], transposed: set[Path]) -> Link:
+def _checked(link: Link, learned: set[Path], transposed: set[Path], habits: Habits) -> Link:
     if not link.operations and block(link.right[0]) in transposed and is_square(link.left[0]):
-        groups = tuple(Group(g.left, g.right) for g in link.expand())
-        turned = replace(link, operations=(Permute((1, 0)),), groups=groups)
-        return replace(turned, certain=False, reason=SQUARE, rivals=_sides(link))
-    if not link.certain:
+        return _guessed(link, Guess((Permute((1, 0)),), SQUARE))
+    guess = habits.fused(link)
+    if guess is not None:
+        return _guessed(link, guess)
+    reason = _doubt(link, learned) if link.certain else ""
+    if not reason:
         return link
+    guess = habits.rotary(link) if reason == ROTARY else None
+    return _guessed(link, guess or Guess(link.operations, reason))
+
+
+def _doubt(link: Link, learned: set[Path]) -> str:
+    """What the names of a certain link may hide."""
     if link.operations and "qkv" in {r for side in (link.left, link.right) for p in side for r in _roles(p)}:
-        return replace(link, certain=False, reason=HEADS, rivals=_sides(link))
+        return HEADS
     if _may_turn(link, learned):
-        return replace(link, certain=False, reason=ROTARY, rivals=_sides(link))
-    if _may_alternate(link):
-        return replace(link, certain=False, reason=FUSED, rivals=_sides(link))
-    return link
+        return ROTARY
+    return FUSED if _may_alternate(link) else ""
+
+
+def _guessed(link: Link, guess: Guess) -> Link:
+    """The link with operations that nothing proves."""
+    groups = tuple(link.expand()) if guess.operations else link.groups
+    reason = link.reason or guess.reason
+    rivals = _sides(link) if link.certain else link.rivals
+    return replace(link, operations=guess.operations, groups=groups, certain=False, reason=reason, rivals=rivals)
 
 
 def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:

@@ -1,0 +1,182 @@
+"""Habits of libraries that shapes cannot show: how the rows of q and k, of a fused qkv, of gate and up stand.
+
+Names betray them: ``wq`` in an original Llama stands for interleaved rotary rows, ``query_key_value`` for rows head by
+head. The table is data, ``habits.json`` beside this file. What it suggests is a guess and is always said to be one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from math import gcd
+from typing import Any, NamedTuple
+
+from treealign.align.hints import contains
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern
+from treealign.align.transposition import block
+from treealign.align.words import split_words
+from treealign.mapping.operations import Deinterleave, Interleave, Operation, RotaryPermute, RotaryUnpermute, Split
+
+Path = tuple[str, ...]
+
+
+class Sign(NamedTuple):
+    """By what a library is recognised in a block: runs of segments that it has, and that it lacks."""
+
+    library: str
+    has: tuple[Path, ...]
+    lacks: tuple[Path, ...]
+
+
+@cache
+def _table() -> dict[str, Any]:
+    data = json.loads(resources.files("treealign.align").joinpath("habits.json").read_text("utf-8"))
+    return {
+        kind: tuple(map(_sign, rows)) if kind != "head sizes" else rows
+        for kind, rows in data.items()
+        if kind != "about"
+    }
+
+
+def _sign(row: dict[str, Any]) -> Sign:
+    has, lacks = (tuple(tuple(run.split(".")) for run in row.get(name, ())) for name in ("has", "lacks"))
+    return Sign(row["library"], has, lacks)
+
+
+class Guess(NamedTuple):
+    """Operations that a habit suggests, and why."""
+
+    operations: tuple[Operation, ...]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Habits:
+    """Reads the habits off the names of two sides.
+
+    Attributes
+    ----------
+    left, right : sequence of Pattern
+        All patterns of the checkpoint and of the model.
+    """
+
+    left: Sequence[Pattern]
+    right: Sequence[Pattern]
+    _known: dict[tuple[bool, Path, str], str] = field(default_factory=dict)
+
+    def rotary(self, link: Link) -> Guess | None:
+        """The permutation of rotary rows, where the two sides are known for different orders."""
+        a, b = self._rotary(True, link.left[0]), self._rotary(False, link.right[0])
+        if link.operations or not a or not b or a[0] == b[0]:
+            return None
+        rows = _rows(link.right[0])
+        size = self._head_size(link, rows)
+        if size is None:
+            return None
+        made = (RotaryPermute if a[0] == "interleaved" else RotaryUnpermute)(rows // size, size)
+        return Guess(
+            (made,), f"rotary rows are {a[0]} in {a[1]} and {b[0]} in {b[1]}; heads of {size} rows are a guess"
+        )
+
+    def fused(self, link: Link) -> Guess | None:
+        """Rows of a fused tensor brought from turns into runs or back, where only one side is known to take turns."""
+        whole = link.left[0] if len(link.left) == 1 else link.right[0]
+        for kind in ("by head", "in turns"):
+            a, b = (self._library(side, kind, p) for side, p in ((True, link.left[0]), (False, link.right[0])))
+            if bool(a) == bool(b) or (link.operations and not (a if whole is link.left[0] else b)):
+                continue
+            blocks = self._blocks(link, kind)
+            if blocks is not None:
+                dim = _dimension(link, whole)
+                operations = (
+                    (Deinterleave(dim, blocks), *link.operations) if a else (*link.operations, Interleave(dim, blocks))
+                )
+                return Guess(operations, f"rows stand {kind} in {a or b}; turns of {list(blocks)} rows are a guess")
+        return None
+
+    def _rotary(self, left: bool, p: Pattern) -> tuple[str, str] | None:
+        for kind in ("interleaved", "half split"):
+            if library := self._library(left, kind, p):
+                return kind, library
+        return None
+
+    def _library(self, left: bool, kind: str, p: Pattern) -> str:
+        """The library whose habit it is, or nothing; one that is known by the leaf alone is known by this leaf."""
+        signs: tuple[Sign, ...] = _table()[kind]
+        here = block(p)
+        key = left, here, kind
+        if kind in ("by head", "in turns"):
+            return next((s.library for s in signs if contains(p.segments, s.has[0]) and self._fits(left, here, s)), "")
+        if key not in self._known:
+            self._known[key] = next((s.library for s in signs if self._fits(left, here, s)), "")
+        return self._known[key]
+
+    def _fits(self, left: bool, here: Path, sign: Sign) -> bool:
+        inside = [p.segments for p in (self.left if left else self.right) if p.segments[: len(here)] == here]
+        has = all(any(contains(s, run) for s in inside) for run in sign.has)
+        return has and not any(contains(s, run) for s in inside for run in sign.lacks)
+
+    def _blocks(self, link: Link, kind: str) -> tuple[int, ...] | None:
+        """Rows of each part in one turn."""
+        if kind == "in turns":
+            return (1, 1)
+        cut = next((o for o in link.operations if isinstance(o, Split)), None)
+        sizes = [_rows(p) for p in (link.left if len(link.left) > 1 else link.right)]
+        if len(sizes) == 1 and sizes[0] % 3 == 0:
+            sizes = [sizes[0] // 3] * 3
+        if len(sizes) != 3 or (cut is None and len(set(sizes)) > 1 and len(link.left) == 1):
+            return None
+        least = gcd(*sizes)
+        size = self._head_size(link, least)
+        return None if size is None else tuple(n * size // least for n in sizes)
+
+    def _head_size(self, link: Link, rows: int) -> int | None:
+        """Rows of a head: told by a norm of the heads or by rotary frequencies, else the usual size that divides."""
+        both = ((self.left, link.left[0]), (self.right, link.right[0]))
+        measured = [n for side, p in both for n in _measured(side, p)]
+        together = gcd(rows, *(n for side, p in both for n in _beside(side, p)))
+        sizes = [*measured, *_table()["head sizes"]]
+        return next((n for n in sizes if n % 2 == 0 and together % n == 0), None)
+
+
+def _rows(p: Pattern) -> int:
+    shape = next(iter(p.shapes.values()))
+    return shape[0] if shape else 0
+
+
+def _dimension(link: Link, whole: Pattern) -> int:
+    """Along which dimension a whole is made of parts: rows; those of each expert where experts are stacked."""
+    cut = next((o.dim for o in link.operations if hasattr(o, "sizes")), None)
+    shape = next(iter(whole.shapes.values())) or ()
+    return int(cut) if cut is not None else max(len(shape) - 2, 0)
+
+
+def _measured(side: Iterable[Pattern], of: Pattern) -> list[int]:
+    """Sizes of heads that leaves of the same block or frequencies tell."""
+    here = block(of)
+    found = []
+    for p in side:
+        words, shape = split_words(p.segments[-1]), next(iter(p.shapes.values()))
+        if shape is None or len(shape) != 1:
+            continue
+        if {"inv", "freq"} <= set(words) or {"rope", "freqs"} <= {w for s in p.segments for w in split_words(s)}:
+            found.append(2 * shape[0])
+        elif p.segments[: len(here)] == here and any(_is_head_norm(s) for s in p.segments[len(here) :]):
+            found.append(shape[0])
+    return found
+
+
+def _is_head_norm(segment: str) -> bool:
+    words = set(split_words(segment))
+    return "norm" in words and bool({"q", "k"} & words)
+
+
+def _beside(side: Iterable[Pattern], of: Pattern) -> list[int]:
+    """Rows of q and k in the same block."""
+    here = block(of)
+    inside = [p for p in side if p.segments[: len(here)] == here and p.segments[-1] == of.segments[-1]]
+    return [_rows(p) for p in inside if set(split_words(p.segments[-2])) & {"q", "k"} and _rows(p)] if here else []
