@@ -37,6 +37,7 @@ class Agreement:
     left: Side
     right: Side
     votes: Votes
+    mirrored: npt.NDArray[np.float32] | None = None
 
     def objection(self, i: int, j: int) -> str:
         """What speaks against a match, or nothing."""
@@ -83,6 +84,8 @@ class Agreement:
 
     def _numbers_differ(self, i: int, j: int) -> bool:
         """The same words with other numbers, in the module or the one above it, and no common rank there."""
+        if self.mirrored is not None and self.mirrored[i, j] > 0:
+            return False
         for depth in (1, 2):
             mine, theirs = _numbered(self.left, i, depth), _numbered(self.right, j, depth)
             if mine is None or theirs is None or mine[0] != theirs[0] or mine[1] == theirs[1]:

@@ -108,11 +108,11 @@ def _assigned(sides: tuple[Side, Side]) -> tuple[Assignment, Evidence, dict[int,
     if known is not None:
         assignment = assign(*sides, known)
         found = doubts(*sides, assignment, evidence)
-    mirrored = reflections(*sides, assignment.pairs, found)
+    mirrored = reflections(*sides, assignment)
     if mirrored is not None:
         assignment = assign(*sides, mirrored if known is None else mirrored + known)
         evidence = gather(*sides, mirrored)
-        found = doubts(*sides, assignment, evidence)
+        found = doubts(*sides, assignment, evidence, mirrored)
     return assignment, evidence, found
 
 

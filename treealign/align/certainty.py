@@ -79,10 +79,15 @@ def gather(left: Side, right: Side, known: Floats | None = None) -> Evidence:
     return Evidence(words, total if known is None else total + known)
 
 
-def doubts(left: Side, right: Side, assignment: Assignment, evidence: Evidence) -> dict[int, Doubt]:
-    """The doubted pairs, by left pattern. Matched pairs that are not here are certain."""
+def doubts(
+    left: Side, right: Side, assignment: Assignment, evidence: Evidence, mirrored: Floats | None = None
+) -> dict[int, Doubt]:
+    """The doubted pairs, by left pattern. Matched pairs that are not here are certain.
+
+    `mirrored` is positive for pairs at mirrored places of lists, whose numbers differ for that reason, (left, right).
+    """
     found, votes = _rivalled(left, right, assignment, evidence)
-    agreement = Agreement(left, right, votes)
+    agreement = Agreement(left, right, votes, mirrored)
     for i, j in assignment.pairs.items():
         if i in found:
             continue

@@ -1,79 +1,118 @@
 """Lists that run the other way round: one library numbers levels from the inside, another from the outside.
 
-Where levels of a list that are certain without it correspond in opposite order, the whole list does: each level's place
-counted from the one end is the other's counted from the other end.
+Where shapes alone place levels of a list, and in opposite order, the whole list runs the other way: each level's place
+counted from the one end is the other's counted from the other end. Where shapes place a level at another place than its
+own and do not tell which way the list runs, the places of its other levels tell nothing.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
+from treealign.align.assignment import Assignment
 from treealign.align.patterns import Pattern
 from treealign.align.scoring import Floats, Side
 
 Path = tuple[str, ...]
-POINTS = 2  # levels that must be certain: two that stand in opposite order exclude a shift
+POINTS = 2  # levels that shapes must place: two in opposite order exclude a shift
 
 
-def reflections(left: Side, right: Side, pairs: Mapping[int, int], doubted: Collection[int]) -> Floats | None:
-    """1 for pairs of leaves at mirrored places of two reversed lists, -1 for those at others; None without such lists.
+class Place(NamedTuple):
+    """A leaf's place in a list: the path of the list, the number, and the path below it."""
+
+    above: Path
+    number: int
+    below: Path
+
+
+def reflections(left: Side, right: Side, assignment: Assignment) -> Floats | None:
+    """What lists out of order teach about pairs of leaves, (left, right); None where there are none.
+
+    1 at mirrored places of lists that run in opposite order and -1 at others; in lists of unknown order, minus what
+    equal places count as evidence.
 
     Parameters
     ----------
     left, right : Side
         Checkpoint and model.
-    pairs : mapping of int to int
-        Matched patterns.
-    doubted : collection of int
-        Left patterns whose match is not certain.
+    assignment : Assignment
+        The matches so far.
 
     """
-    sums: dict[tuple[Path, Path], dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-    for i, j in pairs.items():
-        if i not in doubted:
-            for (above, a), (over, b) in _places(left.patterns[i], right.patterns[j]):
-                sums[above, over][a].add(b)
+    placed = _placed(left, right, assignment)
     last = _last(left), _last(right)
     table: Floats = np.zeros((len(left.patterns), len(right.patterns)), np.float32)
-    for (above, over), points in sums.items():
+    for (above, over), points in placed.items():
         end = last[0][above]
-        if end == last[1][over] and len(points) >= POINTS and all(bs == {end - a} for a, bs in points.items()):
-            _mark(table, left, right, above, over, end)
+        if end != last[1][over] or all(a == b for a, b in points) or not _one_to_one(points):
+            continue
+        mirrored = all(a + b == end for a, b in points) and len({a for a, _ in points}) >= POINTS
+        _mark(table, (left, right), (above, over), end if mirrored else None)
     return table if table.any() else None
 
 
-def _numbered(p: Pattern) -> Iterator[tuple[Path, int]]:
-    """The lists in which a leaf stands, and its place there; repeats that were folded have no places to tell apart."""
-    return ((p.segments[:at], int(s)) for at, s in enumerate(p.segments) if s.isdecimal())
+def _placed(left: Side, right: Side, assignment: Assignment) -> Mapping[tuple[Path, Path], set[tuple[int, int]]]:
+    """Numbers of matched leaves that nothing but their shape places in their lists, by pair of lists."""
+    found: dict[tuple[Path, Path], set[tuple[int, int]]] = defaultdict(set)
+    for c in assignment.classes:
+        here, there = (
+            [side.patterns[int(n)] for n in side_ids] for side, side_ids in ((left, c.left), (right, c.right))
+        )
+        alone = _alone(here), _alone(there)
+        for i in map(int, c.left):
+            j = assignment.pairs.get(i)
+            if j is None:
+                continue
+            for a in _places(left.patterns[i]):
+                for b in _places(right.patterns[j]):
+                    if alone[0][a.above, a.below] == alone[1][b.above, b.below] == 1:
+                        found[a.above, b.above].add((a.number, b.number))
+    return found
 
 
-def _places(a: Pattern, b: Pattern) -> Iterator[tuple[tuple[Path, int], tuple[Path, int]]]:
-    return ((x, y) for x in _numbered(a) for y in _numbered(b))
+def _one_to_one(points: set[tuple[int, int]]) -> bool:
+    """Whether the levels of one list are those of the other at all, and not something below them."""
+    return len({a for a, _ in points}) == len({b for _, b in points}) == len(points)
+
+
+def _alone(patterns: list[Pattern]) -> Counter[tuple[Path, Path]]:
+    """How many levels of a list hold a leaf of one class under one name."""
+    return Counter((place.above, place.below) for p in patterns for place in _places(p))
+
+
+def _places(p: Pattern) -> Iterator[Place]:
+    """The lists in which a leaf stands; repeats that were folded have no places to tell apart."""
+    return (Place(p.segments[:n], int(s), p.segments[n + 1 :]) for n, s in enumerate(p.segments) if s.isdecimal())
 
 
 def _last(side: Side) -> dict[Path, int]:
     found: dict[Path, int] = defaultdict(int)
     for p in side.patterns:
-        for above, place in _numbered(p):
-            found[above] = max(found[above], place)
+        for place in _places(p):
+            found[place.above] = max(found[place.above], place.number)
     return found
 
 
-def _mark(table: Floats, left: Side, right: Side, above: Path, over: Path, end: int) -> None:
-    here = [(i, int(left.patterns[i].segments[len(above)])) for i in _inside(left, above)]
-    there = [(j, int(right.patterns[j].segments[len(over)])) for j in _inside(right, over)]
-    for i, a in here:
-        for j, b in there:
-            table[i, j] = 1 if a + b == end else -1
+def _mark(table: Floats, sides: tuple[Side, Side], lists: tuple[Path, Path], end: int | None) -> None:
+    for i, a in _levels(sides[0], lists[0]):
+        for j, b in _levels(sides[1], lists[1]):
+            if end is not None:
+                table[i, j] = 1 if a + b == end else -1
+            else:
+                table[i, j] -= len(_ranks(sides[0], i, lists[0]) & _ranks(sides[1], j, lists[1]))
 
 
-def _inside(side: Side, above: Path) -> list[int]:
-    below = side.below[above]
-    return [
-        n
-        for n in below
-        if len(side.patterns[n].segments) > len(above) and side.patterns[n].segments[len(above)].isdecimal()
-    ]
+def _levels(side: Side, above: Path) -> list[tuple[int, int]]:
+    """Leaves below the levels of a list, each with the number of its level."""
+    at = len(above)
+    inside = ((n, side.patterns[n].segments) for n in side.below[above])
+    return [(n, int(s[at])) for n, s in inside if len(s) > at and s[at].isdecimal()]
+
+
+def _ranks(side: Side, at: int, above: Path) -> set[str]:
+    depth = len(side.patterns[at].segments) - 1 - len(above)
+    return {t.text for t in side.tokens[at] if t.text[0] == "%" and t.depth == depth and t.qualified}

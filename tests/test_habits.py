@@ -1,0 +1,156 @@
+"""What names suggest that shapes cannot show: guessed with its reason, and never certain."""
+
+from __future__ import annotations
+
+import pytest
+from aligning import aligned, certain_pairs, guessed_pairs
+
+from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute, Split
+
+META = ("attention.{}", "feed_forward.w1", ("wq", "wk", "wv", "wo"))
+TORCHTUNE = ("attn.{}", "mlp.w1", ("q_proj", "k_proj", "v_proj", "output_proj"))
+GGUF = ("attn_{}", "ffn_gate", ("q", "k", "v", "output"))
+TRANSFORMERS = ("self_attn.{}", "mlp.gate_proj", ("q_proj", "k_proj", "v_proj", "o_proj"))
+ROWS = (256, 128, 128, 256)
+
+
+def decoder(spelling, prefix="layers.{}", extra=None):
+    """Two layers of a small Llama: four heads of 64 rows, two of keys and values."""
+    attention, gate, names = spelling
+    leaves = {}
+    for layer in map(str, range(2)):
+        at = prefix.format(layer)
+        for name, rows in zip(names, ROWS, strict=True):
+            leaves[f"{at}.{attention.format(name)}.weight"] = (rows, 256)
+        leaves[f"{at}.{gate}.weight"] = (300, 256)
+        for name, shape in (extra or {}).items():
+            leaves[f"{at}.{name}"] = shape
+    return leaves
+
+
+def operations_of(suggestion, part):
+    return {m.operations for m in suggestion.matches if any(part in k for k in m.checkpoint)}
+
+
+def uncertain(suggestion, part):
+    return [m for m in suggestion.matches if any(part in k for k in m.checkpoint) and not m.certain]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "model", "name", "operation"),
+    [
+        (decoder(META), decoder(TRANSFORMERS, "model.layers.{}"), "wk", RotaryPermute(1, 128)),
+        (decoder(GGUF, "blk.{}"), decoder(TRANSFORMERS, "model.layers.{}"), "attn_q", RotaryPermute(2, 128)),
+        (
+            decoder(TRANSFORMERS, "model.layers.{}"),
+            decoder(TORCHTUNE, extra={"sa_norm.scale": (256,)}),
+            "q_proj",
+            RotaryUnpermute(2, 128),
+        ),
+    ],
+)
+def test_two_libraries_known_for_other_rotary_orders_suggest_the_permutation(checkpoint, model, name, operation):
+    suggestion = aligned(checkpoint, model)
+    assert operations_of(suggestion, name) == {(operation,)}
+    assert len(uncertain(suggestion, name)) == 2
+
+
+def test_the_question_says_that_the_size_of_a_head_is_a_guess():
+    suggestion = aligned(decoder(META), decoder(TRANSFORMERS, "model.layers.{}"))
+    assert any("heads of 128 rows are a guess" in question.settled_by for question in suggestion.ambiguous)
+
+
+def test_rotary_frequencies_tell_the_size_of_a_head():
+    suggestion = aligned(decoder(META) | {"rope.freqs": (32,)}, decoder(TRANSFORMERS, "model.layers.{}"))
+    assert operations_of(suggestion, "wq") == {(RotaryPermute(4, 64),)}
+
+
+def test_a_norm_of_the_heads_tells_the_size_of_a_head():
+    norms = {"attention.q_norm.weight": (32,)}, {"self_attn.q_norm.weight": (32,)}
+    suggestion = aligned(decoder(META, extra=norms[0]), decoder(TRANSFORMERS, "model.layers.{}", norms[1]))
+    assert operations_of(suggestion, "wq") == {(RotaryPermute(8, 32),)}
+
+
+def test_two_libraries_of_one_rotary_order_suggest_no_permutation():
+    suggestion = aligned(decoder(META), decoder(GGUF, "blk.{}"))
+    assert operations_of(suggestion, "wq") == {()}
+
+
+def test_gguf_with_biases_is_no_llama_and_suggests_no_permutation():
+    biases = {"attn_q.bias": (256,)}, {"self_attn.q_proj.bias": (256,)}
+    suggestion = aligned(decoder(GGUF, "blk.{}", biases[0]), decoder(TRANSFORMERS, "model.layers.{}", biases[1]))
+    assert operations_of(suggestion, "attn_q.weight") == {()}
+    assert uncertain(suggestion, "attn_q.weight")
+
+
+def fused(name, rows=384):
+    return {f"layers.{n}.{name}.weight": (rows, 128) for n in range(2)}
+
+
+def test_rows_that_stand_head_by_head_are_guessed_into_runs():
+    suggestion = aligned(fused("attention.query_key_value"), fused("attn.qkv"))
+    assert operations_of(suggestion, "query_key_value") == {(Deinterleave(0, (128, 128, 128)),)}
+    assert not certain_pairs(suggestion)
+
+
+def test_runs_are_guessed_into_rows_that_stand_head_by_head():
+    suggestion = aligned(fused("attn.qkv"), fused("attention.query_key_value"))
+    assert operations_of(suggestion, "qkv") == {(Interleave(0, (128, 128, 128)),)}
+
+
+def test_a_fused_tensor_of_groups_of_query_heads_is_split_by_group():
+    parts = {
+        f"layers.{n}.self_attn.{name}_proj.weight": (rows, 512)
+        for n in range(2)
+        for name, rows in (("q", 512), ("k", 128), ("v", 128))
+    }
+    suggestion = aligned({f"layers.{n}.self_attn.linear_qkv.weight": (768, 512) for n in range(2)}, parts)
+    (operations,) = operations_of(suggestion, "linear_qkv")
+    assert operations[:2] == (Deinterleave(0, (512, 128, 128)), Split(0, (512, 128, 128)))
+
+
+def test_rows_of_w13_are_guessed_to_take_turns():
+    suggestion = aligned({"mlp.w13_weight": (4, 64, 16)}, {"mlp.gate_up_proj": (4, 64, 16)})
+    assert operations_of(suggestion, "w13") == {(Deinterleave(1, (1, 1)),)}
+    assert not certain_pairs(suggestion)
+
+
+def test_a_lone_matrix_of_a_steady_block_is_not_turned_by_its_name():
+    """`W_down` of a bottleneck is the first of its two matrices, whatever `fc1` is called elsewhere."""
+    spelled = {f"layers.{n}.proj_{name}.weight": (48, 64) for n in range(2) for name in ("alpha", "beta")}
+    old = {f"layers.{n}.gate.{k}.weight": s for n in range(2) for k, s in (("W_down", (8, 64)), ("W_up", (64, 8)))}
+    new = {f"layers.{n}.gate.{k}.weight": s for n in range(2) for k, s in (("fc1", (8, 64)), ("fc2", (64, 8)))}
+    suggestion = aligned(spelled | old, spelled | new)
+    assert guessed_pairs(suggestion)["layers.0.gate.W_down.weight"] == "layers.0.gate.fc1.weight"
+    assert not any(isinstance(o, Permute) for m in suggestion.matches for o in m.operations)
+    (question,) = suggestion.ambiguous
+    assert {"layers.0.gate.fc1.weight", "layers.0.gate.fc2.weight"} <= set(question.model)
+
+
+def levels(name, channels):
+    """Levels of a decoder, each of two convolutions with as many channels as it says."""
+    return {
+        f"decoder.{name}.{at}.conv_{part}.weight": (size, size, 3, 3)
+        for at, size in enumerate(channels)
+        for part in ("a", "b")
+    }
+
+
+def test_levels_that_shapes_place_in_opposite_order_turn_the_whole_list_round():
+    suggestion = aligned(levels("up", (32, 64, 128, 128)), levels("up_blocks", (128, 128, 64, 32)))
+    pairs = certain_pairs(suggestion)
+    assert pairs["decoder.up.2.conv_a.weight"] == "decoder.up_blocks.1.conv_a.weight"
+    assert pairs["decoder.up.3.conv_b.weight"] == "decoder.up_blocks.0.conv_b.weight"
+
+
+def test_one_level_out_of_place_turns_no_list_round():
+    suggestion = aligned(levels("up", (32, 128, 128, 128)), levels("up_blocks", (128, 128, 128, 32)))
+    assert not any(k.startswith("decoder.up.1") for k in certain_pairs(suggestion))
+
+
+def test_a_leaf_of_another_model_in_the_same_file_does_not_take_the_place_of_the_right_one():
+    vae = {f"encoder.mid.{n}.weight": (16, 16, 3, 3) for n in ("conv_a", "conv_b", "conv_c")}
+    old = {f"first_stage.{k}": s for k, s in vae.items()} | {"first_stage.encoder.mid.attn.proj_out.bias": (16,)}
+    other = {f"unet.blocks.{n}.to_out.0.bias": (16,) for n in range(2)}
+    suggestion = aligned(old | other, vae | {"encoder.mid.attn.to_out.0.bias": (16,)})
+    assert guessed_pairs(suggestion)["first_stage.encoder.mid.attn.proj_out.bias"] == "encoder.mid.attn.to_out.0.bias"
