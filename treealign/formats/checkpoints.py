@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from treealign.errors import FormatError
 from treealign.formats.detect import HINTS, TORCH, Kind, detect
+from treealign.formats.distributed import DistributedFolder, read_distributed
 from treealign.formats.folders import choose_weights
 from treealign.formats.indexes import Index, check_shards, read_index, refuse_absent
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header, read_header
 from treealign.formats.torch_files import TorchFile, read_torch_file
 
+File: TypeAlias = Header | TorchFile | DistributedFolder
 _MAX_FACTS = 50
 
 
@@ -28,13 +31,13 @@ class Checkpoint:
         What was asked for.
     index : Index or None
         The index that names the shards.
-    files : tuple of Header or TorchFile
+    files : tuple of Header, TorchFile or DistributedFolder
         One a file, in the order of their names; none where only the index is there.
     """
 
     path: str
     index: Index | None
-    files: tuple[Header | TorchFile, ...]
+    files: tuple[File, ...]
 
     @property
     def names_only(self) -> bool:
@@ -80,18 +83,18 @@ def _open_index(name: str, index: Index, names_suffice: bool) -> Checkpoint:
     return Checkpoint(name, index, files)
 
 
-def _read_all(names: Sequence[str], where: str) -> tuple[Header | TorchFile, ...]:
+def _read_all(names: Sequence[str], where: str) -> tuple[File, ...]:
     return all_or_errors((_attempt(name) for name in names), where)
 
 
-def _attempt(name: str) -> Header | TorchFile | FormatError:
+def _attempt(name: str) -> File | FormatError:
     try:
         return _read(name, detect(name))
     except FormatError as error:
         return error
 
 
-def all_or_errors(attempts: Iterable[Header | TorchFile | FormatError], where: str) -> tuple[Header | TorchFile, ...]:
+def all_or_errors(attempts: Iterable[File | FormatError], where: str) -> tuple[File, ...]:
     """The files, if none could not be read.
 
     Raises
@@ -118,15 +121,17 @@ def _lines_of(error: FormatError) -> list[str]:
     return [f"{error.where}: {error.what}", *(f"  {fact}" for fact in error.facts)]
 
 
-def _read(name: str, kind: Kind) -> Header | TorchFile:
+def _read(name: str, kind: Kind) -> File:
     if kind is Kind.SAFETENSORS:
         return read_header(name)
     if kind in TORCH:
         return read_torch_file(name)
+    if kind is Kind.DISTRIBUTED:
+        return read_distributed(Path(name).parent)
     raise FormatError(f"not a checkpoint but {kind.value}", where=name, hint=HINTS.get(kind, ""))
 
 
-def keys_by_shard(files: Sequence[Header | TorchFile]) -> dict[str, list[str]]:
+def keys_by_shard(files: Sequence[File]) -> dict[str, list[str]]:
     """The keys in each file, by its name."""
     return {
         Path(file.path).name: [entry.key for entry in file.tensors] if isinstance(file, Header) else list(file.tensors)

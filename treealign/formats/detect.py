@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from treealign.errors import FormatError
+from treealign.formats.distributed_metadata import METADATA
 
 ZIP = b"PK\x03\x04"
 HEAD = 1024
@@ -27,6 +28,8 @@ class Kind(Enum):
     INDEX = "an index of shards"
     TREE_JSON = "a tree JSON"
     JSON = "a JSON file that is neither a tree nor an index of shards"
+    DISTRIBUTED = "the metadata of a distributed checkpoint"
+    DISTRIBUTED_PART = "a part of a distributed checkpoint"
     FOLDER = "a folder"
     LFS_POINTER = "a Git LFS pointer, not the file it points to"
     HTML = "an HTML page"
@@ -37,6 +40,7 @@ class Kind(Enum):
 
 TORCH = (Kind.TORCH_ZIP, Kind.TORCH_LEGACY)
 HINTS = {
+    Kind.DISTRIBUTED_PART: "pass the folder it is in",
     Kind.LFS_POINTER: "fetch the real file with `git lfs pull`",
     Kind.HTML: "a download was answered by a web page: a login or an error; open the file to see which",
     Kind.ZIP: "unpack it, or fetch the checkpoint that torch.save wrote",
@@ -58,10 +62,10 @@ def detect(path: str | os.PathLike[str]) -> Kind:
     try:
         if Path(name).is_dir():
             return Kind.FOLDER
-        if name.endswith(".safetensors") and Path(name).is_file():
-            return Kind.SAFETENSORS
         if Path(name).exists() and not Path(name).is_file():
             raise FormatError("not a regular file", where=name)
+        if Path(name).is_file() and (named := kind_by_name(name)):
+            return named
         with Path(name).open("rb") as file:
             return kind_of(file)
     except FileNotFoundError:
@@ -70,6 +74,15 @@ def detect(path: str | os.PathLike[str]) -> Kind:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FormatError(f"cannot read the file: {reason}", where=name) from error
+
+
+def kind_by_name(name: str) -> Kind | None:
+    """What a file must be by its name alone, or None where its contents are to be asked."""
+    if name.endswith(".safetensors"):
+        return Kind.SAFETENSORS
+    if name.endswith(".distcp"):
+        return Kind.DISTRIBUTED_PART
+    return Kind.DISTRIBUTED if Path(name).name == METADATA else None
 
 
 def impostor(head: bytes) -> Kind | None:

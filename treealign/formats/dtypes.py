@@ -75,6 +75,17 @@ def safetensors_dtype(dtype: str) -> str | None:
     return _SAFETENSORS.get(dtype)
 
 
+def bits_of(dtype: str) -> int:
+    """Bits of one element of a torch dtype, or 0 for what is none.
+
+    >>> bits_of("bfloat16"), bits_of("complex128"), bits_of("load")
+    (16, 128, 0)
+    """
+    spelled = _SAFETENSORS.get(dtype)
+    # torch's element of F4 is a pair
+    return 128 if dtype == "complex128" else 8 if spelled == "F4" else BITS.get(spelled or "", 0)
+
+
 def torch_shape(dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that torch gives a tensor of this safetensors dtype and shape.
 

@@ -10,6 +10,7 @@ from itertools import starmap
 from pathlib import Path
 
 from treealign.errors import FormatError
+from treealign.formats.distributed_metadata import METADATA
 from treealign.formats.indexes import Index, read_index
 
 _SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
@@ -32,7 +33,8 @@ def choose_weights(folder: str | os.PathLike[str]) -> Choice:
     """The checkpoint in a folder.
 
     Safetensors go before torch files of the same folder, and the names that libraries give to a whole model before
-    others. A complete set of numbered shards needs no index.
+    others. A complete set of numbered shards needs no index. Where there is none of these, the metadata of a
+    distributed checkpoint stands for it.
 
     Raises
     ------
@@ -45,6 +47,8 @@ def choose_weights(folder: str | os.PathLike[str]) -> Choice:
     except OSError as error:
         raise FormatError(f"cannot read the folder: {error.strerror}", where=str(base)) from error
     choice = choose_among(names, str(base), lambda name: read_index(base / name))
+    if choice is None and (base / METADATA).is_file():
+        return Choice(None, (str(base / METADATA),))
     if choice is None:
         raise FormatError("no weights in this folder", where=str(base), facts=_contents(base), hint=_absence_hint(base))
     index = None if choice.index is None else str(base / choice.index)
@@ -114,6 +118,6 @@ def _contents(base: Path) -> list[str]:
 def _absence_hint(base: Path) -> str:
     if any(base.glob("*.distcp")):
         return (
-            "a distributed checkpoint: `python -m torch.distributed.checkpoint.format_utils dcp_to_torch` makes a file"
+            "its metadata is absent: were all processes done when it was written? Those that saved alone cannot be read"
         )
     return "pass the folder or file that holds the weights (.safetensors, .bin, .pt, .pth, .ckpt)"

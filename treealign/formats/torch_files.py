@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from treealign.errors import FormatError
 from treealign.formats.detect import HINTS, Kind, detect
+from treealign.formats.state_dicts import is_tensor, single_state_dict
 
-_DEPTH = 4
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
-# what training frameworks save beside the weights; tensors in there are no weights
-_NOT_WEIGHTS = (
-    "optim",
-    "lr_",
-    "sched",
-    "rng",
-    "random",
-    "scaler",
-    "grad_scaler",
-    "callbacks",
-    "loops",
-    "hparams",
-    "hyper_",
-)
-_EXTRA_STATE = "_extra_state"
 
 
 @dataclass(frozen=True)
@@ -74,11 +59,8 @@ def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
 
 def torch_file(name: str, loaded: Any) -> TorchFile:
     """The one state dict in what a file held; `name` stands for the file in errors."""
-    found = dict(_state_dicts(loaded, "", _DEPTH))
-    if len(found) != 1:
-        raise _no_single_state_dict(name, loaded, found)
-    [(taken, state)] = found.items()
-    tensors = {key: value for key, value in state.items() if _is_tensor(value)}
+    taken, state = single_state_dict(name, loaded)
+    tensors = {key: value for key, value in state.items() if is_tensor(value)}
     ordered = hasattr(state, "_metadata") or list(tensors) != sorted(tensors)
     ignored = tuple(key for key in state if key not in tensors)
     return TorchFile(name, taken, tensors, ordered, ignored)
@@ -112,49 +94,3 @@ def _refusal(name: str, reason: str) -> FormatError:
         return FormatError("a TorchScript archive, not a state dict", where=name, hint=hint)
     first = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
     return FormatError("torch cannot load the file", where=name, facts=[first], hint="fetch or write it again")
-
-
-def _state_dicts(node: Any, path: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every state dict in what was loaded, with where it stands."""
-    if not isinstance(node, Mapping) or "param_groups" in node:
-        return
-    inner = [(key, value) for key, value in node.items() if not _is_extra(key) and _holds_tensors(value, depth)]
-    if inner and depth:
-        for key, value in inner:
-            if not (isinstance(key, str) and key.startswith(_NOT_WEIGHTS)):
-                yield from _state_dicts(value, f"{path}[{key!r}]", depth - 1)
-    elif all(isinstance(key, str) for key in node) and (any(map(_is_tensor, node.values())) or not (node or path)):
-        yield path, node
-
-
-def _is_extra(key: Any) -> bool:
-    """Whether a key is what `torch.nn.Module.get_extra_state` is saved under: anything may be in there."""
-    return isinstance(key, str) and key.endswith(_EXTRA_STATE)
-
-
-def _holds_tensors(value: Any, depth: int) -> bool:
-    """Whether a container has tensors somewhere in it."""
-    if isinstance(value, Mapping):
-        children = list(value.values())
-    elif isinstance(value, list | tuple):
-        children = list(value)
-    else:
-        return False
-    return any(map(_is_tensor, children)) or (depth > 0 and any(_holds_tensors(child, depth - 1) for child in children))
-
-
-def _is_tensor(value: Any) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor)
-
-
-def _no_single_state_dict(name: str, loaded: Any, found: Mapping[str, Any]) -> FormatError:
-    if found:
-        facts = [f"{taken}: {len(state)} entries" for taken, state in found.items()]
-        hint = "load the file, and pass the one that is meant: torch.load(path)['…']"
-        return FormatError("more than one state dict in the file", where=name, facts=facts, hint=hint)
-    kind = type(loaded).__name__
-    names = f" of {', '.join(map(repr, list(loaded)[:10]))}" if isinstance(loaded, Mapping) and loaded else ""
-    hint = "a state dict maps keys to tensors"
-    return FormatError("no state dict in the file", where=name, facts=[f"it holds a {kind}{names}"], hint=hint)

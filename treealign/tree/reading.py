@@ -14,7 +14,6 @@ from treealign.formats.detect import Kind, detect
 from treealign.formats.dtypes import TORCH, torch_shape
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header
-from treealign.formats.torch_files import TorchFile
 from treealign.formats.tree_json import TreeFile, read_tree_json
 from treealign.tree.keytree import KeyTree
 from treealign.tree.module_tree import module_tree, state_dict_tree, tensors_tree
@@ -27,10 +26,10 @@ def read_tree(source: Any) -> KeyTree:
     ----------
     source : KeyTree, torch.nn.Module, mapping of str to tensor, str or PathLike
         A module may be on the meta device; its keys are those of its ``state_dict()``. A path names a safetensors file,
-        a torch file, an index of shards, a folder with one of these, or a tree JSON; what it is, is told from its
-        contents. Of a safetensors file only the header is read, and torch is not imported. So does a URL: a model on
-        the hub, ``hf://org/name[@revision][/path]``, or whatever fsspec opens; headers, indexes and pickles are
-        fetched, weights are not.
+        a torch file, an index of shards, a folder with one of these, a folder that `torch.distributed.checkpoint`
+        wrote, or a tree JSON; what it is, is told from its contents. Of a safetensors file only the header is read, and
+        torch is not imported. So does a URL: a model on the hub, ``hf://org/name[@revision][/path]``, or whatever
+        fsspec opens; headers, indexes and pickles are fetched, weights are not.
 
     Returns
     -------
@@ -84,7 +83,7 @@ def _checkpoint_tree(checkpoint: Checkpoint) -> KeyTree:
     if checkpoint.names_only and checkpoint.index:
         return KeyTree.from_leaves([(key, None, None) for key in checkpoint.index.weight_map], source=checkpoint.path)
     files = checkpoint.files
-    if len(files) == 1 and isinstance(only := files[0], TorchFile):
+    if len(files) == 1 and not isinstance(only := files[0], Header):
         return tensors_tree(only.tensors, only.ordered, f"{only.path}{only.taken}")
     leaves: list[tuple[Any, ...]] = []
     tied: dict[str, str] = {}

@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from treealign.errors import FormatError
-from treealign.formats.checkpoints import Checkpoint, all_or_errors, keys_by_shard
-from treealign.formats.detect import HINTS, Kind, kind_of
+from treealign.formats.checkpoints import Checkpoint, File, all_or_errors, keys_by_shard
+from treealign.formats.detect import HINTS, Kind, kind_by_name, kind_of
+from treealign.formats.distributed import distributed_folder
+from treealign.formats.distributed_metadata import METADATA
 from treealign.formats.folders import choose_among
 from treealign.formats.indexes import Index, check_shards, parse_index, refuse_absent
 from treealign.formats.remote.ranged import AbsentError, RangedFile, RemoteFolder
 from treealign.formats.remote.torch_ranges import read_torch_ranges
-from treealign.formats.safetensors_header import Header, header_of
-from treealign.formats.torch_files import TorchFile
+from treealign.formats.safetensors_header import header_of
 from treealign.formats.tree_json import TreeFile, parse_tree_json
 
 _AT_ONCE = 8  # headers in transfer: what a server bears, and enough to hide the way there and back
@@ -41,6 +42,8 @@ def open_remote(url: str) -> Checkpoint | TreeFile:
             return parse_tree_json(file.read(), file.url)
         if kind is Kind.INDEX:
             return _open_index(folder, parse_index(file.read(), file.url), names_suffice=True)
+        if kind is Kind.DISTRIBUTED:
+            return _open_distributed(folder)
         return Checkpoint(url, None, (_read(file, kind),))
 
 
@@ -68,17 +71,20 @@ def _folder(url: str) -> RemoteFolder:
 
 
 def _kind(name: str, file: RangedFile) -> Kind:
-    """As `detect`: a file named ``.safetensors`` is taken at its word."""
-    if name.endswith(".safetensors"):
-        return Kind.SAFETENSORS
+    """As `detect`: some names are taken at their word."""
+    if named := kind_by_name(name):
+        return named
     kind = kind_of(file)  # type: ignore[arg-type]  # a RawIOBase reads as a BinaryIO does
     file.seek(0)
     return kind
 
 
 def _open_folder(folder: RemoteFolder) -> Checkpoint:
-    names = sorted(name for name in folder.names() if not name.startswith("."))
+    found = folder.names()
+    names = sorted(name for name in found if not name.startswith("."))
     choice = choose_among(names, folder.url, partial(_read_index, folder))
+    if choice is None and METADATA in found:
+        return _open_distributed(folder)
     if choice is None:
         facts = [f"it shows {', '.join(names[:10])}{', …' if len(names) > 10 else ''}" if names else "it shows no file"]
         hint = "add the name of the file or folder that holds the weights to the URL"
@@ -88,6 +94,18 @@ def _open_folder(folder: RemoteFolder) -> Checkpoint:
     files = all_or_errors(_read_many(folder, choice.files), folder.url)
     check_shards(folder.url, None, keys_by_shard(files))
     return Checkpoint(folder.url, None, files)
+
+
+def _open_distributed(folder: RemoteFolder) -> Checkpoint:
+    def size_of(name: str) -> int | None:
+        try:
+            with folder.open(name) as file:
+                return file.size
+        except AbsentError:
+            return None
+
+    with folder.open(METADATA) as file:
+        return Checkpoint(folder.url, None, (distributed_folder(folder.url, file.read(), size_of),))
 
 
 def _read_index(folder: RemoteFolder, name: str) -> Index:
@@ -106,12 +124,12 @@ def _open_index(folder: RemoteFolder, index: Index, *, names_suffice: bool) -> C
     return Checkpoint(index.path, index, files)
 
 
-def _read_many(folder: RemoteFolder, names: Sequence[str]) -> list[Header | TorchFile | FormatError]:
+def _read_many(folder: RemoteFolder, names: Sequence[str]) -> list[File | FormatError]:
     with ThreadPoolExecutor(_AT_ONCE, "treealign-headers") as pool:
         return list(pool.map(partial(_attempt, folder), names))
 
 
-def _attempt(folder: RemoteFolder, name: str) -> Header | TorchFile | FormatError:
+def _attempt(folder: RemoteFolder, name: str) -> File | FormatError:
     try:
         with folder.open(name) as file:
             return _read(file, _kind(name, file))
@@ -119,7 +137,7 @@ def _attempt(folder: RemoteFolder, name: str) -> Header | TorchFile | FormatErro
         return error
 
 
-def _read(file: RangedFile, kind: Kind) -> Header | TorchFile:
+def _read(file: RangedFile, kind: Kind) -> File:
     if kind is Kind.SAFETENSORS:
         return header_of(file, file.url, file.size)  # type: ignore[arg-type]  # a RawIOBase reads as a BinaryIO does
     if kind is Kind.TORCH_ZIP:
