@@ -116,13 +116,13 @@ def test_an_empty_state_dict_is_an_empty_tree(path):
 
 def test_two_state_dicts_are_ambiguous(path):
     text = refusal(saved(path, {"model": STATE, "model_ema": STATE}))
-    assert "more than one state dict in the file" in text
+    assert "more than one state dict in what was saved" in text
     assert "\n  ['model']: 2 entries\n  ['model_ema']: 2 entries\n" in text
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(2), {"epoch": 3}, {0: torch.zeros(2)}], ids=str)
 def test_a_file_without_a_state_dict_is_refused(path, content):
-    assert "no state dict in the file" in refusal(saved(path, content))
+    assert "no state dict in what was saved" in refusal(saved(path, content))
 
 
 def test_objects_are_not_loaded_and_their_class_is_named(path):

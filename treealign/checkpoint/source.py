@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import nn
 
+from treealign.checkpoint.distributed_parts import joined
 from treealign.errors import FormatError, TreealignError
-from treealign.formats.checkpoints import Checkpoint, open_checkpoint
+from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
+from treealign.formats.distributed import DistributedTensor
 from treealign.formats.safetensors_header import Header, TensorEntry
 from treealign.formats.safetensors_writer import canonical_order, plan_of
-from treealign.formats.torch_files import TorchFile
 from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.module_tree import state_dict_tree, tensors_tree
 
 _TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
+# where a tensor is: in a file, in parts of several, or in memory
+Held: TypeAlias = tuple[Header, TensorEntry] | DistributedTensor | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Source:
     tree: KeyTree
     layout: Layout
     folder: Path | None
-    _where: Mapping[str, tuple[Header, TensorEntry] | torch.Tensor]
+    _where: Mapping[str, Held]
     _open: dict[str, BufferedReader]
     _stack: ExitStack
 
@@ -59,6 +62,8 @@ class Source:
         held = self._where[key]
         if isinstance(held, torch.Tensor):
             return held.detach().clone()
+        if isinstance(held, DistributedTensor):
+            return joined(held)
         header, entry = held
         raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
         self._fill(header, entry, raw)
@@ -124,7 +129,7 @@ def _from_memory(tensors: Mapping[str, Any]) -> Source:
 def _from_files(found: Checkpoint) -> Source:
     leaves: list[Leaf] = []
     tied: dict[str, str] = {}
-    where: dict[str, tuple[Header, TensorEntry] | torch.Tensor] = {}
+    where: dict[str, Held] = {}
     ordered = False
     for file in found.files:
         if isinstance(file, Header):
@@ -135,7 +140,7 @@ def _from_files(found: Checkpoint) -> Source:
             part = tensors_tree(file.tensors, ordered, file.path)
             leaves += part.leaves
             tied |= part.tied
-            where |= file.tensors
+            where.update(file.tensors)
     tree = KeyTree.from_leaves(leaves, tied=tied, ordered=ordered, source=found.path)
     path = Path(found.path)
     return Source(tree, _layout(found), path if path.is_dir() else path.parent, where, {}, ExitStack())
@@ -151,15 +156,15 @@ def _layout(found: Checkpoint) -> Layout:
     return Layout(files, dict(index.metadata), _safetensors_name(Path(index.path).name), nbytes)
 
 
-def _nbytes(file: Header | TorchFile) -> int:
+def _nbytes(file: File) -> int:
     if isinstance(file, Header):
         return file.size - file.data_start
     return sum(tensor.nbytes for tensor in file.tensors.values())
 
 
-def _file_layout(file: Header | TorchFile, *, alone: bool) -> FileLayout:
+def _file_layout(file: File, *, alone: bool) -> FileLayout:
     name = SINGLE if alone else _safetensors_name(Path(file.path).name)
-    if isinstance(file, TorchFile):
+    if not isinstance(file, Header):
         return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
     plan = plan_of(file)
     keys = tuple(entry.key for entry in plan)

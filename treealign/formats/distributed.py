@@ -72,6 +72,12 @@ class DistributedFolder:
     ignored: tuple[str, ...]
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that it is read from, the metadata first."""
+        files = {chunk.file for tensor in self.tensors.values() for chunk in tensor.chunks}
+        return (f"{self.path}/{METADATA}", *sorted(files))
+
+    @property
     def ordered(self) -> bool:
         """False: the order is that in which the processes were heard."""
         return False
@@ -171,6 +177,9 @@ def _file_faults(file: str, end: int, size: int | None) -> list[str]:
 
 def _tiling_faults(entry: Entry) -> Iterator[str]:
     """What keeps the parts from tiling the tensor: as many numbers as it has, within it, none of them twice."""
+    if not entry.parts:
+        yield "it has no parts"
+        return
     inside = [part for part in entry.parts if _is_inside(part, entry.shape)]
     if len(inside) < len(entry.parts):
         yield f"a part lies outside of its shape {list(entry.shape)}"

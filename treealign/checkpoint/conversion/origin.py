@@ -7,18 +7,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from treealign.checkpoint.conversion.tensors import Pickled, SourceTensor, Stored
+from treealign.checkpoint.conversion.tensors import Distributed, Pickled, SourceTensor, Stored
 from treealign.errors import FormatError
-from treealign.formats.checkpoints import Checkpoint, open_checkpoint
+from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
 from treealign.formats.collector import collector_paused
+from treealign.formats.distributed import DistributedFolder, DistributedTensor
 from treealign.formats.dtypes import safetensors_dtype, safetensors_shape
 from treealign.formats.legible import legible
 from treealign.formats.safetensors_header import Header
 from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.formats.torch_files import TorchFile
-from treealign.mapping.layout import FORMAT_METADATA, FileLayout, Layout
+from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 
 _TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
 
@@ -77,7 +78,7 @@ def read_origin(checkpoint: str | os.PathLike[str]) -> Origin:
         if found.names_only:
             raise FormatError("shards are absent", where=name, hint="fetch the rest of the checkpoint")
         tensors = {key: tensor for file in found.files for key, tensor in _tensors(file)}
-    stamps = {file.path: stamp_of(file.path) for file in found.files}
+    stamps = {path: stamp_of(path) for file in found.files for path in _paths(file)}
     _refuse_changed(path for path, stamp in stamps.items() if before.get(os.path.realpath(path), stamp) != stamp)
     path = Path(name)
     asked_for_file = found.index is None and not path.is_dir()
@@ -139,26 +140,39 @@ def _stamps_around(name: str) -> dict[str, Stamp]:
     return {os.path.realpath(entry): stamp_of(entry) for entry in inside}
 
 
-def _tensors(file: Header | TorchFile) -> Iterable[tuple[str, SourceTensor]]:
+def _paths(file: File) -> Iterable[str]:
+    return file.paths if isinstance(file, DistributedFolder) else (file.path,)
+
+
+def _tensors(file: File) -> Iterable[tuple[str, SourceTensor]]:
     if isinstance(file, Header):
         start, path = file.data_start, file.path
         return ((e.key, Stored(path, start + e.begin, e.dtype, e.shape)) for e in file.tensors)
     return _pickled(file)
 
 
-def _pickled(file: TorchFile) -> list[tuple[str, SourceTensor]]:
+def _pickled(file: TorchFile | DistributedFolder) -> list[tuple[str, SourceTensor]]:
     """The tensors of a torch file; those that safetensors has no form for are refused together."""
     found: list[tuple[str, SourceTensor]] = []
     faults = []
     for key, tensor in file.tensors.items():
         dtype = safetensors_dtype(str(tensor.dtype).removeprefix("torch."))
-        if dtype is None or str(tensor.layout) != "torch.strided" or tensor.is_quantized:
-            faults.append(f"{legible(key)}: {tensor.dtype}, {tensor.layout}")
+        if dtype is None or not _is_dense(tensor):
+            faults.append(f"{legible(key)}: {tensor.dtype}, {getattr(tensor, 'layout', 'in parts')}")
+            continue
+        shape = safetensors_shape(dtype, tuple(tensor.shape))
+        if isinstance(tensor, DistributedTensor):
+            found.append((key, Distributed(tensor, dtype, shape)))
         else:
-            found.append((key, Pickled(file.path, key, dtype, safetensors_shape(dtype, tuple(tensor.shape)))))
+            found.append((key, Pickled(file.path, key, dtype, shape)))
     if faults:
         raise FormatError("these tensors cannot be written as safetensors", where=file.path, facts=faults)
     return found
+
+
+def _is_dense(tensor: Any) -> bool:
+    stored = isinstance(tensor, DistributedTensor)
+    return stored or (str(tensor.layout) == "torch.strided" and not tensor.is_quantized)
 
 
 def _layout(found: Checkpoint) -> Layout:
@@ -171,15 +185,15 @@ def _layout(found: Checkpoint) -> Layout:
     return Layout(files, dict(index.metadata), safetensors_name(Path(index.path).name), nbytes)
 
 
-def _nbytes(file: Header | TorchFile) -> int:
+def _nbytes(file: File) -> int:
     if isinstance(file, Header):
         return file.size - file.data_start
     return sum(tensor.nbytes for tensor in file.tensors.values())
 
 
-def _file_layout(file: Header | TorchFile) -> FileLayout:
-    name = safetensors_name(Path(file.path).name)
-    if isinstance(file, TorchFile):
+def _file_layout(file: File) -> FileLayout:
+    name = SINGLE if isinstance(file, DistributedFolder) else safetensors_name(Path(file.path).name)
+    if not isinstance(file, Header):
         return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
     plan = plan_of(file)
     keys = tuple(tensor.key for tensor in plan)
@@ -197,5 +211,12 @@ def safetensors_name(name: str) -> str:
 
 
 def _modes(found: Checkpoint) -> dict[str, int]:
-    paths = [file.path for file in found.files] + ([found.index.path] if found.index else [])
-    return {safetensors_name(Path(path).name): Path(path).stat().st_mode & 0o777 for path in paths}
+    modes = {safetensors_name(Path(path).name): _mode(path) for path in (file.path for file in found.files)}
+    if any(isinstance(file, DistributedFolder) for file in found.files):
+        # a folder can be entered; that does not say that a file is to be run
+        return dict.fromkeys((SINGLE,), min(modes.values()) & 0o666)
+    return modes | ({safetensors_name(Path(found.index.path).name): _mode(found.index.path)} if found.index else {})
+
+
+def _mode(path: str) -> int:
+    return Path(path).stat().st_mode & 0o777

@@ -15,7 +15,20 @@ from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.conversion.writing import written
 from treealign.formats.folders import NOT_WEIGHTS
 
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".ot", ".npz")
+_WEIGHTS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".onnx",
+    ".ot",
+    ".npz",
+    ".distcp",
+)
 _RECORDS = "treealign_"
 _BEFORE = ".before"
 

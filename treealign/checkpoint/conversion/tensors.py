@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from treealign.errors import FormatError
+from treealign.formats.distributed import DistributedTensor
 from treealign.formats.dtypes import BITS, torch_dtype, torch_shape
 
 T = TypeVar("T")
@@ -121,3 +122,23 @@ class Pickled:
 
         file = reader.once(("torch", self.path), lambda: read_torch_file(self.path))
         return file.tensors[self.key].detach().resolve_conj().resolve_neg()
+
+
+@dataclass(frozen=True, slots=True)
+class Distributed:
+    """A tensor of a distributed checkpoint."""
+
+    tensor: DistributedTensor
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def path(self) -> str:
+        """The first of the files it is read from."""
+        return self.tensor.chunks[0].file
+
+    def read(self, reader: Reader) -> Any:
+        """The tensor, put together from its parts."""
+        from treealign.checkpoint.distributed_parts import joined
+
+        return joined(self.tensor)

@@ -1,0 +1,89 @@
+"""The tensors of a distributed checkpoint, put together from their parts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from treealign.errors import FormatError
+from treealign.formats.distributed import Chunk, DistributedTensor
+
+_HINT = "the folder was damaged, or written again while it was read"
+
+
+def joined(tensor: DistributedTensor) -> Tensor:
+    """A tensor of a distributed checkpoint, on the CPU, in memory of its own.
+
+    Raises
+    ------
+    FormatError
+        A part cannot be read, or is not what the metadata says.
+
+    Notes
+    -----
+    Memory: the tensor and its largest part; the tensor alone where it has one part.
+    """
+    dtype = getattr(torch, tensor.dtype)
+    if len(tensor.chunks) == 1:
+        return _read(tensor, tensor.chunks[0], dtype).contiguous()
+    whole = torch.empty(tensor.shape, dtype=dtype)
+    for chunk in tensor.chunks:
+        place = tuple(slice(at, at + size) for at, size in zip(chunk.offsets, chunk.sizes, strict=True))
+        whole[place] = _read(tensor, chunk, dtype)
+    return whole
+
+
+def _read(tensor: DistributedTensor, chunk: Chunk, dtype: torch.dtype) -> Tensor:
+    try:
+        with Path(chunk.file).open("rb") as file:
+            section: Any = Section(file, chunk.begin, chunk.length)
+            part = torch.load(section, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever a pickle or an archive may make it raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FormatError(f"cannot read {tensor.name}", where=chunk.file, facts=[reason], hint=_HINT) from error
+    if not isinstance(part, Tensor) or part.dtype != dtype or tuple(part.shape) != chunk.sizes:
+        found = f"{part.dtype} {list(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+        facts = [f"the metadata says {dtype} {list(chunk.sizes)}", f"the file has {found}"]
+        raise FormatError(
+            f"a part of {tensor.name} is not what it should be", where=chunk.file, facts=facts, hint=_HINT
+        )
+    return part.detach()
+
+
+class Section(io.RawIOBase):
+    """A run of bytes of an open file, as a file of its own."""
+
+    def __init__(self, file: BinaryIO, begin: int, length: int) -> None:
+        super().__init__()
+        self._file, self._begin, self._length, self._position = file, begin, length, 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Bytes from the start of the run."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move within the run."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed asks for a Buffer
+        """Fill the buffer as far as the run goes."""
+        wanted = min(len(buffer), max(0, self._length - self._position))
+        self._file.seek(self._begin + self._position)
+        # what `read` passes is a bytearray, of which a slice would be a copy
+        got = self._file.readinto(memoryview(buffer)[:wanted])  # type: ignore[attr-defined]  # open files have it
+        self._position += got
+        return int(got)
