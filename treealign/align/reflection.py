@@ -8,7 +8,8 @@ own and do not tell which way the list runs, the places of its other levels tell
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from treealign.align.patterns import Pattern
 from treealign.align.scoring import Floats, Side
 
 Path = tuple[str, ...]
+Numbers = dict[tuple[Path, Path], set[tuple[int, int]]]
 POINTS = 2  # levels that shapes must place: two in opposite order exclude a shift
 
 
@@ -43,43 +45,41 @@ def reflections(left: Side, right: Side, assignment: Assignment) -> Floats | Non
         The matches so far.
 
     """
-    placed = _placed(left, right, assignment)
+    placed, matched = _placed(left, right, assignment)
     last = _last(left), _last(right)
     table: Floats = np.zeros((len(left.patterns), len(right.patterns)), np.float32)
     for (above, over), points in placed.items():
         end = last[0][above]
-        if end != last[1][over] or all(a == b for a, b in points) or not _one_to_one(points):
+        if end != last[1][over] or all(a == b for a, b in points) or not _same_levels(matched[above, over]):
             continue
         mirrored = all(a + b == end for a, b in points) and len({a for a, _ in points}) >= POINTS
         _mark(table, (left, right), (above, over), end if mirrored else None)
     return table if table.any() else None
 
 
-def _placed(left: Side, right: Side, assignment: Assignment) -> Mapping[tuple[Path, Path], set[tuple[int, int]]]:
-    """Numbers of matched leaves that nothing but their shape places in their lists, by pair of lists."""
-    found: dict[tuple[Path, Path], set[tuple[int, int]]] = defaultdict(set)
+def _placed(left: Side, right: Side, assignment: Assignment) -> tuple[Numbers, Numbers]:
+    """Numbers of leaves that nothing but their shape places in their lists, and of all that match, by pair of lists."""
+    placed: Numbers = defaultdict(set)
+    matched: Numbers = defaultdict(set)
     for c in assignment.classes:
-        here, there = (
-            [side.patterns[int(n)] for n in side_ids] for side, side_ids in ((left, c.left), (right, c.right))
-        )
-        alone = _alone(here), _alone(there)
+        alone = _alone(left.patterns[int(i)] for i in c.left), _alone(right.patterns[int(j)] for j in c.right)
         for i in map(int, c.left):
             j = assignment.pairs.get(i)
             if j is None:
                 continue
-            for a in _places(left.patterns[i]):
-                for b in _places(right.patterns[j]):
-                    if alone[0][a.above, a.below] == alone[1][b.above, b.below] == 1:
-                        found[a.above, b.above].add((a.number, b.number))
-    return found
+            for a, b in product(_places(left.patterns[i]), _places(right.patterns[j])):
+                matched[a.above, b.above].add((a.number, b.number))
+                if alone[0][a.above, a.below] == alone[1][b.above, b.below] == 1:
+                    placed[a.above, b.above].add((a.number, b.number))
+    return placed, matched
 
 
-def _one_to_one(points: set[tuple[int, int]]) -> bool:
-    """Whether the levels of one list are those of the other at all, and not something below them."""
-    return len({a for a, _ in points}) == len({b for _, b in points}) == len(points)
+def _same_levels(numbers: set[tuple[int, int]]) -> bool:
+    """Whether the levels of one list go to those of the other at all, and not to something below one of them."""
+    return len({a for a, _ in numbers}) == len({b for _, b in numbers}) > 1
 
 
-def _alone(patterns: list[Pattern]) -> Counter[tuple[Path, Path]]:
+def _alone(patterns: Iterable[Pattern]) -> Counter[tuple[Path, Path]]:
     """How many levels of a list hold a leaf of one class under one name."""
     return Counter((place.above, place.below) for p in patterns for place in _places(p))
 
