@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -86,3 +87,13 @@ def unchanged(model, before):
 def same_values(model, tensors, rename=lambda key: key):
     """Whether a model holds the tensors of a checkpoint, given the name of each of its keys there."""
     return all(torch.equal(v, tensors[rename(k)]) for k, v in model.state_dict().items())
+
+
+def write_shards(folder, parts):
+    """A folder of shards with their index."""
+    names = [f"model-{at:05d}-of-{len(parts):05d}.safetensors" for at in range(1, len(parts) + 1)]
+    for name, tensors in zip(names, parts, strict=True):
+        write(folder / name, tensors)
+    weight_map = {key: name for name, tensors in zip(names, parts, strict=True) for key in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    return folder

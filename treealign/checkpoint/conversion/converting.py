@@ -104,7 +104,8 @@ def convert_checkpoint(
     verify : bool
         Read every file again once it is on the disk, and compare it with what it was made of.
     executor : concurrent.futures.Executor, optional
-        Where to write the files, one task each; see `treealign.checkpoint.conversion`.
+        Where to write the files, one task each: processes, or the workers of a cluster that see the same files under
+        the same paths. A task whose worker dies is run again. See `treealign.checkpoint.conversion`.
     progress : callable, optional
         Told how many bytes are written, and how many there are to write.
 
@@ -131,8 +132,10 @@ def convert_checkpoint(
     computed one transform at a time, which bounds the memory.
     """
     wishes = Wishes(as_mapping(mapping), reverse, dtype, max_shard_size, converted, allow_lossy, verify)
-    origin = read_origin(checkpoint)
-    target = destination_of(origin, Path(destination), force=force)
+    # workers may stand in another folder
+    here = os.path.abspath if executor is not None else os.fspath
+    origin = read_origin(here(checkpoint))
+    target = destination_of(origin, Path(here(destination)), force=force)
     found = design(origin, wishes)
     others = others_of(origin, recalled=found.route.recalled is not None)
     written = _carry_out(found, target, others, progress, executor)

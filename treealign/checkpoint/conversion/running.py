@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from itertools import repeat
 from pathlib import Path
 from typing import TypeAlias
 
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
 from treealign.checkpoint.conversion.writing import run_task
+from treealign.checkpoint.executors import Call, gather
+from treealign.errors import TreealignError
 
 # bytes done, bytes in all
 Progress: TypeAlias = Callable[[int, int], None]
@@ -29,19 +30,21 @@ def run_tasks(
     progress : callable, optional
         Told how many bytes are done, and how many there are.
     executor : Executor, optional
-        Where to run them; by default in two threads, so that one file is flushed to the disk while the next is written.
+        Where to run them; a task whose worker dies is run again. By default in two threads, so that one file is flushed
+        to the disk while the next is written.
 
     Raises
     ------
     FormatError
         As `run_task` does; the first task that failed speaks, and no other is begun.
+    TreealignError
+        The workers die, or do not write where this process reads.
     """
     count = _Count(sum(task.size for task in tasks), progress)
     if executor is not None:
-        results = []
-        for result in executor.map(run_task, tasks, repeat(str(folder))):
-            results.append(result)
-            count.add(result.size)
+        calls = [Call(task.name, run_task, (task, str(folder.absolute()))) for task in tasks]
+        results: list[ShardResult] = gather(executor, calls, lambda result: count.add(result.size))
+        _refuse_elsewhere(tasks, folder)
         return results
     with ThreadPoolExecutor(2) as threads:
         waiting = [threads.submit(run_task, task, folder, count.add) for task in tasks]
@@ -50,6 +53,18 @@ def run_tasks(
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _refuse_elsewhere(tasks: Sequence[ShardTask], folder: Path) -> None:
+    """Refuse what workers wrote to a folder of their own that has the same name."""
+    absent = [task.name for task in tasks if not _has(folder / task.name, task.size)]
+    if absent:
+        hint = "every worker has to see the same files under the same paths"
+        raise TreealignError("the workers wrote to other places", where=str(folder), facts=absent[:20], hint=hint)
+
+
+def _has(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 class _Count:
