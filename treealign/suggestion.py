@@ -103,12 +103,13 @@ def suggest(
     model: Any,
     hints: Mapping[str, str] | Sequence[str] | None = None,
     *,
+    values: bool = False,
     probe: Callable[[Any], Any] | None = None,
     max_probes: int = 64,
 ) -> Suggestion:
     """Suggest the conversion mapping from a checkpoint to a model.
 
-    Names, shapes and dtypes are read; no tensor is, except for a probe.
+    Names, shapes and dtypes are read; no tensor is, except for `values` and for a probe.
 
     Parameters
     ----------
@@ -116,6 +117,12 @@ def suggest(
         The two sides.
     hints : mapping or sequence of str, optional
         Names of the checkpoint to names of the model that belong together: ``{"attn_norm": "input_layernorm"}``.
+    values : bool
+        Compare contents too, where both sides have weights that were the same once: an original and a converted
+        checkpoint of one model. What has equal content under an operation is settled by it, whatever the names; content
+        that is nowhere on the other side (a checkpoint trained further), in several leaves, or constant says nothing.
+        Floats are equal also where one side holds them in a wider dtype. Each file is read once; see
+        `treealign.align.content_matching`.
     probe : callable, optional
         Takes the model with the checkpoint's weights in it and returns how well it does, a number; higher is better (so
         a loss is returned with its sign turned), and ``-inf`` says that it is not good enough, however it compares. It
@@ -134,17 +141,27 @@ def suggest(
     Raises
     ------
     TreealignError
-        A side cannot be read, or a hint names nothing; or there is a probe, and the model cannot be run or the
-        checkpoint has no tensors. What the probe itself raises is not caught, the model gets its weights back all the
-        same.
+        A side cannot be read, or a hint names nothing; values are asked for, and a side has no tensors; or there is a
+        probe, and the model cannot be run or the checkpoint has no tensors. What the probe itself raises is not caught,
+        the model gets its weights back all the same.
 
     """
     with collector_paused():
-        alignment, probed = align(_tree(checkpoint), _tree(model), hints), None
+        alignment, probed = _align(checkpoint, model, hints, values), None
     if probe is not None and any(not link.certain for link in alignment.links):
         alignment, probed = _probe(alignment, checkpoint, model, probe, max_probes)
     with collector_paused():
         return Suggestion(alignment, _synthesize(alignment), probed)
+
+
+def _align(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str] | None, values: bool) -> Alignment:
+    trees = _tree(checkpoint), _tree(model)
+    if not values:
+        return align(*trees, hints)
+    from treealign.checkpoint.contents import open_contents
+
+    with open_contents(checkpoint, model, trees) as contents:
+        return align(*trees, hints, contents)
 
 
 def _synthesize(alignment: Alignment) -> Synthesis:

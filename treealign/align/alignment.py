@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from treealign.align.agreement import Agreement
-from treealign.align.assignment import Assignment, assign
+from treealign.align.anchors import doubted, find_anchors, no_anchors
+from treealign.align.assignment import Assignment, Given, assign
 from treealign.align.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
+from treealign.align.contents import Contents
 from treealign.align.conventions import hidden_changes
 from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.habits import Habits
@@ -56,8 +58,8 @@ class Alignment:
     findings: tuple[str, ...] = ()
 
 
-def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment:
-    """Find the correspondence of two trees by shapes, structure and names.
+def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Contents | None = None) -> Alignment:
+    """Find the correspondence of two trees by shapes, structure and names, and by contents where these are known.
 
     Parameters
     ----------
@@ -66,6 +68,9 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     hints : mapping or sequence of str, optional
         ``{"attn_norm": "input_layernorm"}`` or ``["attn_norm=input_layernorm"]``: runs of segments of the checkpoint
         and of the model that belong together. They settle what they speak of.
+    contents : Contents, optional
+        Fingerprints of the tensors of both sides. What has equal content is matched first; the rest is matched around
+        it.
 
     Raises
     ------
@@ -81,18 +86,23 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     shapes = not any(leaf.shape is None for tree in (checkpoint, model) for leaf in tree.leaves)
     left = build_patterns(checkpoint, shapes=shapes)
     right = build_patterns(model, tied, shapes)
-    left, right = refine(left, right)
+    trees = checkpoint, model
+    anchors = find_anchors(contents, trees, (left, right)) if contents else no_anchors((left, right))
+    left, right = refine(*map(list, anchors.rest))
+    free = len(left), len(right)
+    left, right = ([*side, *voters] for side, voters in zip((left, right), anchors.voters, strict=True))
     read = read_hints(hints, left, right)
     sides = (
         Side.of(left, checkpoint.ordered, [h.source for h in read]),
         Side.of(right, model.ordered, [h.target for h in read]),
     )
-    assignment, evidence, found = _assigned(sides)
+    assignment, evidence, found = _assigned(sides, Given(anchors.pairs(free), free))
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
         links = _with_conversions(sides, assignment, links, weak, evidence.total)
-        links = hidden_changes(links, Habits(left, right), read)
+        links = hidden_changes([*anchors.links, *links], Habits(left, right), read)[len(anchors.links) :]
+    links = [*anchors.links, *doubted(links, anchors, trees)]
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
@@ -100,17 +110,17 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None) -> Alignment
     return _finish(checkpoint, model, links, resized, left, right, shapes)
 
 
-def _assigned(sides: tuple[Side, Side]) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
+def _assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
     """The assignment and its doubts, made again where what is certain in it teaches something about the rest."""
-    assignment, evidence = assign(*sides), gather(*sides)
+    assignment, evidence = assign(*sides, given=given), gather(*sides)
     found = doubts(*sides, assignment, evidence)
     known = misplaced(*sides, assignment, found)
     if known is not None:
-        assignment = assign(*sides, known)
+        assignment = assign(*sides, known, given)
         found = doubts(*sides, assignment, evidence)
     mirrored = reflections(*sides, assignment)
     if mirrored is not None:
-        assignment = assign(*sides, mirrored if known is None else mirrored + known)
+        assignment = assign(*sides, mirrored if known is None else mirrored + known, given)
         evidence = gather(*sides, mirrored)
         found = doubts(*sides, assignment, evidence, mirrored)
     return assignment, evidence, found
@@ -120,6 +130,8 @@ def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int,
     left, right = sides[0].patterns, sides[1].patterns
     links = []
     for i, j in assignment.pairs.items():
+        if i in assignment.given.pairs:
+            continue
         doubt = found.get(i)
         link = Link((left[i],), (right[j],), evidence=_evidence(sides, i, j))
         if doubt is not None:
@@ -132,13 +144,13 @@ def _with_conversions(
     sides: tuple[Side, Side], assignment: Assignment, links: list[Link], away: Mapping[int, Doubt], total: Floats
 ) -> list[Link]:
     """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
-    left, right = sides[0].patterns, sides[1].patterns
+    left = sides[0].patterns
     weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
     weak |= {id(left[i]) for i in turned_blocks(sides[1], assignment, away)}
     strong = {i: j for i, j in assignment.pairs.items() if id(left[i]) not in weak}
     free = (
-        [i for i in range(len(left)) if i not in strong],
-        [j for j in range(len(right)) if j not in set(strong.values())],
+        [i for i in range(assignment.given.free[0]) if i not in strong],
+        [j for j in range(assignment.given.free[1]) if j not in set(strong.values())],
     )
     votes = conversion_votes(*sides, strong)
     scores = conversion_scores(*sides, assignment.names, votes)

@@ -8,9 +8,9 @@ rounds end when nothing changes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,21 @@ class Class:
     right: Ints
 
 
+class Given(NamedTuple):
+    """What is settled before an assignment.
+
+    Attributes
+    ----------
+    pairs : mapping of int to int
+        Settled patterns that belong together: they vote.
+    free : tuple of int
+        How many patterns of either side are to be matched; those after them are settled.
+    """
+
+    pairs: Mapping[int, int]
+    free: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Assignment:
     """The outcome: for each pattern of the left its partner on the right.
@@ -47,12 +62,15 @@ class Assignment:
         Final scores, (left, right); only entries within a class mean something.
     names : array
         The part of the scores that comes from names alone.
+    given : Given
+        What was settled before; its pairs are among `pairs`.
     """
 
     pairs: dict[int, int]
     classes: list[Class]
     scores: Floats
     names: Floats
+    given: Given
 
 
 def comparable(left: Sequence[Pattern], right: Sequence[Pattern]) -> list[Class]:
@@ -75,7 +93,7 @@ def _classes(left: Sequence[Any], right: Sequence[Any], of_left: list[Any], of_r
     return [Class(np.array(a, np.int32), np.array(b, np.int32)) for a, b in groups.values() if a and b]
 
 
-def assign(left: Side, right: Side, known: Floats | None = None) -> Assignment:
+def assign(left: Side, right: Side, known: Floats | None = None, given: Given | None = None) -> Assignment:
     """Match the patterns of two sides.
 
     Parameters
@@ -84,6 +102,8 @@ def assign(left: Side, right: Side, known: Floats | None = None) -> Assignment:
         Checkpoint and model.
     known : array, optional
         What an earlier assignment has taught about pairs, (left, right), added to their scores.
+    given : Given, optional
+        What is settled before; nothing by default.
 
     Returns
     -------
@@ -91,24 +111,32 @@ def assign(left: Side, right: Side, known: Floats | None = None) -> Assignment:
         Every class assigned as far as its smaller side reaches and names or structure speak for the pair at all.
 
     """
-    classes = comparable(left.patterns, right.patterns)
+    given = given or Given({}, (len(left.patterns), len(right.patterns)))
+    classes = comparable(left.patterns[: given.free[0]], right.patterns[: given.free[1]])
     names = name_scores(left, right)
     base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
     base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
     base = base if known is None else base + known
     votes = Votes(left, right)
-    scores = base
+    votes.count(list(given.pairs.items()), [1.0] * len(given.pairs))
+    scores = _voted(base, classes, votes) if given.pairs else base
     pairs: dict[int, int] = {}
     for _ in range(ROUNDS):
         previous = pairs
         pairs, strength = _solve(classes, scores)
         if pairs == previous:
             break
-        votes.count(list(pairs.items()), [strength[i] for i in pairs])
-        scores = base.copy()
-        for c in classes:
-            scores[np.ix_(c.left, c.right)] += VOTE_WEIGHT * votes.bonus(c.left, c.right)
-    return Assignment(pairs, classes, scores, names)
+        decided = [*given.pairs.items(), *pairs.items()]
+        votes.count(decided, [1.0] * len(given.pairs) + [strength[i] for i in pairs])
+        scores = _voted(base, classes, votes)
+    return Assignment({**given.pairs, **pairs}, classes, scores, names, given)
+
+
+def _voted(base: Floats, classes: Sequence[Class], votes: Votes) -> Floats:
+    scores = base.copy()
+    for c in classes:
+        scores[np.ix_(c.left, c.right)] += VOTE_WEIGHT * votes.bonus(c.left, c.right)
+    return scores
 
 
 def _companions_differ(left: Side, right: Side) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BufferedReader
@@ -68,6 +68,39 @@ class Source:
         raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
         self._fill(header, entry, raw)
         return raw.view(getattr(torch, entry.torch_dtype)).view(entry.torch_shape)
+
+    def in_memory(self, key: str) -> torch.Tensor | None:
+        """A tensor as it is held, or None for one that lies in a file."""
+        held = self._where[key]
+        return held if isinstance(held, torch.Tensor) else None
+
+    def nbytes(self, key: str) -> int:
+        """How many bytes a tensor has."""
+        held = self._where[key]
+        return held[1].end - held[1].begin if isinstance(held, tuple) else held.nbytes
+
+    def is_whole(self, key: str) -> bool:
+        """Whether a tensor lies in one piece in one file."""
+        return isinstance(self._where[key], tuple)
+
+    def in_order(self, keys: Iterable[str]) -> list[str]:
+        """The keys in the order in which their tensors lie in the files; others as they come."""
+        return sorted(keys, key=lambda key: _place(self._where[key]))
+
+    def read_part(self, key: str, begin: int, into: Any) -> None:
+        """Fill a numpy array of bytes with those of a tensor in one piece in a file, from `begin` on.
+
+        Raises
+        ------
+        FormatError
+            As `read` does.
+        """
+        held = self._where[key]
+        if not isinstance(held, tuple):
+            raise FormatError(f"{key} does not lie in one piece in a file")
+        header, entry = held
+        part = entry._replace(begin=entry.begin + begin, end=entry.begin + begin + len(into))
+        self._fill(header, part, torch.from_numpy(into))
 
     def _fill(self, header: Header, entry: TensorEntry, raw: torch.Tensor) -> None:
         if not raw.numel():
@@ -175,6 +208,10 @@ def _file_layout(file: File, *, alone: bool) -> FileLayout:
 def _safetensors_name(name: str) -> str:
     found = _TORCH_NAME.fullmatch(name)
     return f"{found[1]}.safetensors{found[2] or ''}" if found else name
+
+
+def _place(held: Held) -> tuple[str, int]:
+    return (held[0].path, held[1].begin) if isinstance(held, tuple) else ("", 0)
 
 
 def same_bytes(tensors: Sequence[torch.Tensor]) -> bool:

@@ -1,0 +1,231 @@
+"""What content has settled, as links of patterns: anchors that the rest of an alignment takes as given.
+
+Anchors vote for their ancestors as other matches do, and are never in question themselves. What stands beside them may
+be settled with them: a leaf whose own content tells nothing (a bias of zeros) goes where the rest of its module went,
+and a leaf that was trained further goes where its pattern went in the other repeats.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from treealign.align.content_beside import beside
+from treealign.align.content_matching import settle, twins
+from treealign.align.contents import Contents, Settled
+from treealign.align.links import Group, Link
+from treealign.align.patterns import Indices, Pattern, without_constants
+from treealign.tree.keytree import KeyTree
+
+REPEATED = "equal content in other repeats"
+ELSEWHERE = "contents differ, and another leaf has the same content"
+MOVED = "contents put the repeats in another order"
+MOST_VOTERS = 2000  # patterns of a side: voting takes a table of both sides
+Sides = tuple[Sequence[Pattern], Sequence[Pattern]]
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Settled links, and the patterns without what they settle.
+
+    Attributes
+    ----------
+    links : tuple of Link
+        All certain; each lists its groups.
+    rest : two sequences of Pattern
+        What is left of either side.
+    places : mapping of Path to set of Path
+        For each repeat of the checkpoint, by its path up to the index, the repeats of the model that content leads to.
+    elsewhere : two mappings
+        For a leaf whose content is also on the other side, the leaves there that have it.
+    """
+
+    links: tuple[Link, ...]
+    rest: Sides
+    places: Mapping[Path, set[Path]]
+    elsewhere: tuple[Mapping[int, frozenset[int]], Mapping[int, frozenset[int]]]
+
+    @property
+    def voters(self) -> Sides:
+        """Settled patterns of either side, as many as may vote."""
+        left = {id(p): p for link in self.links for p in link.left}
+        right = {id(p): p for link in self.links for p in link.right}
+        return list(left.values())[:MOST_VOTERS], list(right.values())[:MOST_VOTERS]
+
+    def pairs(self, first: tuple[int, int]) -> dict[int, int]:
+        """Voters that belong together, numbered from `first` on: each part with its whole."""
+        left, right = ({id(p): n for n, p in enumerate(v, f)} for v, f in zip(self.voters, first, strict=True))
+        ends = ((a, b) for link in self.links for a, b in _ends(link))
+        return {left[id(a)]: right[id(b)] for a, b in ends if id(a) in left and id(b) in right}
+
+
+def no_anchors(sides: Sides) -> Anchors:
+    """Nothing is settled."""
+    return Anchors((), sides, {}, ({}, {}))
+
+
+def find_anchors(contents: Contents, trees: tuple[KeyTree, KeyTree], sides: Sides) -> Anchors:
+    """Compare contents, and make links of what they settle.
+
+    Parameters
+    ----------
+    contents : Contents
+        By position in the trees.
+    trees : tuple of KeyTree
+        Checkpoint and model.
+    sides : two sequences of Pattern
+        Patterns of all leaves that are to be matched.
+    """
+    where = _cells(sides[0]), _cells(sides[1])
+    settled = [s for s in settle(contents) if _known(s, where)]
+    elsewhere = twins(contents)
+    settled += [s for s in beside(contents, trees, settled) if _known(s, where)]
+    settled += _repeats(settled, sides, where, elsewhere)
+    used = {i for s in settled for i in s.left}, {j for s in settled for j in s.right}
+    rest = _without(sides[0], used[0]), _without(sides[1], used[1])
+    return Anchors(tuple(_links(settled, sides, where)), rest, _places(settled, trees), elsewhere)
+
+
+def doubted(links: Sequence[Link], anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> list[Link]:
+    """The links, those that contents speak against no longer certain."""
+    return [link if not link.certain else _checked(link, anchors, trees) for link in links]
+
+
+def _checked(link: Link, anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> Link:
+    for group in link.expand():
+        reason = _objection(group, anchors, trees)
+        if reason:
+            return replace(link, certain=False, reason=reason, rivals=(link.left, link.right))
+    return link
+
+
+def _objection(group: Group, anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> str:
+    for mine, theirs, known in (
+        (group.left, group.right, anchors.elsewhere[0]),
+        (group.right, group.left, anchors.elsewhere[1]),
+    ):
+        if any(at in known and not known[at] & set(theirs) for at in mine):
+            return ELSEWHERE
+    for i in group.left:
+        there = anchors.places.get(_repeat(trees[0].keys[i]))
+        goals = {_repeat(trees[1].keys[j]) for j in group.right} - {()}
+        if there and goals and not goals & there:
+            return MOVED
+    return ""
+
+
+def _repeat(key: str) -> Path:
+    """The path up to the last index."""
+    segments = key.split(".")
+    last = max((at for at, s in enumerate(segments) if s.isdigit()), default=-1)
+    return tuple(segments[: last + 1])
+
+
+def _repeats_above(key: str) -> Iterator[Path]:
+    segments = tuple(key.split("."))
+    yield from (segments[: at + 1] for at, s in enumerate(segments) if s.isdigit())
+
+
+def _places(settled: Iterable[Settled], trees: tuple[KeyTree, KeyTree]) -> dict[Path, set[Path]]:
+    found: dict[Path, set[Path]] = defaultdict(set)
+    for s in settled:
+        goals = {path for j in s.right for path in _repeats_above(trees[1].keys[j])}
+        for path in {path for i in s.left for path in _repeats_above(trees[0].keys[i])}:
+            found[path] |= goals
+    return found
+
+
+Cells = Mapping[int, tuple[int, Indices]]
+
+
+def _cells(side: Sequence[Pattern]) -> Cells:
+    """Where each leaf stands: pattern and indices."""
+    return {at: (n, key) for n, p in enumerate(side) for key, at in p.cells.items()}
+
+
+def _known(s: Settled, where: tuple[Cells, Cells]) -> bool:
+    return all(i in where[0] for i in s.left) and all(j in where[1] for j in s.right)
+
+
+def _without(side: Sequence[Pattern], used: set[int]) -> list[Pattern]:
+    found = []
+    for p in side:
+        kept = [key for key, at in p.cells.items() if at not in used]
+        if len(kept) == len(p):
+            found.append(p)
+        elif kept:
+            found.append(_part(p, kept))
+    return found
+
+
+def _part(p: Pattern, keys: Iterable[Indices]) -> Pattern:
+    inside = list(keys)
+    return without_constants(Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}))
+
+
+def _links(settled: Sequence[Settled], sides: Sides, where: tuple[Cells, Cells]) -> Iterator[Link]:
+    """Settled leaves folded: one link for the same patterns and operations."""
+    folded: dict[object, list[Settled]] = defaultdict(list)
+    for s in settled:
+        mine = tuple(dict.fromkeys(where[0][i][0] for i in s.left))
+        theirs = tuple(dict.fromkeys(where[1][j][0] for j in s.right))
+        folded[mine, theirs, s.operations, s.evidence].append(s)
+    for members in folded.values():
+        first = members[0]
+        left = _folded([i for s in members for i in s.left], sides[0], where[0])
+        right = _folded([j for s in members for j in s.right], sides[1], where[1])
+        groups = tuple(Group(s.left, s.right) for s in members)
+        yield Link(left, right, first.operations, groups, True, "", (first.evidence,), (left, right))
+
+
+def _folded(leaves: Sequence[int], side: Sequence[Pattern], where: Cells) -> tuple[Pattern, ...]:
+    cells: dict[int, list[Indices]] = defaultdict(list)
+    for at in leaves:
+        cells[where[at][0]].append(where[at][1])
+    return tuple(side[n] if len(keys) == len(side[n]) else _part(side[n], keys) for n, keys in cells.items())
+
+
+def _ends(link: Link) -> Iterator[tuple[Pattern, Pattern]]:
+    if len(link.left) >= len(link.right):
+        yield from ((a, link.right[min(n, len(link.right) - 1)]) for n, a in enumerate(link.left))
+    else:
+        yield link.left[0], link.right[0]
+
+
+def _repeats(
+    settled: Sequence[Settled],
+    sides: Sides,
+    where: tuple[Cells, Cells],
+    elsewhere: tuple[Mapping[int, frozenset[int]], Mapping[int, frozenset[int]]],
+) -> list[Settled]:
+    """Leaves of patterns that correspond in other repeats, index for index, under the same operations."""
+    used = {i for s in settled for i in s.left}, {j for s in settled for j in s.right}
+    agreed: dict[tuple[int, int], list[Settled]] = defaultdict(list)
+    for s in settled:
+        if len(s.left) == len(s.right) == 1:
+            agreed[where[0][s.left[0]][0], where[1][s.right[0]][0]].append(s)
+    alone = _alone(agreed)
+    found = []
+    for (m, n), members in agreed.items():
+        straight = all(where[0][s.left[0]][1] == where[1][s.right[0]][1] for s in members)
+        if len(members) < 2 or not straight or (m, n) not in alone or len({s.operations for s in members}) != 1:
+            continue
+        a, b = sides[0][m], sides[1][n]
+        for key in a.cells.keys() & b.cells.keys():
+            i, j = a.cells[key], b.cells[key]
+            same = a.shapes[key] == b.shapes[key] if not members[0].operations else True
+            if same and i not in used[0] and j not in used[1] and i not in elsewhere[0] and j not in elsewhere[1]:
+                found.append(Settled((i,), (j,), members[0].operations, REPEATED))
+    return sorted(found, key=lambda s: s.left)
+
+
+def _alone(agreed: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Pairs of patterns of which neither corresponds to another as well."""
+    left: dict[int, set[int]] = defaultdict(set)
+    right: dict[int, set[int]] = defaultdict(set)
+    for m, n in agreed:
+        left[m].add(n)
+        right[n].add(m)
+    return {(m, n) for m, n in agreed if len(left[m]) == len(right[n]) == 1}

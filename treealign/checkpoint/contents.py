@@ -1,0 +1,92 @@
+"""The contents of both sides, read for whoever compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from treealign.align.contents import Contents, Elements
+from treealign.checkpoint.execute import run
+from treealign.checkpoint.fingerprints import fingerprints, in_memory, stored, whole_hash, widened
+from treealign.checkpoint.source import Source, open_source
+from treealign.errors import FormatError, TreealignError
+from treealign.mapping.operations import Operation
+from treealign.tree.keytree import KeyTree
+
+HINT = "give both sides with their weights: files, a folder, a state dict, or a module in memory"
+
+
+@contextmanager
+def open_contents(checkpoint: Any, model: Any, trees: tuple[KeyTree, KeyTree]) -> Iterator[Contents]:
+    """Fingerprints of all tensors of both sides: one pass over each.
+
+    The sources stay open inside the context, for what has to be looked at again.
+
+    Parameters
+    ----------
+    checkpoint, model : path, state dict or module
+        The two sides.
+    trees : tuple of KeyTree
+        Their trees, in whose order the fingerprints are.
+
+    Raises
+    ------
+    TreealignError
+        A side has no tensors: a tree alone, an index without its shards, a model on the meta device.
+    """
+    with ExitStack() as stack:
+        left, right = (
+            stack.enter_context(_open(side, name))
+            for side, name in ((checkpoint, "the checkpoint"), (model, "the model"))
+        )
+        wide = widened(*trees)
+
+        def confirm(taken: Sequence[int], given: Sequence[int], operations: Sequence[Operation]) -> bool:
+            return _confirmed((left, right), trees, (taken, given), operations, wide)
+
+        prints = [fingerprints(source, tree, wide=wide) for source, tree in zip((left, right), trees, strict=True)]
+        yield Contents(prints[0], prints[1], _execute, confirm)
+
+
+def _open(side: Any, name: str) -> Source:
+    if isinstance(side, KeyTree):
+        raise TreealignError(f"{name} has no values: it is a tree of names and shapes", where=side.source, hint=HINT)
+    try:
+        source = open_source(side)
+    except FormatError as error:
+        facts = [error.what, *error.facts]
+        raise TreealignError(f"{name} has no values to read", where=error.where, facts=facts, hint=HINT) from error
+    held = (source.in_memory(key) for key in source.tree.keys)
+    if any(tensor is not None and tensor.is_meta for tensor in held):
+        raise TreealignError(f"{name} has no values: its tensors are on the meta device", hint=HINT)
+    return source
+
+
+def _execute(operations: Sequence[Operation], arrays: Sequence[Elements]) -> list[Elements]:
+    """Operations on numpy arrays whose elements stand for something."""
+    tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+    return [tensor.contiguous().numpy() for tensor in run(operations, tensors)]
+
+
+def _confirmed(
+    sources: tuple[Source, Source],
+    trees: tuple[KeyTree, KeyTree],
+    positions: tuple[Sequence[int], Sequence[int]],
+    operations: Sequence[Operation],
+    wide: bool,
+) -> bool:
+    """Whether operations on the tensors of the checkpoint give those of the model."""
+    left, right = ([tree.keys[at] for at in own] for tree, own in zip(trees, positions, strict=True))
+    given = run(operations, [sources[0].read(key) for key in left])
+    buffer = np.empty(1 << 19, np.uint8)
+    for tensor, key in zip(given, right, strict=True):
+        if tensor.shape != trees[1].leaf(key).shape:
+            return False
+        wanted = stored(sources[1], key, buffer)
+        if whole_hash(in_memory(tensor), wide=wide) != whole_hash(wanted, wide=wide):
+            return False
+    return True
