@@ -1,0 +1,84 @@
+"""All names of one tree, made ready for being searched."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import pairwise
+from pathlib import Path
+
+from treealign.changes.references.mentions import HOLE
+from treealign.changes.references.readers import READERS, compiled
+from treealign.changes.translation import modules_of
+from treealign.tree.keytree import KeyTree
+
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+
+
+def normal(segment: str) -> str:
+    """A segment for looking up neighbours: all indices and holes are one."""
+    return "0" if segment.isdigit() or HOLE in segment else segment
+
+
+@cache
+def common_segments() -> frozenset[str]:
+    """Segments that models of all kinds have: they say little about which model a text speaks of."""
+    return frozenset(Path(__file__).with_name("common_segments.txt").read_text(encoding="utf-8").split())
+
+
+@dataclass(frozen=True, eq=False)
+class Names:
+    """The keys and modules of a tree."""
+
+    tree: KeyTree
+
+    @cached_property
+    def modules(self) -> tuple[str, ...]:
+        """All modules but the root."""
+        return tuple(sorted(modules_of(self.tree)))
+
+    @cached_property
+    def all(self) -> tuple[str, ...]:
+        """Keys and modules."""
+        return (*self.tree.keys, *self.modules)
+
+    @cached_property
+    def pairs(self) -> frozenset[tuple[str, str]]:
+        """Segments that stand side by side in some name."""
+        found: set[tuple[str, str]] = set()
+        seen: set[str] = set()
+        for name in self.all:
+            bare = _DIGITS.sub("0", name)
+            if bare not in seen:
+                seen.add(bare)
+                segments = name.split(".")
+                found.update((normal(a), normal(b)) for a, b in pairwise(segments))
+        return frozenset(found)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """All segments that are no indices."""
+        return frozenset(segment for pair in self.pairs for segment in pair) | {n for n in self.all if "." not in n}
+
+    @cached_property
+    def roots(self) -> frozenset[str]:
+        """The first segments."""
+        return frozenset(name.partition(".")[0] for name in self.all)
+
+    def matching(self, text: str, reader: str, kind: str) -> list[str]:
+        """The names of a kind, ``keys`` or ``modules``, that a reader finds in this tree for a text."""
+        pattern = compiled(text, reader)
+        if pattern is None:
+            return []
+        pool: Sequence[str] = self.modules if kind == "modules" else self.tree.keys
+        if not READERS[reader].is_regex and reader not in ("glob", "skip"):
+            needle = max(text.split(HOLE), key=len)
+            pool = [name for name in pool if needle in name]
+        search = pattern.search
+        return [name for name in pool if search(name)]
+
+    def beside(self, one: str, other: str) -> bool:
+        """Whether two segments, of which one may be a hole, stand side by side in some name."""
+        return (normal(one), normal(other)) in self.pairs

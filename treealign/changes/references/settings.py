@@ -1,0 +1,83 @@
+"""Settings that hold names of modules: what reads the items of their lists, their plain text, and their keys."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from treealign.changes.references.mentions import Strength
+
+
+class Setting(NamedTuple):
+    """The readers of a setting's value; an empty one reads nothing.
+
+    `split` says that the plain text may list several names between commas.
+    """
+
+    items: str = ""
+    text: str = ""
+    keys: str = ""
+    split: bool = False
+    strength: Strength = "consumer"
+
+
+PEFT = Setting("suffix", "module fullmatch")
+LISTED = Setting("suffix", "suffix", split=True)
+SKIP = Setting("skip", "skip", "skip")
+PLAN = Setting("glob", "glob", "glob")
+FREEZE = Setting("contains", "contains", "contains", split=True)
+NOTHING = Setting()
+
+# underscores at the ends are not looked at
+_SETTINGS: dict[str, Setting] = {
+    "target_modules": PEFT,
+    "exclude_modules": PEFT,
+    "lora_target_modules": PEFT,
+    "modules_to_save": Setting("module end", "module end", split=True),
+    "target_parameters": Setting("key suffix", "key suffix"),
+    "trainable_token_indices": Setting(keys="suffix"),
+    "rank_pattern": Setting(keys="rank"),
+    "alpha_pattern": Setting(keys="rank"),
+    "lora_target": LISTED,
+    "additional_target": LISTED,
+    "freeze_trainable_modules": LISTED,
+    "freeze_extra_modules": LISTED,
+    "modules_to_not_convert": SKIP,
+    "llm_int8_skip_modules": SKIP,
+    "skip_modules": SKIP,
+    "modules_to_skip": SKIP,
+    "ignored_layers": SKIP,
+    "not_convert": SKIP,
+    "device_map": Setting(keys="path"),
+    "hf_device_map": Setting(keys="path"),
+    "tp_plan": PLAN,
+    "pp_plan": PLAN,
+    "ep_plan": PLAN,
+    "base_model_tp_plan": PLAN,
+    "base_model_pp_plan": PLAN,
+    "base_model_ep_plan": PLAN,
+    "parallelize_plan": PLAN,
+    "unfrozen_parameters": Setting("match", "match"),
+    "keys_to_ignore_on_load_missing": Setting("search", "search"),
+    "keys_to_ignore_on_load_unexpected": Setting("search", "search"),
+    "keys_to_ignore_on_save": Setting("search", "search"),
+    "tied_weights_keys": Setting("key suffix", "key suffix", "key suffix"),
+    "no_split_modules": NOTHING,  # names of classes
+    "skip_keys_device_placement": NOTHING,  # names of arguments
+}
+_FREEZE = re.compile(r"freez|frozen|trainable|no_decay|skip|exclude|keys_to_ignore|ignored?_(keys|names|param)|lr_mult")
+
+
+def setting_of(name: str) -> Setting | None:
+    """What reads the value of a setting, variable or argument of that name; None where nothing is known of it.
+
+    >>> setting_of("target_modules").items, setting_of("FREEZE_LIST").items, setting_of("hidden_size")
+    ('suffix', 'contains', None)
+    """
+    bare = name.strip("_-").lower().replace("-", "_")
+    known = _SETTINGS.get(bare)
+    if known is None and bare.startswith("fsdp_"):
+        known = _SETTINGS.get(bare.removeprefix("fsdp_"))
+    if known is None and _FREEZE.search(bare):
+        return FREEZE
+    return known
