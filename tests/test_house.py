@@ -129,6 +129,7 @@ def test_the_public_names_are_these():
         "Rename",
         "TreealignError",
         "attach",
+        "audit",
         "convert_checkpoint",
         "load",
         "operations",

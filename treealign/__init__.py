@@ -15,6 +15,7 @@ _HOME = {
     "suggest": "treealign.suggestion",
     "load": "treealign.checkpoint.loading",
     "save": "treealign.checkpoint.saving",
+    "audit": "treealign.changes.auditing",
     "attach": "treealign.checkpoint.hooks",
     "convert_checkpoint": "treealign.checkpoint.conversion.converting",
     "ConversionMapping": "treealign.mapping.conversion_mapping",

@@ -131,7 +131,9 @@ def _classes(translation: Translation) -> Iterator[Change]:
     for path, name in old.modules.items():
         there = _counterpart(translation, path)
         after = new.modules.get(there) if there is not None else None
-        if after is not None and after != name:
+        # a level that is gone was not turned into the module above it, which has a counterpart of its own
+        merged = there != path and there in old.modules and translation.of(there or "") == (there,)
+        if after is not None and after != name and not merged:
             found.setdefault((name, after), []).append((path, there or ""))
     for (before, after), pairs in found.items():
         yield _of_pairs(

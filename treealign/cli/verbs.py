@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from treealign.cli.audit_verb import audit
 from treealign.cli.console import plural, put_json, put_lines, say
 
 app = typer.Typer(
@@ -60,9 +61,11 @@ def snapshot(
 ) -> None:
     """Write the tree of a model or checkpoint as JSON, to be used in its place."""
     from treealign.cli.models import resolve_model
+    from treealign.formats.tree_json import installed_libraries
 
     tree = resolve_model(model)
-    tree.to_json(output)
+    # what was built here carries the versions of the libraries that define it
+    tree.to_json(output, libraries=installed_libraries() if tree.modules else None)
     if json:
         put_json({"source": model, "output": str(output), "keys": len(tree), "patterns": len(tree.folds)})
     else:
@@ -128,3 +131,6 @@ def check(
         put_lines([f"mapping     {mapping}  {plural(len(transforms), 'transform')}, checkpoint -> model", ""])
         put_lines(law_lines(findings, left, right, runs))
     raise typer.Exit(1 if faults(findings) else 0)
+
+
+app.command()(audit)

@@ -14,6 +14,7 @@ from treealign.changes.references.mentions import Mention
 from treealign.changes.references.names import common_segments
 from treealign.changes.references.python_files import python_mentions
 from treealign.changes.references.resolving import Resolver
+from treealign.changes.references.settings import setting_of
 from treealign.changes.references.walking import WEIGHTS, files_below, read_text
 from treealign.changes.results import Reference, Skipped
 from treealign.changes.translation import Translation
@@ -70,9 +71,10 @@ def _in_file(path: str, judge: Judge) -> Iterator[Found]:
 
 
 def worth_parsing(source: str, resolver: Resolver) -> bool:
-    """Whether a text holds words of the tree at all: one that few models have, or two others."""
-    words = resolver.old.words.intersection(_WORDS.findall(source))
-    return len(words) > 1 or not words <= common_segments()
+    """Whether a text holds words of the tree at all: one that few models have, two others, or one for a setting."""
+    found = set(_WORDS.findall(source))
+    words = resolver.old.words & found
+    return len(words) > 1 or not words <= common_segments() or bool(words and any(map(setting_of, found)))
 
 
 def references_in(source: str, path: str, judge: Judge) -> Iterator[Found]:

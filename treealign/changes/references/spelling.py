@@ -55,8 +55,12 @@ def _from_name(segments: list[str], reader: str, name: str, translation: Transla
     for whole in translation.of(".".join(parts[:stop])):
         above = translation.of(".".join(parts[:start])) if start else ("",)
         there = whole.split(".")
-        shortest = _below(there, above[0].split(".") if above and above[0] else [])
-        for length in range(max(1, shortest), len(there) + 1):
+        shortest = max(1, _below(there, above[0].split(".") if above and above[0] else []))
+        lengths = list(range(shortest, len(there) + 1))
+        if there[len(there) - shortest] != run[0] and len(run) in lengths:
+            # the level that the text began with is gone: the one above it takes its place
+            lengths.insert(0, len(run))
+        for length in lengths:
             yield _with_holes(segments, run, there[len(there) - length :])
 
 

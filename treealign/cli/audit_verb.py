@@ -1,0 +1,86 @@
+"""The verb `treealign audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from treealign.cli.console import plural, put_json, put_lines, say
+
+if TYPE_CHECKING:
+    from treealign.changes.auditing import Audit
+
+Tree = "A tree JSON of `treealign snapshot`, or what CHECKPOINT or MODEL may be."
+
+
+def audit(
+    old: Annotated[str, typer.Argument(metavar="OLD", help=f"The old version. {Tree}")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new version, likewise.")],
+    scan: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Look for names of the old tree in these files and folders; repeatable."),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="List the references that still match as well.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Print the repair of stale references as a unified diff.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the repair into the files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write although the git tree is not clean.")] = False,
+    shim: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write Python that gives a model its old attributes back.")
+    ] = None,
+    min_certainty: Annotated[
+        float, typer.Option(min=0, max=1, help="How sure it must be that a text speaks of this tree.")
+    ] = 0.7,
+    json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+) -> None:
+    """Say what changed from OLD to NEW, which references that breaks, and repair them."""
+    from treealign.changes.auditing import audit as find
+    from treealign.cli.models import resolve_model
+    from treealign.cli.render_audit import audit_json, audit_lines
+
+    if (fix or write or all_) and not scan:
+        raise typer.BadParameter("--all, --fix and --write need --scan PATH: they are about what it finds")
+    found = find(resolve_model(old), resolve_model(new))
+    if scan:
+        found = found.scan(scan, min_certainty)
+    if json:
+        put_json(audit_json(found, all_))
+    elif not fix:
+        put_lines(audit_lines(found, (old, new), scanned=bool(scan), everything=all_))
+    if shim is not None:
+        _write_shim(found, shim)
+    if fix or write:
+        _repair(found, min_certainty, fix and not json, write, force)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+def _write_shim(found: Audit, path: Path) -> None:
+    from treealign.changes.shims import shim_source
+
+    source = shim_source(found.translation)
+    if not source:
+        say("no attribute is gone: no shim is needed")
+        return
+    path.write_text(source, encoding="utf-8")
+    say(f"wrote {path}: call install(model) once the model is made")
+
+
+def _repair(found: Audit, min_certainty: float, printed: bool, write: bool, force: bool) -> None:
+    from treealign.changes.references.scanning import MIN_CERTAINTY
+    from treealign.changes.repairing import repairs, write_repairs
+
+    # what is listed by a lower bound is for a person to judge
+    made = repairs(found.translation, found.references, max(min_certainty, MIN_CERTAINTY))
+    if printed:
+        put_lines(line for repair in made for line in repair.diff.splitlines())
+    repaired = {(one.file, one.line, one.old) for repair in made for one in repair.references}
+    rest = [one for one in found.references if one.changed and (one.file, one.line, one.old) not in repaired]
+    for one in rest:
+        advice = "migrate it with `treealign convert`" if one.reader == "adapter" else "it takes a person"
+        say(f"not repaired: {one.file}:{one.line} {one.old}: {advice}")
+    if write:
+        left = write_repairs(made, force)
+        say(f"wrote {plural(len(made) - len(left), 'file')}")
+        for skipped in left:
+            say(f"not written: {skipped.file}: {skipped.reason}")
