@@ -13,12 +13,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from converting import EXPERTS, INDEX, PREFIX, REMOVED, contents, layer, sharded, tensors_of
 from hypothesis import given, reject, settings
 from safetensors.torch import load_file
 from strategies import mappings_and_keys, operations_and_shapes
 from weights import write
 
-from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, convert_checkpoint, operations
+from treealign import ConversionMapping, Convert, Rename, TreealignError, convert_checkpoint, operations
 from treealign.checkpoint.conversion import writing
 from treealign.checkpoint.conversion.origin import read_origin
 from treealign.checkpoint.conversion.placing import place
@@ -26,63 +27,11 @@ from treealign.checkpoint.conversion.planning import plan_conversion
 from treealign.checkpoint.conversion.results import results
 from treealign.checkpoint.execute import byte_moves, run
 from treealign.errors import MappingError
-from treealign.formats.safetensors_header import read_header
-
-PREFIX = ConversionMapping([PrefixChange(add="model")])
-EXPERTS = ConversionMapping(
-    [
-        Convert("l.{i}.e.{j:0..3}.w", "l.{i}.experts", operations.Stack(0, 4)),
-        Convert("l.{i}.qkv", ["l.{i}.q", "l.{i}.k"], operations.Split(0, (6, 2))),
-        Convert("l.{i}.out", "l.{i}.out_t", operations.Permute((1, 0))),
-    ]
-)
-INDEX = "model.safetensors.index.json"
-
-
-def layer(i):
-    experts = {f"l.{i}.e.{j}.w": torch.randn(3, 5) for j in range(4)}
-    return experts | {
-        f"l.{i}.qkv": torch.randn(8, 3),
-        f"l.{i}.out": torch.randn(2, 6).half(),
-        f"l.{i}.n": torch.ones(()),
-    }
-
-
-def sharded(folder, parts, metadata=None):
-    """Shards with their index, and a config beside them."""
-    names = [f"model-{at:05d}-of-{len(parts):05d}.safetensors" for at in range(1, len(parts) + 1)]
-    for name, tensors in zip(names, parts, strict=True):
-        write(folder / name, tensors)
-    weight_map = {key: name for name, tensors in zip(names, parts, strict=True) for key in tensors}
-    total = sum(tensor.nbytes for tensors in parts for tensor in tensors.values())
-    content = {"metadata": {"total_size": total, **(metadata or {})}, "weight_map": weight_map}
-    (folder / INDEX).write_text(json.dumps(content))
-    (folder / "config.json").write_text("{}")
-    return folder
 
 
 @pytest.fixture
 def source(tmp_path):
     return sharded(tmp_path / "source", [layer(0), layer(1)], {"total_parameters": 5})
-
-
-def contents(folder):
-    """Keys, shapes, dtypes, bytes, metadata and order of each shard, and what the index says."""
-    shards = {
-        path.name: (header.metadata, [(e[:3], load_bytes(path, header, e)) for e in header.tensors])
-        for path in sorted(folder.glob("*.safetensors"))
-        for header in [read_header(path)]
-    }
-    index = folder / INDEX
-    return shards, json.loads(index.read_text()) if index.exists() else None
-
-
-def load_bytes(path, header, entry):
-    return path.read_bytes()[header.data_start + entry.begin : header.data_start + entry.end]
-
-
-def tensors_of(folder):
-    return {k: v for path in sorted(folder.glob("*.safetensors")) for k, v in load_file(path).items()}
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -245,7 +194,6 @@ def test_an_existing_destination_is_refused(source, tmp_path):
 # -- what a mapping alone cannot undo ----------------------------------------------------------------------------------
 
 RECORD = "treealign_conversion.json"
-REMOVED = ConversionMapping([PrefixChange(remove="bad", under="")])
 FOLDED = ConversionMapping(
     [
         Convert(["**.weight_g", "**.weight_v"], "**.weight", operations.FoldWeightNorm(0)),

@@ -22,11 +22,13 @@ from treealign.formats.legible import brief, legible
 from treealign.formats.safetensors_checks import FIELDS, TensorEntry, check_tensors
 from treealign.formats.strict_json import Repeated, parse_json
 
-__all__ = ["MAX_HEADER", "METADATA", "Header", "TensorEntry", "header_of", "read_header"]
+__all__ = ["INTERRUPTED", "MAX_HEADER", "METADATA", "Header", "TensorEntry", "header_of", "read_header"]
 
 METADATA = "__metadata__"
 _PREFIX = 8  # the header's length, little endian
 MAX_HEADER = 100_000_000
+# in place of the header's length while the header is being rewritten: as a length it is refused by every reader
+INTERRUPTED = b"treealgn"
 _MAX_FACTS = 50
 _DAMAGED = "the file is damaged or incomplete: fetch or write it again"
 
@@ -113,6 +115,9 @@ def _header_of(file: BinaryIO, name: str, size: int) -> bytes:
     if size < _PREFIX:
         what = "the file is empty" if not size else f"the file has {size} bytes, too few for a safetensors header"
         raise FormatError(what, where=name, hint=_DAMAGED)
+    if head.startswith(INTERRUPTED):
+        hint = "run the same `treealign convert … --in-place` again: it finishes, or with --reverse takes back"
+        raise FormatError("a renaming in place was cut short here", where=name, hint=hint)
     length = int.from_bytes(head[:_PREFIX], "little")
     if length > MAX_HEADER:
         raise FormatError(

@@ -6,18 +6,20 @@ import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.design import Design, Wishes, design
 from treealign.checkpoint.conversion.destination import Destination, destination_of
 from treealign.checkpoint.conversion.finishing import finish
+from treealign.checkpoint.conversion.in_place import end_pending, rename_in_place
 from treealign.checkpoint.conversion.origin import read_origin, refuse_changed
 from treealign.checkpoint.conversion.others import Others, others_of
 from treealign.checkpoint.conversion.publishing import locked, publish, staged
 from treealign.checkpoint.conversion.running import Progress, run_tasks
 from treealign.checkpoint.conversion.tasks import ShardResult
+from treealign.errors import TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
 
 
@@ -64,10 +66,11 @@ class ConversionResult:
 
 def convert_checkpoint(
     checkpoint: str | os.PathLike[str],
-    destination: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None,
     mapping: ConversionMapping | str | os.PathLike[str] | Iterable[Any],
     reverse: bool = False,
     *,
+    in_place: bool = False,
     force: bool = False,
     dtype: str | None = None,
     max_shard_size: int | None = None,
@@ -85,12 +88,16 @@ def convert_checkpoint(
         A safetensors or torch file, an index of shards, or a folder with one of these. Of a folder, the other files
         (config, tokenizer) go along; weights that are not the ones converted do not.
     destination : path
-        A folder; for a single file also the path of a file, which ends in ``.safetensors``.
+        A folder; for a single file also the path of a file, which ends in ``.safetensors``. None with `in_place`.
     mapping : ConversionMapping, path of its JSON, or transforms
         From the checkpoint's names to the model's.
     reverse : bool
         From the model's names to the checkpoint's. What the mapping alone could not undo stands in a record beside the
         checkpoint since it was converted; it is followed where it is of this mapping.
+    in_place : bool
+        Rename in the files themselves: only headers are written, and the index. Refused where more than names changes,
+        or where the names do not fit into the headers. A run that is killed leaves a journal with which a later one,
+        asked for the same, finishes the renaming, or, asked for the reverse, takes it back.
     force : bool
         Replace a checkpoint that is at the destination; other files there stay.
     dtype : str, optional
@@ -132,6 +139,10 @@ def convert_checkpoint(
     computed one transform at a time, which bounds the memory.
     """
     wishes = Wishes(as_mapping(mapping), reverse, dtype, max_shard_size, converted, allow_lossy, verify)
+    if in_place:
+        return _in_place(checkpoint, destination, wishes)
+    if destination is None:
+        raise TreealignError("there is no destination", hint="name one, or pass in_place=True")
     # workers may stand in another folder
     here = os.path.abspath if executor is not None else os.fspath
     origin = read_origin(here(checkpoint))
@@ -139,12 +150,26 @@ def convert_checkpoint(
     found = design(origin, wishes)
     others = others_of(origin, recalled=found.route.recalled is not None)
     written = _carry_out(found, target, others, progress, executor)
-    return _result(found, target, others, written)
+    return _result(found, str(target.path), others.left_out, written)
 
 
 class _Written(NamedTuple):
     names: list[str]
     results: list[ShardResult]
+
+
+def _in_place(
+    checkpoint: str | os.PathLike[str], destination: str | os.PathLike[str] | None, wishes: Wishes
+) -> ConversionResult:
+    path = Path(checkpoint)
+    if destination is not None and os.path.realpath(destination) != os.path.realpath(path):
+        raise TreealignError("in place there is no other destination", where=os.fspath(destination))
+    folder = path if path.is_dir() else path.parent
+    with locked(folder, alone=True):
+        done = end_pending(folder, wishes)
+        found = design(read_origin(path), replace(wishes, mapping=ConversionMapping()) if done else wishes)
+        names = [] if done else rename_in_place(found, wishes)
+    return _result(found, os.fspath(path), (), _Written(names, []))
 
 
 def _carry_out(
@@ -163,12 +188,12 @@ def _carry_out(
     return _Written(names, results)
 
 
-def _result(found: Design, target: Destination, others: Others, written: _Written) -> ConversionResult:
+def _result(found: Design, destination: str, left_out: tuple[str, ...], written: _Written) -> ConversionResult:
     steps = found.route.steps
     return ConversionResult(
-        destination=str(target.path),
+        destination=destination,
         files=tuple(written.names),
-        left_out=others.left_out,
+        left_out=left_out,
         keys=len(found.made),
         renamed=sum(not step.operations and step.sources != step.targets for step in steps),
         computed=sum(bool(one.step.operations) or one.cast for one in found.made.values()),

@@ -64,7 +64,7 @@ def others_of(origin: Origin, *, recalled: bool = False) -> Others:
         if os.path.realpath(path) in weights:
             continue
         if name.startswith(ORIGINALS):
-            carried += [Other(moved, path) for moved in _turned(name, recalled)]
+            carried += [Other(moved, path) for moved in turned(name, recalled=recalled)]
         elif name.startswith(_RECORDS):
             continue
         elif _belongs(name, path):
@@ -74,7 +74,8 @@ def others_of(origin: Origin, *, recalled: bool = False) -> Others:
     return Others(tuple(carried), tuple(left_out))
 
 
-def _turned(name: str, recalled: bool) -> list[str]:
+def turned(name: str, *, recalled: bool) -> list[str]:
+    """What a file of originals is called in the result; nothing where it has served."""
     if not recalled:
         return [name + _BEFORE]
     return [name.removesuffix(_BEFORE)] if name.endswith(_BEFORE) else []
