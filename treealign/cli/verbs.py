@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -74,8 +74,8 @@ def snapshot(
 
 @app.command()
 def suggest(
-    checkpoint: Checkpoint,
-    model: Model,
+    checkpoint: Checkpoint = "",
+    model: Model = "",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the mapping here, as JSON.")] = None,
     hint: Annotated[
         list[str] | None, typer.Option(metavar="A=B", help="Names that correspond, checkpoint=model; may be repeated.")
@@ -83,9 +83,20 @@ def suggest(
     explain: Annotated[
         str, typer.Option(metavar="KEY", help="Print the evidence for one key of either side, and its rivals.")
     ] = "",
+    batch: Annotated[
+        Path | None, typer.Option(metavar="LIST", help="Do this for many: a file with CHECKPOINT MODEL on each line.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes for --batch; by default one a processor.")] = 0,
+    scheduler: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="A dask scheduler whose workers are to do --batch.")
+    ] = "",
     json: Json = False,
 ) -> None:
     """Find the mapping, checkpoint -> model, prove it, and list what is open."""
+    if batch is not None:
+        _suggest_batch(batch, workers, scheduler, json)
+    if not (checkpoint and model):
+        raise typer.BadParameter(f"Missing argument '{'MODEL' if checkpoint else 'CHECKPOINT'}'.")
     from treealign.cli.models import known_key, resolve_model
     from treealign.cli.render_suggestion import explain_lines, prove, suggestion_lines
     from treealign.cli.suggestion_json import suggestion_json
@@ -105,6 +116,20 @@ def suggest(
     else:
         put_lines(suggestion_lines(found, left, right, (checkpoint, model)))
     raise typer.Exit(0 if found.ok else 1)
+
+
+def _suggest_batch(batch: Path, count: int, scheduler: str, json: bool) -> NoReturn:
+    from treealign.cli.batch import batch_json, batch_lines, exit_status, read_batch, suggest_each, workers
+
+    pairs = read_batch(batch)
+    say(f"matching {plural(len(pairs), 'pair')}")
+    with workers(count, scheduler, len(pairs)) as executor:
+        rows = suggest_each(pairs, executor)
+    if json:
+        put_json(batch_json(rows))
+    else:
+        put_lines(batch_lines(rows))
+    raise typer.Exit(exit_status(rows))
 
 
 @app.command()
