@@ -18,6 +18,7 @@ from treealign.align.hints import read_hints
 from treealign.align.links import Link
 from treealign.align.mismatches import find_mismatches
 from treealign.align.patterns import Pattern, build_patterns
+from treealign.align.quantisation import with_weights
 from treealign.align.refinement import refine
 from treealign.align.reflection import reflections
 from treealign.align.scoring import Floats, Side
@@ -102,6 +103,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         weak = turned(*sides, assignment, evidence.total)
         links = _with_conversions(sides, assignment, links, weak, evidence.total)
         links = hidden_changes([*anchors.links, *links], Habits(left, right), read)[len(anchors.links) :]
+        links = with_weights(links, trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"

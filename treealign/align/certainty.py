@@ -171,8 +171,8 @@ def _supported(
 ) -> bool:
     """Something besides the shape says that the two belong together at all.
 
-    Words near the leaf or the whole path, the words of their module's other leaves, or settled ancestors and a word in
-    common, be it a generic one.
+    Words near the leaf or the whole path, the words of their module's other leaves, or ancestors that other modules
+    have settled and a word in common, be it a generic one.
     """
     if left.patterns[i].template == right.patterns[j].template or _near_words(left, i) & _near_words(right, j):
         return True
@@ -181,7 +181,7 @@ def _supported(
     partners = [(u, assignment.pairs[u]) for u in beside]
     if any(evidence.words[u, v] > MARGIN and right.patterns[v].segments[:-1] == theirs for u, v in partners):
         return True
-    if float(votes.bonus(np.array([i]), np.array([j]))[0, 0]) <= SETTLED:
+    if votes.by_others(i, j) <= SETTLED:
         return False
     generic = {t.text for t in left.tokens[i] if t.depth == 1} & {t.text for t in right.tokens[j] if t.depth == 1}
     return bool(generic) or float(evidence.words[i, j]) > MARGIN

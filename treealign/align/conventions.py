@@ -18,7 +18,7 @@ from treealign.align.hints import Hint, contains
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.transposition import block, is_square
-from treealign.align.words import tokens
+from treealign.align.words import quantised_piece, tokens, unwrapped
 from treealign.mapping.operations import Permute
 
 ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it"
@@ -109,7 +109,9 @@ def _roles(p: Pattern) -> set[str]:
 
 def _module(p: Pattern) -> Path:
     """The spelling of the attention: its name and that of the projection."""
-    return p.segments[-3:-1] if p.segments[-1] in {"weight", "bias"} else p.segments[-2:]
+    named = unwrapped(p.segments)
+    end = next((at for at, s in enumerate(named) if s in {"weight", "bias"} or quantised_piece(s)), len(named))
+    return named[max(end - 2, 0) : end]
 
 
 def _may_turn(link: Link, learned: set[Path]) -> bool:
@@ -140,7 +142,7 @@ def _tower_of_positions(p: Pattern) -> Path | None:
 def _may_alternate(link: Link) -> bool:
     if link.operations or "gate up" not in _roles(link.left[0]) | _roles(link.right[0]):
         return False
-    return _module(link.left[0])[-1] != _module(link.right[0])[-1]
+    return _module(link.left[0])[-1:] != _module(link.right[0])[-1:]
 
 
 def _transposed_blocks(links: Sequence[Link]) -> set[Path]:

@@ -133,6 +133,8 @@ def _makes(parts: Sequence[Pattern], whole: Pattern) -> bool | None:
     extra = parts[0].captures - whole.captures
     if extra not in (0, 1) or any(p.captures != parts[0].captures for p in parts) or (extra == 0 and len(parts) == 1):
         return None
+    if any(p.piece != whole.piece for p in parts):
+        return None
     for group in _groups(parts, whole):
         if group is None or _operations(parts, whole, group) is None:
             return None
@@ -265,7 +267,7 @@ def _rearranged(
 
 
 def _layout_change(a: Pattern, b: Pattern) -> Operation | None:
-    if a.cells.keys() != b.cells.keys():
+    if a.cells.keys() != b.cells.keys() or a.piece != b.piece:
         return None
     found = {rearranged(a.shapes[k], b.shapes[k]) for k in a.cells}
     return found.pop() if len(found) == 1 else None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from treealign.align.words import quantised_piece
 from treealign.tree.keytree import KeyTree
 
 Indices = tuple[str, ...]
@@ -47,12 +48,17 @@ class Pattern:
 
     @cached_property
     def signature(self) -> Digest:
-        """Equal signatures: the same indices with the same shapes.
+        """Equal signatures: the same indices with the same shapes, and the same piece of a weight.
 
         A digest, since comparing tens of thousands of cells again and again is what would take the time; whoever pairs
         cells by it finds out if two digests were equal by accident.
         """
-        return len(self.shapes), hash(frozenset(self.shapes.items()))
+        return len(self.shapes), hash((self.piece, frozenset(self.shapes.items())))
+
+    @cached_property
+    def piece(self) -> str:
+        """Which piece of a quantised weight this is, or nothing: one kind of piece goes with its own kind only."""
+        return next(filter(None, map(quantised_piece, self.segments[-1:-3:-1])), "")
 
     @cached_property
     def ranked(self) -> Digest:
@@ -61,7 +67,7 @@ class Pattern:
         if all(value == rank for column in columns for value, rank in column.items()):
             return self.signature
         cells = ((tuple(c[v] for c, v in zip(columns, key, strict=True)), shape) for key, shape in self.shapes.items())
-        return len(self.shapes), hash(frozenset(cells))
+        return len(self.shapes), hash((self.piece, frozenset(cells)))
 
     @cached_property
     def indices(self) -> Digest:

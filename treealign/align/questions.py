@@ -5,6 +5,7 @@ from __future__ import annotations
 from treealign.align.alignment import Alignment
 from treealign.align.links import Ambiguity, Link, keys_of
 from treealign.align.patterns import Pattern
+from treealign.align.quantisation import UNSCALED
 
 
 def questions(alignment: Alignment) -> tuple[Ambiguity, ...]:
@@ -42,6 +43,8 @@ def _question(alignment: Alignment, links: list[Link]) -> Ambiguity:
     left = keys_of(alignment.checkpoint, [p for link in links for p in (*link.left, *link.rivals[0])])
     right = keys_of(alignment.model, [p for link in links for p in (*link.right, *link.rivals[1])])
     reasons = "; ".join(dict.fromkeys(link.reason for link in links))
+    if reasons == UNSCALED:
+        return Ambiguity(left, right, f"{reasons}: the same quantisation on both sides, or none")
     hint = _hint(links[0])
     return Ambiguity(left, right, f"{reasons}: a hint such as '{hint}', or equal values on both sides")
 

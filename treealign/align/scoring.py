@@ -175,6 +175,8 @@ class Votes:
         self.size_left = _below(self.left, len(self.nodes_left))
         self.size_right = _below(self.right, len(self.nodes_right))
         self.dice: Floats = np.zeros((len(self.nodes_left) + 1, len(self.nodes_right) + 1), np.float32)
+        self.common = self.best = self.dice
+        self.matched: tuple[Floats, Floats, float] = self.dice[:, 0], self.dice[0], 0.0
 
     def count(self, pairs: Sequence[tuple[int, int]], strength: Sequence[float]) -> None:
         """Recompute the support of all pairs of nodes from weighted matches."""
@@ -189,6 +191,12 @@ class Votes:
         common[-1, :] = 0
         common[:, -1] = 0
         self.dice = 2 * common / (self.size_left[:, None] + self.size_right[None, :])
+        weights = np.asarray(strength, np.float32)
+        of_left = _summed(self.left[[i for i, _ in pairs]], weights, common[:, 0])
+        of_right = _summed(self.right[[j for _, j in pairs]], weights, common[0])
+        self.matched = of_left, of_right, float(weights.sum())
+        self.common = common
+        self.best = np.where(_counterparts(common, of_left, of_right), self.dice, 0)
 
     def bonus(self, rows: Ints, columns: Ints) -> Floats:
         """Mean support of the ancestors of each pair of leaves, near ones more, (len(rows), len(columns)), in 0..1."""
@@ -205,10 +213,51 @@ class Votes:
         result: Floats = (by_left.sum(axis=2) + by_right.sum(axis=2)) / 2
         return result
 
+    def by_others(self, i: int, j: int) -> float:
+        """Mean support of the ancestors of one pair of leaves, roots included, by leaves outside their two modules.
+
+        Leaves of one module are matched together: their votes cannot confirm one another. In 0..1.
+        """
+        a, b = (ids[ids >= 0] for ids in (self.left[i], self.right[j]))
+        if not len(a) or not len(b):
+            return 0.0
+        common, left, right = self._with_roots(a, b)
+        common = common[1:, 1:] - common[0, 0]
+        dice = 2 * common / np.maximum((left[1:] - left[0])[:, None] + (right[1:] - right[0])[None, :], 1)
+        best = dice.max(axis=1), dice.max(axis=0)
+        return float(sum(np.average(m, weights=_nearness(m[None])) for m in best) / 2)
+
+    def _with_roots(self, a: Ints, b: Ints) -> tuple[Floats, Floats, Floats]:
+        """Matches between the nodes of two chains that end at the roots, and the sizes of these nodes."""
+        inside = self.common[np.ix_(a, b)]
+        of_left, of_right, everything = self.matched
+        table = np.block([[inside, of_left[a][:, None]], [of_right[b][None, :], np.array([[everything]])]])
+        left = np.append(self.size_left[a], len(self.left))
+        right = np.append(self.size_right[b], len(self.right))
+        return table.astype(np.float32), left.astype(np.float32), right.astype(np.float32)
+
     def _best(self, a: Ints, b: Ints) -> tuple[Floats, Floats]:
         """The best counterpart of each ancestor among those of the other leaf: by depth on the left, on the right."""
-        table = self.dice[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
+        table = self.best[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
         return table.max(axis=3), table.max(axis=2)
+
+
+def _counterparts(common: Floats, of_left: Floats, of_right: Floats) -> npt.NDArray[np.bool_]:
+    """The pairs of nodes of which either sends more of its matches to the other than to any other node.
+
+    Only through its counterpart does a node speak for the leaves below it: of a model most is below `layers`, and yet
+    the one is not the other.
+    """
+    shared = common / np.maximum(of_left[:, None] + of_right[None, :], 1e-6)
+    best: npt.NDArray[np.bool_] = (shared >= shared.max(axis=1, keepdims=True)) | (shared >= shared.max(axis=0))
+    return best
+
+
+def _summed(ancestors: Ints, weights: Floats, like: Floats) -> Floats:
+    """The weight of the matches below each node."""
+    total: Floats = np.zeros_like(like)
+    np.add.at(total, ancestors, np.broadcast_to(weights[:, None], ancestors.shape))
+    return total
 
 
 def _nearness(ancestors: Ints) -> Floats:

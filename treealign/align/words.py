@@ -16,6 +16,7 @@ from importlib import resources
 from itertools import pairwise
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+", re.UNICODE)
+_ENDING = re.compile(r"(?<=_proj)_\w+$|_scale_inv$", re.ASCII)  # what a piece adds to the name of its weight
 INDEX = "#"  # what a capture reads as in a run of words
 LONG = 6  # letters: `to_k` is not the word `tok`, `self_attn` is the word `selfattn`
 START = "^"  # what stands before the first word
@@ -44,6 +45,10 @@ class Vocabulary:
         Roles in the order in which they usually stand.
     letters : dict
         Letters that stand for roles in names such as `gqkv`.
+    wrappers : frozenset
+        Segments that a wrapper puts between a module and what it wraps: they say nothing of either.
+    quantised : dict
+        Spellings of pieces of a quantised weight to their kinds; ``*`` stands for any beginning.
     """
 
     words: dict[str, tuple[str, ...]]
@@ -54,6 +59,8 @@ class Vocabulary:
     compositions: dict[str, tuple[str, ...]]
     conventional_order: tuple[tuple[str, ...], ...]
     letters: dict[str, str]
+    wrappers: frozenset[str]
+    quantised: dict[str, str]
 
 
 @cache
@@ -75,6 +82,8 @@ def vocabulary() -> Vocabulary:
         {whole: tuple(parts) for whole, parts in data["compositions"].items()},
         tuple(tuple(line) for line in data["conventional_order"]),
         data["letters"],
+        frozenset(data["wrappers"]),
+        {spelling: kind for kind, spellings in data["quantised"].items() for spelling in spellings},
     )
 
 
@@ -111,6 +120,31 @@ def _joined(found: list[str]) -> list[str]:
     return out
 
 
+@lru_cache(maxsize=65536)
+def quantised_piece(segment: str) -> str:
+    """Which piece of a quantised weight a segment names, or nothing.
+
+    >>> quantised_piece("weight_scale_inv"), quantised_piece("correct_output_scale")
+    ('scale inv', '')
+    """
+    return vocabulary().quantised.get(_spelling(segment), "")
+
+
+def weight_beside(segment: str) -> str:
+    """The name of the weight beside its piece.
+
+    >>> weight_beside("gate_up_proj_scale_inv"), weight_beside("qzeros")
+    ('gate_up_proj', 'weight')
+    """
+    return _ENDING.sub("", segment) if _spelling(segment).startswith("*") else "weight"
+
+
+def _spelling(segment: str) -> str:
+    """The entry of the vocabulary that a segment falls under: itself, or one with a ``*`` for its beginning."""
+    endings = (s for s in vocabulary().quantised if s[0] == "*" and segment.endswith(s[1:]))
+    return segment if segment in vocabulary().quantised else next(endings, "")
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One piece of evidence that a name carries.
@@ -125,9 +159,20 @@ class Token:
     ordinal: bool = False
 
 
+def unwrapped(segments: tuple[str, ...]) -> tuple[str, ...]:
+    """The path without what wrappers add.
+
+    >>> unwrapped(("layers", "{}", "_fsdp_wrapped_module", "mlp", "weight"))
+    ('layers', '{}', 'mlp', 'weight')
+    """
+    wrappers = vocabulary().wrappers
+    return tuple(s for s in segments if s not in wrappers) if wrappers.intersection(segments) else segments
+
+
 @lru_cache(maxsize=65536)
 def tokens(segments: tuple[str, ...]) -> tuple[Token, ...]:
-    """All tokens of a path: its words, and the roles that runs of words name."""
+    """All tokens of a path: its words, and the roles that runs of words name; wrappers are looked through."""
+    segments = unwrapped(segments)
     last = len(segments) - 1
     words = [(START, last)]
     for at, segment in enumerate(segments):
