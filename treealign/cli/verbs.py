@@ -9,6 +9,7 @@ import typer
 
 from treealign.cli.audit_verb import audit
 from treealign.cli.console import plural, put_json, put_lines, say
+from treealign.cli.convert_verb import convert
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -159,3 +160,4 @@ def check(
 
 
 app.command()(audit)
+app.command()(convert)

@@ -199,7 +199,7 @@ def _result(found: Design, destination: str, left_out: tuple[str, ...], written:
         computed=sum(bool(one.step.operations) or one.cast for one in found.made.values()),
         nbytes=sum(result.size for result in written.results),
         by="mapping" if found.route.recalled is None else "record",
-        recorded=found.route.recalled is None and bool(found.beside),
+        recorded=found.route.recalled is None and bool(found.beside) and bool(written.names),
         rounded=found.rounded,
         digests={result.name: result.digest for result in written.results if result.digest},
     )

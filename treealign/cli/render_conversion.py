@@ -1,0 +1,99 @@
+"""What a conversion did, for a person and for a program; and the arguments of its verb."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from treealign.cli.console import fold_line, plural, size
+from treealign.errors import TreealignError
+from treealign.tree.fold import fold_names
+
+if TYPE_CHECKING:
+    from treealign.checkpoint.conversion.converting import ConversionResult
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+_INDENT = " " * 12
+
+
+def sort_out(destination: Path, mapping: Path | None, *, in_place: bool) -> tuple[Path | None, Path]:
+    """Destination and mapping; in place the mapping stands where the destination would.
+
+    Raises
+    ------
+    TreealignError
+        One is absent, or one too many is there.
+    """
+    if in_place and mapping is None:
+        return None, destination
+    if mapping is None:
+        hint = "treealign convert CHECKPOINT DEST MAPPING, or with --in-place CHECKPOINT MAPPING"
+        raise TreealignError("there is no mapping", hint=hint)
+    return destination, mapping
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes; None for no text.
+
+    >>> parse_size("5GB"), parse_size("1.5 GiB"), parse_size("300"), parse_size("")
+    (5000000000, 1610612736, 300, None)
+
+    Raises
+    ------
+    TreealignError
+        It is no size.
+    """
+    if not text:
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    count = 0
+    if found:
+        unit = (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ")
+        count = int(float(found[1]) * unit)
+    if not count:
+        raise TreealignError(f"{text!r} is no size of a file", hint="for example 5GB, 500MB or 2GiB")
+    return count
+
+
+def conversion_json(result: ConversionResult) -> dict[str, Any]:
+    """Everything there is to say of a conversion."""
+    return asdict(result)
+
+
+def conversion_lines(result: ConversionResult, *, reverse: bool, in_place: bool) -> Iterator[str]:
+    """What was done, fact by fact."""
+    yield f"direction   {'model -> checkpoint' if reverse else 'checkpoint -> model'}"
+    yield f"keys        {result.keys:,}, {result.renamed:,} of them renamed, {result.computed:,} converted"
+    if in_place and not result.files:
+        yield "in place    nothing was left to do"
+        return
+    changed = "in place    " if in_place else "wrote       "
+    weight = "headers only" if in_place else size(result.nbytes)
+    yield from _listed(f"{changed}{plural(len(result.files), 'file')}, {weight}: ", result.files)
+    if result.left_out:
+        yield from _listed("left out    ", result.left_out)
+    yield _way(result, reverse=reverse)
+    for name, digest in result.digests.items():
+        yield f"verified    {name}"
+        yield f"            sha256 {digest}"
+    if result.rounded:
+        yield ""
+        yield "not as they were: changed since, or rounded by a cast"
+        yield from (f"    {name}" for name in fold_names(result.rounded))
+
+
+def _listed(start: str, names: tuple[str, ...]) -> Iterator[str]:
+    shown = [*names[:8], f"… and {len(names) - 8} more"] if len(names) > 9 else names
+    yield fold_line(start + ", ".join(shown), _INDENT)
+
+
+def _way(result: ConversionResult, *, reverse: bool) -> str:
+    if result.by == "record":
+        return "followed    the record of the conversion that made the checkpoint"
+    if result.recorded:
+        return fold_line("way back    by the record beside the files: the mapping alone would not do", _INDENT)
+    back = "" if reverse else " --reverse"
+    return f"way back    convert{back} with the same mapping gives the same bytes"
