@@ -189,11 +189,21 @@ def test_what_nothing_tells_apart_is_ambiguous_and_a_hint_settles_it(tmp_path):
     assert any({"**.foo", "**.zip"} <= set(line.split()) for line in settled.stdout.splitlines())
 
 
-def test_explain_gives_the_evidence_for_a_key_of_either_side():
-    for key in ("language_model.lm_head.weight", "lm_head.weight"):
-        done = run("suggest", TINY, MODEL_TREE, "--explain", key)
-        assert done.stdout.startswith("certain match, checkpoint -> model")
-        assert "evidence" in done.stdout
+def test_explain_gives_the_evidence_for_keys_and_patterns_of_either_side():
+    keys = ("lm_head.weight", "language_model.model.layers.{i}.mlp.up_proj.weight")
+    done = run("suggest", TINY, MODEL_TREE, "--explain", keys[0], "--explain", keys[1])
+    assert done.stdout.startswith("certain match, checkpoint -> model\n    language_model.lm_head.weight\n")
+    assert "language_model.model.layers.{0..2}.mlp.up_proj.weight" in done.stdout
+    assert "would be lost" in done.stdout
+    assert widest(done.stdout) <= 80
+
+
+def test_explain_as_json_weighs_the_evidence():
+    key = "model.language_model.layers.0.input_layernorm.weight"
+    (one,) = json.loads(run("suggest", TINY, MODEL_TREE, "--explain", key, "--json").stdout)
+    assert key in one["model"]
+    assert min(rival["lost"] for rival in one["rivals"]) > 0.2
+    assert one["settled_by"] == []
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from treealign.align.contents import Contents
 from treealign.align.conventions import hidden_changes
 from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.habits import Habits
-from treealign.align.hints import read_hints
+from treealign.align.hints import Hint, read_hints
 from treealign.align.links import Link
 from treealign.align.mismatches import find_mismatches
 from treealign.align.patterns import Pattern, build_patterns
@@ -47,6 +47,8 @@ class Alignment:
         Leaves that correspond by name although a size differs.
     findings : tuple of str
         What a person should know about the two trees.
+    hints : tuple of Hint
+        What the user said.
     """
 
     checkpoint: KeyTree
@@ -57,6 +59,7 @@ class Alignment:
     right: tuple[Pattern, ...]
     resized: tuple[Link, ...] = ()
     findings: tuple[str, ...] = ()
+    hints: tuple[Hint, ...] = ()
 
 
 def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Contents | None = None) -> Alignment:
@@ -97,7 +100,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         Side.of(left, checkpoint.ordered, [h.source for h in read]),
         Side.of(right, model.ordered, [h.target for h in read]),
     )
-    assignment, evidence, found = _assigned(sides, Given(anchors.pairs(free), free))
+    assignment, evidence, found = assigned(sides, Given(anchors.pairs(free), free))
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
@@ -109,10 +112,10 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
     resized = _resized(sides, assignment, links) if shapes else []
-    return _finish(checkpoint, model, links, resized, left, right, shapes)
+    return replace(_finish(checkpoint, model, links, resized, left, right, shapes), hints=tuple(read))
 
 
-def _assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
+def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
     """The assignment and its doubts, made again where what is certain in it teaches something about the rest."""
     assignment, evidence = assign(*sides, given=given), gather(*sides)
     found = doubts(*sides, assignment, evidence)

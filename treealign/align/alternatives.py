@@ -13,10 +13,11 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from treealign.align.alignment import Alignment
-from treealign.align.conventions import SQUARE
+from treealign.align.conventions import is_turned_square, without_guess
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern
 from treealign.align.questions import connected
+from treealign.align.transposition import block
 from treealign.mapping.operations import Keep, Operation, Parallel, Permute
 
 MAX_HEADS = 4  # of which all orders are tried: 24
@@ -70,11 +71,6 @@ class Choice:
     links: tuple[Link, ...]
     options: tuple[Option, ...]
     complete: bool = True
-
-
-def plain(link: Link) -> Link:
-    """The link without the operations that a choice is to add."""
-    return replace(link, operations=(), groups=()) if link.reason == SQUARE else link
 
 
 def with_turns(link: Link, turned: Mapping[int, tuple[Operation, ...]]) -> Link:
@@ -139,7 +135,7 @@ def without_indices(path: Path) -> Path:
 def _exchange(groups: list[list[Link]]) -> Choice | None:
     """All ways to send the heads of the checkpoint to those of the model."""
     whole = [link for links in groups for link in links]
-    bases = [plain(link) for link in whole]
+    bases = [without_guess(link) for link in whole]
     tables = [tuple(_heads(side) for side in _sides(links)) for links in groups]
     left, right = (sorted(tables[0][n]) for n in (0, 1))
     if max(len(left), len(right)) < 2:
@@ -208,9 +204,8 @@ def square_choices(links: Sequence[Link]) -> list[Choice]:
     """Whether the square matrices of a kind of block are transposed as all others of the block are."""
     blocks: dict[Path, list[Link]] = defaultdict(list)
     for link in links:
-        if link.reason == SQUARE:
-            last = max((at for at, s in enumerate(link.right[0].segments) if "{}" in s), default=-1)
-            blocks[without_indices(link.right[0].segments[: last + 1])].append(link)
+        if is_turned_square(link):
+            blocks[without_indices(block(link.right[0]))].append(link)
     found = []
     for members in blocks.values():
         names = ", ".join(dict.fromkeys(_tail(link.right[0].segments) for link in members))

@@ -19,7 +19,7 @@ from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.transposition import block, is_square
 from treealign.align.words import quantised_piece, tokens, unwrapped
-from treealign.mapping.operations import Permute
+from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 
 ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it"
 FUSED = "the fused rows may take turns on one side: the names differ, and shapes cannot show it"
@@ -40,15 +40,35 @@ def hidden_changes(links: Sequence[Link], habits: Habits, hints: Sequence[Hint] 
 
 
 def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
-    """What links that are in doubt for another reason may hide besides: id of the link to the reason."""
+    """What uncertain links may hide, whatever they are doubted for: id of the link to the reason."""
     learned = _learned_positions(links)
     found = {}
     for link in links:
-        if not link.certain and _may_turn(link, learned):
+        base = without_guess(link)
+        if link.certain:
+            continue
+        if len(link.left) == len(link.right) == 1 and "qkv" in _roles(link.left[0]) | _roles(link.right[0]):
+            found[id(link)] = HEADS
+        elif _may_turn(base, learned):
             found[id(link)] = ROTARY
-        elif not link.certain and _may_alternate(link):
+        elif _may_alternate(base):
             found[id(link)] = FUSED
     return found
+
+
+def without_guess(link: Link) -> Link:
+    """A link of one pattern to one without the operations that only a habit or its surroundings suggest."""
+    if link.certain or len(link.left) != 1 or len(link.right) != 1 or not link.operations:
+        return link
+    hidden = (RotaryPermute, RotaryUnpermute, Interleave, Deinterleave)
+    if all(isinstance(o, hidden) for o in link.operations) or is_turned_square(link):
+        return replace(link, operations=(), groups=())
+    return link
+
+
+def is_turned_square(link: Link) -> bool:
+    """Whether a square matrix is transposed because others around it are."""
+    return not link.certain and link.operations == (Permute((1, 0)),) and is_square(link.left[0])
 
 
 def rotated_parts(link: Link) -> tuple[Pattern, ...]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
-from treealign.align.alternatives import Choice, HeadLayout, Layouts, Option, without_indices
-from treealign.align.conventions import FUSED, ROTARY, rotated_parts
+from treealign.align.alternatives import Choice, HeadLayout, Layouts, Option, with_turns, without_indices
+from treealign.align.conventions import FUSED, HEADS, ROTARY, rotated_parts, without_guess
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import (
@@ -42,10 +42,24 @@ def part_choices(links: Sequence[Link], layout_of: Layouts, key_of: KeyOf) -> li
             groups[names, _module(joining.right[0]), len(link.left) > 1].append(link)
     found = []
     for members in groups.values():
-        options = tuple(_part_options(members, layout_of, key_of))
+        options = _guess_first(members, list(_part_options(members, layout_of, key_of)))
         if len(options) > 1:
             found.append(Choice(tuple(members), options))
     return found
+
+
+def _guess_first(members: Sequence[Link], options: list[Option]) -> tuple[Option, ...]:
+    """The options, the one that does what the links do now in front; what is known of the model outdoes a guess."""
+    here = [link.operations for link in members]
+
+    def is_guess(option: Option) -> bool:
+        bases = option.links or [without_guess(link) for link in members]
+        made = [with_turns(base, option.turned) for base in bases]
+        return [link.operations for link in made] == here and all(
+            list(map(id, a.left + a.right)) == list(map(id, b.left + b.right)) for a, b in zip(made, members, strict=True)
+        )
+
+    return tuple(sorted(options, key=lambda option: not is_guess(option)))
 
 
 def _joining(link: Link) -> Link:
@@ -149,14 +163,26 @@ def fused_choices(links: Sequence[Link], reasons: Mapping[int, str]) -> list[Cho
     found = []
     groups: dict[Any, list[Link]] = defaultdict(list)
     for link in links:
-        if reasons.get(id(link), link.reason) == FUSED:
+        if reasons.get(id(link)) == FUSED:
             groups[_module(link.left[0]), _module(link.right[0])].append(link)
     for members in groups.values():
         name = _module(members[0].right[0])[-1]
         options = [Option(f"{name} as stored")]
         for dim in range(max(len(_shape(link)) for link in members)):
             options += _fused_options(members, dim, name)
-        found.append(Choice(tuple(members), tuple(options)))
+        found.append(Choice(tuple(members), _guess_first(members, options)))
+    return found
+
+
+def head_choices(links: Sequence[Link], reasons: Mapping[int, str]) -> list[Choice]:
+    """A fused qkv on both sides: its heads and their rows may stand in more ways than can be listed here."""
+    found = []
+    for link in links:
+        if reasons.get(id(link)) == HEADS:
+            name = _module(link.right[0])[-1]
+            turned = {id(link.right[0]): link.operations} if link.operations else {}
+            options = (Option(f"{name} as guessed", turned=turned), Option(f"{name} as stored"))
+            found.append(Choice((link,), options, complete=False))
     return found
 
 
@@ -190,11 +216,11 @@ def rotary_choices(
     """Whether rows of q, of k or of both are in another rotary order on the other side, and in which direction."""
     groups: dict[Any, list[Link]] = defaultdict(list)
     for link in links:
-        if reasons.get(id(link), link.reason) == ROTARY and not any(isinstance(o, Stack) for o in link.operations):
+        if reasons.get(id(link)) == ROTARY and not any(isinstance(o, Stack) for o in link.operations):
             groups[_module(link.left[0])[:-1], _module(link.right[0])[:-1]].append(link)
     found = []
     for members in groups.values():
-        options = _rotary_options(members, layout_of, key_of)
+        options = _guess_first(members, list(_rotary_options(members, layout_of, key_of)))
         if len(options) > 1:
             found.append(Choice(tuple(members), options))
     return found

@@ -15,9 +15,9 @@ from itertools import product
 from typing import Protocol
 
 from treealign.align.alignment import Alignment
-from treealign.align.alternatives import Choice, Layouts, plain, rename_choices, square_choices, with_turns
-from treealign.align.conventions import hidden_beneath
-from treealign.align.hidden_alternatives import fused_choices, part_choices, rotary_choices
+from treealign.align.alternatives import Choice, Layouts, rename_choices, square_choices, with_turns
+from treealign.align.conventions import hidden_beneath, without_guess
+from treealign.align.hidden_alternatives import fused_choices, head_choices, part_choices, rotary_choices
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import Operation
@@ -125,7 +125,7 @@ def find_choices(alignment: Alignment, layout_of: Layouts) -> list[Choice]:
     """All choices that an alignment leaves open and that can be tried."""
     links, reasons = alignment.links, hidden_beneath(alignment.links)
     found = rename_choices(alignment) + part_choices(links, layout_of, _key_of(alignment))
-    found += square_choices(links) + fused_choices(links, reasons)
+    found += square_choices(links) + fused_choices(links, reasons) + head_choices(links, reasons)
     return found + rotary_choices(links, reasons, layout_of, _key_of(alignment))
 
 
@@ -197,7 +197,7 @@ class _Search:
     def candidate(self, picks: Picks) -> dict[int, Link]:
         """The links of the alignment, by identity, as a combination has them."""
         current = {id(link): link for link in self.links}
-        current.update((id(link), plain(link)) for choice in self.choices for link in choice.links)
+        current.update((id(link), without_guess(link)) for choice in self.choices for link in choice.links)
         turned: dict[int, tuple[Operation, ...]] = {}
         for choice, pick in zip(self.choices, picks, strict=True):
             option = choice.options[pick]

@@ -41,23 +41,6 @@ def resolve_model(text: str) -> KeyTree:
     return read_tree(text)
 
 
-def known_key(key: str, checkpoint: KeyTree, model: KeyTree) -> str:
-    """The key, if one of the sides has it.
-
-    Raises
-    ------
-    TreealignError
-        If neither has, with the keys that look like it.
-    """
-    if key in checkpoint or key in model:
-        return key
-    raise TreealignError(
-        "neither the checkpoint nor the model has this key",
-        where=key,
-        facts=_like(key, {*checkpoint.keys, *model.keys}),
-    )
-
-
 def _transformers_model(text: str) -> Any:
     """The model of a config, on the meta device: modules and shapes, no weights."""
     name, class_name = _config_and_class(text.removeprefix("transformers:"))

@@ -171,24 +171,3 @@ def _findings(suggestion: Suggestion) -> Iterator[str]:
     if suggestion.findings:
         yield "findings:"
         yield from (fold_line(f"  - {finding}", "    ") for finding in suggestion.findings)
-
-
-def explain_lines(suggestion: Suggestion, key: str) -> list[str]:
-    """All that is known about one key of either side: its match, the evidence, its rivals."""
-    lines: list[str] = []
-    for match in suggestion.matches:
-        if key in match.checkpoint or key in match.model:
-            lines += [f"{'certain' if match.certain else 'uncertain'} match, checkpoint -> model"]
-            lines += [f"    {name}" for name in match.checkpoint]
-            lines += [f" -> {name}" for name in match.model]
-            lines += [f"    by  {operation}" for operation in match.operations]
-            lines += ["  evidence", *(fold_line(f"    - {one}", "      ") for one in match.evidence)]
-    for one in suggestion.ambiguous:
-        if key in one.checkpoint or key in one.model:
-            lines += ["rivals", *_rivals("checkpoint", list(one.checkpoint)), *_rivals("model", list(one.model))]
-            lines += [fold_line(f"    {one.settled_by}", " " * 4)]
-    for name, keys in (("missing", suggestion.missing_keys), ("unexpected", suggestion.unexpected_keys)):
-        lines += [f"{name}: nothing on the other side corresponds to it"] if key in keys else []
-    if key in suggestion.tied:
-        lines += [f"tied to {suggestion.tied[key]}"]
-    return lines

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from treealign.cli.audit_verb import audit
 from treealign.cli.console import plural, put_json, put_lines, say
 from treealign.cli.convert_verb import convert
+
+if TYPE_CHECKING:
+    from treealign.suggestion import Suggestion
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -82,8 +85,11 @@ def suggest(
         list[str] | None, typer.Option(metavar="A=B", help="Names that correspond, checkpoint=model; may be repeated.")
     ] = None,
     explain: Annotated[
-        str, typer.Option(metavar="KEY", help="Print the evidence for one key of either side, and its rivals.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="Print the evidence for a key, or key pattern, of either side; may be repeated."
+        ),
+    ] = None,
     batch: Annotated[
         Path | None, typer.Option(metavar="LIST", help="Do this for many: a file with CHECKPOINT MODEL on each line.")
     ] = None,
@@ -98,8 +104,8 @@ def suggest(
         _suggest_batch(batch, workers, scheduler, json)
     if not (checkpoint and model):
         raise typer.BadParameter(f"Missing argument '{'MODEL' if checkpoint else 'CHECKPOINT'}'.")
-    from treealign.cli.models import known_key, resolve_model
-    from treealign.cli.render_suggestion import explain_lines, prove, suggestion_lines
+    from treealign.cli.models import resolve_model
+    from treealign.cli.render_suggestion import prove, suggestion_lines
     from treealign.cli.suggestion_json import suggestion_json
     from treealign.suggestion import suggest as find
 
@@ -111,7 +117,7 @@ def suggest(
         found.mapping.to_json(output)
         say(f"wrote {output}: {plural(len(found.mapping), 'transform')}, checkpoint -> model")
     if explain:
-        put_lines(explain_lines(found, known_key(explain, left, right)))
+        put_explanations(found, explain, json=json)
     elif json:
         put_json(suggestion_json(found, prove(found), (checkpoint, model)))
     else:
@@ -131,6 +137,21 @@ def _suggest_batch(batch: Path, count: int, scheduler: str, json: bool) -> NoRet
     else:
         put_lines(batch_lines(rows))
     raise typer.Exit(exit_status(rows))
+
+
+def put_explanations(found: Suggestion, wanted: list[str], *, json: bool) -> None:
+    """Print what is known about some keys."""
+    from treealign.align.explaining import explain
+    from treealign.cli.render_explanation import asked_keys, explanation_lines, explanations_json
+
+    alignment = found.alignment
+    sides = alignment.checkpoint, alignment.model
+    asked = [one for text in wanted for one in explain(alignment, asked_keys(text, *sides))]
+    explanations = list({(one.checkpoint, one.model): one for one in asked}.values())
+    if json:
+        put_json(explanations_json(explanations, found))
+    else:
+        put_lines(explanation_lines(explanations, found))
 
 
 @app.command()
