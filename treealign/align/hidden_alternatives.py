@@ -56,7 +56,8 @@ def _guess_first(members: Sequence[Link], options: list[Option]) -> tuple[Option
         bases = option.links or [without_guess(link) for link in members]
         made = [with_turns(base, option.turned) for base in bases]
         return [link.operations for link in made] == here and all(
-            list(map(id, a.left + a.right)) == list(map(id, b.left + b.right)) for a, b in zip(made, members, strict=True)
+            list(map(id, a.left + a.right)) == list(map(id, b.left + b.right))
+            for a, b in zip(made, members, strict=True)
         )
 
     return tuple(sorted(options, key=lambda option: not is_guess(option)))
