@@ -130,6 +130,8 @@ def _base(mention: Mention, text: str, count: int, telling: int, begins: bool) -
         return 0.9 if telling or several else 0.75
     if mention.strength in ("loop", "maybe"):
         less = 0.1 * (mention.strength == "maybe")
+        if begins and mention.reader in ("startswith", "exact"):
+            return (0.9 if several else 0.6) - less
         return (0.9 if telling and several else 0.8 if telling else 0.6 if several else 0.4) - less
     if not several:
         return 0.2

@@ -14,12 +14,12 @@ from treealign.changes.references.readers import READERS, compiled
 from treealign.changes.translation import modules_of
 from treealign.tree.keytree import KeyTree
 
-_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+_INDEX = re.compile(r"(?<![^.])[0-9]+(?![^.])", re.ASCII)
 
 
 def normal(segment: str) -> str:
-    """A segment for looking up neighbours: all indices and holes are one."""
-    return "0" if segment.isdigit() or HOLE in segment else segment
+    """A segment for looking up neighbours: all indices are one."""
+    return "0" if segment.isdigit() else segment
 
 
 @cache
@@ -50,7 +50,7 @@ class Names:
         found: set[tuple[str, str]] = set()
         seen: set[str] = set()
         for name in self.all:
-            bare = _DIGITS.sub("0", name)
+            bare = _INDEX.sub("0", name)
             if bare not in seen:
                 seen.add(bare)
                 segments = name.split(".")
@@ -81,4 +81,6 @@ class Names:
 
     def beside(self, one: str, other: str) -> bool:
         """Whether two segments, of which one may be a hole, stand side by side in some name."""
+        if HOLE in one or HOLE in other:
+            return all(HOLE in segment or normal(segment) in self.words for segment in (one, other))
         return (normal(one), normal(other)) in self.pairs
