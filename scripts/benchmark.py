@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py scoreboard   how many correspondences are found, admitted open, or wrong in silence
 python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
+python scripts/benchmark.py audit        times of the audit of two large trees, and of a scan of 5,000 files
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from scoring import LAWS, Case, Score, read_cases, score
 from speed import Figure, figures
+from speed_audit import audit_figures
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 CORPORA = ("transformers", "pairs", "synthetic", "scale")
@@ -98,8 +101,20 @@ def speed(
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
 ) -> None:
     """Measure times and memory, each beside what it is compared with."""
+    _report(figures(), output)
+
+
+@app.command()
+def audit(
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+) -> None:
+    """Measure the audit: two large trees, and a scan of the Python files that are installed here."""
+    _report(audit_figures(), output)
+
+
+def _report(measured: Iterable[Figure], output: Path | None) -> None:
     found: list[Figure] = []
-    for figure in figures():
+    for figure in measured:
         found.append(figure)
         print(f"{figure.what:<42} {figure.value:8.3f} {figure.unit}", flush=True)
         if figure.beside:

@@ -12,6 +12,7 @@ from treealign.suggestion import Suggestion
 from treealign.tree.fold import Fold, fold, fold_names
 from treealign.tree.keytree import KeyTree, Leaf
 
+ROOT = "(root)"
 Path = tuple[str, ...]
 HARMLESS = Severity("yes", "yes", "yes")
 
@@ -102,8 +103,8 @@ def _plain_pairs(suggestion: Suggestion, old: KeyTree, new: KeyTree) -> Iterator
 
 
 def _of_pairs(kind: str, summary: str, pairs: Sequence[tuple[str, str]], severity: Severity) -> Change:
-    names = fold_names(old for old, _ in pairs)
-    there = fold_names(new for _, new in pairs)
+    names = fold_names(old or ROOT for old, _ in pairs)
+    there = fold_names(new or ROOT for _, new in pairs)
     both = tuple(zip(names, there, strict=True)) if len(names) == len(there) else ((folded(names), folded(there)),)
     return Change(kind, f"{summary}: {folded(names)}", len(pairs), folded(names), both, severity)
 

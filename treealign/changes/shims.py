@@ -34,6 +34,8 @@ import re
 import types
 import warnings
 
+from torch import nn
+
 # (module, attribute that it had, where that is): a star stands for the same index on both sides; a module that begins
 # with @ is a level that is gone and holds such attributes only
 ALIASES = [
@@ -41,8 +43,8 @@ ALIASES = [
 _CODE = ''']
 
 
-class _Level:
-    """A level that is gone: it holds what stood below it."""
+class _Level(nn.Module):
+    """A level that is gone: what stood below it can be reached through it."""
 
 
 def install(model):
@@ -70,8 +72,10 @@ def _filled(target, indices):
 
 
 def _add(owner, name, target, model, levels):
+    advice = "what stood below it has moved" if target in levels else f"use `{target}`"
+
     def old(self):
-        warnings.warn(f"`{name}` is gone: use `{target.removeprefix('@')}`", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"`{name}` is gone: {advice}", DeprecationWarning, stacklevel=2)
         return levels[target] if target in levels else _at(model, target)
 
     kind = type(owner)
@@ -91,7 +95,7 @@ def _at(model, path):
 
 
 def shim_source(translation: Translation) -> str:
-    """The source of the shim; it needs nothing but Python and the model."""
+    """The source of the shim, which needs nothing but torch and the model; empty where no attribute is gone."""
     rows = [f"    {tuple(alias)!r}," for alias in aliases(translation)]
     model = translation.source.modules.get("", "the model")
     return "\n".join([_HEAD.format(model=model) + "\n".join(rows), _CODE.lstrip("\n")]) if rows else ""
@@ -118,7 +122,7 @@ def _below(module: str, place: str, children: dict[str, list[str]], translation:
         there = translation.of(child)
         natural = f"{place}.{name}" if place else name
         if len(there) == 1 and (child not in translation.pairs or len(translation.back[there[0]]) == 1):
-            if there[0] != natural and not _exists(natural, translation):
+            if there[0] != natural and not name.isdigit() and not _exists(natural, translation):
                 yield Alias(place, name, there[0])
             yield from _below(child, there[0], children, translation)
         elif child in children:

@@ -103,7 +103,18 @@ class Translation:
 
     def _candidates(self, module: str, images: Iterable[str]) -> list[str]:
         own = [module] if module in self.target_modules else []
-        return list(dict.fromkeys([*own, *self.votes.get(module, ()), _common_module(images)]))
+        names = [*own, *self.votes.get(module, ()), *self._around_child(module), _common_module(images)]
+        return list(dict.fromkeys(names))
+
+    def _around_child(self, module: str) -> list[str]:
+        """Where a part of the module went: above it, or, where the level between them is gone, there itself."""
+        child = f"{module}.{self.below(module)[0][len(module) + 1 :].partition('.')[0]}"
+        there = self.of(child)
+        if len(there) != 1:
+            return []
+        above = there[0].rpartition(".")[0]
+        taken = child not in self.pairs and there[0].rpartition(".")[2] == module.rpartition(".")[2]
+        return [there[0], above] if taken else [above] if child in self.pairs else [above, there[0]]
 
     def _holds_just(self, module: str, images: set[str]) -> bool:
         held = _below(self._sorted_back, module)
