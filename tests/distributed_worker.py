@@ -63,6 +63,25 @@ def refuse_meta(source: str, folder: str) -> None:
         Path(folder, f"{dist.get_rank()}.txt").write_text(str(error))
 
 
+def refuse_flattened(source: str, folder: str) -> None:
+    """A model of whose flattened parameters each process has a part."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    import treealign
+
+    model = FullyShardedDataParallel(small(), use_orig_params=True, device_id=torch.device("cpu"))
+    said = []
+    for act in (lambda: treealign.load(model, source), lambda: treealign.save(model, f"{folder}/out")):
+        try:
+            act()
+        except treealign.TreealignError as error:
+            said.append(str(error))
+    with FullyShardedDataParallel.summon_full_params(model):
+        treealign.load(model, source)
+        assert all(map(torch.equal, (p.detach() for p in model.parameters()), small().state_dict().values()))
+    Path(folder, f"{dist.get_rank()}.txt").write_text("\n".join(said))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     rank, world, store, task, *arguments = sys.argv[1:]

@@ -41,6 +41,12 @@ def room(places: Sequence[Place], dtype: torch.dtype) -> torch.Tensor:
     return torch.empty_like(old, dtype=dtype, requires_grad=False, memory_format=layout)
 
 
+def takes_another(places: Sequence[Place]) -> bool:
+    """Whether a contiguous tensor on the CPU can take the place of a tensor."""
+    old = places[0].tensor
+    return not is_sharded(old) and (old.is_meta or old.device.type == "cpu") and old.is_contiguous()
+
+
 def settle(places: Sequence[Place], filled: torch.Tensor) -> None:
     """Put what `room` gave, now filled, under all names.
 

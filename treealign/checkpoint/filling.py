@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from treealign.checkpoint.assigning import room, settle
+from treealign.checkpoint.assigning import room, settle, takes_another
 from treealign.checkpoint.execute import run_into
 from treealign.checkpoint.places import Place, Places, dtype_name
 from treealign.checkpoint.source import Source
@@ -16,7 +16,13 @@ from treealign.tree.fold import fold_names
 
 
 def fill(
-    steps: Sequence[Step], source: Source, places: Places, *, to_model: bool, copies: Sequence[Step] = ()
+    steps: Sequence[Step],
+    source: Source,
+    places: Places,
+    *,
+    to_model: bool,
+    copies: Sequence[Step] = (),
+    assign: bool = False,
 ) -> dict[str, str]:
     """Load steps that were judged.
 
@@ -30,6 +36,8 @@ def fill(
         Whether tensors take the model's dtypes; otherwise the model takes theirs.
     copies : sequence of Step
         Further names of what `steps` load, to be told when it is cast.
+    assign : bool
+        Whether tensors that only change their names are taken as they lie instead of being read.
 
     Returns
     -------
@@ -53,10 +61,10 @@ def fill(
         for step in _in_file_order(steps, source):
             dtypes = [_wanted(key, step, source, places, to_model) for key in step.targets]
             spots = [_spots(key, places) for key in step.targets]
-            rooms = [room(spot, dtype) for spot, dtype in zip(spots, dtypes, strict=True)]
             in_place = not all(spot[0].tensor.is_meta for spot in spots)
             changed += step.targets if in_place else ()
-            run_into(step.operations, (source.read(key) for key in step.sources), rooms, cast=True)
+            taken = _taken(step, source, spots[0], dtypes[0]) if assign else None
+            rooms = [taken] if taken is not None else _read(step, source, spots, dtypes)
             for spot, filled in zip(spots, rooms, strict=True):
                 if in_place:
                     settle(spot, filled)
@@ -70,6 +78,23 @@ def fill(
     for step in copies:
         casts |= _casts(step, source, [_spots(step.targets[0], places)[0].tensor.dtype])
     return casts
+
+
+def _read(
+    step: Step, source: Source, spots: Sequence[Sequence[Place]], dtypes: Sequence[torch.dtype]
+) -> list[torch.Tensor]:
+    rooms = [room(spot, dtype) for spot, dtype in zip(spots, dtypes, strict=True)]
+    run_into(step.operations, (source.read(key) for key in step.sources), rooms, cast=True)
+    return rooms
+
+
+def _taken(step: Step, source: Source, spot: Sequence[Place], dtype: torch.dtype) -> torch.Tensor | None:
+    """What the source holds, where it can stand in the model as it is."""
+    if step.operations or not takes_another(spot):
+        return None
+    held = source.shared(step.sources[0])
+    fits = held is not None and held.dtype == dtype and held.device.type == "cpu"
+    return held if fits else None
 
 
 def _in_file_order(steps: Iterable[Step], source: Source) -> list[Step]:

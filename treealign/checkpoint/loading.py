@@ -13,6 +13,7 @@ from torch import nn
 from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill
+from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.source import Source, open_source
 from treealign.checkpoint.verdict import Mismatch, Verdict, judge
 from treealign.errors import LoadError, TreealignError
@@ -76,6 +77,7 @@ def load(
     allow_lossy: bool = False,
     hints: Any = None,
     converted: bool | GuardDecision | None = None,
+    assign: bool = False,
 ) -> LoadResult:
     """Load a checkpoint into a model.
 
@@ -99,6 +101,10 @@ def load(
         Passed on to `treealign.suggest`.
     converted : bool or GuardDecision, optional
         Overrides the guards of the mapping; see `ConversionMapping.map_keys`.
+    assign : bool
+        Take tensors as they lie where nothing but their names changes: mapped into memory from the file, read when they
+        are used, written to in memory only; shared with the state dict that is loaded. The files have to stay as they
+        are for as long as the model is used. Parameters on other devices than the meta device and the CPU are filled.
 
     Returns
     -------
@@ -110,7 +116,7 @@ def load(
     LoadError
         The verdict is against the load, with everything that speaks against it; not one tensor was touched. Or a
         tensor could not be read midway: the message says what had been changed (nothing, for a model on the meta
-        device).
+        device). Or another library keeps the parameters elsewhere.
     MappingError
         The mapping makes one key of two, was made for another model, or cannot tell what was converted already.
     FormatError
@@ -122,6 +128,7 @@ def load(
     load that is interrupted by a failing disk is not undone: the old values would have to be kept. Files are checked
     against their headers beforehand, so only the disk itself can still fail.
     """
+    refuse_managed(model, "the model")
     if dtype not in _DTYPES:
         raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
     with open_source(checkpoint) as source:
@@ -132,7 +139,7 @@ def load(
             verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
         _refuse(verdict, chosen, source, strict)
         kept = _kept(verdict, source)
-        casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies)
+        casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=assign)
         records = [_carry(track, chosen, verdict, source, kept, casts) for track in chosen.tracks]
     return _result(chosen, verdict, records, casts)
 

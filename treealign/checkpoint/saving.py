@@ -16,6 +16,7 @@ from torch import nn
 from treealign.checkpoint.arranging import Arrangement, arrange
 from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.emitting import Outgoing, prepare
+from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import NAME, parts_to_bytes
@@ -87,8 +88,8 @@ def save(
     Raises
     ------
     LoadError
-        Something cannot be saved: a parameter on the meta device, a conversion that no longer fits the tensors, two
-        tensors under one name. Nothing was written.
+        Something cannot be saved: a parameter on the meta device, or kept elsewhere by another library, a conversion
+        that no longer fits the tensors, two tensors under one name. Nothing was written.
     FormatError
         The system refuses to write; the folder is as it was.
 
@@ -98,6 +99,7 @@ def save(
         Where tensors were cast on loading and casting back would lose something: they keep the dtype they have.
     """
     folder = Path(directory)
+    refuse_managed(model, str(folder))
     places = find_places(model)
     _refuse_empty(places, folder)
     naming = _naming(places, original_names, None if mapping is None else as_mapping(mapping))

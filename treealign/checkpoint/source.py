@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +52,7 @@ class Source:
     _where: Mapping[str, Held]
     _open: dict[str, BufferedReader]
     _stack: ExitStack
+    _mapped: dict[str, torch.UntypedStorage] = field(default_factory=dict)
 
     def read(self, key: str) -> torch.Tensor:
         """A tensor, on the CPU for one from a file, in memory of its own.
@@ -68,6 +71,49 @@ class Source:
         raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
         self._fill(header, entry, raw)
         return raw.view(getattr(torch, entry.torch_dtype)).view(entry.torch_shape)
+
+    def shared(self, key: str) -> torch.Tensor | None:
+        """A tensor as it lies: mapped from its file into memory that is written to by copies, or the one in memory.
+
+        None where it lies in parts, at an address that its dtype does not allow, or in memory with others.
+
+        Raises
+        ------
+        FormatError
+            The file cannot be read, or is not as long as it was.
+        """
+        held = self._where[key]
+        if isinstance(held, torch.Tensor):
+            return (
+                held.detach() if held.is_contiguous() and self._storages[held.untyped_storage()._cdata] == 1 else None
+            )
+        if isinstance(held, DistributedTensor):
+            return None
+        header, entry = held
+        dtype = getattr(torch, entry.torch_dtype)
+        begin, end = (header.data_start + at for at in (entry.begin, entry.end))
+        if begin % dtype.itemsize or begin == end:
+            return None
+        # a storage of its own, so that what copies or saves it takes this tensor and not the whole file
+        raw = torch.asarray(self._map(header)[begin:end], dtype=torch.uint8)
+        return raw.view(dtype).view(entry.torch_shape)
+
+    @cached_property
+    def _storages(self) -> Counter[int]:
+        """How many of the tensors in memory lie in each storage."""
+        held = (tensor for tensor in self._where.values() if isinstance(tensor, torch.Tensor))
+        return Counter(tensor.untyped_storage()._cdata for tensor in held)
+
+    def _map(self, header: Header) -> torch.UntypedStorage:
+        if header.path not in self._mapped:
+            try:
+                if Path(header.path).stat().st_size != header.size:
+                    raise FormatError("the file has changed since its header was read", where=header.path)
+                storage: Any = torch.UntypedStorage.from_file(header.path, shared=False, nbytes=header.size)
+            except (OSError, RuntimeError) as error:
+                raise FormatError(f"cannot map the file into memory: {error}", where=header.path) from error
+            self._mapped[header.path] = storage
+        return self._mapped[header.path]
 
     def in_memory(self, key: str) -> torch.Tensor | None:
         """A tensor as it is held, or None for one that lies in a file."""
