@@ -131,6 +131,7 @@ def test_the_public_names_are_these():
         "attach",
         "audit",
         "convert_checkpoint",
+        "emit",
         "load",
         "operations",
         "read_tree",

@@ -18,6 +18,7 @@ _HOME = {
     "audit": "treealign.changes.auditing",
     "attach": "treealign.checkpoint.hooks",
     "convert_checkpoint": "treealign.checkpoint.conversion.converting",
+    "emit": "treealign.dialects.emitting",
     "ConversionMapping": "treealign.mapping.conversion_mapping",
     "PrefixChange": "treealign.mapping.transforms",
     "Rename": "treealign.mapping.transforms",

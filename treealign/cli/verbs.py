@@ -10,6 +10,7 @@ import typer
 from treealign.cli.audit_verb import audit
 from treealign.cli.console import plural, put_json, put_lines, say
 from treealign.cli.convert_verb import convert
+from treealign.cli.emit_verb import emit
 
 if TYPE_CHECKING:
     from treealign.suggestion import Suggestion
@@ -182,3 +183,4 @@ def check(
 
 app.command()(audit)
 app.command()(convert)
+app.command()(emit)

@@ -1,0 +1,277 @@
+"""What is emitted for transformers does there what the mapping does here, or is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from scoring import read_cases
+
+from treealign import (
+    ConversionMapping,
+    Convert,
+    KeyTree,
+    PrefixChange,
+    Rename,
+    TreealignError,
+    emit,
+    operations,
+    suggest,
+)
+
+ROOT = Path(__file__).parent.parent
+CASES = (
+    "LlavaForConditionalGeneration",
+    "DetrForSegmentation",
+    "PhimoeModel",
+    "DeepseekV2ForCausalLM",
+    "Tipsv2DptForDe",
+)
+
+
+def rules(mapping, **options):
+    return emit(mapping, live=True, **options)
+
+
+def renamed(used, key):
+    for rule in used:
+        key = rule.rename_source_key(key)[0]
+    return key
+
+
+def there_and_back(mapping, *keys, **options):
+    """Keys after the emitted rules, and whether the reversed ones bring them back."""
+    used = rules(mapping, **options)
+    made = [renamed(used, key) for key in keys]
+    back = [rule.reverse_transform() for rule in reversed(used)]
+    return made, [renamed(back, key) for key in made] == list(keys)
+
+
+def tree(*keys, shape=(2, 2)):
+    return KeyTree.from_leaves([(key, shape, "float32") for key in keys])
+
+
+def test_source_registers_what_it_says_when_it_is_run():
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    from treealign.dialects.transformers.entries import registry_restored
+
+    text = emit([PrefixChange(remove="vision_model", under="tower"), Rename("**.attn", "**.self_attn")], name="mine")
+    with registry_restored():
+        exec(text, {})
+        found = get_checkpoint_conversion_mapping("mine")
+    assert [type(rule).__name__ for rule in found] == ["PrefixChange", "WeightRenaming"]
+    assert get_checkpoint_conversion_mapping("mine") is None
+
+
+def test_half_a_segment_is_never_touched():
+    made, back = there_and_back([Rename("**.attn", "**.self_attn")], "h.0.attn.w", "h.0.attn_norm.w", "x.attn")
+    assert (made, back) == (["h.0.self_attn.w", "h.0.attn_norm.w", "x.self_attn"], True)
+
+
+def test_several_captures_become_several_rules_of_one_group_each():
+    mapping = [Rename("layers.{i}.experts.{j}.w1", "blocks.{i}.mlp.{j}.up")]
+    assert there_and_back(mapping, "layers.3.experts.12.w1.bias") == (["blocks.3.mlp.12.up.bias"], True)
+
+
+def test_an_index_that_shifts_is_written_out():
+    mapping = [Rename("blk.{i:1..12}", "layers.{i-1}")]
+    assert there_and_back(mapping, "blk.1.w", "blk.12.w") == (["layers.0.w", "layers.11.w"], True)
+
+
+def test_an_index_that_shifts_without_end_needs_the_keys():
+    mapping = [Rename("blk.{i+1}", "layers.{i}")]
+    with pytest.raises(TreealignError, match="no rule"):
+        rules(mapping)
+    given = tree("blk.1.w", "blk.2.w")
+    assert there_and_back(mapping, *given.keys, checkpoint=given) == (["layers.0.w", "layers.1.w"], True)
+
+
+def test_a_choice_is_an_alternation():
+    used = rules([Rename("**.{part:q|k}_linear", "**.{part}_proj")])
+    assert [renamed(used, f"a.{p}_linear.weight") for p in "qkv"] == [
+        "a.q_proj.weight",
+        "a.k_proj.weight",
+        "a.v_linear.weight",
+    ]
+
+
+def test_two_choices_are_one_alternation_of_what_they_hold_together():
+    mapping = [Rename("{a:x|y}.{b:l|m}", "new.{a}.{b}")]
+    assert there_and_back(mapping, "x.l.w", "y.m.w", "x.n.w") == (["new.x.l.w", "new.y.m.w", "x.n.w"], True)
+
+
+def test_a_range_touches_nothing_beyond_it():
+    made, back = there_and_back([Rename("h.{i:3..5}.a", "h.{i}.b")], "h.2.a.w", "h.3.a.w", "h.5.a.w", "h.6.a.w")
+    assert (made, back) == (["h.2.a.w", "h.3.b.w", "h.5.b.w", "h.6.a.w"], True)
+
+
+def test_the_end_of_a_key_is_held():
+    mapping = [Rename("**.position_embedding$", "**.position_embedding.weight$")]
+    assert there_and_back(mapping, "v.position_embedding") == (["v.position_embedding.weight"], True)
+
+
+@pytest.mark.parametrize("pairs", [{"norm0": "norm1", "norm1": "norm2"}, {"a": "b", "b": "a"}])
+def test_chains_and_swaps_are_done_at_once(pairs):
+    used = rules([Rename({f"**.{old}": f"**.{new}" for old, new in pairs.items()})])
+    assert [type(rule).__name__ for rule in used] == ["GroupWeightRename"]
+    assert [renamed(used, f"h.0.{old}.w") for old in pairs] == [f"h.0.{new}.w" for new in pairs.values()]
+
+
+def test_a_chain_that_counts_down_is_done_one_after_the_other():
+    mapping = [Rename({"**.norm2": "**.norm1", "**.norm1": "**.norm0"})]
+    assert there_and_back(mapping, "h.norm1.w", "h.norm2.w") == (["h.norm0.w", "h.norm1.w"], True)
+
+
+def test_a_split_into_unequal_parts_reads_them_off_the_model():
+    split = Convert("**.attn.qkv", ["**.attn.q", "**.attn.k", "**.attn.v"], [operations.Split(0, (8, 2, 2))])
+    (rule,) = rules([split])
+    assert type(rule.operations[0]).__name__ == "Split"
+
+
+def test_a_join_of_unequal_parts_is_refused_with_the_reason():
+    join = Convert(["**.q", "**.k", "**.v"], "**.qkv", [operations.Concat(0, (8, 2, 2))])
+    with pytest.raises(TreealignError, match=r"8 \+ 2 \+ 2.*cuts equal ones"):
+        emit([join])
+
+
+def test_operations_that_transformers_lacks_are_refused_by_name():
+    with pytest.raises(TreealignError, match="FoldWeightNorm"):
+        emit([Convert(["**.weight_g", "**.weight_v"], "**.weight", [operations.FoldWeightNorm(0)])])
+
+
+def test_experts_are_merged_by_one_converter():
+    experts = [operations.Stack(0, 4), operations.Concat(1, (4, 4))]
+    convert = Convert(["**.experts.{j:0..3}.gate", "**.experts.{j}.up"], "**.experts.gate_up", experts)
+    (rule,) = rules([convert])
+    assert [type(step).__name__ for step in rule.operations] == ["MergeModulelist", "Concatenate"]
+
+
+def test_a_key_mapping_is_a_dict_of_patterns_that_transformers_reverses():
+    from transformers.core_model_loading import WeightRenaming
+
+    mapping = emit([PrefixChange(remove="model", under="text"), Rename("**.attn", "**.self_attn")], "key_mapping")
+    used = [WeightRenaming(source, target) for source, target in mapping.items()]
+    assert renamed(used, "text.model.h.attn.w") == "text.h.self_attn.w"
+    assert renamed([rule.reverse_transform() for rule in reversed(used)], "text.h.self_attn.w") == "text.model.h.attn.w"
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Convert("**.qkv", ["**.q", "**.k"], [operations.Split(0, (2, 2))]),
+        Rename({"**.a": "**.b", "**.b": "**.a"}),
+    ],
+)
+def test_what_is_more_than_renaming_is_no_key_mapping(transform):
+    with pytest.raises(TreealignError):
+        emit([transform], "key_mapping")
+
+
+def test_two_converters_never_share_a_pattern():
+    both = [
+        Convert(f"{tower}.h.{{i}}.qkv", [f"{tower}.h.{{i}}.q", f"{tower}.h.{{i}}.k"], [operations.Split(0, sizes)])
+        for tower, sizes in (("text", (8, 4)), ("vision", (2, 2)))
+    ]
+    given = KeyTree.from_leaves(
+        [("text.h.0.qkv.weight", (12, 2), "float32"), ("vision.h.0.qkv.weight", (4, 2), "float32")]
+    )
+    patterns = [rule.source_patterns[0] for rule in rules(both, checkpoint=given)]
+    assert len(set(patterns)) == 2
+
+
+@pytest.fixture
+def empty_registry():
+    from treealign.dialects.transformers.entries import registry_restored
+
+    with registry_restored() as registry:
+        for name in registry.keys() - {"legacy"}:
+            del registry[name]
+        yield registry
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_suggestion_for_a_model_of_transformers_is_emitted(name, empty_registry):
+    case = next(read_cases("transformers", name))
+    checkpoint, model = case.trees()
+    text = emit(suggest(checkpoint, model).mapping, checkpoint=checkpoint, model=model)
+    assert "register_checkpoint_conversion_mapping(" in text
+
+
+LLAVA = [
+    Rename("language_model.lm_head", "lm_head"),
+    Rename("{part:language_model|multi_modal_projector|vision_tower}", "model.{part}"),
+    PrefixChange(remove="vision_model", under="model.vision_tower"),
+    PrefixChange(remove="model", under="model.language_model"),
+]
+
+
+def llava():
+    return next(read_cases("transformers", "LlavaForConditionalGeneration")).trees()
+
+
+def test_what_transformers_has_already_is_not_said_again():
+    checkpoint, model = llava()
+    assert "nothing to register" in emit(LLAVA, checkpoint=checkpoint, model=model)
+
+
+def test_rules_of_a_part_become_an_entry_of_its_class(empty_registry):
+    checkpoint, model = llava()
+    text = emit(LLAVA, checkpoint=checkpoint, model=model)
+    assert f'register_checkpoint_conversion_mapping(\n    "{model.modules["model.vision_tower"]}",' in text
+    assert 'PrefixChange(prefix_to_remove="vision_model")' in text
+
+
+def test_an_entry_of_a_part_is_left_to_transformers_where_it_says_the_same(empty_registry):
+    from transformers.core_model_loading import PrefixChange as Theirs
+
+    checkpoint, model = llava()
+    tower = model.modules["model.vision_tower"]
+    empty_registry[tower] = [Theirs(prefix_to_remove="vision_model")]
+    text = emit(LLAVA, checkpoint=checkpoint, model=model)
+    assert f"# {tower} keeps the entry that transformers has" in text
+    assert "vision_model" not in text
+
+
+def test_emitted_tests_pass_for_the_entry_and_fail_without_it(tmp_path):
+    from treealign.dialects.transformers.entries import registry_restored
+
+    mapping = [Rename("blocks", "layers"), Rename("**.attn", "**.self_attn")]
+    given = tree("blocks.0.attn.w", "blocks.1.attn.w", "norm.w")
+    text = emit(mapping, checkpoint=given, name="mine", tests=True)
+    scope = {}
+    exec(text, scope)
+    tests = [test for name, test in scope.items() if name.startswith("test_")]
+    with registry_restored():
+        exec(emit(mapping, checkpoint=given, name="mine"), {})
+        for test in tests:
+            test()
+    with pytest.raises(TypeError):
+        tests[0]()
+    assert len(tests) == 4
+
+
+def test_the_verb_prints_source_that_runs(tmp_path):
+    ConversionMapping([Rename("**.attn", "**.self_attn")]).to_json(tmp_path / "mapping.json")
+    command = [sys.executable, "-m", "treealign.cli", "emit", tmp_path / "mapping.json", "--name", "mine"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert json.loads(done.stdout)["emitted"].startswith('"""Conversion mapping of mine')
+
+
+def test_an_unknown_dialect_is_named_with_the_known_ones():
+    with pytest.raises(TreealignError, match="key_mapping"):
+        emit([Rename("a", "b")], "klingon")
+
+
+def test_emitted_rules_load_numbers_as_the_mapping_does():
+    split = Convert("**.qkv", ["**.q", "**.k", "**.v"], [operations.Split(0, (8, 2, 2))])
+    (rule,) = rules([split])
+    rule.add_tensor("h.q.weight", "h.qkv.weight", rule.source_patterns[0], torch.arange(24).reshape(12, 2))
+    model = torch.nn.Module()
+    model.h = torch.nn.ModuleDict({n: torch.nn.Linear(2, s, bias=False) for n, s in (("q", 8), ("k", 2), ("v", 2))})
+    made = rule.convert("h.q.weight", model=model)
+    assert {key: len(value) for key, value in made.items()} == {"h.q.weight": 8, "h.k.weight": 2, "h.v.weight": 2}

@@ -1,0 +1,34 @@
+"""The verb `emit`: a mapping in the words of another loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from treealign.cli.console import put_json, put_lines
+
+
+def emit(
+    mapping: Annotated[Path, typer.Argument(metavar="MAPPING", help="A mapping JSON, checkpoint -> model.")],
+    to: Annotated[str, typer.Option("--to", metavar="DIALECT", help="transformers or key_mapping.")] = "transformers",
+    model: Annotated[str, typer.Option(metavar="MODEL", help="The model it is for; see suggest.")] = "",
+    checkpoint: Annotated[str, typer.Option(metavar="CHECKPOINT", help="The checkpoint it is for.")] = "",
+    name: Annotated[str, typer.Option(help="Class name or model type to register under.")] = "",
+    tests: Annotated[bool, typer.Option("--tests", help="Write a pytest file for it instead.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+) -> None:
+    """Write the mapping for another loader, run and checked by that loader's own code."""
+    from treealign.cli.models import resolve_model
+    from treealign.dialects.emitting import emit as write
+
+    left = resolve_model(checkpoint) if checkpoint else None
+    right = resolve_model(model) if model else None
+    made = write(mapping, to, model=right, checkpoint=left, name=name or None, tests=tests)
+    if json:
+        put_json({"mapping": str(mapping), "dialect": to, "emitted": made})
+    elif isinstance(made, str):
+        put_lines(made.splitlines())
+    else:
+        put_json(made)

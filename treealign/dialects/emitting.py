@@ -1,0 +1,67 @@
+"""`emit`: a conversion mapping in the words of another loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import PathLike
+from typing import Any
+
+from treealign.dialects.registry import find, function
+from treealign.errors import TreealignError
+from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
+
+
+def emit(
+    mapping: ConversionMapping | str | PathLike[str] | Iterable[Any],
+    dialect: str = "transformers",
+    *,
+    model: Any = None,
+    checkpoint: Any = None,
+    name: str | None = None,
+    live: bool = False,
+    tests: bool = False,
+) -> Any:
+    """Write a mapping for another loader.
+
+    Parameters
+    ----------
+    mapping : ConversionMapping, path of its JSON, or transforms
+        From the checkpoint to the model.
+    dialect : str
+        ``"transformers"`` for a registry entry, ``"key_mapping"`` for ``from_pretrained(key_mapping=…)``.
+    model : optional
+        The model that it is for: an nn.Module, or whatever `read_tree` takes. Its keys, its classes and, of a model of
+        transformers, its config are used.
+    checkpoint : optional
+        The checkpoint that it is for: whatever `read_tree` takes.
+    name : str, optional
+        Class name or model type to register under; by default the class of the model.
+    live : bool
+        The objects themselves, to be used as they are, in place of source.
+    tests : bool
+        A pytest file for what is emitted otherwise: round trip, idempotence, coverage. It passes.
+
+    Returns
+    -------
+    str, dict or list
+        Source text, a dict for ``key_mapping``, or the list of live objects. It has been run: the rules load and save
+        the keys of both sides, by the library's own code, just as the mapping says. Without either side, the keys are
+        made up from the patterns of the mapping, and only rules that say exactly the same are taken; with a side,
+        shorter rules may do.
+
+    Raises
+    ------
+    MappingError
+        The other loader cannot express the mapping, or cannot undo it; the message says which transform, and why.
+    TreealignError
+        There is no such dialect, or its library is not installed.
+    """
+    transforms = as_mapping(mapping)
+    spoken = find(dialect)
+    if live and not spoken.live:
+        raise TreealignError(f"{dialect} has no live form", hint="leave out live=True")
+    if live:
+        return function(spoken.live)(transforms, checkpoint, model)
+    if tests and not spoken.tests:
+        raise TreealignError(f"there are no tests to emit for {dialect}", hint="leave out tests=True")
+    return function(spoken.tests if tests else spoken.write)(transforms, checkpoint, model, name)

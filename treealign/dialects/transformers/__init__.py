@@ -1,0 +1,1 @@
+"""The dialect of transformers: `PrefixChange`, `WeightRenaming`, `GroupWeightRename`, `WeightConverter`."""

@@ -1,0 +1,230 @@
+"""Conversions as transformers takes them: patterns derived from the keys, run on all names, forward and reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from treealign.dialects.transformers.calls import Call, converter
+from treealign.dialects.transformers.operating import operation_calls
+from treealign.dialects.transformers.pieces import AFTER_DOT, AFTER_SEGMENT, BEFORE_SEGMENT, START, re_text
+from treealign.errors import MappingError
+from treealign.mapping.convert import Convert
+from treealign.mapping.operations import Operation, Stack, Unstack
+from treealign.mapping.planning import Step
+
+MOST_RULES = 64
+
+
+class Shape(NamedTuple):
+    """What a converter says: patterns on both sides, and the operations between them.
+
+    `start` says that the patterns begin where keys begin.
+    """
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    start: bool
+
+
+def convert_calls(
+    convert: Convert,
+    steps: Sequence[Step],
+    names: Sequence[str],
+    model_keys: Sequence[str],
+    config: Any = None,
+    taken: Iterable[Call] = (),
+    sampled: bool = False,
+) -> tuple[Call, ...]:
+    """The converters for one conversion.
+
+    Parameters
+    ----------
+    convert : Convert
+        For messages.
+    steps : sequence of Step
+        Its groups, under the names that renaming gave their keys.
+    names, model_keys : sequence of str
+        All names after renaming, and all keys of the model that are filled: none but those of the groups may match.
+    config : optional
+        The model's config.
+    taken : iterable of Call
+        The converters so far: transformers knows a converter by its patterns, whatever its scope, so that two must not
+        share one.
+    sampled : bool
+        The names are made up: patterns keep what the transform's own say.
+
+    Raises
+    ------
+    MappingError
+        transformers cannot do it, or cannot undo it.
+    """
+    failure = ""
+    before, least = tuple(taken), _own_context(convert) if sampled else 0
+    for calls in sorted(_candidates(steps, config, least), key=len):
+        if _share_patterns([*before, *calls]):
+            continue
+        failure = _first_difference(calls, steps, names, model_keys)
+        if not failure:
+            return calls
+    raise MappingError(
+        "transformers has no converter that does this and undoes it",
+        facts=[repr(convert), *([f"  {failure}"] if failure else [])],
+        hint="treealign's own load and save do it",
+    )
+
+
+def _share_patterns(calls: Sequence[Call]) -> bool:
+    for side in ("source_patterns", "target_patterns"):
+        held = [dict(call.arguments)[side] for call in calls]
+        patterns = [p for each in held for p in (each if isinstance(each, tuple) else (each,))]
+        if len(set(patterns)) < len(patterns):
+            return True
+    return False
+
+
+def _own_context(convert: Convert) -> int:
+    """How many segments the patterns share in front, down from their last capture."""
+    runs = [pattern.segments for side in convert._patterns for pattern in side]
+    shared = runs[0][: _shared(runs)]
+    return next((n for n, s in enumerate(reversed(shared)) if s.literal is None), len(shared))
+
+
+def _candidates(steps: Sequence[Step], config: Any, least: int) -> Iterator[tuple[Call, ...]]:
+    """With more and more segments in front; with and without the module that holds all groups as scope."""
+    heads = [_parts(step).head for step in steps]
+    module = heads[0][: _shared(heads)]
+    for kept in range(least, max(map(len, heads)) + 1):
+        shapes = _shapes(steps, kept)
+        for left in (AFTER_DOT, AFTER_SEGMENT):
+            calls = _alike([_call(shape, left, config) for shape in shapes])
+            if len(calls) > MOST_RULES:
+                return
+            yield calls
+            if module and kept <= min(map(len, heads)) - len(module):
+                yield tuple(call.scoped(".".join(module)) for call in calls)
+
+
+class _Parts(NamedTuple):
+    head: tuple[str, ...]
+    sources: tuple[tuple[str, ...], ...]
+    targets: tuple[tuple[str, ...], ...]
+
+
+def _parts(step: Step) -> _Parts:
+    """The segments that all keys of a group begin with, and what follows them, without what all end with."""
+    sides = [[tuple(key.split(".")) for key in keys] for keys in (step.sources, step.targets)]
+    every = [*sides[0], *sides[1]]
+    head = _shared(every)
+    ends = [name[head:] for name in every]
+    tail = min(_shared([end[::-1] for end in ends]), min(len(end) for end in ends) - 1)
+    if tail < 0:  # one name begins as all do and ends there
+        head, tail = head + tail, 0
+    cut = [[name[head : len(name) - tail] for name in side] for side in sides]
+    return _Parts(every[0][:head], tuple(cut[0]), tuple(cut[1]))
+
+
+def _shared(names: Sequence[Sequence[object]]) -> int:
+    return next((at for at, parts in enumerate(zip(*names, strict=False)) if len(set(parts)) > 1), min(map(len, names)))
+
+
+def _shapes(steps: Sequence[Step], kept: int) -> list[Shape]:
+    """The different shapes of the groups, with `kept` segments of what their keys share in front."""
+    found: dict[Shape, None] = {}
+    for step in steps:
+        head, sources, targets = _parts(step)
+        before = head[max(0, len(head) - kept) :]
+        old, new = (_patterns(before, side) for side in (sources, targets))
+        if any(isinstance(operation, Stack) for operation in step.operations):
+            old = _starred(old)
+        if any(isinstance(operation, Unstack) for operation in step.operations):
+            new = _starred(new)
+        patterns = tuple(map(".".join, old)), tuple(map(".".join, new))
+        found[Shape(*patterns, step.operations, kept >= len(head))] = None
+    return list(found)
+
+
+def _alike(calls: Sequence[Call]) -> tuple[Call, ...]:
+    """Converters with the same patterns count once; of equal and unequal parts, what does for unequal ones."""
+    found: dict[Any, Call] = {}
+    for call in calls:
+        patterns, held = dict(call.arguments)["source_patterns"], found.get(dict(call.arguments)["source_patterns"])
+        if held is None or "Split" in call.names():
+            found[patterns] = call
+    return tuple(found.values())
+
+
+def _patterns(before: tuple[str, ...], names: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [(*before, *name) for name in names]
+
+
+def _starred(names: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """One pattern for names that count from 0 in one place, the others as they are."""
+    waiting, found = list(names), list[tuple[str, ...]]()
+    while waiting:
+        pattern, count = _series(waiting) or (waiting[0], 1)
+        found.append(pattern)
+        waiting = waiting[count:]
+    return found
+
+
+def _series(names: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], int] | None:
+    """The pattern of the names in front that count from 0, and how many they are."""
+    first = names[0]
+    for at, segment in enumerate(first):
+        text = segment.rstrip("0123456789")
+        if segment[len(text) :] != "0" or at == len(first) - 1:
+            continue
+        count = 0
+        while count < len(names) and names[count] == (*first[:at], f"{text}{count}", *first[at + 1 :]):
+            count += 1
+        if count > 1:
+            return (*first[:at], f"{text}*", *first[at + 1 :]), count
+    return None
+
+
+def _call(shape: Shape, left: str, config: Any) -> Call:
+    made = operation_calls(shape.operations, len(shape.sources), len(shape.targets), config)
+    mark = START if shape.start else left
+    right = BEFORE_SEGMENT if any(not text[-1].isalnum() for text in (*shape.sources, *shape.targets)) else ""
+    sides = ([f"{mark}{_text(text)}{right}" for text in side] for side in (shape.sources, shape.targets))
+    sources, targets = sides
+    return converter([sources[at] for at in made.sources], [targets[at] for at in made.targets], made.calls)
+
+
+def _text(pattern: str) -> str:
+    """Escaped but for the ``*.`` that counts."""
+    pieces = pattern.split("*.")
+    return "*.".join(re_text(piece) for piece in pieces)
+
+
+def _first_difference(
+    calls: Sequence[Call], steps: Sequence[Step], names: Sequence[str], model_keys: Sequence[str]
+) -> str:
+    rules = [call.build() for call in calls]
+    firsts = {key: set(step.targets) for step in steps for key in step.sources}
+    wrong = _difference(rules, names, firsts, "loading")
+    if wrong:
+        return wrong
+    sources = {key: set(step.sources) for step in steps for key in step.targets}
+    return _difference([rule.reverse_transform() for rule in reversed(rules)], model_keys, sources, "saving")
+
+
+def _difference(rules: Sequence[Any], names: Sequence[str], wanted: dict[str, set[str]], doing: str) -> str:
+    for name in sorted(names, key=lambda name: name not in wanted):
+        made, pattern = name, None
+        for rule in rules:
+            made, pattern = rule.rename_source_key(name)
+            if pattern is not None:
+                break
+        if (pattern is not None) != (name in wanted):
+            return f"{doing} would {'touch' if pattern is not None else 'not touch'} {name}"
+        if pattern is not None and not _is_one_of(made, wanted[name]):
+            return f"{doing} would make {made} of {name}"
+    return ""
+
+
+def _is_one_of(made: str, wanted: set[str]) -> bool:
+    """Whether a name, in which ``*`` counts, is one of those wanted."""
+    return made in wanted or ("*" in made and made.replace("*", "0", 1) in wanted)

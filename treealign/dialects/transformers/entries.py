@@ -1,0 +1,90 @@
+"""Registry entries: what is registered under which name, as source, and what transformers then makes of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from treealign.dialects.transformers.calls import LOADING, Call
+from treealign.dialects.transformers.skeleton import Part, skeleton
+
+REGISTRY = "transformers.conversion_mapping"
+PLACEHOLDER = "your_model_type"
+
+
+class Entry(NamedTuple):
+    """What is registered under a class name or model type."""
+
+    name: str
+    calls: tuple[Call, ...]
+    overwrite: bool = False
+
+
+def source_text(entries: Sequence[Entry], heading: str, remarks: Sequence[str] = ()) -> str:
+    """Python source that registers the entries, ready to run."""
+    calls = [call for entry in entries for call in entry.calls]
+    needed = sorted({name for call in calls for name in call.names()})
+    lines = [f'"""{heading}"""', *([""] if remarks else []), *remarks]
+    if entries:
+        lines += ["", f"from {REGISTRY} import register_checkpoint_conversion_mapping"]
+    if needed:
+        lines += [f"from {LOADING} import (", *(f"    {name}," for name in needed), ")"]
+    if any(call.scope for call in calls):
+        lines += ["", "", *_SCOPED]
+    for entry in entries:
+        lines += ["", *_registration(entry)]
+    return "\n".join(lines) + "\n"
+
+
+_SCOPED = (
+    "def scoped(transform, prefix):",
+    '    transform.scope_prefix, transform.base_model_prefix = prefix, ""',
+    "    return transform",
+    "",
+)
+
+
+def _registration(entry: Entry) -> list[str]:
+    again = ["    overwrite=True,"] if entry.overwrite else []
+    body = [f"        {call.text(' ' * 8)}," for call in entry.calls]
+    return [
+        "register_checkpoint_conversion_mapping(",
+        f'    "{entry.name}",',
+        *(["    [", *body, "    ],"] if body else ["    [],"]),
+        *again,
+        ")",
+    ]
+
+
+def existing(name: str | None) -> list[Any] | None:
+    """The entry that transformers has under a name."""
+    found: list[Any] | None = import_module(REGISTRY).get_checkpoint_conversion_mapping(name) if name else None
+    return found
+
+
+@contextmanager
+def registry_restored() -> Iterator[dict[str, Any]]:
+    """Whatever is registered inside is forgotten afterwards; gives the registry itself."""
+    home = import_module(REGISTRY)
+    home.get_checkpoint_conversion_mapping("")  # builds it
+    before, users = dict(home._checkpoint_conversion_mapping_cache), set(home.USER_REGISTERED_MAPPINGS)
+    try:
+        yield home._checkpoint_conversion_mapping_cache
+    finally:
+        home._checkpoint_conversion_mapping_cache.clear()
+        home._checkpoint_conversion_mapping_cache.update(before)
+        home.USER_REGISTERED_MAPPINGS.clear()
+        home.USER_REGISTERED_MAPPINGS.update(users)
+
+
+def rules_of(parts: Mapping[str, Part]) -> list[Any]:
+    """The rules that transformers would use for a model with these parts, legacy names included."""
+    rules: list[Any] = import_module(REGISTRY).get_model_conversion_mapping(skeleton({}, parts))
+    return rules
+
+
+def run_source(text: str) -> None:
+    """Run emitted source, as the person who pastes it would."""
+    exec(compile(text, "<emitted>", "exec"), {"__name__": "emitted"})

@@ -1,0 +1,173 @@
+r"""Key patterns as regular expressions that transformers can reverse.
+
+What it takes (`process_target_pattern` and `rename_source_key` there) narrows the choice: one capture group and
+``\1``, no ``$`` in a target, a target is read as a regular expression when the rule is reversed, and everything in
+lookarounds is dropped where it is read as a replacement. So both sides are written as the same kind of pattern: escaped
+dots, the same ``^``, and the same lookarounds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import NamedTuple, TypeAlias
+
+from treealign.tree.grammar import Choice, SegmentPattern
+from treealign.tree.segments import LARGEST, Capture
+
+START = "^"
+AFTER_DOT = r"\."
+AFTER_SEGMENT = "(?<![^.])"
+BEFORE_DOT = r"\."
+BEFORE_SEGMENT = "(?![^.])"
+AT_END = "(?=$)"
+NUMBER = r"\d+"
+_MOST_OPTIONS = 200
+
+
+class Variable(NamedTuple):
+    """A part of a name that a rule carries over.
+
+    `regex` is what it may be; `options` says that it is an alternation, which must fill a group alone; `gap` that it
+    stands for any number of segments.
+    """
+
+    name: str
+    regex: str
+    shift: int = 0
+    options: bool = False
+    gap: bool = False
+
+
+Part: TypeAlias = "str | Variable"
+GAP = Variable("**", ".*?", gap=True)
+
+
+class Pair(NamedTuple):
+    """A source pattern and its target pattern, as transformers takes them."""
+
+    source: str
+    target: str
+
+
+def segment_parts(segments: Iterable[SegmentPattern | Variable], strict: bool) -> list[Part]:
+    """Segments as text and variables in turn, dots included; ranges are written out only where `strict`."""
+    parts: list[Part] = []
+    after_text = False
+    for segment in segments:
+        if after_text:
+            parts.append(".")
+        # a gap brings its own last dot
+        after_text = not isinstance(segment, Variable)
+        held = (segment,) if isinstance(segment, Variable) else segment.parts
+        parts += [part if isinstance(part, str | Variable) else _variable(part, strict) for part in held]
+    return _merged(parts)
+
+
+def _variable(capture: Capture | Choice, strict: bool) -> Variable:
+    if isinstance(capture, Choice):
+        return Variable(capture.name, "|".join(map(re.escape, capture.options)), options=True)
+    if capture.high is None or capture.high >= LARGEST or not strict:
+        return Variable(capture.name, NUMBER, capture.shift)
+    if capture.high < 10:
+        return Variable(capture.name, f"[{capture.low}-{capture.high}]", capture.shift)
+    count = capture.high - capture.low + 1
+    every = "|".join(map(str, range(capture.low, capture.high + 1))) if count <= _MOST_OPTIONS else NUMBER
+    return Variable(capture.name, every, capture.shift, options=count <= _MOST_OPTIONS)
+
+
+def _merged(parts: list[Part]) -> list[Part]:
+    merged: list[Part] = []
+    for part in parts:
+        if isinstance(part, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += part
+        else:
+            merged.append(part)
+    return merged
+
+
+def as_pairs(source: Sequence[Part], target: Sequence[Part], left: str, right: str) -> list[Pair] | None:
+    """Rules that replace `source` by `target`, applied one after the other; None where they cannot be written.
+
+    One rule where the text between the variables stays, for then one group holds them all; otherwise one rule for each
+    text between two variables that changes.
+    """
+    variables, before = _runs(source)
+    others, after = _runs(target)
+    if [v.name for v in variables] != [v.name for v in others] or any(v.shift for v in (*variables, *others)):
+        return None
+    if not variables:
+        return [Pair(left + re_text(before[0]) + right, left + re_text(after[0]) + right)]
+    if before[1:-1] == after[1:-1] and (len(variables) == 1 or not any(v.gap for v in variables[:-1])):
+        return _in_one_group(variables, before, after, left, right)
+    return _run_by_run(variables, before, after, left, right)
+
+
+def _in_one_group(
+    variables: list[Variable], before: list[str], after: list[str], left: str, right: str
+) -> list[Pair] | None:
+    if len(variables) > 1 and any(v.options for v in variables):
+        inner = _alternatives(variables, before[1:-1])
+    else:
+        inner = _joined(variables, before[1:-1])
+    if not inner:
+        return None
+    seam = AFTER_SEGMENT if variables[-1].gap else ""
+    source = f"{left}{re_text(before[0])}({inner}){seam}{re_text(before[-1])}{right}"
+    return [Pair(source, f"{left}{re_text(after[0])}\\1{seam}{re_text(after[-1])}{right}")]
+
+
+def _alternatives(variables: Sequence[Variable], runs: Sequence[str]) -> str:
+    """All that several choices may hold together, as one alternation; empty if that is too much."""
+    if not all(v.options or v.regex == NUMBER for v in variables):
+        return ""
+    ways = list(product(*(v.regex.split("|") for v in variables)))
+    texts = [*map(re_text, runs), ""]
+    every = ["".join(part + text for part, text in zip(way, texts, strict=True)) for way in ways]
+    return "|".join(every) if len(every) <= _MOST_OPTIONS else ""
+
+
+def _run_by_run(
+    variables: list[Variable], before: list[str], after: list[str], left: str, right: str
+) -> list[Pair] | None:
+    if any(v.options for v in variables):
+        return None
+    pairs: list[Pair] = []
+    for at, (old, new) in enumerate(zip(before, after, strict=True)):
+        if old == new:
+            continue
+        head = re_text(after[0]) + _joined(variables[:at], after[1:at]) if at else ""
+        rest = _joined(variables[at:], before[at + 1 :], leading=False)
+        ahead = f"(?={rest}{right})" if at < len(variables) else right
+        seam = AFTER_SEGMENT if at and variables[at - 1].gap else ""
+        group, again = (f"({head})", r"\1") if at else ("", "")
+        pairs.append(Pair(f"{left}{group}{seam}{re_text(old)}{ahead}", f"{left}{again}{seam}{re_text(new)}{ahead}"))
+    return pairs
+
+
+def _runs(parts: Sequence[Part]) -> tuple[list[Variable], list[str]]:
+    """The variables, and the text before, between and after them."""
+    variables, runs = list[Variable](), [""]
+    for part in parts:
+        if isinstance(part, Variable):
+            variables.append(part)
+            runs.append("")
+        else:
+            runs[-1] += part
+    return variables, runs
+
+
+def _joined(variables: Sequence[Variable], runs: Sequence[str], leading: bool = True) -> str:
+    """Variables with the texts that follow them."""
+    texts = [*map(re_text, runs), ""]
+    return "".join(v.regex + texts[at] for at, v in enumerate(variables))
+
+
+def re_text(text: str) -> str:
+    r"""Text for a pattern: only what a regular expression would read otherwise is escaped.
+
+    >>> re_text("a.b-c_0")
+    'a\\.b-c_0'
+    """
+    return re.sub(r"([.^$*+?{}\[\]\\|()])", r"\\\1", text)

@@ -1,0 +1,172 @@
+"""Rules run by transformers' own loader and saver, on a model without weights, against what the mapping says.
+
+Every key that is only renamed gets a shape of its own, so that the shapes say which key went where; keys that are
+converted get their true shapes. All of it lives on the meta device. Then each conversion is run once more on numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from math import prod
+from typing import Any
+
+from treealign.dialects.transformers.calls import LOADING
+from treealign.dialects.transformers.skeleton import Part, skeleton
+from treealign.dialects.transformers.stages import Journey
+from treealign.errors import MappingError
+from treealign.mapping import execution
+from treealign.mapping.operations import output_shapes
+from treealign.mapping.planning import Step
+
+Shapes = Mapping[str, tuple[int, ...] | None]
+_MOST_NUMBERS = 20_000_000  # of one conversion, to be run on numbers
+
+
+def prove(rules: Sequence[Any], journey: Journey, shapes: Shapes, parts: Mapping[str, Part]) -> None:
+    """Load and save by the rules.
+
+    Parameters
+    ----------
+    rules : sequence of WeightTransform
+        Fresh ones; transformers marks those that it uses.
+    journey : Journey
+        What is to become of each key.
+    shapes : mapping
+        Key of the checkpoint to its shape, None where it is unknown.
+    parts : mapping
+        The parts of the model that are models; see `treealign.dialects.transformers.skeleton`.
+
+    Raises
+    ------
+    MappingError
+        Something comes out otherwise; the message names the keys.
+    """
+    given, wanted = _shapes(journey, shapes)
+    torch = import_module("torch")
+    state = {key: torch.empty(shape, dtype=torch.int64, device="meta") for key, shape in given.items()}
+    _, info, saved = run(rules, state, wanted, parts)
+    faults = _load_faults(info, wanted) + _save_faults(saved, given)
+    if faults:
+        raise MappingError(
+            "transformers would not load and save by these rules as the mapping says",
+            facts=faults[:20],
+            hint="treealign's own load and save do it",
+        )
+    for step, sizes in _samples(journey, given):
+        _prove_numbers(rules, step, sizes, parts)
+
+
+def run(
+    rules: Sequence[Any], state: Mapping[str, Any], wanted: Mapping[str, tuple[int, ...]], parts: Mapping[str, Part]
+) -> tuple[dict[str, Any], Any, dict[str, Any]]:
+    """Load a state dict into a model of these shapes and save it again; what is there after each, and the report."""
+    device = next((tensor.device.type for tensor in state.values()), "cpu")
+    loading, utils = import_module(LOADING), import_module("transformers.modeling_utils")
+    model = skeleton(wanted, parts, device)
+    for rule in rules:
+        rule._was_used = False
+    config = utils.LoadStateDictConfig(weight_mapping=list(rules), device_map={"": device})
+    with _quiet():
+        info, _ = loading.convert_and_load_state_dict_in_model(model, dict(state), config)
+        loaded = dict(model.state_dict())
+        return loaded, info, loading.revert_weight_conversion(model, dict(loaded))
+
+
+def _quiet() -> Any:
+    from contextlib import contextmanager
+
+    logging = import_module("transformers.utils.logging")
+
+    @contextmanager
+    def without_bars() -> Any:
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            if shown:
+                logging.enable_progress_bar()
+
+    return without_bars()
+
+
+def _shapes(journey: Journey, shapes: Shapes) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Shapes of both sides: one of its own for each key that is only renamed."""
+    given, wanted = dict[str, tuple[int, ...]](), dict[str, tuple[int, ...]]()
+    for number, step in enumerate(journey.steps, start=1):
+        if not step.operations:
+            given[step.sources[0]] = wanted[step.targets[0]] = (number, 0)
+            continue
+        held = [shapes.get(key) for key in step.sources]
+        known = [shape for shape in held if shape is not None]
+        if len(known) < len(held):
+            raise MappingError(
+                "the shapes of these keys are not known, so that their conversion cannot be checked",
+                facts=list(step.sources[:5]),
+                hint="pass the checkpoint",
+            )
+        given |= dict(zip(step.sources, known, strict=True))
+        wanted |= dict(zip(step.targets, output_shapes(step.operations, known), strict=True))
+    return given, wanted
+
+
+def _load_faults(info: Any, wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
+    faults = [f"loading: {key} gets nothing" for key in sorted(info.missing_keys)]
+    faults += [f"loading: something goes to {key}" for key in sorted(info.unexpected_keys)]
+    faults += [
+        f"loading: something else goes to {key}, or {made} for {shape}" for key, made, shape in info.mismatched_keys
+    ]
+    return faults + [f"loading: {key}: {text.splitlines()[-1]}" for key, text in info.conversion_errors.items()]
+
+
+def _save_faults(saved: Mapping[str, Any], given: Mapping[str, tuple[int, ...]]) -> list[str]:
+    faults = [f"saving: {key} is not written" for key in given if key not in saved]
+    for key, tensor in saved.items():
+        if key not in given:
+            faults.append(f"saving: {key} is written")
+        elif tuple(tensor.shape) != given[key]:
+            faults.append(f"saving: {key} gets something else, or {tuple(tensor.shape)} for {given[key]}")
+    return faults
+
+
+def _samples(journey: Journey, given: Mapping[str, tuple[int, ...]]) -> list[tuple[Step, list[tuple[int, ...]]]]:
+    """One group of each kind of conversion, and shapes for it as small as its operations allow."""
+    found: dict[Any, Step] = {}
+    for step in journey.steps:
+        if step.operations:
+            found.setdefault((step.operations, tuple(given[key] for key in step.sources)), step)
+    small = [(step, _shrunk(step, [given[key] for key in step.sources])) for step in found.values()]
+    return [(step, shapes) for step, shapes in small if sum(map(prod, shapes)) <= _MOST_NUMBERS]
+
+
+def _shrunk(step: Step, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    for dim in range(max(map(len, shapes))):
+        smaller = [(*s[:dim], min(s[dim], 2), *s[dim + 1 :]) if dim < len(s) else s for s in shapes]
+        try:
+            output_shapes(step.operations, smaller)
+        except MappingError:
+            continue
+        shapes = smaller
+    return shapes
+
+
+def _prove_numbers(
+    rules: Sequence[Any], step: Step, shapes: Sequence[tuple[int, ...]], parts: Mapping[str, Part]
+) -> None:
+    torch = import_module("torch")
+    total, state = 0, dict[str, Any]()
+    for key, shape in zip(step.sources, shapes, strict=True):
+        state[key] = torch.arange(total, total + prod(shape)).reshape(shape)
+        total += prod(shape)
+    made = execution.run(step.operations, [state[key] for key in step.sources])
+    wanted = dict(zip(step.targets, made, strict=True))
+    loaded, _, saved = run(rules, state, {key: tuple(tensor.shape) for key, tensor in wanted.items()}, parts)
+    faults = [f"loading: other numbers in {k}" for k, v in wanted.items() if not torch.equal(v, loaded[k])]
+    faults += [f"saving: other numbers in {k}" for k, v in state.items() if not _equal(torch, v, saved.get(k))]
+    if faults:
+        raise MappingError("transformers converts otherwise than the mapping says", facts=faults[:20])
+
+
+def _equal(torch: Any, wanted: Any, made: Any) -> bool:
+    return made is not None and bool(torch.equal(wanted, made))

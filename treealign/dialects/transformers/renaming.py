@@ -1,0 +1,277 @@
+"""Renamings as transformers takes them: from what a person would write to what is sure to hold, the first that works.
+
+Each candidate is built and run on the names of its stage, forward and reverse, by the code of transformers itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
+from itertools import product
+from typing import Any
+
+from treealign.dialects.transformers.calls import LOADING, Call, group_renaming, prefix_change, renaming
+from treealign.dialects.transformers.pieces import (
+    AFTER_DOT,
+    AFTER_SEGMENT,
+    AT_END,
+    BEFORE_DOT,
+    BEFORE_SEGMENT,
+    GAP,
+    START,
+    Pair,
+    Variable,
+    as_pairs,
+    re_text,
+    segment_parts,
+)
+from treealign.dialects.transformers.stages import Stage
+from treealign.errors import MappingError
+from treealign.mapping.scope import has_range
+from treealign.mapping.transforms import PrefixChange, Rename
+from treealign.tree.grammar import SegmentPattern
+from treealign.tree.patterns import Choice, KeyPattern
+
+MOST_RULES = 64
+_Run = list[SegmentPattern | Variable]
+
+
+def rename_calls(stage: Stage, sampled: bool = False, only: str = "") -> tuple[Call, ...]:
+    """The rules for one renaming.
+
+    Parameters
+    ----------
+    stage : Stage
+        The renaming and the names that it is to work on.
+    sampled : bool
+        The names are made up: only patterns that say exactly what the transform says are taken.
+    only : str
+        The one class that the rules may be of; any if it is empty.
+
+    Raises
+    ------
+    MappingError
+        Nothing that transformers has does the same in both directions; the message says where it goes wrong.
+    """
+    failure = ""
+    for calls in _candidates(stage, sampled):
+        if only and any(call.name != only for call in calls):
+            continue
+        failure = first_difference(calls, stage)
+        if not failure:
+            return calls
+    raise MappingError(
+        "transformers has no rule that does this renaming and undoes it",
+        facts=[repr(stage.transform), *([f"  {failure}"] if failure else [])],
+        hint="treealign's own load and save do it",
+    )
+
+
+def first_difference(calls: Sequence[Call], stage: Stage) -> str:
+    """Where rules do other than the stage, forward or reverse; empty if nowhere."""
+    rules = [call.build() for call in calls]
+    changed = dict.fromkeys(stage.changed)
+    # those that change first: most candidates fail there
+    same = [(a, b) for a, b in zip(stage.before, stage.after, strict=True) if (a, b) not in changed]
+    order = import_module(LOADING).dot_natural_key
+    pairs = sorted([*changed, *same], key=lambda pair: order(pair[0]))
+    for old, new in pairs:
+        made = _renamed(rules, old)
+        if made != new:
+            return f"loading would make {made} of {old}, not {new}"
+    back = [rule.reverse_transform() for rule in reversed(rules)]
+    for old, new in sorted(pairs, key=lambda pair: order(pair[1])):
+        made = _renamed(back, new)
+        if made != old:
+            return f"saving would make {made} of {new}, not {old}"
+    return ""
+
+
+def _renamed(rules: Sequence[Any], name: str) -> str:
+    for rule in rules:
+        name = rule.rename_source_key(name)[0]
+    return name
+
+
+def _candidates(stage: Stage, sampled: bool) -> Iterator[tuple[Call, ...]]:
+    transform = stage.transform
+    if isinstance(transform, PrefixChange):
+        yield from _prefix_candidates(transform)
+        levels = ".".join(transform.levels)
+        old, new = ("", levels) if transform.add is not None else (levels, "")
+        yield from _pair_candidates(stage, [(old, new)], sampled)
+    if isinstance(transform, Rename):
+        if len(transform.pairs) > 1:
+            yield from _exchanges(stage, transform, sampled)
+        else:
+            yield from _pair_candidates(stage, list(transform.pairs), sampled)
+    if not sampled or _all_sampled(stage):
+        yield from one_by_one(stage)
+
+
+def _all_sampled(stage: Stage) -> bool:
+    """Whether made up names are all that there can be, but for what follows the pattern."""
+    transform = stage.transform
+    patterns = [*([transform.scope] if transform.scope else [])]
+    if isinstance(transform, Rename):
+        patterns += [source for source, _ in transform._patterns]
+    held = [capture for pattern in patterns for capture in pattern.captures.values()]
+    return not any(p.anywhere for p in patterns) and all(isinstance(c, Choice) or has_range(c) for c in held)
+
+
+def _prefix_candidates(transform: PrefixChange) -> Iterator[tuple[Call, ...]]:
+    scope = transform.scope
+    if scope is None or (not scope.anywhere and not scope.captures):
+        yield (prefix_change(transform.add, transform.remove, transform.under),)
+
+
+def _pair_candidates(stage: Stage, pairs: list[tuple[str, str]], sampled: bool) -> Iterator[tuple[Call, ...]]:
+    for old, new in pairs:
+        source, target = _whole(stage, old), _whole(stage, new)
+        for strict in (True,) if sampled else (False, True):
+            for found in _contexts(stage, source, target, strict, sampled):
+                yield tuple(renaming(*pair) for pair in found)
+
+
+def _whole(stage: Stage, text: str) -> _Run:
+    """All segments of a pattern from the start of a key, `under` and gaps included."""
+    scope = stage.transform.scope
+    run: _Run = []
+    if scope is not None:
+        run += [GAP] * scope.anywhere + [*scope.segments]
+    if not text:
+        return run
+    pattern = KeyPattern.parse(text)
+    return run + [GAP] * pattern.anywhere + [*pattern.segments]
+
+
+def _contexts(stage: Stage, source: _Run, target: _Run, strict: bool, sampled: bool) -> Iterator[list[Pair]]:
+    """Pairs with more and more of the segments that both sides share in front."""
+    shared = 0
+    while shared < min(len(source), len(target)) and source[shared] == target[shared]:
+        shared += 1
+    # made up names do not show what a shorter pattern would hit: only a gap in front, any number of segments, may go
+    depths = [shared, shared - 1] if GAP in source[:1] else [shared]
+    for kept in depths if sampled else range(shared + 1):
+        whole = kept == shared
+        old, new = source[shared - kept :], target[shared - kept :]
+        if not whole and (not old or not new or GAP in old):
+            continue
+        for left in _lefts(stage, whole):
+            for right in _rights(stage, not old or not new, sampled):
+                parts = segment_parts(old, strict), segment_parts(new, strict)
+                source_parts, target_parts = (_with_dot(p, right) for p in parts)
+                pairs = as_pairs(source_parts, target_parts, left, "" if right == BEFORE_DOT else right)
+                if pairs:
+                    yield pairs
+
+
+def _with_dot(parts: list[Any], right: str) -> list[Any]:
+    """The last dot as text of its own, but for a side without segments."""
+    if right != BEFORE_DOT or not parts or (isinstance(parts[-1], Variable) and parts[-1].gap):
+        return parts
+    return [*parts[:-1], parts[-1] + "."] if isinstance(parts[-1], str) else [*parts, "."]
+
+
+def _lefts(stage: Stage, whole: bool) -> list[str]:
+    if whole:
+        return [START]
+    inner = all("." in old and "." in new for old, new in stage.changed)
+    return [AFTER_DOT, AFTER_SEGMENT] if inner else [AFTER_SEGMENT]
+
+
+def _rights(stage: Stage, bare: bool, sampled: bool) -> list[str]:
+    text = getattr(stage.transform, "source", "")
+    if text.endswith("$"):
+        return [AT_END]
+    if bare:
+        return [BEFORE_DOT]
+    return [BEFORE_SEGMENT] if sampled else [BEFORE_DOT, "", BEFORE_SEGMENT]
+
+
+# -- swaps and chains --------------------------------------------------------------------------------------------------
+
+
+def _exchanges(stage: Stage, transform: Rename, sampled: bool) -> Iterator[tuple[Call, ...]]:
+    """All pairs at once, with the one as guard that a converted checkpoint lacks; or one after the other."""
+    ordered = _chain(transform)
+    singles = [_pair_candidates(stage, [pair], sampled) for pair in ordered]
+    for ways in zip(*(list(single) for single in singles), strict=False):
+        if all(len(way) == 1 for way in ways):
+            calls = [way[0] for way in ways]
+            sources, targets = ([dict(call.arguments)[side] for call in calls] for side in _SIDES)
+            for guard in (0, len(calls) - 1):
+                order = [guard, *(at for at in range(len(calls)) if at != guard)]
+                yield (group_renaming([sources[at] for at in order], [targets[at] for at in order]),)
+            if _is_chain(transform):
+                yield tuple(reversed(calls))
+
+
+_SIDES = ("source_patterns", "target_patterns")
+
+
+def _chain(transform: Rename) -> list[tuple[str, str]]:
+    """The pairs in the order of the chain, from the name that only the checkpoint has."""
+    following = dict(transform.pairs)
+    at = next((source for source in following if source not in following.values()), transform.source)
+    ordered = []
+    while at in following and (at, following[at]) not in ordered:
+        ordered.append((at, following[at]))
+        at = following[at]
+    return ordered
+
+
+def _is_chain(transform: Rename) -> bool:
+    following = dict(transform.pairs)
+    return any(source not in following.values() for source in following)
+
+
+# -- name by name ------------------------------------------------------------------------------------------------------
+
+
+def one_by_one(stage: Stage) -> Iterator[tuple[Call, ...]]:
+    """A rule for each different run of segments that changes, with more and more of what stands in front of it."""
+    deepest = max((old.count(".") for old, _ in stage.changed), default=0)
+    for following, kept in product((0, 1), range(deepest + 1)):
+        runs = dict.fromkeys(_literal_run(old, new, kept, following) for old, new in stage.changed)
+        ordered = _in_order([(old, new) for old, new, _ in runs])
+        if ordered is None or len(runs) > MOST_RULES:
+            continue
+        starts = {(old, new): start for old, new, start in runs}
+        for left, right in ((AFTER_DOT, BEFORE_DOT), (AFTER_DOT, ""), (AFTER_SEGMENT, BEFORE_SEGMENT)):
+            marks = {pair: START if starts[pair] else left for pair in ordered}
+            yield tuple(_literal(*pair, marks[pair], right) for pair in ordered)
+
+
+def _literal_run(old: str, new: str, kept: int, following: int) -> tuple[str, str, bool]:
+    """What differs between two names, with so many segments before and after, and whether it begins at the start."""
+    left, right = old.split("."), new.split(".")
+    head = _shared(left, right)
+    tail = min(_shared(left[::-1], right[::-1]), len(left) - head - 1, len(right) - head - 1) - following
+    begin = max(0, head - kept)
+    stop = [len(side) - max(tail, 0) for side in (left, right)]
+    return ".".join(left[begin : stop[0]]), ".".join(right[begin : stop[1]]), begin == 0
+
+
+def _shared(left: Sequence[str], right: Sequence[str]) -> int:
+    count = 0
+    while count < min(len(left), len(right)) and left[count] == right[count]:
+        count += 1
+    return count
+
+
+def _literal(old: str, new: str, left: str, right: str) -> Call:
+    return renaming(f"{left}{re_text(old)}{right}", f"{left}{re_text(new)}{right}")
+
+
+def _in_order(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]] | None:
+    """An order in which no rule takes up what an earlier one made; None where there is none, as in a swap."""
+    waiting, ordered = list(pairs), list[tuple[str, str]]()
+    while waiting:
+        sources = {old for old, _ in waiting}
+        free = [pair for pair in waiting if pair[1] not in sources]
+        if not free:
+            return None
+        ordered += free
+        waiting = [pair for pair in waiting if pair not in free]
+    return ordered

@@ -1,0 +1,160 @@
+"""From a conversion mapping to transformers: source that registers it, or the live rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from treealign.dialects.transformers.calls import Call
+from treealign.dialects.transformers.converting import convert_calls
+from treealign.dialects.transformers.entries import (
+    PLACEHOLDER,
+    Entry,
+    existing,
+    registry_restored,
+    rules_of,
+    run_source,
+    source_text,
+)
+from treealign.dialects.transformers.proving import prove
+from treealign.dialects.transformers.renaming import rename_calls
+from treealign.dialects.transformers.sides import Sides, sides_of
+from treealign.dialects.transformers.skeleton import Part
+from treealign.dialects.transformers.splitting import (
+    Ruled,
+    by_class,
+    conversion_part,
+    names_within,
+    or_none,
+    renaming_part,
+    stage_within,
+    steps_within,
+)
+from treealign.dialects.transformers.stages import Journey, Stage
+from treealign.errors import MappingError
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.convert import Convert
+from treealign.mapping.planning import Step
+
+
+def write_source(mapping: ConversionMapping, checkpoint: Any, model: Any, name: str | None) -> str:
+    """Source with the entries, run and proved; see `treealign.emit`."""
+    sides = sides_of(mapping, checkpoint, model)
+    root = sides.parts.get("") or Part(name or PLACEHOLDER, None)
+    sides = sides._replace(parts={"": root, **sides.parts})
+    failure: MappingError | None = None
+    for entries, remarks in _plans(sides, name or root.class_name):
+        text = source_text(entries, _heading(name or root.class_name, sides), remarks)
+        try:
+            prove_source(text, sides)
+        except MappingError as error:
+            failure = failure or error
+        else:
+            return text
+    assert failure is not None
+    raise failure
+
+
+def prove_source(text: str, sides: Sides) -> None:
+    """Run source and load and save by what it registered.
+
+    Raises
+    ------
+    MappingError
+        Something comes out otherwise than the mapping says.
+    """
+    with registry_restored():
+        run_source(text)
+        prove(rules_of(sides.parts), sides.journey, sides.shapes, sides.parts)
+
+
+def write_live(mapping: ConversionMapping, checkpoint: Any, model: Any) -> list[Any]:
+    """The rules as objects, proved; see `treealign.emit`."""
+    sides = sides_of(mapping, checkpoint, model)
+    calls = rules_for(sides)
+    prove(build(calls), sides.journey, sides.shapes, sides.parts)
+    return build(calls)
+
+
+def rules_for(sides: Sides) -> tuple[Call, ...]:
+    """The rules that do what the mapping does, from the root of the model, each checked on its own.
+
+    Raises
+    ------
+    MappingError
+        Something in the mapping has no counterpart that transformers could reverse.
+    """
+    bare = sides._replace(parts={path: part for path, part in sides.parts.items() if not path})
+    return tuple(call for ruled in _ruled(bare) for call in ruled.calls)
+
+
+def build(calls: Sequence[Call]) -> list[Any]:
+    """The objects of transformers."""
+    return [call.build() for call in calls]
+
+
+# -- entries -----------------------------------------------------------------------------------------------------------
+
+
+def _plans(sides: Sides, name: str) -> Iterator[tuple[list[Entry], list[str]]]:
+    """Entries to try: none, if transformers has them; those of parts by class; everything at the root."""
+    known = {part.class_name for path, part in sides.parts.items() if path and _has_entry(part)}
+    root_known = existing(name) is not None
+    if _has_entry(sides.parts[""]) or known:
+        yield [], [f"# nothing to register: transformers has these rules for {name} already"]
+    ruled = _ruled(sides)
+    classes = by_class(ruled, sides.parts)
+    for reused, split in ((known, classes.keys() - known), (set(), classes.keys()), (set(), set())):
+        left = _at_root(ruled, sides, reused | split)
+        entries = [Entry(name, left, root_known)] if left or not split else []
+        entries += [Entry(c, classes[c], existing(c) is not None) for c in sorted(split)]
+        yield entries, [f"# {c} keeps the entry that transformers has" for c in sorted(reused & _touched(ruled, sides))]
+
+
+def _has_entry(part: Part) -> bool:
+    return existing(part.class_name) is not None or existing(part.model_type) is not None
+
+
+def _touched(ruled: Sequence[Ruled], sides: Sides) -> set[str]:
+    return {sides.parts[rule.part].class_name for rule in ruled if rule.part}
+
+
+def _at_root(ruled: Sequence[Ruled], sides: Sides, elsewhere: set[str]) -> tuple[Call, ...]:
+    here = (rule for rule in ruled if not rule.part or sides.parts[rule.part].class_name not in elsewhere)
+    return tuple(call for rule in here for call in rule.calls)
+
+
+def _ruled(sides: Sides) -> list[Ruled]:
+    journey, parts = sides.journey, sides.parts
+    found = [_renamed(stage, renaming_part(stage, parts), sides.sampled) for stage in journey.renamings]
+    taken: list[Call] = []
+    for convert in journey.conversions:
+        found.append(_converted(convert, conversion_part(convert, parts), sides, taken))
+        taken += found[-1].calls
+    return found
+
+
+def _renamed(stage: Stage, part: str, sampled: bool) -> Ruled:
+    inner = stage_within(stage, part) if part else None
+    within = None if inner is None else or_none(lambda: rename_calls(inner, sampled))
+    return Ruled(rename_calls(stage, sampled), part, within)
+
+
+def _converted(pair: tuple[Convert, tuple[Step, ...]], part: str, sides: Sides, taken: Sequence[Call]) -> Ruled:
+    (convert, steps), journey = pair, sides.journey
+
+    def calls(within: str) -> tuple[Call, ...]:
+        names, keys = (journey.renamed, journey.targets) if not within else _inside(journey, within)
+        inner = steps if not within else steps_within(steps, within)
+        return convert_calls(convert, inner, names, keys, sides.config, taken, sides.sampled)
+
+    return Ruled(calls(""), part, or_none(lambda: calls(part)) if part else None)
+
+
+def _inside(journey: Journey, part: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return names_within(journey.renamed, part), names_within(journey.targets, part)
+
+
+def _heading(name: str, sides: Sides) -> str:
+    count = f"{len(sides.journey.keys):,} {'made up ' if sides.sampled else ''}keys"
+    return f"Conversion mapping of {name}: checked on {count}, loaded and saved by transformers."
