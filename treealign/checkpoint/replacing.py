@@ -8,6 +8,7 @@ that it had written and put aside is still there under names that begin with a d
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +16,13 @@ from pathlib import Path
 
 from treealign.checkpoint.record_file import NAME
 from treealign.errors import FormatError
-from treealign.formats.atomic import Staging, staging, sync_folder
+from treealign.formats.atomic import Staging, staging, sync_folder, written_whole
 from treealign.formats.folders import choose_weights
 from treealign.formats.indexes import read_index
 from treealign.mapping.layout import INDEX, SINGLE
+
+# which files are changing places, and that they have done so
+_SWAPPING, _DROPPING = "swapping.json", "dropping.json"
 
 
 @contextmanager
@@ -65,7 +69,7 @@ def replace_with(folder: Path, stage: Path, names: Sequence[str]) -> None:
     folder : Path
         Where they are to be.
     stage : Path
-        Where they are, on the same file system.
+        Where they are, on the same file system; what `end_interrupted` needs is written there.
     names : sequence of str
         Their names below both, in the order in which they are to appear.
 
@@ -74,25 +78,46 @@ def replace_with(folder: Path, stage: Path, names: Sequence[str]) -> None:
     OSError
         The system refuses; the folder is as it was.
     """
+    old = dict.fromkeys([*_obsolete(folder, set(names)), *_chosen(folder), *names])
     aside = _Aside(folder, f".{secrets.token_hex(6)}.old")
-    placed: list[str] = []
-    written = set(names)
+    present = [name for name in old if _is_there(folder / name)]
+    swap = {"suffix": aside.suffix, "old": present, "new": list(names)}
+    with written_whole(stage / _SWAPPING) as file:
+        file.write(json.dumps(swap).encode())
     try:
-        old = dict.fromkeys([*_obsolete(folder, written), *_chosen(folder), *names])
-        aside.put(name for name in old if _is_there(folder / name))
+        aside.put(present)
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (stage / name).replace(folder / name)
-            placed.append(name)
         for inner in {(folder / name).parent for name in names}:
             sync_folder(inner)
     except BaseException:
-        for name in placed:
-            with suppress(OSError):
-                (folder / name).unlink()
-        aside.restore()
+        _take_back(aside, names)
         raise
+    (stage / _SWAPPING).replace(stage / _DROPPING)
     aside.drop()
+
+
+def end_interrupted(folder: Path, stage: Path) -> None:
+    """Bring back the checkpoint that a run was replacing when it was killed, or forget it if it was replaced."""
+    swapping, dropping = stage / _SWAPPING, stage / _DROPPING
+    for path in (swapping, dropping):
+        if path.exists():
+            swap = json.loads(path.read_bytes())
+            aside = _Aside(folder, swap["suffix"])
+            aside.names = swap["old"]
+            if path == swapping:
+                _take_back(aside, swap["new"])
+            else:
+                aside.drop()
+
+
+def _take_back(aside: _Aside, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in aside.names:
+            with suppress(OSError):
+                (aside.folder / name).unlink()
+    aside.restore()
 
 
 def _chosen(folder: Path) -> list[str]:
@@ -115,15 +140,15 @@ class _Aside:
         path = self.folder / name
         return path.with_name(f".{path.name}{self.suffix}")
 
-    def put(self, names: Iterable[str]) -> None:
+    def put(self, names: Sequence[str]) -> None:
+        self.names = list(names)
         for name in names:
             (self.folder / name).rename(self._hidden(name))
-            self.names.append(name)
 
     def restore(self) -> None:
         for name in reversed(self.names):
             with suppress(OSError):
-                self._hidden(name).rename(self.folder / name)
+                self._hidden(name).replace(self.folder / name)
 
     def drop(self) -> None:
         for name in self.names:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from treealign.checkpoint.conversion.writing import refusals
-from treealign.checkpoint.replacing import replace_with
+from treealign.checkpoint.replacing import end_interrupted, replace_with
 from treealign.errors import FormatError
 from treealign.formats.atomic import sync_folder
 
@@ -47,6 +47,8 @@ def staged(destination: Path, *, single: bool, mode: int = 0o777) -> Iterator[Pa
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _made(folder, mode) as stands:
             try:
+                if inside:
+                    end_interrupted(destination, folder)
                 _empty(folder)
                 yield folder
             finally:

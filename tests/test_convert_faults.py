@@ -1,0 +1,297 @@
+"""Conversions that are killed, starved or disturbed: the old checkpoint stays whole, and no half of one is left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from converting import EXPERTS, PREFIX, contents, layer, sharded
+from weights import write
+
+from treealign import ConversionMapping, Rename, TreealignError, convert_checkpoint
+from treealign.checkpoint.conversion import moving
+from treealign.checkpoint.conversion.publishing import SUFFIX, locked, staged
+from treealign.errors import FormatError
+from treealign.formats.checkpoints import open_checkpoint
+
+# every call by which a conversion changes what is on the disk
+CALLS = (
+    *("open", "pwrite", "copy_file_range", "sendfile", "fsync", "fdatasync", "ftruncate"),
+    *("mkdir", "rename", "replace", "unlink", "remove", "rmdir"),
+)
+KILLED, FAILED = 9, 1
+SHORTER = ConversionMapping([Rename("l", "k")])
+
+
+@pytest.fixture
+def source(tmp_path):
+    return sharded(tmp_path / "source", [layer(0), layer(1)])
+
+
+def snapshot(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def in_child(work, prepare=lambda: None):
+    """The exit status of a process that does the work."""
+    child = os.fork()
+    if not child:
+        status = FAILED
+        try:
+            prepare()
+            work()
+            status = 0
+        except TreealignError:
+            pass
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def dying_before(call):
+    """Let a process die, without cleaning up, before one of its calls."""
+    left = [call]
+
+    def counted(function):
+        def called(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(KILLED)
+            return function(*arguments, **options)
+
+        return called
+
+    for name in CALLS:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def deaths(work):
+    """The work, killed before its first call, its second, and so on, until it comes to its end."""
+    for call in range(1000):
+        status = in_child(work, lambda call=call: dying_before(call))
+        assert status in (0, KILLED)
+        yield call
+        if status == 0:
+            return
+    raise AssertionError("it does not end")
+
+
+def loadable(folder):
+    try:
+        open_checkpoint(folder)
+    except FormatError:
+        return False
+    return True
+
+
+# -- killed ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_conversion_killed_anywhere_leaves_the_source_and_nothing_half(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "whole", EXPERTS)
+    before, after = snapshot(source), contents(tmp_path / "whole")
+    out = tmp_path / "out"
+    for call in deaths(lambda: convert_checkpoint(source, out, EXPERTS)):
+        assert snapshot(source) == before, call
+        assert not out.exists() or contents(out) == after, call
+        convert_checkpoint(source, out, EXPERTS, force=True)
+        assert contents(out) == after, call
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source", "whole"]
+        subprocess.run(["rm", "-r", out], check=True)
+    assert call > 30
+
+
+def test_a_replacement_killed_anywhere_leaves_the_old_the_new_or_nothing_to_load(source, tmp_path):
+    old = sharded(tmp_path / "old", [{"x": torch.ones(2)}, {"y": torch.ones(3)}, {"z": torch.ones(1)}])
+    convert_checkpoint(source, tmp_path / "whole", PREFIX)
+    before, after = contents(old), contents(tmp_path / "whole")
+    out = tmp_path / "out"
+    seen = set()
+    for call in deaths(lambda: convert_checkpoint(source, out, PREFIX, force=True)):
+        if out.exists():
+            held = contents(out)[0]  # a complete set of shards may be without its index for a moment
+            seen.add("old" if held == before[0] else "new" if held == after[0] else "none")
+            assert held in (before[0], after[0]) or not loadable(out), call
+            convert_checkpoint(source, out, PREFIX, force=True)
+            assert contents(out) == after
+            subprocess.run(["rm", "-r", out], check=True)
+        subprocess.run(["cp", "-r", old, out], check=True)
+    assert seen == {"old", "new", "none"}
+
+
+def test_a_renaming_in_place_killed_anywhere_is_finished_later(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "whole", SHORTER)
+    before, after = contents(source), contents(tmp_path / "whole")
+    for call in deaths(lambda: convert_checkpoint(source, None, SHORTER, in_place=True)):
+        if loadable(source):
+            assert contents(source) in (before, after), call
+        convert_checkpoint(source, None, SHORTER, in_place=True)
+        assert contents(source) == after, call
+        convert_checkpoint(source, None, SHORTER, reverse=True, in_place=True)
+        assert contents(source) == before, call
+    assert call > 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_killed_process_leaves_the_source_and_nothing_half(tmp_path, seed):
+    """A real process and a real signal; scripts/faults.py does this at fifty points."""
+    source = tmp_path / "source"
+    write(source / "model.safetensors", {f"l.{i}": torch.randn(1 << 18) for i in range(8)})
+    PREFIX.to_json(tmp_path / "mapping.json")
+    before, out = snapshot(source), tmp_path / "out"
+    command = [sys.executable, "-m", "treealign.cli", "convert", source, out, tmp_path / "mapping.json"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < deadline and not (tmp_path / f".out{SUFFIX}").exists():
+            time.sleep(0.001)
+        time.sleep(random.Random(seed).uniform(0, 0.02))
+        process.send_signal(signal.SIGKILL)
+    assert snapshot(source) == before
+    convert_checkpoint(source, tmp_path / "whole", PREFIX)
+    assert not out.exists() or contents(out) == contents(tmp_path / "whole")
+    convert_checkpoint(source, out, PREFIX, force=True)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+# -- starved -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [0, 100, 300, 600])
+def test_a_full_disk_leaves_everything_as_it_was(source, tmp_path, room):
+    before = snapshot(tmp_path)
+    status = in_child(
+        lambda: convert_checkpoint(source, tmp_path / "out", EXPERTS),
+        lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert status == FAILED
+    assert snapshot(tmp_path) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+@pytest.mark.parametrize("room", [0, 1000])
+def test_a_full_disk_leaves_a_renaming_in_place_undone(source, room):
+    before = snapshot(source)
+    status = in_child(
+        lambda: convert_checkpoint(source, None, SHORTER, in_place=True),
+        lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert (status, snapshot(source)) == (FAILED, before)
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(source):
+    with pytest.raises(FormatError, match="cannot write"):
+        convert_checkpoint(source, "/proc/treealign/out", PREFIX)
+
+
+def test_a_place_below_a_file_is_refused(source):
+    (source.parent / "file").touch()
+    with pytest.raises(FormatError, match="cannot write"):
+        convert_checkpoint(source, source.parent / "file" / "out", PREFIX)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["fsync", "copy_file_range", "pwrite"])
+def test_a_failing_disk_leaves_everything_as_it_was(source, tmp_path, monkeypatch, call, code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, call, fail)
+    before = snapshot(tmp_path)
+    with pytest.raises(FormatError, match=os.strerror(code)):
+        convert_checkpoint(source, tmp_path / "out", PREFIX)
+    assert snapshot(tmp_path) == before
+
+
+# -- disturbed ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_to_the_same_place_is_refused(source, tmp_path):
+    with staged(tmp_path / "out", single=False), pytest.raises(FormatError, match="another run"):
+        convert_checkpoint(source, tmp_path / "out", PREFIX)
+    convert_checkpoint(source, tmp_path / "out", PREFIX)
+
+
+def test_a_renaming_in_place_waits_for_nobody(source, tmp_path):
+    with locked(source, alone=False):
+        convert_checkpoint(source, tmp_path / "out", PREFIX)
+        with pytest.raises(FormatError, match="another run"):
+            convert_checkpoint(source, None, SHORTER, in_place=True)
+
+
+@pytest.mark.parametrize("when", [0, 1])
+def test_a_source_that_changes_while_it_is_read_is_refused(source, tmp_path, monkeypatch, when):
+    move = moving.Mover.move
+    moved = []
+
+    def disturbed(self, descriptor, span):
+        if len(moved) == when:
+            write(source / "model-00001-of-00002.safetensors", layer(0))
+        moved.append(span)
+        move(self, descriptor, span)
+
+    monkeypatch.setattr(moving.Mover, "move", disturbed)
+    with pytest.raises(FormatError, match="has changed"):
+        convert_checkpoint(source, tmp_path / "out", PREFIX)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+def test_a_source_that_is_cut_while_it_is_read_is_refused(source, tmp_path, monkeypatch):
+    move = moving.Mover.move
+
+    def disturbed(self, descriptor, span):
+        os.truncate(span.path, span.begin + span.size // 2)
+        move(self, descriptor, span)
+
+    monkeypatch.setattr(moving.Mover, "move", disturbed)
+    with pytest.raises(FormatError, match="shorter than it was"):
+        convert_checkpoint(source, tmp_path / "out", PREFIX)
+
+
+# -- where the system has less -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+@pytest.mark.parametrize("lacking", [("copy_file_range",), ("copy_file_range", "sendfile")], ids=len)
+def test_bytes_are_moved_by_whatever_the_system_has(source, tmp_path, monkeypatch, lacking, code):
+    convert_checkpoint(source, tmp_path / "whole", EXPERTS)
+
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    for name in lacking:
+        monkeypatch.setattr(os, name, fail)
+    convert_checkpoint(source, tmp_path / "out", EXPERTS)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_bytes_are_moved_where_the_system_has_no_such_calls(source, tmp_path, monkeypatch):
+    convert_checkpoint(source, tmp_path / "whole", EXPERTS)
+    for name in ("copy_file_range", "sendfile"):
+        monkeypatch.delattr(os, name)
+    convert_checkpoint(source, tmp_path / "out", EXPERTS)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_system_that_moves_little_at_a_time_is_asked_again(source, tmp_path, monkeypatch):
+    convert_checkpoint(source, tmp_path / "whole", EXPERTS)
+    whole = os.copy_file_range
+    monkeypatch.setattr(os, "copy_file_range", lambda s, t, size, *places: whole(s, t, min(size, 7), *places))
+    convert_checkpoint(source, tmp_path / "out", EXPERTS)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_data_of_large_files_stand_where_blocks_can_be_shared(tmp_path):
+    path = write(tmp_path / "in.safetensors", {f"l.{i}": torch.randn(1 << 17) for i in range(3)})
+    convert_checkpoint(path, tmp_path / "out.safetensors", PREFIX)
+    begins = [open_checkpoint(file).files[0].data_start for file in (path, tmp_path / "out.safetensors")]
+    assert begins[0] % 4096 == begins[1] % 4096
+    convert_checkpoint(tmp_path / "out.safetensors", tmp_path / "back.safetensors", PREFIX, reverse=True)
+    assert (tmp_path / "back.safetensors").read_bytes() == path.read_bytes()
