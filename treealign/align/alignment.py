@@ -24,6 +24,7 @@ from treealign.align.reflection import reflections
 from treealign.align.scoring import Floats, Side
 from treealign.align.surroundings import misplaced
 from treealign.align.transposition import turned, turned_blocks
+from treealign.align.weight_norm import with_weight_norms
 from treealign.tree.keytree import KeyTree
 
 Hints = Mapping[str, str] | Sequence[str] | None
@@ -106,7 +107,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         weak = turned(*sides, assignment, evidence.total)
         links = _with_conversions(sides, assignment, links, weak, evidence.total)
         links = hidden_changes([*anchors.links, *links], Habits(left, right), read)[len(anchors.links) :]
-        links = with_weights(links, trees, (left, right))
+        links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
