@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from treealign.align.agreement import Agreement
-from treealign.align.anchors import doubted, find_anchors, no_anchors
+from treealign.align.anchors import doubted, find_anchors, likely, no_anchors
 from treealign.align.assignment import Assignment, Given, assign
 from treealign.align.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
 from treealign.align.contents import Contents
@@ -101,7 +101,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         Side.of(left, checkpoint.ordered, [h.source for h in read]),
         Side.of(right, model.ordered, [h.target for h in read]),
     )
-    assignment, evidence, found = assigned(sides, Given(anchors.pairs(free), free))
+    assignment, evidence, found = assigned(sides, Given(anchors.pairs(free), free, likely(contents, left, right)))
     links = _links(sides, assignment, found)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)

@@ -11,11 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from treealign.align.content_beside import beside
 from treealign.align.content_matching import settle, twins
-from treealign.align.contents import Contents, Settled
+from treealign.align.contents import Contents, Fingerprint, Settled
 from treealign.align.links import Group, Link
-from treealign.align.patterns import Indices, Pattern, without_constants
+from treealign.align.patterns import Indices, Pattern, Shape, without_constants
+from treealign.align.scoring import Floats
+from treealign.errors import MappingError
+from treealign.mapping.operations import Operation, output_shapes
 from treealign.tree.keytree import KeyTree
 
 REPEATED = "equal content in other repeats"
@@ -24,6 +29,7 @@ MOVED = "contents put the repeats in another order"
 MOST_VOTERS = 2000  # patterns of a side: voting takes a table of both sides
 Sides = tuple[Sequence[Pattern], Sequence[Pattern]]
 Path = tuple[str, ...]
+Places = Mapping[Path, set[Path]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +42,15 @@ class Anchors:
         All certain; each lists its groups.
     rest : two sequences of Pattern
         What is left of either side.
-    places : mapping of Path to set of Path
-        For each repeat of the checkpoint, by its path up to the index, the repeats of the model that content leads to.
+    places : two mappings of Path to set of Path
+        For each module or repeat of either side that content leads from, by its path, where it leads to.
     elsewhere : two mappings
         For a leaf whose content is also on the other side, the leaves there that have it.
     """
 
     links: tuple[Link, ...]
     rest: Sides
-    places: Mapping[Path, set[Path]]
+    places: tuple[Places, Places]
     elsewhere: tuple[Mapping[int, frozenset[int]], Mapping[int, frozenset[int]]]
 
     @property
@@ -61,9 +67,32 @@ class Anchors:
         return {left[id(a)]: right[id(b)] for a, b in ends if id(a) in left and id(b) in right}
 
 
+def likely(contents: Contents | None, left: Sequence[Pattern], right: Sequence[Pattern]) -> Floats | None:
+    """1 for patterns of equal content, repeat for repeat, -1 where both have their equals elsewhere, (left, right).
+
+    This ranks what contents do not settle: a bias of zeros is no scale of ones.
+    """
+    if contents is None:
+        return None
+    here = [_content(p, contents.left) for p in left]
+    there = [_content(p, contents.right) for p in right]
+    common = {c for c in here if c is not None} & set(there)
+    ids = {c: n for n, c in enumerate(sorted(common, key=here.index), 1)}
+    a, b = (np.array([ids.get(c, 0) for c in side], np.int64) for side in (here, there))
+    both = (a[:, None] > 0) & (b[None, :] > 0)
+    table: Floats = np.where(both, np.where(a[:, None] == b[None, :], 1, -1), 0).astype(np.float32)
+    return table
+
+
+def _content(p: Pattern, side: Sequence[Fingerprint | None]) -> object:
+    """Equal for two patterns with the same indices and contents; None where a content is not known."""
+    prints = {key: side[at] for key, at in p.cells.items()}
+    return None if None in prints.values() else frozenset((key, f.identity) for key, f in prints.items() if f)
+
+
 def no_anchors(sides: Sides) -> Anchors:
     """Nothing is settled."""
-    return Anchors((), sides, {}, ({}, {}))
+    return Anchors((), sides, ({}, {}), ({}, {}))
 
 
 def find_anchors(contents: Contents, trees: tuple[KeyTree, KeyTree], sides: Sides) -> Anchors:
@@ -85,7 +114,8 @@ def find_anchors(contents: Contents, trees: tuple[KeyTree, KeyTree], sides: Side
     settled += _repeats(settled, sides, where, elsewhere)
     used = {i for s in settled for i in s.left}, {j for s in settled for j in s.right}
     rest = _without(sides[0], used[0]), _without(sides[1], used[1])
-    return Anchors(tuple(_links(settled, sides, where)), rest, _places(settled, trees), elsewhere)
+    links = tuple(_links(settled, sides, where, trees))
+    return Anchors(links, rest, _places(settled, trees), elsewhere)
 
 
 def doubted(links: Sequence[Link], anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> list[Link]:
@@ -108,33 +138,43 @@ def _objection(group: Group, anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -
     ):
         if any(at in known and not known[at] & set(theirs) for at in mine):
             return ELSEWHERE
-    for i in group.left:
-        there = anchors.places.get(_repeat(trees[0].keys[i]))
-        goals = {_repeat(trees[1].keys[j]) for j in group.right} - {()}
-        if there and goals and not goals & there:
-            return MOVED
-    return ""
+    here, there = ([trees[n].keys[at] for at in ends] for n, ends in enumerate((group.left, group.right)))
+    return MOVED if any(_moved(anchors.places, a, b) for a in here for b in there) else ""
 
 
-def _repeat(key: str) -> Path:
-    """The path up to the last index."""
-    segments = key.split(".")
-    last = max((at for at, s in enumerate(segments) if s.isdigit()), default=-1)
-    return tuple(segments[: last + 1])
+def _moved(places: tuple[Places, Places], a: str, b: str) -> bool:
+    """Whether the modules of two leaves, or the innermost repeats around them, lead elsewhere by content, both ways."""
+    for mine, theirs in ((_modules(a), _modules(b)), (_repeats_around(a), _repeats_around(b))):
+        here = next((p for p in mine if p in places[0]), None)
+        there = next((p for p in theirs if p in places[1]), None)
+        if here is None or there is None or places[0][here] & set(theirs) or places[1][there] & set(mine):
+            continue
+        return True
+    return False
 
 
-def _repeats_above(key: str) -> Iterator[Path]:
+def _modules(key: str) -> list[Path]:
+    """The module of a leaf, unless that is the root."""
+    above = tuple(key.split("."))[:-1]
+    return [above] if above else []
+
+
+def _repeats_around(key: str) -> list[Path]:
+    """The paths up to each index, the innermost first; an index may stand inside a name."""
     segments = tuple(key.split("."))
-    yield from (segments[: at + 1] for at, s in enumerate(segments) if s.isdigit())
+    return [segments[: at + 1] for at in reversed(range(len(segments) - 1)) if any(map(str.isdigit, segments[at]))]
 
 
-def _places(settled: Iterable[Settled], trees: tuple[KeyTree, KeyTree]) -> dict[Path, set[Path]]:
-    found: dict[Path, set[Path]] = defaultdict(set)
+def _places(settled: Iterable[Settled], trees: tuple[KeyTree, KeyTree]) -> tuple[Places, Places]:
+    found: tuple[dict[Path, set[Path]], dict[Path, set[Path]]] = (defaultdict(set), defaultdict(set))
     for s in settled:
-        goals = {path for j in s.right for path in _repeats_above(trees[1].keys[j])}
-        for path in {path for i in s.left for path in _repeats_above(trees[0].keys[i])}:
-            found[path] |= goals
-    return found
+        keys = [trees[0].keys[i] for i in s.left], [trees[1].keys[j] for j in s.right]
+        for around in (_modules, _repeats_around):
+            left, right = ({path for key in side for path in around(key)} for side in keys)
+            for one, other, goals in ((found[0], left, right), (found[1], right, left)):
+                for path in other:
+                    one[path] |= goals
+    return dict(found[0]), dict(found[1])
 
 
 Cells = Mapping[int, tuple[int, Indices]]
@@ -165,19 +205,32 @@ def _part(p: Pattern, keys: Iterable[Indices]) -> Pattern:
     return without_constants(Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}))
 
 
-def _links(settled: Sequence[Settled], sides: Sides, where: tuple[Cells, Cells]) -> Iterator[Link]:
+def _links(
+    settled: Sequence[Settled], sides: Sides, where: tuple[Cells, Cells], trees: tuple[KeyTree, KeyTree]
+) -> Iterator[Link]:
     """Settled leaves folded: one link for the same patterns and operations."""
     folded: dict[object, list[Settled]] = defaultdict(list)
     for s in settled:
         mine = tuple(dict.fromkeys(where[0][i][0] for i in s.left))
         theirs = tuple(dict.fromkeys(where[1][j][0] for j in s.right))
-        folded[mine, theirs, s.operations, s.evidence].append(s)
+        folded[mine, theirs, s.operations, _evidence(s, trees)].append(s)
     for members in folded.values():
         first = members[0]
+        evidence = _evidence(first, trees)
         left = _folded([i for s in members for i in s.left], sides[0], where[0])
         right = _folded([j for s in members for j in s.right], sides[1], where[1])
         groups = tuple(Group(s.left, s.right) for s in members)
-        yield Link(left, right, first.operations, groups, True, "", (first.evidence,), (left, right))
+        yield Link(left, right, first.operations, groups, True, "", evidence, (left, right))
+
+
+def _evidence(s: Settled, trees: tuple[KeyTree, KeyTree]) -> tuple[str, ...]:
+    """What was found, and whether dtypes differ although the numbers do not."""
+    left = {trees[0].leaves[i].dtype for i in s.left}
+    right = {trees[1].leaves[j].dtype for j in s.right}
+    if left == right or s.evidence == REPEATED:
+        return (s.evidence,)
+    dtypes = (", ".join(sorted(map(str, side))) for side in (left, right))
+    return s.evidence, "the same numbers as {} and as {}".format(*dtypes)
 
 
 def _folded(leaves: Sequence[int], side: Sequence[Pattern], where: Cells) -> tuple[Pattern, ...]:
@@ -215,10 +268,17 @@ def _repeats(
         a, b = sides[0][m], sides[1][n]
         for key in a.cells.keys() & b.cells.keys():
             i, j = a.cells[key], b.cells[key]
-            same = a.shapes[key] == b.shapes[key] if not members[0].operations else True
-            if same and i not in used[0] and j not in used[1] and i not in elsewhere[0] and j not in elsewhere[1]:
+            fits = _fits(members[0].operations, a.shapes[key], b.shapes[key])
+            if fits and i not in used[0] and j not in used[1] and i not in elsewhere[0] and j not in elsewhere[1]:
                 found.append(Settled((i,), (j,), members[0].operations, REPEATED))
     return sorted(found, key=lambda s: s.left)
+
+
+def _fits(operations: Sequence[Operation], before: Shape, after: Shape) -> bool:
+    try:
+        return before is not None and after is not None and output_shapes(operations, [before]) == (after,)
+    except MappingError:
+        return False
 
 
 def _alone(agreed: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -42,10 +42,13 @@ class Given(NamedTuple):
         Settled patterns that belong together: they vote.
     free : tuple of int
         How many patterns of either side are to be matched; those after them are settled.
+    scores : array or None
+        Added to the scores of all pairs, (left, right).
     """
 
     pairs: Mapping[int, int]
     free: tuple[int, int]
+    scores: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,8 @@ def assign(left: Side, right: Side, known: Floats | None = None, given: Given | 
     names = name_scores(left, right)
     base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
     base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
-    base = base if known is None else base + known
+    for more in (known, given.scores):
+        base = base if more is None else base + more
     votes = Votes(left, right)
     votes.count(list(given.pairs.items()), [1.0] * len(given.pairs))
     scores = _voted(base, classes, votes) if given.pairs else base

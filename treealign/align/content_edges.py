@@ -61,10 +61,12 @@ def edges(left: Mapping[int, Fingerprint], right: Mapping[int, Fingerprint]) -> 
     if not len(a.hashes) or not len(b.hashes):
         return []
     i, j = _shared(a.hashes, b.hashes)
+    if not len(i):
+        return []
     keys = np.stack([a.leaf[i], b.leaf[j], a.axis[i], b.axis[j]], axis=1)
     order = np.lexsort(keys.T[::-1])
     keys, i, j = keys[order], i[order], j[order]
-    starts = np.flatnonzero(np.r_[True, np.any(keys[1:] != keys[:-1], axis=1)]) if len(keys) else np.empty(0, int)
+    starts = np.flatnonzero(np.r_[True, np.any(keys[1:] != keys[:-1], axis=1)])
     best: dict[tuple[int, int], Edge] = {}
     for start, stop in zip(starts, np.r_[starts[1:], len(keys)], strict=True):
         p, q, x, y = map(int, keys[start])

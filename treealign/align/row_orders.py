@@ -6,9 +6,8 @@ is not known; an order that explains all known rows is the answer, and whoever a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from math import gcd
 from typing import NamedTuple
 
@@ -23,12 +22,13 @@ from treealign.mapping.operations import (
     Keep,
     Operation,
     RotaryPermute,
-    RotaryUnpermute,
     Select,
 )
 
 LONGEST_LIST = 4096  # rows whose order may be written out one by one
-SMALLEST_HEAD = 4
+LONGEST_TURNS = 1 << 16  # rows of one tensor in which turns are looked for
+SMALLEST_HEAD, LARGEST_HEAD = 4, 512
+PROBE = 64  # rows that are tried first
 
 
 class RowOrder(NamedTuple):
@@ -74,10 +74,14 @@ def row_order(places: Sequence[Ints], total: int, dims: tuple[int, int]) -> RowO
 def _taking_turns(places: Sequence[Ints], total: int, dims: tuple[int, int], turns: int) -> RowOrder | None:
     blocks = [len(p) // turns for p in places]
     lone, dim = len(places) == 1, dims[1]
-    found = [_fitting(p, block, total // turns, dims[0], lone) for p, block in zip(places, blocks, strict=True)]
-    fits = [f for f in found if f is not None]
+    fits: list[tuple[int, Operation]] = []
+    for p, block in zip(places, blocks, strict=True):
+        found = _fitting(p, block, total // turns, dims[0], lone)
+        if found is None:
+            return None
+        fits.append(found)
     order = tuple(sorted(range(len(fits)), key=lambda n: fits[n][0]))
-    if len(fits) < len(found) or [fits[n][0] for n in order] != _starts([blocks[n] for n in order]):
+    if [fits[n][0] for n in order] != _starts([blocks[n] for n in order]):
         return None
     joint: tuple[Operation, ...] = ()
     if len(places) > 1:
@@ -94,39 +98,59 @@ def _fitting(places: Ints, block: int, period: int, dim: int, lone: bool) -> tup
     """Where a part's first block begins, and what brings its rows in order for that."""
     at = np.arange(len(places))
     expected = at // block * period + at % block
-    for operation, order in chain([(Keep(), None)], _reorders(len(places), dim, lone)):
-        mine = places if order is None else places[order]
-        known = mine >= 0
-        shifts = (mine - expected)[known]
-        if (shifts == shifts[0]).all() and shifts[0] >= 0:
-            return int(shifts[0]), operation
+    start = _shift(places, expected)
+    if start is not None:
+        return start, Keep()
+    for operation, first, whole in _reorders(len(places), dim, lone):
+        if _shift(places[first], expected[: len(first)]) is not None:
+            start = _shift(places[whole()], expected)
+            if start is not None:
+                return start, operation
+        if _shift(places[: len(first)], expected[first]) is not None:
+            start = _shift(places, expected[whole()])
+            if start is not None:
+                return start, operation.inverse
     return None
 
 
-@lru_cache(maxsize=4)
-def _reorders(rows: int, dim: int, lone: bool) -> tuple[tuple[Operation, Ints], ...]:
-    """Operations on the rows of one part, and which row each puts where."""
-    return (*(_blockwise(rows, dim) if lone else ()), *(() if dim else _rotary(rows)))
+def _shift(places: Ints, expected: Ints) -> int | None:
+    """By how much all known places are behind the expected ones."""
+    known = places >= 0
+    shifts = (places - expected)[known]
+    return int(shifts[0]) if len(shifts) and shifts[0] >= 0 and (shifts == shifts[0]).all() else None
 
 
-def _blockwise(rows: int, dim: int) -> Iterator[tuple[Operation, Ints]]:
-    numbers = np.arange(rows)
-    for size in _divisors(rows)[1:]:
-        for blocks in _blocks(size) if size < rows else ():
-            order = _deinterleaved(numbers, blocks)
-            yield Deinterleave(dim, blocks), order
-            yield Interleave(dim, blocks), np.argsort(order)
+class _Reorder(NamedTuple):
+    """An operation on the rows of one part, and which row it puts where: the first ones, and all."""
+
+    operation: Operation
+    first: Ints
+    whole: Callable[[], Ints]
 
 
-def _rotary(rows: int) -> Iterator[tuple[Operation, Ints]]:
-    for head in _divisors(rows):
-        if head < SMALLEST_HEAD or head % 2:
+def _reorders(rows: int, dim: int, lone: bool) -> Iterator[_Reorder]:
+    """Each stands for its inverse too."""
+    if lone and rows <= LONGEST_TURNS:
+        for size in _divisors(rows)[1:-1]:
+            for blocks in _blocks(size):
+                order = _deinterleaved(np.arange(rows), blocks)
+                yield _Reorder(Deinterleave(dim, blocks), order[:PROBE], partial(_same, order))
+    for head in () if dim else _divisors(rows):
+        if not SMALLEST_HEAD <= head <= LARGEST_HEAD or head % 2:
             continue
         for start, turned in _turned_rows(head):
-            order = _half_split(rows, head, start, turned)
             numbers = (rows // head, head, None if turned == head else turned, start)
-            yield RotaryPermute(*numbers), order
-            yield RotaryUnpermute(*numbers), np.argsort(order)
+            within = _half_split(head, start, turned)
+            yield _Reorder(RotaryPermute(*numbers), within, partial(_by_head, rows, within))
+
+
+def _same(order: Ints) -> Ints:
+    return order
+
+
+def _by_head(rows: int, within: Ints) -> Ints:
+    order: Ints = (np.arange(0, rows, len(within))[:, None] + within).reshape(-1)
+    return order
 
 
 def _blocks(turn: int) -> Iterator[tuple[int, ...]]:
@@ -148,16 +172,16 @@ def _deinterleaved(numbers: Ints, blocks: tuple[int, ...]) -> Ints:
 
 def _turned_rows(head: int) -> list[tuple[int, int]]:
     """Which rows of a head may be turned: all of them, or some at its beginning or end."""
-    partial = [n for n in range(SMALLEST_HEAD, head, 2) if n % 8 == 0 or head <= 2 * SMALLEST_HEAD or 4 * n == head]
-    return [(0, head), *((0, n) for n in partial), *((head - n, n) for n in partial)]
+    some = [n for n in range(SMALLEST_HEAD, head, 2) if n % 8 == 0 or head <= 2 * SMALLEST_HEAD or 4 * n == head]
+    return [(0, head), *((0, n) for n in some), *((head - n, n) for n in some)]
 
 
-def _half_split(rows: int, head: int, start: int, turned: int) -> Ints:
-    """From pairs side by side to halves: which row each takes."""
+@lru_cache(maxsize=4096)
+def _half_split(head: int, start: int, turned: int) -> Ints:
+    """From pairs side by side to halves: which row of a head each takes."""
     within = np.arange(head)
     within[start : start + turned] = start + np.r_[0:turned:2, 1:turned:2]
-    order: Ints = (np.arange(0, rows, head)[:, None] + within).reshape(-1)
-    return order
+    return within
 
 
 def _listed(places: Sequence[Ints], total: int, dim: int) -> RowOrder | None:
@@ -171,5 +195,6 @@ def _listed(places: Sequence[Ints], total: int, dim: int) -> RowOrder | None:
     return RowOrder((0,), kept, (Select(dim, (tuple(map(int, np.argsort(places[0]))),)),))
 
 
+@lru_cache(maxsize=256)
 def _divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]

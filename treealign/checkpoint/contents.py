@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from treealign.align.contents import Contents, Elements
+from treealign.align.contents import Contents, Elements, Fingerprint
 from treealign.checkpoint.execute import run
-from treealign.checkpoint.fingerprints import fingerprints, in_memory, stored, whole_hash, widened
+from treealign.checkpoint.fingerprints import fingerprints, in_memory, whole_hash, widened
 from treealign.checkpoint.source import Source, open_source
 from treealign.errors import FormatError, TreealignError
 from treealign.mapping.operations import Operation
@@ -45,10 +45,12 @@ def open_contents(checkpoint: Any, model: Any, trees: tuple[KeyTree, KeyTree]) -
         )
         wide = widened(*trees)
 
-        def confirm(taken: Sequence[int], given: Sequence[int], operations: Sequence[Operation]) -> bool:
-            return _confirmed((left, right), trees, (taken, given), operations, wide)
-
         prints = [fingerprints(source, tree, wide=wide) for source, tree in zip((left, right), trees, strict=True)]
+
+        def confirm(taken: Sequence[int], given: Sequence[int], operations: Sequence[Operation]) -> bool:
+            keys, wanted = [trees[0].keys[i] for i in taken], [prints[1][j] for j in given]
+            return _confirmed(left, keys, wanted, operations, wide)
+
         yield Contents(prints[0], prints[1], _execute, confirm)
 
 
@@ -73,20 +75,17 @@ def _execute(operations: Sequence[Operation], arrays: Sequence[Elements]) -> lis
 
 
 def _confirmed(
-    sources: tuple[Source, Source],
-    trees: tuple[KeyTree, KeyTree],
-    positions: tuple[Sequence[int], Sequence[int]],
+    source: Source,
+    keys: Sequence[str],
+    wanted: Sequence[Fingerprint | None],
     operations: Sequence[Operation],
     wide: bool,
 ) -> bool:
-    """Whether operations on the tensors of the checkpoint give those of the model."""
-    left, right = ([tree.keys[at] for at in own] for tree, own in zip(trees, positions, strict=True))
-    given = run(operations, [sources[0].read(key) for key in left])
-    buffer = np.empty(1 << 19, np.uint8)
-    for tensor, key in zip(given, right, strict=True):
-        if tensor.shape != trees[1].leaf(key).shape:
-            return False
-        wanted = stored(sources[1], key, buffer)
-        if whole_hash(in_memory(tensor), wide=wide) != whole_hash(wanted, wide=wide):
-            return False
-    return True
+    """Whether operations on tensors of the checkpoint, read again, give those of the model, by their hashes."""
+    given = run(operations, [source.read(key) for key in keys])
+    return all(
+        known is not None
+        and tuple(tensor.shape) == known.shape
+        and whole_hash(in_memory(tensor), wide=wide) == known.whole
+        for tensor, known in zip(given, wanted, strict=True)
+    )

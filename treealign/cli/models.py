@@ -41,6 +41,22 @@ def resolve_model(text: str) -> KeyTree:
     return read_tree(text)
 
 
+def resolve_weights(text: str) -> Any:
+    """What a MODEL argument names, with its weights: a path, or what the user's code makes, in memory.
+
+    Raises
+    ------
+    TreealignError
+        If it has no weights, or names nothing that can be read or built.
+    """
+    if text.startswith("transformers:"):
+        hint = "name a checkpoint, or package.module:factory for a function that loads the model"
+        raise TreealignError("a model built from its config has no weights to compare", where=text, hint=hint)
+    if not Path(text).exists() and _FACTORY.fullmatch(text):
+        return _factory_model(text, weights=True)
+    return text
+
+
 def _transformers_model(text: str) -> Any:
     """The model of a config, on the meta device: modules and shapes, no weights."""
     name, class_name = _config_and_class(text.removeprefix("transformers:"))
@@ -138,8 +154,8 @@ def _auto_class(transformers: Any, config: Any, text: str) -> Callable[..., Any]
     return chosen
 
 
-def _factory_model(text: str) -> Any:
-    """What the user's function or class makes; a module as it stands."""
+def _factory_model(text: str, weights: bool = False) -> Any:
+    """What the user's function or class makes, on the meta device where no weights are asked for."""
     module_name, _, path = text.partition(":")
     say(f"importing {module_name} and running {path}: this is your code, it can do anything")
     sys.path.insert(0, str(Path.cwd()))
@@ -155,7 +171,7 @@ def _factory_model(text: str) -> Any:
         made = getattr(made, name)
     if not callable(made) or (hasattr(made, "named_parameters") and not isinstance(made, type)):
         return made
-    return _on_meta(made, text)
+    return _in_memory(made, text) if weights else _on_meta(made, text)
 
 
 def _on_meta(make: Callable[[], Any], text: str) -> Any:
@@ -167,6 +183,10 @@ def _on_meta(make: Callable[[], Any], text: str) -> Any:
             return make()
     except Exception as error:
         say(f"it does not build on the meta device ({_last(error)[0]}); building it in memory")
+    return _in_memory(make, text)
+
+
+def _in_memory(make: Callable[[], Any], text: str) -> Any:
     try:
         return make()
     except Exception as error:

@@ -91,6 +91,9 @@ def suggest(
             metavar="KEY", help="Print the evidence for a key, or key pattern, of either side; may be repeated."
         ),
     ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="Compare contents too: both sides must have weights, which are read once.")
+    ] = False,
     batch: Annotated[
         Path | None, typer.Option(metavar="LIST", help="Do this for many: a file with CHECKPOINT MODEL on each line.")
     ] = None,
@@ -101,19 +104,17 @@ def suggest(
     json: Json = False,
 ) -> None:
     """Find the mapping, checkpoint -> model, prove it, and list what is open."""
+    if batch is not None and values:
+        raise typer.BadParameter("--values reads two sides; it goes without --batch")
     if batch is not None:
         _suggest_batch(batch, workers, scheduler, json)
     if not (checkpoint and model):
         raise typer.BadParameter(f"Missing argument '{'MODEL' if checkpoint else 'CHECKPOINT'}'.")
-    from treealign.cli.models import resolve_model
     from treealign.cli.render_suggestion import prove, suggestion_lines
     from treealign.cli.suggestion_json import suggestion_json
-    from treealign.suggestion import suggest as find
 
-    left, right = resolve_model(checkpoint), resolve_model(model)
-    if len(left) + len(right) > LONG:
-        say(f"matching {plural(len(left), 'checkpoint key')} with {plural(len(right), 'model key')}")
-    found = find(left, right, hints=hint)
+    found = _found(checkpoint, model, hint, values)
+    left, right = found.alignment.checkpoint, found.alignment.model
     if output is not None:
         found.mapping.to_json(output)
         say(f"wrote {output}: {plural(len(found.mapping), 'transform')}, checkpoint -> model")
@@ -124,6 +125,19 @@ def suggest(
     else:
         put_lines(suggestion_lines(found, left, right, (checkpoint, model)))
     raise typer.Exit(0 if found.ok else 1)
+
+
+def _found(checkpoint: str, model: str, hint: list[str] | None, values: bool) -> Suggestion:
+    from treealign.cli.models import resolve_model, resolve_weights
+    from treealign.suggestion import suggest as find
+
+    if values:
+        say("reading the weights of both sides")
+        return find(resolve_weights(checkpoint), resolve_weights(model), hints=hint, values=True)
+    left, right = resolve_model(checkpoint), resolve_model(model)
+    if len(left) + len(right) > LONG:
+        say(f"matching {plural(len(left), 'checkpoint key')} with {plural(len(right), 'model key')}")
+    return find(left, right, hints=hint)
 
 
 def _suggest_batch(batch: Path, count: int, scheduler: str, json: bool) -> NoReturn:
