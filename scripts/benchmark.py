@@ -3,6 +3,7 @@
 python scripts/benchmark.py scoreboard   how many correspondences are found, admitted open, or wrong in silence
 python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
 python scripts/benchmark.py audit        times of the audit of two large trees, and of a scan of 5,000 files
+python scripts/benchmark.py load         a renamed checkpoint onto a meta model, beside safetensors and transformers
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import typer
 from scoring import LAWS, Case, Score, read_cases, score
 from speed import Figure, figures
 from speed_audit import audit_figures
+from speed_load import load_figures
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 CORPORA = ("transformers", "pairs", "synthetic", "scale")
@@ -110,6 +112,14 @@ def audit(
 ) -> None:
     """Measure the audit: two large trees, and a scan of the Python files that are installed here."""
     _report(audit_figures(), output)
+
+
+@app.command("load")
+def load_path(
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+) -> None:
+    """Measure the load path, beside safetensors with torch and beside transformers."""
+    _report(load_figures(), output)
 
 
 def _report(measured: Iterable[Figure], output: Path | None) -> None:

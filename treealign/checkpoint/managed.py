@@ -31,6 +31,8 @@ def refuse_managed(model: nn.Module, where: str) -> None:
     LoadError
         Naming them and the library; nothing was touched.
     """
+    if not _any_marks(model):
+        return
     found: dict[str, list[str]] = {}
     for key, reason in _managed(model):
         found.setdefault(reason, []).append(key)
@@ -40,6 +42,16 @@ def refuse_managed(model: nn.Module, where: str) -> None:
         ]
         hint = "; ".join(_HINTS[reason] for reason in found)
         raise LoadError("the values of these parameters are not in the model", where=where, facts=facts, hint=hint)
+
+
+def _any_marks(model: nn.Module) -> bool:
+    """Whether any of the libraries may have a hand in it: one quick look, for most models have no marks."""
+    for module in model.modules():
+        if "_hf_hook" in module.__dict__ or "_handle" in module.__dict__:
+            return True
+        if any(hasattr(tensor, "ds_status") for tensor in module._parameters.values()):
+            return True
+    return False
 
 
 def _managed(model: nn.Module) -> Iterator[tuple[str, str]]:
