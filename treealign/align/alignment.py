@@ -23,6 +23,7 @@ from treealign.align.refinement import refine
 from treealign.align.reflection import reflections
 from treealign.align.scoring import Floats, Side
 from treealign.align.surroundings import misplaced
+from treealign.align.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.transposition import turned, turned_blocks
 from treealign.align.weight_norm import with_weight_norms
 from treealign.tree.keytree import KeyTree
@@ -101,8 +102,10 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         Side.of(left, checkpoint.ordered, [h.source for h in read]),
         Side.of(right, model.ordered, [h.target for h in read]),
     )
+    untraced = sides
+    sides = with_traced_roles(sides[0], checkpoint), with_traced_roles(sides[1], model)
     assignment, evidence, found = assigned(sides, Given(anchors.pairs(free), free, likely(contents, left, right)))
-    links = _links(sides, assignment, found)
+    links = with_trace_said(_links(sides, assignment, found), untraced, trees)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
         links = _with_conversions(sides, assignment, links, weak, evidence.total)
@@ -113,7 +116,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
     resized = _resized(sides, assignment, links) if shapes else []
-    return replace(_finish(checkpoint, model, links, resized, left, right, shapes), hints=tuple(read))
+    made = _finish(checkpoint, model, links, resized, left, right, shapes)
+    return replace(made, hints=tuple(read), findings=made.findings + trace_findings(links, trees))
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:

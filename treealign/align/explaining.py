@@ -19,8 +19,10 @@ from treealign.align.links import Link, keys_of
 from treealign.align.patterns import Pattern
 from treealign.align.probing import find_choices
 from treealign.align.scoring import Side, Votes, same_path
+from treealign.align.traced_roles import with_traced_roles
 from treealign.align.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total, weight
 from treealign.mapping.operations import Operation
+from treealign.tree.keytree import KeyTree
 
 UNMATCHED = 3  # candidates named for a key without a match
 
@@ -117,8 +119,8 @@ class _Case:
         links = (*alignment.links, *alignment.resized)
         left = [p for link in (*links, *alignment.copies) for p in link.left]
         right = [p for link in links for p in link.right]
-        self.left = _side([*left, *alignment.left], alignment.checkpoint.ordered, [h.source for h in alignment.hints])
-        self.right = _side([*right, *alignment.right], alignment.model.ordered, [h.target for h in alignment.hints])
+        self.left = _side([*left, *alignment.left], alignment.checkpoint, [h.source for h in alignment.hints])
+        self.right = _side([*right, *alignment.right], alignment.model, [h.target for h in alignment.hints])
         self.row = {id(p): at for at, p in enumerate(self.left.patterns)}
         self.column = {id(p): at for at, p in enumerate(self.right.patterns)}
 
@@ -262,10 +264,11 @@ class _Case:
         return Rival(checkpoint, model, lost, more(have, other), more(other, have))
 
 
-def _side(patterns: Sequence[Pattern], ordered: bool, hints: Sequence[tuple[str, ...]]) -> Side:
+def _side(patterns: Sequence[Pattern], tree: KeyTree, hints: Sequence[tuple[str, ...]]) -> Side:
     """The side as the alignment had it; its patterns in the order of their first keys."""
     unique = {id(p): p for p in patterns}.values()
-    return Side.of(sorted(unique, key=lambda p: min(p.cells.values())), ordered, hints)
+    side = Side.of(sorted(unique, key=lambda p: min(p.cells.values())), tree.ordered, hints)
+    return with_traced_roles(side, tree)
 
 
 def _one(side: Side, at: int) -> Side:

@@ -24,8 +24,8 @@ _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w
 _FORMS = "a checkpoint, a tree JSON, transformers:<model type or config folder>, or package.module:factory"
 
 
-def resolve_model(text: str) -> KeyTree:
-    """The tree of a MODEL argument.
+def resolve_model(text: str, trace: bool = False) -> KeyTree:
+    """The tree of a MODEL argument; with `trace` the model is run once on the meta device, if it can be.
 
     Raises
     ------
@@ -35,10 +35,14 @@ def resolve_model(text: str) -> KeyTree:
     from treealign.tree.reading import read_tree
 
     if text.startswith("transformers:"):
-        return read_tree(_transformers_model(text))
-    if not Path(text).exists() and _FACTORY.fullmatch(text):
-        return read_tree(_factory_model(text))
-    return read_tree(text)
+        tree = read_tree(_transformers_model(text), example_inputs=trace or None)
+    elif not Path(text).exists() and _FACTORY.fullmatch(text):
+        tree = read_tree(_factory_model(text), example_inputs=trace or None)
+    else:
+        tree = read_tree(text)
+    if trace and (tree.trace is None or tree.trace.problem):
+        say(f"not traced: {'a file cannot be run' if tree.trace is None else tree.trace.problem}")
+    return tree
 
 
 def resolve_weights(text: str) -> Any:

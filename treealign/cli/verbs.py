@@ -42,6 +42,10 @@ Model = Annotated[
     ),
 ]
 LONG = 20_000  # keys; fewer are matched before one wonders
+Trace = Annotated[
+    bool,
+    typer.Option("--trace", help="Run MODEL once on the meta device, with its `dummy_inputs`, to see what feeds what."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print data for a program.")]
 
 
@@ -62,13 +66,14 @@ def show(source: Model, json: Json = False) -> None:
 def snapshot(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the tree JSON.")],
+    trace: Trace = False,
     json: Json = False,
 ) -> None:
     """Write the tree of a model or checkpoint as JSON, to be used in its place."""
     from treealign.cli.models import resolve_model
     from treealign.formats.tree_json import installed_libraries
 
-    tree = resolve_model(model)
+    tree = resolve_model(model, trace)
     # what was built here carries the versions of the libraries that define it
     tree.to_json(output, libraries=installed_libraries() if tree.modules else None)
     if json:
@@ -94,6 +99,7 @@ def suggest(
     values: Annotated[
         bool, typer.Option("--values", help="Compare contents too: both sides must have weights, which are read once.")
     ] = False,
+    trace: Trace = False,
     batch: Annotated[
         Path | None, typer.Option(metavar="LIST", help="Do this for many: a file with CHECKPOINT MODEL on each line.")
     ] = None,
@@ -113,7 +119,7 @@ def suggest(
     from treealign.cli.render_suggestion import prove, suggestion_lines
     from treealign.cli.suggestion_json import suggestion_json
 
-    found = _found(checkpoint, model, hint, values)
+    found = _found(checkpoint, model, hint, values, trace)
     left, right = found.alignment.checkpoint, found.alignment.model
     if output is not None:
         found.mapping.to_json(output)
@@ -127,14 +133,16 @@ def suggest(
     raise typer.Exit(0 if found.ok else 1)
 
 
-def _found(checkpoint: str, model: str, hint: list[str] | None, values: bool) -> Suggestion:
+def _found(checkpoint: str, model: str, hint: list[str] | None, values: bool, trace: bool) -> Suggestion:
     from treealign.cli.models import resolve_model, resolve_weights
     from treealign.suggestion import suggest as find
 
+    if values and trace:
+        raise typer.BadParameter("--values and --trace do not go together: contents settle more than a run does")
     if values:
         say("reading the weights of both sides")
         return find(resolve_weights(checkpoint), resolve_weights(model), hints=hint, values=True)
-    left, right = resolve_model(checkpoint), resolve_model(model)
+    left, right = resolve_model(checkpoint), resolve_model(model, trace)
     if len(left) + len(right) > LONG:
         say(f"matching {plural(len(left), 'checkpoint key')} with {plural(len(right), 'model key')}")
     return find(left, right, hints=hint)

@@ -39,6 +39,7 @@ class TreeFile:
     tied: dict[str, str]
     ordered: bool
     libraries: dict[str, str]
+    trace: dict[str, Any] | None = None
 
 
 def installed_libraries(names: Iterable[str] = _LIBRARIES) -> dict[str, str]:
@@ -62,6 +63,7 @@ def write_tree_json(
     ordered: bool,
     *,
     libraries: Mapping[str, str] | None = None,
+    trace: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a tree JSON, whole or not at all.
 
@@ -75,9 +77,13 @@ def write_tree_json(
         Module path to class name; key to the key whose storage it shares; library to version.
     ordered : bool
         Whether the leaves stand in order of definition.
+    trace : mapping, optional
+        What one run of the model showed: lists of keys, of pairs of module paths and of module paths.
     """
     head = {"format": FORMAT, "version": VERSION, "ordered": ordered, "libraries": dict(libraries or {})}
     lines = [f"{_text(name)}: {_text(value)}" for name, value in head.items()]
+    if trace is not None:
+        lines.append(f'"trace": {_lines("{", _members(trace), "}")}')
     lines.append(f'"modules": {_lines("{", _members(modules), "}")}')
     lines.append(f'"tied": {_lines("{", _members(tied), "}")}')
     lines.append(f'"leaves": {_lines("[", (_row(*leaf) for leaf in leaves), "]")}')
@@ -89,7 +95,7 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _members(mapping: Mapping[str, str]) -> Iterator[str]:
+def _members(mapping: Mapping[str, Any]) -> Iterator[str]:
     return (f"{_text(name)}: {_text(value)}" for name, value in mapping.items())
 
 
@@ -130,7 +136,7 @@ def parse_tree_json(raw: bytes, where: str) -> TreeFile:
     if findings:
         raise FormatError("a malformed tree JSON", where=where, facts=findings[:_MAX_FACTS], hint=_HINT)
     rows = tuple(_read_row(*row) for row in value["leaves"])
-    return TreeFile(rows, value["modules"], value["tied"], value["ordered"], value["libraries"])
+    return TreeFile(rows, value["modules"], value["tied"], value["ordered"], value["libraries"], value.get("trace"))
 
 
 def _refuse_other_formats(value: Any, where: str) -> None:
@@ -147,16 +153,39 @@ def _refuse_other_formats(value: Any, where: str) -> None:
 
 
 def _faults(value: dict[str, Any]) -> list[str]:
-    known = ("format", "version", "ordered", "libraries", "modules", "tied", "leaves")
+    known = ("format", "version", "ordered", "libraries", "modules", "tied", "leaves", "trace")
     faults = [f"unknown field {brief(name)}" for name in value if name not in known]
     if not isinstance(value.get("ordered"), bool):
         faults.append("ordered: no truth value")
     faults += [f"{name}: no object of texts" for name in known[3:6] if not _is_texts(value.get(name))]
+    faults += _trace_faults(value.get("trace"))
     leaves = value.get("leaves")
     if not isinstance(leaves, list):
         return [*faults, "leaves: no list"]
     faults += [f"leaves: {brief(row)} is no [key, shape, dtype, kind]" for row in leaves if not _is_row(row)]
     return faults or _key_faults(leaves, value["tied"])
+
+
+def _trace_faults(trace: Any) -> list[str]:
+    if trace is None:
+        return []
+    if not isinstance(trace, dict):
+        return ["trace: no object"]
+    names = {"order": _is_text, "activated": _is_text, "attended": _is_text, "feeds": _is_pair}
+    faults = [f"trace: unknown field {brief(name)}" for name in trace if name not in (*names, "problem")]
+    faults += [] if isinstance(trace.get("problem", ""), str) else ["trace: problem is no text"]
+    wrong = (
+        n for n, fits in names.items() if not isinstance(trace.get(n, []), list) or not all(map(fits, trace.get(n, [])))
+    )
+    return faults + [f"trace: {name} is malformed" for name in wrong]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_text, value))
 
 
 def _key_faults(leaves: list[list[Any]], tied: dict[str, str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from treealign.errors import TreealignError
 from treealign.tree.fold import Fold, fold
 from treealign.tree.keys import natural_key
+from treealign.tree.tracing import Trace
 
 if TYPE_CHECKING:
     import networkx
@@ -46,9 +47,11 @@ class KeyTree:
         Whether the order of the leaves is evidence.
     source : str
         Where the tree was read from, for messages.
+    trace : Trace or None
+        What one run of the model showed; see `treealign.tree.tracing`.
     """
 
-    __slots__ = ("__dict__", "leaves", "modules", "ordered", "source", "tied")
+    __slots__ = ("__dict__", "leaves", "modules", "ordered", "source", "tied", "trace")
 
     def __init__(
         self,
@@ -57,12 +60,14 @@ class KeyTree:
         tied: Mapping[str, str],
         ordered: bool,
         source: str,
+        trace: Trace | None = None,
     ) -> None:
         self.leaves = leaves
         self.modules: Mapping[str, str] = MappingProxyType(dict(modules))
         self.tied: Mapping[str, str] = MappingProxyType(dict(tied))
         self.ordered = ordered
         self.source = source
+        self.trace = trace
 
     @classmethod
     def from_leaves(
@@ -72,6 +77,7 @@ class KeyTree:
         tied: Mapping[str, str] | None = None,
         ordered: bool = False,
         source: str = "",
+        trace: Trace | None = None,
     ) -> KeyTree:
         """A tree from (key, shape, dtype) or (key, shape, dtype, kind).
 
@@ -87,6 +93,8 @@ class KeyTree:
             The leaves stand in order of definition (a model, a torch pickle; not safetensors).
         source : str
             Where the leaves come from, for messages.
+        trace : Trace, optional
+            What one run of the model showed.
 
         Raises
         ------
@@ -98,7 +106,7 @@ class KeyTree:
         ]
         if not ordered:
             made.sort(key=lambda leaf: natural_key(leaf.key))
-        tree = cls(tuple(made), modules or {}, tied or {}, ordered, source)
+        tree = cls(tuple(made), modules or {}, tied or {}, ordered, source, trace)
         if len(tree._position) != len(made):
             raise TreealignError(
                 "a key occurs twice", where=source, facts=_repeated(made), hint="name each parameter once"
@@ -151,7 +159,8 @@ class KeyTree:
         """
         from treealign.formats.tree_json import write_tree_json
 
-        write_tree_json(path, self.leaves, self.modules, self.tied, self.ordered, libraries=libraries)
+        data = None if self.trace is None else self.trace.to_data()
+        write_tree_json(path, self.leaves, self.modules, self.tied, self.ordered, libraries=libraries, trace=data)
 
     def __len__(self) -> int:
         return len(self.leaves)
@@ -165,8 +174,8 @@ class KeyTree:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KeyTree):
             return NotImplemented
-        mine = (self.leaves, self.modules, self.tied, self.ordered)
-        return mine == (other.leaves, other.modules, other.tied, other.ordered)
+        mine = (self.leaves, self.modules, self.tied, self.ordered, self.trace)
+        return mine == (other.leaves, other.modules, other.tied, other.ordered, other.trace)
 
     def __hash__(self) -> int:
         return hash(self.leaves)

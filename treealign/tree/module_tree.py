@@ -8,22 +8,25 @@ from typing import Any
 from treealign.errors import TreealignError
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.ties import declared_ties, tied_keys
+from treealign.tree.tracing import trace_model
 
 _EXTRA_STATE = "_extra_state"  # what a module saves beside its tensors; seldom a tensor itself
 
 
-def module_tree(module: Any) -> KeyTree:
+def module_tree(module: Any, example_inputs: Any = None) -> KeyTree:
     """The tree of a `torch.nn.Module`, on any device, the meta device included.
 
     Keys, and their order, are those of its ``state_dict()``, hooks and parametrizations included. Two keys are tied
-    where they show the same storage in the same way, or where a transformers model declares them tied.
+    where they show the same storage in the same way, or where a transformers model declares them tied. With example
+    inputs the module is run once on the meta device, see `treealign.tree.tracing`.
     """
     state = {key: value for key, value in module.state_dict(keep_vars=True).items() if _is_tensor(value)}
     buffers = {id(buffer) for buffer in module.buffers()}
     leaves = [_leaf(key, value, "buffer" if id(value) in buffers else "parameter") for key, value in state.items()]
     modules = {path: type(part).__name__ for path, part in module.named_modules(remove_duplicate=False)}
     tied = tied_keys(state, declared_ties(module))
-    return KeyTree.from_leaves(leaves, modules, tied, ordered=True, source=type(module).__name__)
+    trace = None if example_inputs is None else trace_model(module, example_inputs)
+    return KeyTree.from_leaves(leaves, modules, tied, ordered=True, source=type(module).__name__, trace=trace)
 
 
 def state_dict_tree(state: Mapping[Any, Any]) -> KeyTree:

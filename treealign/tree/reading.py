@@ -17,9 +17,10 @@ from treealign.formats.safetensors_header import Header
 from treealign.formats.tree_json import TreeFile, read_tree_json
 from treealign.tree.keytree import KeyTree
 from treealign.tree.module_tree import module_tree, state_dict_tree, tensors_tree
+from treealign.tree.tracing import Trace
 
 
-def read_tree(source: Any) -> KeyTree:
+def read_tree(source: Any, example_inputs: Any = None) -> KeyTree:
     """The leaves of a model or a checkpoint.
 
     Parameters
@@ -30,6 +31,11 @@ def read_tree(source: Any) -> KeyTree:
         wrote, or a tree JSON; what it is, is told from its contents. Of a safetensors file only the header is read, and
         torch is not imported. So does a URL: a model on the hub, ``hf://org/name[@revision][/path]``, or whatever
         fsspec opens; headers, indexes and pickles are fetched, weights are not.
+
+    example_inputs : tensor, tuple, mapping or True, optional
+        For a module: run it once on the meta device with these, to see which module feeds which (`KeyTree.trace`): one
+        tensor, positional arguments or keyword arguments; only shapes and dtypes matter. True takes the inputs that a
+        transformers model names itself. Where the run fails, `trace.problem` says why.
 
     Returns
     -------
@@ -49,7 +55,7 @@ def read_tree(source: Any) -> KeyTree:
         with collector_paused():
             return _from_path(os.fsdecode(source))
     if _is_module(source):
-        return module_tree(source)
+        return module_tree(source, example_inputs)
     if isinstance(source, Mapping):
         return state_dict_tree(source)
     raise TreealignError(
@@ -76,7 +82,8 @@ def _from_path(path: str) -> KeyTree:
 
 
 def _tree_of(tree: TreeFile, path: str) -> KeyTree:
-    return KeyTree.from_leaves(tree.leaves, tree.modules, tree.tied, tree.ordered, source=path)
+    trace = None if tree.trace is None else Trace.from_data(tree.trace)
+    return KeyTree.from_leaves(tree.leaves, tree.modules, tree.tied, tree.ordered, source=path, trace=trace)
 
 
 def _checkpoint_tree(checkpoint: Checkpoint) -> KeyTree:
