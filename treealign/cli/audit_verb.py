@@ -12,6 +12,7 @@ from treealign.cli.console import plural, put_json, put_lines, say
 if TYPE_CHECKING:
     from treealign.changes.auditing import Audit
 
+PERSON = "it takes a person"
 Tree = "A tree JSON of `treealign snapshot`, or what CHECKPOINT or MODEL may be."
 
 
@@ -29,6 +30,12 @@ def audit(
     shim: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write Python that gives a model its old attributes back.")
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the mapping old -> new, as JSON.")
+    ] = None,
+    adapter: Annotated[
+        str, typer.Option(metavar="FILE", help="Make that mapping one for this adapter, for `treealign convert`.")
+    ] = "",
     min_certainty: Annotated[
         float, typer.Option(min=0, max=1, help="How sure it must be that a text speaks of this tree.")
     ] = 0.7,
@@ -41,6 +48,8 @@ def audit(
 
     if (fix or write or all_) and not scan:
         raise typer.BadParameter("--all, --fix and --write need --scan PATH: they are about what it finds")
+    if adapter and output is None:
+        raise typer.BadParameter("--adapter needs --output FILE: where to write its mapping")
     found = find(resolve_model(old), resolve_model(new))
     if scan:
         found = found.scan(scan, min_certainty)
@@ -50,6 +59,8 @@ def audit(
         put_lines(audit_lines(found, (old, new), scanned=bool(scan), everything=all_))
     if shim is not None:
         _write_shim(found, shim)
+    if output is not None:
+        _write_mapping(found, output, adapter)
     if fix or write:
         _repair(found, min_certainty, fix and not json, write, force)
     raise typer.Exit(0 if found.ok else 1)
@@ -66,6 +77,16 @@ def _write_shim(found: Audit, path: Path) -> None:
     say(f"wrote {path}: call install(model) once the model is made")
 
 
+def _write_mapping(found: Audit, path: Path, adapter: str) -> None:
+    from treealign.changes.adapters import adapter_mapping
+    from treealign.tree.reading import read_tree
+
+    mapping = adapter_mapping(found.mapping, found.translation, read_tree(adapter)) if adapter else found.mapping
+    mapping.to_json(path)
+    whose = f"for {adapter}, " if adapter else ""
+    say(f"wrote {path}: {whose}{plural(len(mapping), 'transform')}, old -> new")
+
+
 def _repair(found: Audit, min_certainty: float, printed: bool, write: bool, force: bool) -> None:
     from treealign.changes.references.scanning import MIN_CERTAINTY
     from treealign.changes.repairing import repairs, write_repairs
@@ -77,7 +98,7 @@ def _repair(found: Audit, min_certainty: float, printed: bool, write: bool, forc
     repaired = {(one.file, one.line, one.old) for repair in made for one in repair.references}
     rest = [one for one in found.references if one.changed and (one.file, one.line, one.old) not in repaired]
     for one in rest:
-        advice = "migrate it with `treealign convert`" if one.reader == "adapter" else "it takes a person"
+        advice = "write its mapping with --adapter, then `treealign convert`" if one.reader == "adapter" else PERSON
         say(f"not repaired: {one.file}:{one.line} {one.old}: {advice}")
     if write:
         left = write_repairs(made, force)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from treealign.changes.references.resolving import Resolver
 from treealign.changes.results import NOTHING, OTHER, STILL, Reference
+from treealign.changes.translation import Translation
 from treealign.tree.fold import fold, fold_names
 
 PREFIX = "base_model.model."
@@ -35,7 +36,7 @@ def adapter_references(keys: Iterable[str], file: str, resolver: Resolver) -> It
 def _judged(key: str, resolver: Resolver) -> tuple[str, str] | None:
     """The status of a key and its new spelling, which is empty where there is none; None if it names no module."""
     prefix = PREFIX if key.startswith(PREFIX) else ""
-    name = _module(key.removeprefix(prefix), resolver)
+    name = base_name(key.removeprefix(prefix), resolver.translation)
     if not name:
         return None
     there = resolver.translation.of(name)
@@ -45,10 +46,10 @@ def _judged(key: str, resolver: Resolver) -> tuple[str, str] | None:
     return status, prefix + there[0] + key.removeprefix(prefix + name) if len(there) == 1 else ""
 
 
-def _module(name: str, resolver: Resolver) -> str:
-    """The longest start of a name that the old tree has."""
+def base_name(name: str, translation: Translation) -> str:
+    """The longest start of an adapter's key that the old tree has: a module of the base model; empty if none is."""
     for _ in range(_LONGEST_TAIL + 1):
-        if name in resolver.translation.modules or name in resolver.old.tree:
+        if name in translation.modules or name in translation.source:
             return name
         name = name.rpartition(".")[0]
     return ""

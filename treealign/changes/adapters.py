@@ -1,0 +1,105 @@
+"""The mapping of a base model, made to work on the keys of its adapters.
+
+PEFT keeps a model's names below ``base_model.model`` and adds its own behind the name of a module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from treealign.changes.references.adapters import PREFIX, base_name
+from treealign.changes.translation import Translation
+from treealign.errors import MappingError
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.scope import Transform
+from treealign.mapping.transforms import PrefixChange, Rename
+
+_ROOT = PREFIX.rstrip(".")
+
+
+def adapter_mapping(mapping: ConversionMapping, translation: Translation, keys: Iterable[str]) -> ConversionMapping:
+    """The mapping old -> new for the keys of an adapter, to be given to `convert_checkpoint`.
+
+    Parameters
+    ----------
+    mapping : ConversionMapping
+        Of the base model, old -> new.
+    translation : Translation
+        What the keys of the result are held against, one by one.
+    keys : iterable of str
+        Of the adapter.
+
+    Raises
+    ------
+    MappingError
+        Some keys belong to a module that was fused, split or removed, so that renaming does not migrate them; they are
+        named.
+    """
+    listed = tuple(keys)
+    lifted = ConversionMapping(_lifted(mapping.transforms) if any(map(_is_wrapped, listed)) else _renaming(mapping))
+    mapped = lifted.map_keys(listed, converted=False)
+    facts = [fact for key in listed for fact in _fault(key, mapped[key], translation)]
+    if facts:
+        hint = "train the adapter anew for these, or merge it into the old base model and convert that"
+        raise MappingError("renaming does not migrate this adapter", facts=facts[:20], hint=hint)
+    return lifted.used(listed, converted=False)
+
+
+def _is_wrapped(key: str) -> bool:
+    return key.startswith(PREFIX)
+
+
+def _renaming(mapping: ConversionMapping) -> Iterator[Transform]:
+    return (transform for transform in mapping.transforms if isinstance(transform, PrefixChange | Rename))
+
+
+def _lifted(transforms: Iterable[Transform]) -> Iterator[Transform]:
+    for transform in transforms:
+        before, after = map(_below_root, transform.before), map(_below_root, transform.after)
+        if isinstance(transform, PrefixChange):
+            under = _below_root(transform.under)
+            yield PrefixChange(transform.add, transform.remove, under, before, after)
+        elif isinstance(transform, Rename):
+            anywhere = not transform.under and transform.source.startswith("**.")
+            under = "" if anywhere else _below_root(transform.under)
+            yield Rename(dict(transform.pairs), None, under, before, after)
+
+
+def _below_root(pattern: str) -> str:
+    if pattern.startswith("**."):
+        return pattern
+    return f"{_ROOT}.{pattern}" if pattern else _ROOT
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a key of an adapter belongs: the name in the base model, and what stands around it."""
+
+    prefix: str
+    name: str
+    tail: str
+
+
+def _place(key: str, translation: Translation) -> _Place | None:
+    prefix = PREFIX if _is_wrapped(key) else ""
+    name = base_name(key.removeprefix(prefix), translation)
+    return _Place(prefix, name, key[len(prefix) + len(name) :]) if name else None
+
+
+def _fault(key: str, mapped: tuple[str, ...], translation: Translation) -> Iterator[str]:
+    place = _place(key, translation)
+    if place is None:
+        return  # nothing of the base model: it keeps its name
+    there = translation.of(place.name)
+    exact = len(there) == 1 and _alone(place.name, translation)
+    if not exact:
+        yield f"{key}: {place.name} was fused, split or removed"
+    elif mapped != (expected := f"{place.prefix}{there[0]}{place.tail}",):
+        yield f"{key}: {', '.join(mapped)} instead of {expected}"
+
+
+def _alone(name: str, translation: Translation) -> bool:
+    """Whether a module's tensors are the same on the other side, none of them fused with others."""
+    leaves = [name] if name in translation.pairs else translation.below(name)
+    return all(len(translation.back[target]) == 1 for leaf in leaves for target in translation.pairs[leaf])
