@@ -419,3 +419,25 @@ def renamed_trees(draw: st.DrawFn) -> tuple[list[tuple[str, tuple[int, ...], str
     changes = dict(zip(chosen, draw(st.permutations(FRESH_NAMES)), strict=False))
     prefix = draw(st.sampled_from(["", "model.", "module.backbone."]))
     return leaves, {key: prefix + ".".join(changes.get(s, s) for s in key.split(".")) for key, *_ in leaves}
+
+
+@st.composite
+def renamed_modules(draw: st.DrawFn, keys: list[str]) -> dict[str, str]:
+    """Each key under random names of some of its modules, where two siblings never get one name.
+
+    Names are fresh, levels come and go, and siblings may trade places in the alphabet; no name is one that means
+    something else in the model.
+    """
+    segments = sorted({s for key in keys for s in key.split(".")[:-1] if not s.isdigit()})
+    chosen = draw(st.lists(st.sampled_from(segments), max_size=min(len(segments), len(FRESH_NAMES)), unique=True))
+    changes = dict(zip(chosen, draw(st.permutations(FRESH_NAMES)), strict=False))
+    top = draw(st.sampled_from(["", "module.", "model.model."]))
+    inner = draw(st.sampled_from(["", "inner"]))
+    at = draw(st.sampled_from(segments))
+
+    def rename(key: str) -> str:
+        *path, leaf = key.split(".")
+        named = [s for p in path for s in ([changes.get(p, p), inner] if p == at and inner else [changes.get(p, p)])]
+        return top + ".".join([*named, leaf])
+
+    return {key: rename(key) for key in keys}

@@ -43,7 +43,15 @@ class Agreement:
         """What speaks against a match, or nothing."""
         if self.left.patterns[i].template == self.right.patterns[j].template:
             return ""
-        return self._names(i, j) or self._ancestors(i, j)
+        return self._contrary(i, j) or self._names(i, j) or self._ancestors(i, j)
+
+    def _contrary(self, i: int, j: int) -> str:
+        """One path is about an encoder, the other about a decoder."""
+        mine, theirs = ({t.text for t in s.tokens[n]} for s, n in ((self.left, i), (self.right, j)))
+        for words in vocabulary().contraries:
+            if mine & words and theirs & words and not mine & theirs & words:
+                return ROLES
+        return ""
 
     def same_role(self, i: int, j: int) -> bool:
         """One path, one name, or exactly the same roles."""

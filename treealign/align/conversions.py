@@ -21,13 +21,14 @@ from treealign.align.links import Group, Link
 from treealign.align.part_order import is_composed, order_parts, series_order
 from treealign.align.patterns import Indices, Pattern
 from treealign.align.scoring import Floats, Side, Votes
-from treealign.align.shape_algebra import joined, rearranged, shards
+from treealign.align.shape_algebra import joined, rearranged, several_turns, shards
 from treealign.mapping.operations import Operation, Stack, Unstack, invert
 
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
 MIN_SCORE = 0.25
 COMPOSED = 0.4  # a fused name whose parts are all there
+TURNS = "equal sizes leave several orders of the dimensions"
 SHARDS = "repeats may be joined for other reasons than being shards of one tensor"
 
 
@@ -249,6 +250,7 @@ def _rearrangements(
         doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
         link = _rearranged(left, right, (i, j), options[i, j], doubted)
         objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
+        objection = objection or (TURNS if _several_turns(left.patterns[i], right.patterns[j]) else "")
         links.append(replace(link, certain=False, reason=objection) if objection else link)
     return links
 
@@ -264,6 +266,11 @@ def _rearranged(
     )
     reason = RIVALLED if doubted else ""
     return Link((a,), (b,), (operation,), groups, not doubted, reason, (f"shapes: {operation}",), rivals)
+
+
+def _several_turns(a: Pattern, b: Pattern) -> bool:
+    pairs = {(a.shapes[k], b.shapes[k]) for k in a.cells}
+    return any(x is not None and y is not None and several_turns(x, y) for x, y in pairs)
 
 
 def _layout_change(a: Pattern, b: Pattern) -> Operation | None:

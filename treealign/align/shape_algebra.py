@@ -79,6 +79,17 @@ def _permutation(before: Sizes, after: Sizes) -> tuple[int, ...] | None:
     return tuple(dims)
 
 
+def several_turns(before: Sizes, after: Sizes) -> bool:
+    """Whether more than one order of dimensions turns the one shape into the other.
+
+    >>> several_turns((4, 4, 3), (3, 4, 4)), several_turns((8, 4, 3), (8, 3, 4))
+    (True, False)
+    """
+    moved = {x for x, y in zip(before, after, strict=False) if x != y} - {1}
+    kept = {x for x, y in zip(before, after, strict=False) if x == y}
+    return len(before) == len(after) and bool(moved & kept)
+
+
 def _merges(long: Sizes, short: Sizes) -> bool:
     """Whether neighbouring dimensions of `long` multiply to those of `short`."""
     at = 0

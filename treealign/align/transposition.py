@@ -46,8 +46,8 @@ def turned_blocks(right: Side, assignment: Assignment, found: Mapping[int, Doubt
 
 
 def block(p: Pattern) -> Path:
-    """The repeat in which a pattern stands: its path up to the last capture."""
-    last = max((at for at, s in enumerate(p.segments) if "{}" in s), default=-1)
+    """The repeat in which a pattern stands: its path up to the last index, be it one that only occurs once."""
+    last = max((at for at, s in enumerate(p.segments) if "{}" in s or s.isdigit()), default=-1)
     return p.segments[: last + 1]
 
 

@@ -49,6 +49,8 @@ class Vocabulary:
         Segments that a wrapper puts between a module and what it wraps: they say nothing of either.
     quantised : dict
         Spellings of pieces of a quantised weight to their kinds; ``*`` stands for any beginning.
+    contraries : tuple of frozenset
+        Words that exclude each other: what is about the one is not about the other.
     """
 
     words: dict[str, tuple[str, ...]]
@@ -61,6 +63,7 @@ class Vocabulary:
     letters: dict[str, str]
     wrappers: frozenset[str]
     quantised: dict[str, str]
+    contraries: tuple[frozenset[str], ...]
 
 
 @cache
@@ -84,6 +87,7 @@ def vocabulary() -> Vocabulary:
         data["letters"],
         frozenset(data["wrappers"]),
         {spelling: kind for kind, spellings in data["quantised"].items() for spelling in spellings},
+        tuple(map(frozenset, data["contraries"])),
     )
 
 
