@@ -11,7 +11,7 @@ import torch
 
 from treealign.align.contents import Contents, Elements, Fingerprint
 from treealign.checkpoint.execute import run
-from treealign.checkpoint.fingerprints import fingerprints, in_memory, whole_hash, widened
+from treealign.checkpoint.fingerprints import Bytes, fingerprints, in_memory, whole_hash, widened
 from treealign.checkpoint.source import Source, open_source
 from treealign.errors import FormatError, TreealignError
 from treealign.mapping.operations import Operation
@@ -47,9 +47,11 @@ def open_contents(checkpoint: Any, model: Any, trees: tuple[KeyTree, KeyTree]) -
 
         prints = [fingerprints(source, tree, wide=wide) for source, tree in zip((left, right), trees, strict=True)]
 
+        again = _Again(left)
+
         def confirm(taken: Sequence[int], given: Sequence[int], operations: Sequence[Operation]) -> bool:
             keys, wanted = [trees[0].keys[i] for i in taken], [prints[1][j] for j in given]
-            return _confirmed(left, keys, wanted, operations, wide)
+            return _confirmed(again.read(keys), wanted, operations, wide)
 
         yield Contents(prints[0], prints[1], _execute, confirm)
 
@@ -74,18 +76,41 @@ def _execute(operations: Sequence[Operation], arrays: Sequence[Elements]) -> lis
     return [tensor.contiguous().numpy() for tensor in run(operations, tensors)]
 
 
+class _Again:
+    """Reads tensors once more, into memory that is kept: taking memory costs more than reading."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.rooms: list[Bytes] = []
+
+    def read(self, keys: Sequence[str]) -> list[torch.Tensor]:
+        """The tensors of these keys, good until the next call."""
+        self.rooms += [np.empty(0, np.uint8)] * (len(keys) - len(self.rooms))
+        return [self._tensor(at, key) for at, key in enumerate(keys)]
+
+    def _tensor(self, at: int, key: str) -> torch.Tensor:
+        held, leaf = self.source.in_memory(key), self.source.tree.leaf(key)
+        if held is not None or not self.source.is_whole(key):
+            return self.source.read(key) if held is None else held.detach().cpu()
+        size = self.source.nbytes(key)
+        if len(self.rooms[at]) < size:
+            self.rooms[at] = np.empty(size, np.uint8)
+        self.source.read_part(key, 0, self.rooms[at][:size])
+        return (
+            torch.from_numpy(self.rooms[at][:size]).view(getattr(torch, leaf.dtype or "uint8")).view(leaf.shape or ())
+        )
+
+
 def _confirmed(
-    source: Source,
-    keys: Sequence[str],
+    tensors: Sequence[torch.Tensor],
     wanted: Sequence[Fingerprint | None],
     operations: Sequence[Operation],
     wide: bool,
 ) -> bool:
-    """Whether operations on tensors of the checkpoint, read again, give those of the model, by their hashes."""
-    given = run(operations, [source.read(key) for key in keys])
+    """Whether operations on tensors give those of the model, by their hashes."""
     return all(
         known is not None
         and tuple(tensor.shape) == known.shape
         and whole_hash(in_memory(tensor), wide=wide) == known.whole
-        for tensor, known in zip(given, wanted, strict=True)
+        for tensor, known in zip(run(operations, tensors), wanted, strict=True)
     )

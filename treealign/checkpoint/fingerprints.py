@@ -80,9 +80,24 @@ def stored(source: Source, key: str, buffer: Bytes) -> Stored:
 
 
 def in_memory(tensor: torch.Tensor) -> Stored:
-    """A tensor as it stands."""
-    raw = _bytes_of(tensor)
-    return Stored(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), len(raw), lambda a, b: raw[a:b])
+    """A tensor as it stands; of a view that is not contiguous, rows are copied as they are read."""
+    shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    row = tensor.nbytes // max(len(tensor), 1) if shape else 0
+    if tensor.is_contiguous() or not 0 < row <= PIECE:
+        raw = _bytes_of(tensor)
+        return Stored(shape, dtype, len(raw), lambda begin, end: raw[begin:end])
+
+    def read(begin: int, end: int) -> Bytes:
+        first, last = begin // row, -(-end // row)
+        return _bytes_of(_compact(tensor[first:last]))[begin - first * row : end - first * row]
+
+    return Stored(shape, dtype, tensor.nbytes, read)
+
+
+def _compact(view: torch.Tensor) -> torch.Tensor:
+    """A copy of a view with its numbers as they lie in memory: torch transposes that many times as fast."""
+    order = sorted(range(view.ndim), key=lambda d: -view.stride()[d])
+    return view.permute(order).contiguous().permute([order.index(d) for d in range(view.ndim)])
 
 
 def fingerprint(tensor: Stored, *, wide: bool = False) -> Fingerprint:
@@ -111,7 +126,8 @@ def fingerprint(tensor: Stored, *, wide: bool = False) -> Fingerprint:
 def whole_hash(tensor: Stored, *, wide: bool) -> tuple[int, int]:
     """`Fingerprint.whole` alone."""
     tensor = _widened(tensor) if wide and tensor.dtype in NARROW else tensor
-    return _hashed(tensor, max(tensor.nbytes, 1), 1).whole
+    row = tensor.nbytes // max(prod(tensor.shape[:1]), 1)
+    return _hashed(tensor, max(row, 1), 1).whole
 
 
 def _dtypes(tree: KeyTree) -> Counter[str]:
