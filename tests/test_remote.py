@@ -337,6 +337,14 @@ def test_a_web_server_that_ignores_ranges_sends_no_weights(hub):
     assert hub.sent < 20 << 20
 
 
+def test_nothing_is_asked_for_in_compressed_form(hub):
+    hub.repos["org/name"] = sharded(2)
+    read_tree("hf://org/name")
+    read_tree(f"{hub.endpoint}/files/org/name/")
+    asked = [headers["accept-encoding"] for _, path, headers in hub.requests if "range" in headers]
+    assert set(asked) == {"identity"}
+
+
 @pytest.mark.parametrize("faults", [["cut"], ["unavailable"]])
 def test_a_web_server_that_fails_once_is_asked_again(hub, faults):
     hub.repos["org/name"], hub.faults = {"model.safetensors": shard()}, faults

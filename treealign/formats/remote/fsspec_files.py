@@ -46,7 +46,9 @@ def fsspec_folder(url: str) -> RemoteFolder:
 def _web_options() -> dict[str, Any]:
     from aiohttp import ClientTimeout
 
-    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=_PATIENCE, sock_read=_PATIENCE)}}
+    timeout = ClientTimeout(total=None, sock_connect=_PATIENCE, sock_read=_PATIENCE)
+    # compressed, a range would be one of other bytes
+    return {"client_kwargs": {"timeout": timeout}, "headers": {"Accept-Encoding": "identity"}}
 
 
 def _opened(system: Any, path: str, url: str) -> RangedFile:
