@@ -4,6 +4,7 @@ python scripts/benchmark.py scoreboard   how many correspondences are found, adm
 python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
 python scripts/benchmark.py audit        times of the audit of two large trees, and of a scan of 5,000 files
 python scripts/benchmark.py load         a renamed checkpoint onto a meta model, beside safetensors and transformers
+python scripts/benchmark.py workers      a conversion by two worker processes beside one, and by a dask cluster
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from scoring import LAWS, Case, Score, read_cases, score
 from speed import Figure, figures
 from speed_audit import audit_figures
 from speed_load import load_figures
+from speed_workers import worker_figures
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 CORPORA = ("transformers", "pairs", "synthetic", "scale")
@@ -120,6 +122,14 @@ def load_path(
 ) -> None:
     """Measure the load path, beside safetensors with torch and beside transformers."""
     _report(load_figures(), output)
+
+
+@app.command()
+def workers(
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+) -> None:
+    """Measure a conversion by two worker processes beside one, and by a dask cluster."""
+    _report(worker_figures(), output)
 
 
 def _report(measured: Iterable[Figure], output: Path | None) -> None:
