@@ -171,6 +171,7 @@ GEMMA = {
     "post_feedforward_layernorm": "post_mlp",
 }
 GATED = {"mlp.gate_proj": "gate", "mlp.up_proj": "up", "mlp.down_proj": "down"}
+T5 = {"d_model": 32, "d_ff": 48, "num_layers": 1, "num_heads": 4, "d_kv": 8}
 BERT = {"attention.output.LayerNorm": "post_attn", "output.LayerNorm": "post_mlp"}
 
 
@@ -187,6 +188,9 @@ BERT = {"attention.output.LayerNorm": "post_attn", "output.LayerNorm": "post_mlp
         ("Gemma2ForCausalLM", {"num_key_value_heads": 2, "head_dim": 8}, "model.layers.1", GEMMA | GATED),
         ("Olmo2ForCausalLM", {}, "model.layers.1", {n: GEMMA[n] for n in GEMMA if n.startswith("post")}),
         ("BertModel", {}, "encoder.layer.1", BERT),
+        ("MixtralForCausalLM", {"num_key_value_heads": 2, "num_local_experts": 4}, "model.layers.1", PRE),
+        ("T5Model", T5, "encoder.block.0", {"layer.0.layer_norm": "pre_attn", "layer.1.layer_norm": "pre_mlp"}),
+        ("ViTModel", {"image_size": 32}, "layers.0", {"layernorm_before": "pre_attn", "layernorm_after": "pre_mlp"}),
         ("GPTNeoXForCausalLM", {}, "gpt_neox.layers.1", PRE),
     ],
 )

@@ -7,10 +7,12 @@ whose parameters it went through last; where a module's parameters meet a tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 ACTIVATIONS = ("silu", "gelu", "relu", "sigmoid", "tanh", "hardswish", "leaky_relu", "mish")
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution")
+SOFTMAXES = ("softmax", "safe_softmax")
 ATTENTION = "scaled_dot_product"
 INPUT = ""  # stands for what the model is given
 
@@ -66,23 +68,35 @@ def trace_model(module: Any, inputs: Any = True) -> Trace:
     Trace
         Where the run fails, or has no inputs, one that only says why: nothing is raised.
     """
-    try:
-        return _traced(module, *_arguments(module, inputs))
-    except Exception as error:  # whatever a stranger's forward may raise: a trace is evidence, not a duty
-        lines = str(error).strip().splitlines()
-        return Trace(problem=f"{type(error).__name__}: {lines[0] if lines else ''}")
+    problems = []
+    for args, kwargs, dtype in _attempts(module, inputs):
+        try:
+            return _traced(module, args, kwargs, dtype)
+        except Exception as error:  # whatever a stranger's forward may raise: a trace is evidence, not a duty
+            lines = str(error).strip().splitlines()
+            problems.append(f"{type(error).__name__}: {lines[0] if lines else ''}")
+    return Trace(problem=problems[0] if problems else "the model names no example inputs; give some")
 
 
-def _arguments(module: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if inputs is True:
-        inputs = _own_inputs(module)
-    if isinstance(inputs, Mapping):
-        return (), {name: _on_meta(value) for name, value in inputs.items()}
-    return tuple(map(_on_meta, inputs if isinstance(inputs, tuple | list) else (inputs,))), {}
+def _attempts(module: Any, inputs: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, Any], str]]:
+    """Arguments and a dtype to run with: as given; then in bfloat16, the only one that some kernels know.
+
+    Of inputs that the model names itself masks are optional, and often their values are looked at.
+    """
+    if inputs is not True:
+        if isinstance(inputs, Mapping):
+            args, kwargs = (), dict(inputs)
+        else:
+            args, kwargs = tuple(inputs if isinstance(inputs, tuple | list) else (inputs,)), {}
+        yield from ((args, kwargs, dtype) for dtype in ("", "bfloat16"))
+        return
+    own = _own_inputs(module)
+    bare = {name: value for name, value in own.items() if "mask" not in name}
+    yield from (((), kwargs, dtype) for dtype in ("", "bfloat16") for kwargs in (own, bare) if kwargs)
 
 
-def _own_inputs(module: Any) -> Mapping[str, Any]:
-    """What a transformers model says of its inputs: example tokens, or the size of an image."""
+def _own_inputs(module: Any) -> dict[str, Any]:
+    """What a transformers model says of its inputs: example tokens, or the size of an image; perhaps nothing."""
     import torch
 
     if getattr(module, "main_input_name", "") == "pixel_values":
@@ -90,21 +104,29 @@ def _own_inputs(module: Any) -> Mapping[str, Any]:
         if isinstance(size, int) and isinstance(channels, int):
             return {"pixel_values": torch.empty(1, channels, size, size, device="meta")}
     elif isinstance(found := getattr(module, "dummy_inputs", None), Mapping):
-        return found
-    raise ValueError("the model names no example inputs; give some")
+        return dict(found)
+    return {}
 
 
-def _on_meta(value: Any) -> Any:
-    return value.to("meta") if hasattr(value, "is_meta") else value
-
-
-def _traced(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+def _on_meta(value: Any, dtype: str) -> Any:
+    """A tensor without data in place of one; floats in another dtype where one is named."""
     import torch
 
+    if not isinstance(value, torch.Tensor):
+        return value
+    wanted = getattr(torch, dtype) if dtype and value.is_floating_point() else value.dtype
+    return torch.empty_like(value, dtype=wanted, device="meta", requires_grad=False)
+
+
+def _traced(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], dtype: str) -> Trace:
+    import torch
+
+    args = tuple(_on_meta(value, dtype) for value in args)
+    kwargs = {name: _on_meta(value, dtype) for name, value in kwargs.items()}
     held = [*module.named_parameters(), *module.named_buffers()]
-    meta = {name: torch.empty_like(value, device="meta", requires_grad=False) for name, value in held}
-    names = {name for name, _ in module.named_parameters()}
-    watch = _Watch({id(meta[name]): name for name in names}, _tensors([args, kwargs]))
+    meta = {name: _on_meta(value, dtype) for name, value in held}
+    names = [name for name, _ in module.named_parameters()]
+    watch = _Watch({name: meta[name] for name in names}, _tensors([args, kwargs]))
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
@@ -130,13 +152,15 @@ def _tensors(values: Any) -> list[Any]:
 class _Watch:
     """Follows tensors through a run.
 
-    Each is known by its identity to be made of parameters alone (their keys), or to have passed through modules; those
-    that are neither are constants. All stay alive during the run, so that an identity is never used twice.
+    Each is known, by the memory that it shares with its views, to be made of parameters alone (their keys), or to have
+    passed through modules; those that are neither are constants. All stay alive during the run, so that no memory is
+    used twice.
     """
 
-    def __init__(self, keys: dict[int, str], inputs: Iterable[Any]) -> None:
-        self.made_of: dict[int, frozenset[str]] = {at: frozenset({key}) for at, key in keys.items()}
-        self.passed: dict[int, frozenset[str]] = {id(value): frozenset({INPUT}) for value in inputs}
+    def __init__(self, parameters: Mapping[str, Any], inputs: Sequence[Any]) -> None:
+        self.made_of = {_memory(value): frozenset({key}) for key, value in parameters.items()}
+        self.passed = {_memory(value): frozenset({INPUT}) for value in inputs}
+        self.scores: dict[int, frozenset[str]] = {}
         self.alive: list[Any] = list(inputs)
         self.order: dict[str, None] = {}
         self.feeds: dict[tuple[str, str], None] = {}
@@ -161,16 +185,17 @@ class _Watch:
 
     def see(self, name: str, given: list[Any], made: list[Any]) -> None:
         """One operation."""
-        passed = frozenset[str]().union(*(self.passed.get(id(t), ()) for t in given))
-        keys = frozenset[str]().union(*(self.made_of.get(id(t), ()) for t in given))
+        passed, keys = _union(self.passed, given), _union(self.made_of, given)
         self.alive += made
         if not passed:
-            self.made_of.update((id(t), keys) for t in made if keys)
+            self.made_of.update((_memory(t), keys) for t in made if keys)
             return
         if keys:
             passed = self._enter(keys, passed)
-        self._note(name, given, passed)
-        self.passed.update((id(t), passed) for t in made)
+        self._note(name, given, made, passed)
+        for at in map(_memory, made):
+            # what is written into a tensor adds to what is there already
+            self.passed[at] = self.passed.get(at, frozenset()) | passed
 
     def _enter(self, keys: frozenset[str], passed: frozenset[str]) -> frozenset[str]:
         modules = frozenset(key.rpartition(".")[0] for key in keys)
@@ -178,16 +203,33 @@ class _Watch:
         self.feeds.update(((a, b), None) for a in sorted(passed - modules) for b in sorted(modules))
         return modules
 
-    def _note(self, name: str, given: list[Any], passed: frozenset[str]) -> None:
+    def _note(self, name: str, given: list[Any], made: list[Any], passed: frozenset[str]) -> None:
+        """Activation functions and attentions; scores of one are products of two tensors on their way to a softmax."""
         operation = name.removeprefix("aten.").lstrip("_").partition(".")[0]
         if operation in ACTIVATIONS:
             self.activated.update(dict.fromkeys(sorted(passed)))
-        elif operation in ("softmax", "safe_softmax"):
-            self.attended.update(dict.fromkeys(sorted(passed)))
-        elif operation.startswith(ATTENTION):
-            compared = frozenset[str]().union(*(self.passed.get(id(t), ()) for t in given[:2]))
+        if operation in PRODUCTS:
+            both = [t for t in given if _memory(t) in self.passed]
+            compared = _union(self.passed, both) if len(both) > 1 else frozenset()
+        else:
+            compared = _union(self.scores, given)
+        if operation.startswith(ATTENTION):
+            compared = _union(self.passed, given[:2])
+        if operation in SOFTMAXES or operation.startswith(ATTENTION):
             self.attended.update(dict.fromkeys(sorted(compared)))
+        elif compared:
+            self.scores.update((_memory(t), compared) for t in made)
 
     def trace(self) -> Trace:
         """What was seen."""
         return Trace(tuple(self.order), tuple(self.feeds), tuple(self.activated), tuple(self.attended))
+
+
+def _memory(tensor: Any) -> int:
+    """What a tensor has in common with its views and with nothing else."""
+    found: int = tensor.untyped_storage()._cdata
+    return found
+
+
+def _union(known: Mapping[int, frozenset[str]], tensors: Iterable[Any]) -> frozenset[str]:
+    return frozenset[str]().union(*(known.get(_memory(t), ()) for t in tensors))
