@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from auditing import DATA, NEW, OLD, audited, llava, scanned
+from references import cases, pair
 
 import treealign
 from treealign import TreealignError
@@ -103,7 +104,7 @@ READERS = [
         NOTHING,
         "model.vision_",
     ),
-    ("glob", 'tp_plan = {"model.language_model.layers.*.mlp.up_proj": "colwise"}', STILL, None),
+    ("plan", 'tp_plan = {"model.language_model.layers.*.mlp.up_proj": "colwise"}', STILL, None),
     ("rank", 'rank_pattern = {"vision_model.encoder.layers.0.self_attn.q_proj": 4}', NOTHING, "vision_tower"),
     ("contains", 'FREEZE = ["vision_tower.vision_model"]', NOTHING, "vision_tower"),
     (
@@ -177,6 +178,7 @@ def test_a_name_that_means_another_module_now_matches_something_else(tmp_path):
         audited(old, new), tmp_path, "use.py", 'm.get_submodule("trunk.norm1")\nm.get_submodule("trunk.norm2")\n'
     )
     assert changed(audit) == [(1, "trunk.norm1", "trunk.norm2", OTHER), (2, "trunk.norm2", "trunk.norm3", OTHER)]
+    assert repaired(audit) == {}, "done twice, it would be wrong"
 
 
 def test_fused_tensors_are_respelled_but_not_repaired(tmp_path):
@@ -316,3 +318,32 @@ def test_an_audit_with_nothing_but_names_that_hold_is_clean(tmp_path):
     audit = scanned(treealign.audit(NEW, NEW), tmp_path, "use.py", 'm.get_submodule("model.vision_tower.encoder")\n')
     assert audit.ok
     assert [row[3] for row in found(audit)] == [STILL]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_repair_of_yaml_hits_its_place_behind_other_alphabets(tmp_path, line_end):
+    lines = [
+        "# größer 模型 🦙",
+        "device_map:",
+        "  model.vision_tower.vision_model.encoder: 0 # wie früher",
+        "x: 'ü'",
+        "",
+    ]
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(line_end.join(lines).encode())
+    audit = llava().scan([path])
+    assert write_repairs(repairs(audit.translation, audit.references)) == ()
+    assert path.read_bytes() == line_end.join(lines).replace(".vision_model", "").encode()
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case['pair']}-{case['file']}")
+def test_a_repaired_file_holds_nothing_that_could_be_repaired(tmp_path, case):
+    path = tmp_path / case["file"]
+    path.write_text(case["text"])
+    audit = pair(case["pair"]).scan([path])
+    before = len([one for one in audit.references if one.changed])
+    made = repairs(audit.translation, audit.references)
+    assert write_repairs(made) == ()
+    left = [one for one in pair(case["pair"]).scan([path]).references if one.changed]
+    assert len(left) == before - sum(len(repair.references) for repair in made)
+    assert repairs(audit.translation, left) == ()

@@ -73,7 +73,7 @@ class Names:
         if pattern is None:
             return []
         pool: Sequence[str] = self.modules if kind == "modules" else self.tree.keys
-        if not READERS[reader].is_regex and reader not in ("glob", "skip"):
+        if not READERS[reader].is_regex and reader not in ("glob", "plan", "skip"):
             needle = max(text.split(HOLE), key=len)
             pool = [name for name in pool if needle in name]
         search = pattern.search

@@ -38,10 +38,14 @@ def _skip(text: str) -> str:
 
 
 def _glob(text: str) -> str:
-    """Of plans: `*` is any run of characters; a plan names modules below the base model, too."""
+    """As `fnmatch` does: `*` is any run of characters, dots included."""
     parts = [fnmatch.translate(part)[: -len(r"\Z")] for part in text.split(HOLE)]
-    bare = [part.removeprefix("(?s:").removesuffix(")") for part in parts]
-    return rf"(?:^|\.)(?:{_SOMETHING.join(bare)})$"
+    return f"^{_SOMETHING.join(part.removeprefix('(?s:').removesuffix(')') for part in parts)}$"
+
+
+def _plan(text: str) -> str:
+    """Of plans: `*` stands for one segment; the plan of a base model is read below the name of that one, too."""
+    return rf"(?:^|\.){r'[^.]+'.join(map(_literal, text.split('*')))}$"
 
 
 def _rank(text: str) -> str:
@@ -60,7 +64,8 @@ READERS: dict[str, Reader] = {
     "module end": Reader(lambda t: f"{_literal(t)}$", "modules"),
     "contains": Reader(_literal, "names"),
     "skip": Reader(_skip, "modules"),
-    "glob": Reader(_glob, "modules"),
+    "glob": Reader(_glob, "names"),
+    "plan": Reader(_plan, "names"),
     "rank": Reader(_rank, "modules", is_regex=True),
     "module fullmatch": Reader(lambda t: f"^(?:{t})$", "modules", is_regex=True),
     "fullmatch": Reader(lambda t: f"^(?:{t})$", "names", is_regex=True),

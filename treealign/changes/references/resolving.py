@@ -30,7 +30,8 @@ class Resolution:
     names : tuple of str
         What it matched in the old tree; at least one.
     exact : bool
-        Whether `new` means the same tensors, none of them fused with others or split.
+        Whether `new` can be written in place of the text: it means the same tensors, none of them fused with others or
+        split, and the text means nothing now, nor did `new` mean anything else, so that a second time changes nothing.
     """
 
     status: str
@@ -74,14 +75,24 @@ class Resolver:
         return None
 
     def _judged(self, text: str, reader: str, kind: str, matched: list[str]) -> Resolution:
-        meant = self._translated(matched)
-        found = self._with_counterpart(self.new.matching(text, reader, kind))
+        meant, found = self._meanings(text, reader, kind, matched)
         if found == meant:
             # what was removed is no longer matched, of course; a text that meant nothing else has lost its meaning
             return Resolution(STILL if meant else NOTHING, None, tuple(matched))
         spellings = self._spellings(text, reader, matched)
         new = next((one for one in spellings if self._means(one, reader, kind, meant)), None)
-        return Resolution(OTHER if found else NOTHING, new, tuple(matched), self._is_exact(matched))
+        exact = not found and self._is_exact(matched) and (new is None or self._is_new(new, reader, kind))
+        return Resolution(OTHER if found else NOTHING, new, tuple(matched), exact)
+
+    def _meanings(self, text: str, reader: str, kind: str, matched: list[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """What a text meant, in names of the new tree, and what it means."""
+        return self._translated(matched), self._with_counterpart(self.new.matching(text, reader, kind))
+
+    def _is_new(self, text: str, reader: str, kind: str) -> bool:
+        """Whether a spelling meant nothing in the old tree, or the same: else nobody could say which tree it is for."""
+        matched = self.old.matching(text, reader, kind)
+        meant, found = self._meanings(text, reader, kind, matched)
+        return not matched or meant == found
 
     def _translated(self, names: Iterable[str]) -> frozenset[str]:
         return frozenset(target for name in names for target in self.translation.of(name))
@@ -99,7 +110,7 @@ class Resolver:
             return
         if not READERS[reader].is_regex:
             yield from respelled_text(text, reader, matched, self.translation)
-        if READERS[reader].is_regex or reader in ("skip", "glob"):
+        if READERS[reader].is_regex or reader in ("skip", "glob", "plan"):
             yield from respelled_pattern(text, matched, self.translation)
 
     def _is_exact(self, names: Iterable[str]) -> bool:

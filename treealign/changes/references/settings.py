@@ -24,7 +24,7 @@ class Setting(NamedTuple):
 PEFT = Setting("suffix", "module fullmatch")
 LISTED = Setting("suffix", "suffix", split=True)
 SKIP = Setting("skip", "skip", "skip")
-PLAN = Setting("glob", "glob", "glob")
+PLAN = Setting("plan", "plan", "plan")
 FREEZE = Setting("contains", "contains", "contains", split=True)
 NOTHING = Setting()
 

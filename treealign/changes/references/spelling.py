@@ -74,7 +74,14 @@ def _position(segments: list[str], reader: str, parts: list[str]) -> int | None:
 
 
 def _fits(segments: list[str], run: list[str]) -> bool:
-    return all(compiled(a, "exact").search(b) if HOLE in a else a == b for a, b in zip(segments, run, strict=True))  # type: ignore[union-attr]
+    return all(_stands_for(a, b) for a, b in zip(segments, run, strict=True))
+
+
+def _stands_for(segment: str, other: str) -> bool:
+    if HOLE in segment:
+        pattern = compiled(segment, "exact")
+        return pattern is not None and pattern.search(other) is not None
+    return segment in (other, "*")
 
 
 def _below(there: list[str], above: list[str]) -> int:
