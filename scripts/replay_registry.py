@@ -1,0 +1,179 @@
+"""Every entry of transformers' registry, found again: hidden, suggested from the files, emitted, registered, used.
+
+For each class of the corpus a small model with random numbers is written twice: under its own names, and under those
+that its hand-written entries make of them in reverse. Then the registry forgets all entries, `suggest` sees the files,
+`emit` writes source, the source is run, and `from_pretrained` and `save_pretrained` do the rest alone. A class passes
+if nothing is missing or unexpected, every number is where it was, and the file comes back byte for byte.
+
+python scripts/replay_registry.py                    all classes
+python scripts/replay_registry.py --sample 30        every ninth or so, as the tests do
+python scripts/replay_registry.py --only Llava       those whose name contains it
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from scoring import read_cases
+from tiny_models import model_class, tiny_config
+
+
+class FaultError(Exception):
+    """Why a class does not pass."""
+
+
+def class_names() -> list[str]:
+    """The classes of the corpus, each once."""
+    return list(dict.fromkeys(case.name.split("/")[1] for case in read_cases("transformers")))
+
+
+def sample(count: int) -> list[str]:
+    """A fixed sample, spread over all."""
+    names = class_names()
+    return names[:: max(1, len(names) // count)][:count]
+
+
+def replay(name: str) -> str:
+    """Replay one class; gives ``"pass"``, or the reason why not."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _replay(name, Path(folder))
+    except FaultError as fault:
+        return str(fault)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} ({where.name})"
+    return "pass"
+
+
+def _replay(name: str, folder: Path) -> None:
+    import torch
+
+    model = _built(name)
+    numbers = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    _write_published(model, folder / "published")
+    text = _emitted(model, folder / "published")
+    with _forgetful():
+        exec(compile(text, "<emitted>", "exec"), {"__name__": "emitted"})
+        loaded, info = type(model).from_pretrained(folder / "published", output_loading_info=True, dtype="auto")
+        _refuse_gaps(info)
+        loaded.save_pretrained(folder / "again")
+    other = [k for k, v in loaded.state_dict().items() if k in numbers and not torch.equal(v, numbers[k])]
+    if other:
+        raise FaultError(f"suggestion: {len(other)} keys hold other numbers, such as {other[0]}")
+    files = [(folder / side / "model.safetensors").read_bytes() for side in ("published", "again")]
+    if files[0] != files[1]:
+        raise FaultError("the file comes back otherwise")
+
+
+def _built(name: str) -> Any:
+    import torch
+
+    try:
+        kind = model_class(name)
+        config = tiny_config(kind)
+        torch.manual_seed(0)
+        model = kind(config).eval()
+    except Exception as error:
+        said = str(error).splitlines()[0] if str(error) else ""
+        raise FaultError(f"no small model: {type(error).__name__}: {said}") from error
+    drawn = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=drawn))
+    return model
+
+
+def _write_published(model: Any, folder: Path) -> None:
+    """Under the names that all hand-written rules make of the model's in reverse."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)
+    try:
+        model.save_pretrained(folder)
+    except Exception as error:
+        raise FaultError(f"its own entry does not save: {type(error).__name__}: {error}") from error
+    if not (folder / "model.safetensors").exists():
+        raise FaultError("it is saved in several files")
+    del model._weight_conversions
+
+
+def _emitted(model: Any, folder: Path) -> str:
+    import treealign
+    from treealign.errors import TreealignError
+
+    found = treealign.suggest(folder / "model.safetensors", model)
+    open_keys = found.missing_keys or found.unexpected_keys or found.mismatched_keys
+    if open_keys:
+        raise FaultError(f"suggestion: {len(open_keys)} keys are left over, such as {open_keys[0]}")
+    try:
+        with _forgetful():
+            return str(treealign.emit(found.mapping, model=model, checkpoint=folder / "model.safetensors"))
+    except TreealignError as error:
+        raise FaultError(f"emit: {'; '.join([error.what, *error.facts[:2]])}") from error
+
+
+def _forgetful() -> Any:
+    """A registry without entries but for the legacy names; afterwards it is as it was."""
+    from contextlib import contextmanager
+
+    from treealign.dialects.transformers.entries import registry_restored
+
+    @contextmanager
+    def empty() -> Iterator[None]:
+        with registry_restored() as registry:
+            for entry in registry.keys() - {"legacy"}:
+                del registry[entry]
+            yield
+
+    return empty()
+
+
+def _refuse_gaps(info: dict[str, Any]) -> None:
+    gaps = {what: sorted(map(str, keys)) for what, keys in info.items() if keys}
+    if gaps:
+        what, keys = next(iter(gaps.items()))
+        raise FaultError(f"{what}: {len(keys)}, such as {keys[0]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=0)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--json", action="store_true", help="one line for each class")
+    options = parser.parse_args()
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    names = [n for n in (sample(options.sample) if options.sample else class_names()) if options.only in n]
+    results: dict[str, str] = {}
+    start = time.perf_counter()
+    for name in names:
+        results[name] = replay(name)
+        gc.collect()
+        if options.json:
+            print(json.dumps({"class": name, "result": results[name]}), flush=True)
+        elif results[name] != "pass":
+            print(f"{name}: {results[name]}", flush=True)
+    counts = Counter(result == "pass" for result in results.values())
+    share = 100 * counts[True] / max(1, len(results))
+    took = time.perf_counter() - start
+    version = transformers.__version__
+    print(f"transformers {version}: {counts[True]} of {len(results)} classes, {share:.1f} %, {took:.0f} s")
+    sys.exit(0 if share >= 95 else 1)
+
+
+if __name__ == "__main__":
+    main()

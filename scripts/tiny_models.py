@@ -1,0 +1,126 @@
+"""Any model of transformers, small: its default config with all widths divided by one number and few layers.
+
+One divisor for all widths keeps whatever must divide, or equal, something else. What a config does not let itself be
+shrunk to is tried again less small.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+WIDTH = re.compile(
+    r"(hidden|embed|inter|ffn|model|head|latent|state|channel|conv|codebook|proj|output|text|audio|feature|kv|q|v|qk|nope|rope)"
+    r"\w*(_size|_sizes|_dim|_dims|_rank|_channels|_width)|^(d_\w+|dim|width|embed_dim|hidden_\w*|decoder_ffn_dim|"
+    r"encoder_ffn_dim|neck_\w*|\w*channels|\w*_dim|\w*_rank|vocab_size|\w*_vocab_size|\w*_hidden_size|\w*intermediate_size|head_dim)$"
+)
+NO_WIDTH = re.compile(
+    r"image|patch|window|kernel|stride|merge|num_|tile|input_channels|^in_channels|max_|pool|grid|label"
+)
+LAYERS = re.compile(r"^(num_\w*layers|n_layers?|\w*_layers|num_\w*blocks|depth|\w*_depth)$")
+EXPERTS = re.compile(r"^(num_\w*experts|n_routed_experts|num_local_experts|moe_num_experts)$")
+MOST_NUMBERS = 20_000_000
+ALL = 10_000_000
+
+
+@cache
+def homes() -> dict[str, str]:
+    """Class name to the module of transformers that defines it."""
+    root = Path(import_module("transformers").__file__).parent
+    found: dict[str, str] = {}
+    for path in sorted((root / "models").glob("*/modeling_*.py")):
+        module = f"transformers.models.{path.parent.name}.{path.stem}"
+        for name in re.findall(r"^class (\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+            found.setdefault(name, module)
+    return found
+
+
+def model_class(name: str) -> Any:
+    """The class of that name, exported or not."""
+    return getattr(import_module(homes()[name]), name)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How small: what widths are divided by, and how many layers, experts and words there may be."""
+
+    divisor: int
+    layers: int = 2
+    experts: int = 4
+    words: int = 512
+
+
+def tiny_config(kind: Any) -> Any:
+    """A small config that the class can be built from; raises what the first attempt raised."""
+    failures: list[Exception] = []
+    for measure in _measures():
+        try:
+            config = kind.config_class()
+            _shrink(config, measure)
+            config = kind.config_class.from_dict(config.to_dict())
+            if _count(kind, config) <= MOST_NUMBERS:
+                return config
+        except Exception as error:
+            failures.append(error)
+    raise failures[0] if failures else ValueError("it stays too large")
+
+
+def _measures() -> Iterator[Measure]:
+    for layers, words in product((2, 4, ALL), (512, ALL)):
+        for divisor in (32, 16, 8, 4, 2, 1):
+            yield Measure(divisor, layers, words=words)
+    yield Measure(1, ALL, ALL, ALL)
+
+
+def _count(kind: Any, config: Any) -> int:
+    torch = import_module("torch")
+    with torch.device("meta"):
+        model = kind(copy.deepcopy(config))
+    return sum(p.numel() for p in model.parameters())
+
+
+def _shrink(config: Any, measure: Measure) -> None:
+    cut: dict[int, int] = {}
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "to_dict"):
+            _shrink(value, measure)
+        elif isinstance(value, bool) or name.startswith("_"):
+            continue
+        elif isinstance(value, int):
+            made = _smaller(name, value, measure)
+            if made != value and LAYERS.match(name):
+                cut[value] = made
+            setattr(config, name, made)
+        elif isinstance(value, list | tuple) and value and all(type(v) is int for v in value) and _is_width(name):
+            setattr(config, name, type(value)(_divided(v, measure) for v in value))
+    for name, value in list(vars(config).items()):
+        # one entry a layer
+        if isinstance(value, list) and len(value) in cut:
+            setattr(config, name, value[: cut[len(value)]])
+
+
+def _smaller(name: str, value: int, measure: Measure) -> int:
+    if LAYERS.match(name):
+        return min(value, measure.layers)
+    if EXPERTS.match(name):
+        return min(value, measure.experts)
+    if name.startswith(("num_experts_per", "n_group", "topk_group")):
+        return min(value, 2)
+    if name.endswith(("vocab_size", "_token_id", "_token_index")) and measure.words < ALL:
+        return value if value < measure.words else measure.words - name.endswith(("_id", "_index"))
+    return _divided(value, measure) if _is_width(name) else value
+
+
+def _divided(value: int, measure: Measure) -> int:
+    return value // measure.divisor if value >= 2 * measure.divisor and value % measure.divisor == 0 else value
+
+
+def _is_width(name: str) -> bool:
+    return bool(WIDTH.search(name)) and not NO_WIDTH.search(name)
