@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from treealign.checkpoint.afterwards import tell
 from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill
@@ -141,6 +142,7 @@ def load(
         kept = _kept(verdict, source)
         casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=assign)
         records = [_carry(track, chosen, verdict, source, kept, casts) for track in chosen.tracks]
+    tell(chosen.places.modules)
     return _result(chosen, verdict, records, casts)
 
 

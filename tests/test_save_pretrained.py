@@ -1,0 +1,209 @@
+"""After `treealign.load`, plain `save_pretrained` writes the names that the checkpoint came with.
+
+P1 to P10 are the cases of `test_known_breakages`, here through transformers' own saving. Impossible there, for nothing
+was loaded that could tell: P9, a fresh model, is saved by transformers' registry, and P10, rules that transformers
+attaches itself; `treealign.save` does both right.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from real_models import build, quiet_transformers, tiny
+from safetensors.torch import load_file
+from weights import saved_keys, write
+
+from treealign import Convert, PrefixChange, Rename, TreealignError, load, operations, save
+
+LLAMA = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 32,
+    "tie_word_embeddings": False,
+}
+
+
+def llama(seed=0, **config):
+    return build(tiny("LlamaForCausalLM", **{**LLAMA, **config}), seed)
+
+
+def state(model, rename):
+    return {rename(key): tensor.clone() for key, tensor in model.state_dict().items()}
+
+
+def old(key):
+    return key.replace("model.", "transformer.", 1).replace("self_attn", "attn")
+
+
+RULES = [Rename("transformer", "model"), Rename("**.attn", "**.self_attn")]
+
+
+@pytest.fixture
+def renamed(tmp_path):
+    """A model that was loaded under other names, and these names."""
+    given = write(tmp_path / "in" / "model.safetensors", state(llama(), old))
+    model = llama(1)
+    load(model, given, RULES)
+    return model, given
+
+
+def test_the_names_come_back(renamed, tmp_path):
+    model, given = renamed
+    model.save_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
+
+
+def test_tensors_that_were_converted_come_back(tmp_path):
+    source = llama()
+    tensors = state(source, lambda key: key)
+    for layer in range(2):
+        parts = [tensors.pop(f"model.layers.{layer}.self_attn.{part}_proj.weight") for part in "qkv"]
+        tensors[f"model.layers.{layer}.self_attn.qkv.weight"] = torch.cat(parts)
+    given = write(tmp_path / "in" / "model.safetensors", tensors)
+    model, sizes = llama(1), operations.Split(0, (16, 8, 8))
+    load(model, given, [Convert("**.qkv", ["**.q_proj", "**.k_proj", "**.v_proj"], [sizes])])
+    model.save_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
+
+
+def test_the_model_s_own_names_are_to_be_had(renamed, tmp_path):
+    model, _ = renamed
+    model.save_pretrained(tmp_path / "out", save_original_format=False)
+    assert saved_keys(tmp_path / "out") == model.state_dict().keys()
+
+
+def test_p1_a_mixed_checkpoint_goes_back_mixed(tmp_path):
+    mixed = state(llama(), lambda key: f"bad.{key}" if "layers.0" in key else key)
+    model = llama(1)
+    load(model, write(tmp_path / "in.safetensors", mixed), [PrefixChange(remove="bad")])
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == mixed.keys()
+
+
+def test_p2_two_keys_that_reach_one_are_refused_before_anything_is_saved(tmp_path):
+    tensors = state(llama(), lambda key: key)
+    tensors["old.norm.weight"] = tensors["model.norm.weight"].clone()
+    with pytest.raises(TreealignError, match=r"old\.norm\.weight"):
+        load(llama(1), tensors, [Rename("old", "model")])
+
+
+def test_p3_a_good_checkpoint_beside_a_rule_that_adds_a_level_comes_back_good(tmp_path):
+    model, good = llama(1), state(llama(), lambda key: key)
+    load(model, good, [PrefixChange(add="model")])
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == good.keys()
+
+
+def test_p4_an_adapter_that_came_and_went_leaves_the_names_of_its_base(renamed, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model, given = renamed
+    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(target_modules=["q_proj"], r=2))
+    adapted.save_pretrained(tmp_path / "adapter")
+    model.load_adapter(tmp_path / "adapter")
+    # what `delete_adapter` does with the last adapter
+    model._hf_peft_config_loaded = False
+    for layer in model.model.layers:
+        layer.self_attn.q_proj = getattr(layer.self_attn.q_proj, "base_layer", layer.self_attn.q_proj)
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == load_file(given).keys()
+
+
+def test_a_merged_adapter_leaves_the_names_of_its_base(renamed, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model, given = renamed
+    merged = get_peft_model(model, LoraConfig(target_modules=["q_proj"], r=2)).merge_and_unload()
+    merged.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == load_file(given).keys()
+
+
+def test_p5_a_rule_with_two_sources_writes_both_back(tmp_path):
+    tensors = state(llama(), lambda key: key)
+    whole = tensors.pop("lm_head.weight")
+    tensors |= {"head.a": whole[:10].clone(), "head.b": whole[10:].clone()}
+    model = llama(1)
+    load(model, tensors, [Convert(["head.a", "head.b"], "lm_head.weight", [operations.Concat(0, (10, 22))])])
+    model.save_pretrained(tmp_path / "out")
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert {key: len(saved[key]) for key in ("head.a", "head.b")} == {"head.a": 10, "head.b": 22}
+
+
+def test_p7_saving_and_loading_twice_gives_the_names_once(renamed, tmp_path):
+    model, given = renamed
+    model.save_pretrained(tmp_path / "first")
+    again = llama(2)
+    load(again, tmp_path / "first", RULES)
+    again.save_pretrained(tmp_path / "second")
+    assert saved_keys(tmp_path / "second") == load_file(given).keys()
+
+
+def test_p8_a_part_that_is_saved_alone_has_the_names_of_its_part(renamed, tmp_path):
+    model, given = renamed
+    model.model.save_pretrained(tmp_path / "out")
+    inside = {key.removeprefix("transformer.") for key in load_file(given) if key.startswith("transformer.")}
+    assert saved_keys(tmp_path / "out") == inside
+
+
+def test_p9_a_fresh_model_is_saved_under_its_own_names_by_treealign(tmp_path):
+    model = build(
+        tiny(
+            "ViTModel",
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=8,
+            patch_size=4,
+        ),
+        0,
+    )
+    save(model, tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, "torch"], ids=["deepcopy", "torch.save"])
+def test_a_copy_is_saved_under_the_same_names(renamed, tmp_path, how):
+    model, given = renamed
+    if how == "torch":
+        held = io.BytesIO()
+        torch.save(model, held)
+        held.seek(0)
+        made = torch.load(held, weights_only=False)
+    else:
+        made = how(model)
+    made.save_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
+
+
+def test_a_second_partial_load_renames_only_what_it_filled(renamed, tmp_path):
+    model, given = renamed
+    load(model, {"head.weight": torch.zeros(32, 16)}, [Rename("head", "lm_head")], strict=False)
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == {*load_file(given).keys() - {"lm_head.weight"}, "head.weight"}
+
+
+def test_what_transformers_loads_next_into_another_model_is_its_own_affair(renamed, tmp_path):
+    model, _ = renamed
+    quiet_transformers()
+    model.save_pretrained(tmp_path / "own", save_original_format=False)
+    other = type(model).from_pretrained(tmp_path / "own")
+    other.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == model.state_dict().keys()
+
+
+def test_tied_weights_are_written_once_under_the_name_they_came_with(tmp_path):
+    source = llama(tie_word_embeddings=True)
+    tensors = state(source, old)
+    tensors.pop("lm_head.weight")
+    given = write(tmp_path / "in" / "model.safetensors", tensors)
+    model = llama(1, tie_word_embeddings=True)
+    load(model, given, RULES)
+    model.save_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
