@@ -51,7 +51,7 @@ def hub(monkeypatch):
     with serving(Hub()) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 10)
         monkeypatch.setattr(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         )
@@ -104,7 +104,7 @@ def test_every_file_is_read_at_the_commit_that_was_listed(hub):
 
 
 def test_headers_of_many_shards_are_fetched_together(hub):
-    hub.repos["org/name"], hub.pause = sharded(8), 0.1
+    hub.repos["org/name"], hub.pause = sharded(8), 0.3
     read_tree("hf://org/name")
     assert hub.most_at_once >= 4
 
@@ -170,7 +170,19 @@ def test_a_switched_off_hub_is_said(hub, monkeypatch):
         read_tree("hf://org/name")
 
 
-@pytest.mark.parametrize("faults", [["cut"], ["unavailable"], ["slow"], ["cut", "unavailable"]])
+@pytest.fixture
+def impatient(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+
+
+def test_a_slow_answer_is_asked_for_again(hub, impatient):
+    hub.repos["org/name"], hub.faults = {"model.safetensors": shard()}, ["slow"]
+    assert read_tree("hf://org/name") == expected()
+
+
+@pytest.mark.parametrize("faults", [["cut"], ["unavailable"], ["cut", "unavailable"]])
 def test_a_transfer_that_fails_once_is_tried_again(hub, faults):
     hub.repos["org/name"], hub.faults = {"model.safetensors": shard()}, faults
     assert read_tree("hf://org/name") == expected()
@@ -182,7 +194,7 @@ def test_a_connection_that_is_cut_again_and_again_is_an_error(hub):
         read_tree("hf://org/name")
 
 
-def test_a_server_that_stays_slow_is_an_error(hub):
+def test_a_server_that_stays_slow_is_an_error(hub, impatient):
     hub.repos["org/name"], hub.faults = {"model.safetensors": shard()}, ["slow"] * 20
     with pytest.raises(FormatError, match=r"cannot be (fetched|reached)"):
         read_tree("hf://org/name")
