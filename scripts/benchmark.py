@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py scoreboard   how many correspondences are found, admitted open, or wrong in silence
 python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
+python scripts/benchmark.py convert      files converted beside files copied, and beside files loaded and saved
 python scripts/benchmark.py audit        times of the audit of two large trees, and of a scan of 5,000 files
 python scripts/benchmark.py load         a renamed checkpoint onto a meta model, beside safetensors and transformers
 python scripts/benchmark.py workers      a conversion by two worker processes beside one, and by a dask cluster
@@ -20,6 +21,7 @@ import typer
 from scoring import LAWS, Case, Score, read_cases, score
 from speed import Figure, figures
 from speed_audit import audit_figures
+from speed_convert import convert_figures
 from speed_load import load_figures
 from speed_workers import worker_figures
 
@@ -106,6 +108,16 @@ def speed(
 ) -> None:
     """Measure times and memory, each beside what it is compared with."""
     _report(figures(), output)
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where 13 GB find room for a while.")] = None,
+    rounds: Annotated[int, typer.Option(help="Pairs of each kind.")] = 3,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+) -> None:
+    """Measure conversions of checkpoints of some gigabytes."""
+    _report(convert_figures(folder, rounds), output)
 
 
 @app.command()

@@ -11,6 +11,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,8 +141,9 @@ class Journal:
 
 
 def _sync(descriptors: Mapping[str, int]) -> None:
-    for descriptor in descriptors.values():
-        getattr(os, "fdatasync", os.fsync)(descriptor)
+    """Flush files to the disk, together: the disk then has to be waited for once."""
+    with ThreadPoolExecutor(min(len(descriptors), 16) or 1) as threads:
+        list(threads.map(getattr(os, "fdatasync", os.fsync), descriptors.values()))
 
 
 def pending(folder: Path) -> list[Journal]:
