@@ -198,6 +198,15 @@ def test_explain_gives_the_evidence_for_keys_and_patterns_of_either_side():
     assert widest(done.stdout) <= 80
 
 
+def test_a_snapshot_keeps_what_a_run_of_the_model_showed(tmp_path):
+    done = run(
+        "snapshot", f"transformers:{TINY.parent}:LlavaForConditionalGeneration", "-o", tmp_path / "t.json", "--trace"
+    )
+    trace = json.loads((tmp_path / "t.json").read_text()).get("trace")
+    assert done.returncode == 0
+    assert trace["problem"] == "" or "not traced: " in done.stderr
+
+
 def test_explain_as_json_weighs_the_evidence():
     key = "model.language_model.layers.0.input_layernorm.weight"
     (one,) = json.loads(run("suggest", TINY, MODEL_TREE, "--explain", key, "--json").stdout)

@@ -201,12 +201,11 @@ def test_the_roles_of_real_models_are_those_of_their_names(name, more, prefix, r
         model = model_class(model_class.config_class(**TINY | more))
     tree = read_tree(model, example_inputs=True)
     assert tree.trace.problem == ""
-    vectors = {m for m in dict(model.named_modules()) if type(model.get_submodule(m)).__name__.endswith("Norm")}
-    flow = Flow(tree.trace, frozenset(vectors))
+    flow = Flow.of(tree)
     assert {module: flow.role(f"{prefix}.{module}") for module in roles} == roles
 
 
 def test_an_ambiguous_flow_gives_no_role():
     feeds = (("n", "q"), ("n", "k"), ("q", "o"), ("k", "o"), ("n", "fc"), ("fc", "out"))
-    flow = Flow(Trace((), feeds, ("fc",), ("q", "k")), frozenset({"n"}))
+    flow = Flow(Trace((), feeds, ("fc",), ("q", "k")), frozenset({"n"}), frozenset({"n"}))
     assert flow.role("n") == ""

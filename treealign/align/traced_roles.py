@@ -56,9 +56,9 @@ def _said(link: Link, roles: Mapping[int, tuple[Token, ...]]) -> Link:
 
 def _roles(side: Side, tree: KeyTree) -> dict[int, tuple[Token, ...]]:
     """Roles that only the trace tells, by the identity of the pattern."""
-    if tree.trace is None or tree.trace.problem:
+    flow = Flow.of(tree)
+    if flow is None:
         return {}
-    flow = Flow(tree.trace, _vectors(tree))
     silent = [p for p, tokens in zip(side.patterns, side.tokens, strict=True) if _says_nothing(p, tokens)]
     found = {id(p): _traced(p, tree.keys, flow) for p in silent}
     return {at: tokens for at, tokens in found.items() if tokens}
@@ -76,14 +76,6 @@ def _traced(p: Pattern, keys: Sequence[str], flow: Flow) -> tuple[Token, ...]:
     return (Token(f"@{role}", 1, True),) if role else ()
 
 
-def _vectors(tree: KeyTree) -> Modules:
-    """Modules that hold nothing but vectors: norms and scales."""
-    ranks: dict[str, set[int]] = defaultdict(set)
-    for leaf in tree.leaves:
-        ranks[leaf.key.rpartition(".")[0]].add(-1 if leaf.shape is None else len(leaf.shape))
-    return frozenset(module for module, sizes in ranks.items() if sizes <= {0, 1})
-
-
 class Flow:
     """Who feeds whom in a trace, and what follows from it for one module.
 
@@ -92,14 +84,27 @@ class Flow:
     trace : Trace
         A run of the model.
     vectors : frozenset of str
-        Modules that hold nothing but vectors.
+        Modules that hold nothing but vectors: norms and scales.
+    norms : frozenset of str
+        Those of them that are norms by their class.
     """
 
-    def __init__(self, trace: Trace, vectors: Modules) -> None:
-        self.trace, self.vectors = trace, vectors
+    def __init__(self, trace: Trace, vectors: Modules, norms: Modules) -> None:
+        self.trace, self.vectors, self.norms = trace, vectors, norms
         self.after, self.before = _neighbours(trace.feeds), _neighbours([(b, a) for a, b in trace.feeds])
         # scores of an attention may be capped by a tanh, which makes no feed-forward network
         self.activated = frozenset(trace.activated) - frozenset(trace.attended)
+
+    @classmethod
+    def of(cls, tree: KeyTree) -> Flow | None:
+        """The flow of a tree; None if it has no trace."""
+        if tree.trace is None or tree.trace.problem:
+            return None
+        ranks: dict[str, set[int]] = defaultdict(set)
+        for leaf in tree.leaves:
+            ranks[leaf.key.rpartition(".")[0]].add(-1 if leaf.shape is None else len(leaf.shape))
+        vectors = frozenset(module for module, sizes in ranks.items() if sizes <= {0, 1})
+        return cls(tree.trace, vectors, frozenset(m for m in vectors if "norm" in tree.modules.get(m, "").lower()))
 
     @cached_property
     def attended(self) -> Modules:
@@ -115,7 +120,7 @@ class Flow:
         return self._norm(module) if module in self.vectors else self._linear(module)
 
     def _norm(self, module: str) -> str:
-        if module in self.trace.attended:
+        if module in self.trace.attended or module not in self.norms:
             return ""
         after, before = self.after.get(module, frozenset()), self.before.get(module, frozenset())
         if after and not after & self.vectors and self._bypassed(before):
@@ -126,8 +131,8 @@ class Flow:
         return f"post_{self._ends(given[0])}" if len(given) == 1 and alone else ""
 
     def _bypassed(self, before: Modules) -> bool:
-        """Whether what a module takes also goes around it, to be added to later."""
-        return any(before < other for other in self.before.values())
+        """Whether what a module takes also goes around it, to be added to before a later norm."""
+        return any(before < self.before.get(other, frozenset()) for other in self.vectors)
 
     def _ends(self, module: str) -> str:
         """Whether a module closes an attention or a feed-forward network."""
