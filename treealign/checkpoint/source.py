@@ -12,7 +12,7 @@ from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import torch
 from torch import nn
@@ -95,8 +95,9 @@ class Source:
         if begin % dtype.itemsize or begin == end:
             return None
         # a storage of its own, so that what copies or saves it takes this tensor and not the whole file
-        raw = torch.asarray(self._map(header)[begin:end], dtype=torch.uint8)
-        return raw.view(dtype).view(entry.torch_shape)
+        made: Any = torch.empty(0, dtype=dtype)
+        made.set_(self._map(header)[begin:end], 0, entry.torch_shape)
+        return cast("torch.Tensor", made)
 
     @cached_property
     def _storages(self) -> Counter[int]:
