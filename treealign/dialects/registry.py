@@ -40,11 +40,13 @@ DIALECTS: dict[str, Dialect] = {
         "a registry entry for transformers: register_checkpoint_conversion_mapping",
         f"{_HERE}.transformers.writer:write_source",
         f"{_HERE}.transformers.writer:write_live",
-        tests=f"{_HERE}.transformers.testing:write_tests",
+        f"{_HERE}.transformers.reader:read_rules",
+        f"{_HERE}.transformers.testing:write_tests",
     ),
     "key_mapping": Dialect(
         "the dict for from_pretrained(key_mapping=…) of transformers",
         f"{_HERE}.transformers.key_mapping:write_key_mapping",
+        read=f"{_HERE}.transformers.reader:read_rules",
     ),
 }
 
