@@ -130,6 +130,28 @@ def test_an_empty_tensor_is_kept(tmp_path):
     assert load_file(tmp_path / "out" / "in.safetensors")["model.a"].shape == (0, 3)
 
 
+def test_links_to_files_elsewhere_are_followed(source, tmp_path):
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    for path in source.iterdir():
+        (snapshot / path.name).symlink_to(path)
+    convert_checkpoint(snapshot, tmp_path / "out", PREFIX)
+    convert_checkpoint(source, tmp_path / "same", PREFIX)
+    assert contents(tmp_path / "out") == contents(tmp_path / "same")
+    assert not any(path.is_symlink() for path in (tmp_path / "out").iterdir())
+
+
+def test_guards_are_decided_once_for_all_shards(tmp_path):
+    chain = Rename({"**.norm0": "**.norm1", "**.norm1": "**.norm2"}, before="**.norm0", after="**.norm2")
+    # the second shard alone could be of either side
+    old = sharded(tmp_path / "old", [{"h.norm0": torch.zeros(1)}, {"h.norm1": torch.ones(1)}])
+    new = sharded(tmp_path / "new", [{"h.norm1": torch.zeros(1)}, {"h.norm2": torch.ones(1)}])
+    for name, folder in (("from old", old), ("from new", new)):
+        convert_checkpoint(folder, tmp_path / name, [chain])
+        made = tensors_of(tmp_path / name)
+        assert {key: float(tensor) for key, tensor in made.items()} == {"h.norm1": 0.0, "h.norm2": 1.0}
+
+
 # -- tasks -------------------------------------------------------------------------------------------------------------
 
 

@@ -80,8 +80,8 @@ def design(origin: Origin, wishes: Wishes) -> Design:
     """
     with collector_paused():
         route = find_route(origin, wishes.mapping, reverse=wishes.reverse, converted=wishes.converted)
-        if not wishes.allow_lossy and route.recalled is None:
-            refuse_lossy(route.steps)
+        if not wishes.allow_lossy:
+            refuse_lossy(route.by_mapping)
         made, rounded = _results(route, wishes)
         layout = route.recalled.layout if route.recalled else None
         placement = place(route.origin, made, layout=layout, max_shard_size=wishes.max_shard_size)

@@ -31,6 +31,8 @@ class Route:
         About its guards, for all keys.
     steps : tuple of Step
         What to do; no two give the same key.
+    by_mapping : tuple of Step
+        Those of them that come of the mapping.
     recalled : Recalled or None
         The record that is followed, if one is.
     approximate : tuple of str
@@ -41,6 +43,7 @@ class Route:
     transforms: ConversionMapping
     decision: GuardDecision
     steps: tuple[Step, ...]
+    by_mapping: tuple[Step, ...]
     recalled: Recalled | None = None
     approximate: tuple[str, ...] = ()
 
@@ -66,10 +69,10 @@ def find_route(
     steps = transforms.plan(keys, decision)
     refuse_incomplete(steps)
     if recalled is None:
-        return Route(origin, transforms, decision, steps)
+        return Route(origin, transforms, decision, steps, steps)
     origin, back, approximate = with_originals(origin, recalled)
     _refuse_meeting([*back, *steps])
-    return Route(origin, transforms, decision, (*back, *steps), recalled, approximate)
+    return Route(origin, transforms, decision, (*back, *steps), steps, recalled, approximate)
 
 
 def _decision(transforms: ConversionMapping, keys: KeyTree, converted: Converted) -> GuardDecision:

@@ -52,6 +52,7 @@ def run_tasks(
             return [future.result() for future in waiting]
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
+            count.stopped = True
             raise
 
 
@@ -72,8 +73,11 @@ class _Count:
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.done, self.total, self.progress = 0, total, progress
+        self.stopped = False
 
     def add(self, count: int) -> None:
+        if self.stopped:
+            raise TreealignError("another file could not be written, or the run was interrupted")
         self.done += count
         if self.progress is not None:
             self.progress(self.done, self.total)
