@@ -117,6 +117,7 @@ def suggest(
         The two sides.
     hints : mapping or sequence of str, optional
         Names of the checkpoint to names of the model that belong together: ``{"attn_norm": "input_layernorm"}``.
+        A whole and its parts in their order settle how it is cut or joined: ``["c_attn=q_proj,k_proj,v_proj"]``.
     values : bool
         Compare contents too, where both sides have weights that were the same once: an original and a converted
         checkpoint of one model. What has equal content under an operation is settled by it, whatever the names; content

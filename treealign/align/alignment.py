@@ -22,6 +22,7 @@ from treealign.align.quantisation import with_weights
 from treealign.align.refinement import refine
 from treealign.align.reflection import reflections
 from treealign.align.scoring import Floats, Side
+from treealign.align.settling import settled_by_hints
 from treealign.align.surroundings import misplaced
 from treealign.align.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.transposition import turned, turned_blocks
@@ -108,7 +109,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     links = with_trace_said(_links(sides, assignment, found), untraced, trees)
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
-        links = _with_conversions(sides, assignment, links, weak, evidence.total)
+        links = _with_conversions(sides, assignment, links, weak, evidence.total, read)
+        links = settled_by_hints(links, read)
         links = hidden_changes([*anchors.links, *links], Habits(left, right), read)[len(anchors.links) :]
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
@@ -151,7 +153,12 @@ def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int,
 
 
 def _with_conversions(
-    sides: tuple[Side, Side], assignment: Assignment, links: list[Link], away: Mapping[int, Doubt], total: Floats
+    sides: tuple[Side, Side],
+    assignment: Assignment,
+    links: list[Link],
+    away: Mapping[int, Doubt],
+    total: Floats,
+    hints: Sequence[Hint],
 ) -> list[Link]:
     """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
     left = sides[0].patterns
@@ -164,7 +171,7 @@ def _with_conversions(
     )
     votes = conversion_votes(*sides, strong)
     scores = conversion_scores(*sides, assignment.names, votes)
-    found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes))
+    found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes), hints)
     used = {id(p) for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
     doubted = {id(left[i]): _doubted(sides, doubt) for i, doubt in away.items()}

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.habits import Guess, Habits
-from treealign.align.hints import Hint, contains
+from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.transposition import block, is_square
@@ -78,15 +78,7 @@ def rotated_parts(link: Link) -> tuple[Pattern, ...]:
 
 
 def _hinted(link: Link, hints: Sequence[Hint]) -> bool:
-    return any(
-        any(_ends_with(p, hint.source) for p in link.left) and any(_ends_with(p, hint.target) for p in link.right)
-        for hint in hints
-    )
-
-
-def _ends_with(p: Pattern, run: Path) -> bool:
-    """Whether a run of segments ends with the module's own name or the parameter's."""
-    return contains(p.segments, run) and run[-1] in p.segments[-2:]
+    return any(speaks_of(hint, link.left, link.right) for hint in hints)
 
 
 def _checked(link: Link, learned: set[Path], transposed: set[Path], habits: Habits) -> Link:

@@ -17,6 +17,7 @@ import numpy as np
 
 from treealign.align.agreement import Agreement
 from treealign.align.certainty import MARGIN, RIVALLED
+from treealign.align.hints import Hint
 from treealign.align.links import Group, Link
 from treealign.align.part_order import is_composed, order_parts, series_order
 from treealign.align.patterns import Indices, Pattern
@@ -48,6 +49,7 @@ def find_conversions(
     scores: Floats,
     total: Floats,
     agreement: Agreement,
+    hints: Sequence[Hint] = (),
 ) -> list[Link]:
     """All conversions between unmatched patterns.
 
@@ -63,6 +65,8 @@ def find_conversions(
         Qualified evidence of all pairs, (left, right).
     agreement : Agreement
         Judges whether names and ancestors allow a match.
+    hints : sequence of Hint
+        What settles the order of parts.
 
     """
     taken: tuple[set[int], set[int]] = (set(), set())
@@ -74,7 +78,7 @@ def find_conversions(
         if w.whole in used_whole or used_parts & set(w.parts):
             continue
         sides = (left, right) if reverse else (right, left)
-        made = _link(sides[0].patterns[w.whole], [sides[1].patterns[p] for p in w.parts], w, reverse)
+        made = _link(sides[0].patterns[w.whole], [sides[1].patterns[p] for p in w.parts], reverse, hints)
         objection = agreement.conversion_objection(w.parts, w.whole, not reverse)
         if made and len(w.parts) == 1 and not any(isinstance(o, Stack | Unstack) for o in made[0].operations):
             objection = objection or SHARDS
@@ -194,9 +198,9 @@ def _operations(parts: Sequence[Pattern], whole: Pattern, cells: _Cells) -> tupl
     return joined(sizes, goal, count)
 
 
-def _link(whole: Pattern, parts: list[Pattern], found: Whole, reverse: bool) -> list[Link]:
+def _link(whole: Pattern, parts: list[Pattern], reverse: bool, hints: Sequence[Hint]) -> list[Link]:
     """One link for each list of operations: repeats of different sizes are told apart."""
-    order = order_parts(whole, parts)
+    order = order_parts(whole, parts, hints)
     parts = [parts[n] for n in order.positions]
     by_operations: dict[tuple[Operation, ...], list[Group]] = defaultdict(list)
     for cells in _groups(parts, whole):

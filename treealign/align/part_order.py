@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from treealign.align.hints import Hint, hinted_order
 from treealign.align.patterns import Pattern
 from treealign.align.words import split_words, tokens, vocabulary
 
 CONVENTION = "the order of the parts is a convention that the names do not spell"
+GIVEN = "order of the parts given by a hint"
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -22,12 +24,15 @@ class Order(NamedTuple):
     evidence: tuple[str, ...]
 
 
-def order_parts(whole: Pattern, parts: Sequence[Pattern]) -> Order:
+def order_parts(whole: Pattern, parts: Sequence[Pattern], hints: Sequence[Hint] = ()) -> Order:
     """Order the parts of a whole.
 
-    By the whole's own name (`up_gate_proj`, `qkv`), by the numbers of a series, by the vocabulary's composition of the
-    whole's role; else by convention, which is a guess.
+    As a hint says; by the whole's own name (`up_gate_proj`, `qkv`), by the numbers of a series, by the vocabulary's
+    composition of the whole's role; else by convention, which is a guess.
     """
+    said = hinted_order(whole, parts, hints)
+    if said is not None:
+        return Order(said, True, "", (GIVEN,))
     if len(parts) == 1:
         return Order((0,), True, "", ("parts numbered by an index",))
     numbered = series_order(parts)

@@ -50,11 +50,19 @@ def _question(alignment: Alignment, links: list[Link]) -> Ambiguity:
 
 
 def _hint(link: Link) -> str:
-    """A hint for one link: the last names on either side that differ, or the whole modules."""
+    """A hint for one link: a whole and its parts in order, or the last names on either side that differ."""
+    if max(len(link.left), len(link.right)) > 1:
+        whole = [list(dict.fromkeys(_own_name(p) for p in side)) for side in (link.left, link.right)]
+        return "=".join(",".join(side) for side in whole)
     source, target = _names(link.left[0]), _names(link.right[0])
     while len(source) > 1 and len(target) > 1 and source[-1] == target[-1]:
         source, target = source[:-1], target[:-1]
     return f"{source[-1]}={target[-1]}" if source[-1] != target[-1] else "checkpoint name=model name"
+
+
+def _own_name(p: Pattern) -> str:
+    """The name of the module, or of the parameter where that says more."""
+    return p.segments[-1] if p.segments[-1] not in {"weight", "bias"} or len(p.segments) == 1 else p.segments[-2]
 
 
 def _names(p: Pattern) -> list[str]:

@@ -88,7 +88,12 @@ def suggest(
     model: Model = "",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the mapping here, as JSON.")] = None,
     hint: Annotated[
-        list[str] | None, typer.Option(metavar="A=B", help="Names that correspond, checkpoint=model; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="A=B",
+            help="Names that correspond, checkpoint=model, or a whole and its parts in their order, "
+            "qkv=q_proj,k_proj,v_proj or w1,w3=gate_up; may be repeated.",
+        ),
     ] = None,
     explain: Annotated[
         list[str] | None,

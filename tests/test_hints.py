@@ -1,0 +1,67 @@
+"""Hints settle what they speak of: names, and the order of the parts of a whole."""
+
+from __future__ import annotations
+
+import pytest
+from aligning import aligned, certain_pairs
+
+from treealign import TreealignError
+from treealign.mapping.operations import Concat, Split
+
+FUSED = {f"layers.{i}.attn.fused.weight": (12, 4) for i in range(2)} | {"head.weight": (2, 4)}
+APART = {f"layers.{i}.attn.{n}_proj.weight": (4, 4) for i in range(2) for n in "qkv"} | {"head.weight": (2, 4)}
+
+
+def conversions(found):
+    return [m for m in found.matches if m.operations]
+
+
+def test_a_hint_gives_the_order_of_the_parts_of_a_whole():
+    found = aligned(FUSED, APART, hints=["fused=v_proj,q_proj,k_proj"])
+    assert found.ok
+    for i, match in enumerate(conversions(found)):
+        tensors = dict(zip(match.model, "kqv", strict=True))
+        assert tensors == {f"layers.{i}.attn.{n}_proj.weight": n for n in "kqv"}
+        assert match.operations[0] == Split(0, (4, 4, 4))
+    steps = found.mapping.plan(list(FUSED), found.mapping.decide(list(FUSED)), set(APART))
+    split = next(s for s in steps if s.operations)
+    assert split.targets == tuple(f"layers.0.attn.{n}_proj.weight" for n in "vqk")
+
+
+def test_it_does_so_in_the_other_direction():
+    found = aligned(APART, FUSED, hints={"k_proj,q_proj,v_proj": "fused"})
+    match = conversions(found)[0]
+    assert match.checkpoint == tuple(f"layers.0.attn.{n}_proj.weight" for n in "kqv")
+    assert (match.operations, match.certain, found.ok) == ((Concat(0, (4, 4, 4)),), True, True)
+
+
+def test_without_it_the_order_is_doubted_and_the_question_shows_such_a_hint():
+    old = {key.replace("fused", "c_attn"): shape for key, shape in FUSED.items()}
+    (question,) = aligned(old, APART).ambiguous
+    assert "'c_attn=q_proj,k_proj,v_proj'" in question.settled_by
+    assert aligned(old, APART, hints=["c_attn=q_proj,k_proj,v_proj"]).ok
+
+
+def test_a_hint_that_leaves_a_part_out_settles_no_order():
+    found = aligned(FUSED, APART, hints=["fused=q_proj,k_proj"])
+    assert [m.certain for m in conversions(found)] == [False, False]
+
+
+def test_a_hint_settles_what_names_have_put_in_doubt():
+    names = ("q_proj", "k_proj")
+    old = {f"attn.{n}.weight": (4, 4) for n in (*names, "v_proj")}
+    new = {f"attn.{n}.weight": (4, 4) for n in (*names, "o_proj")}
+    assert certain_pairs(aligned(old, new, hints=["v_proj=o_proj"]))["attn.v_proj.weight"] == "attn.o_proj.weight"
+
+
+def test_a_hint_settles_a_reshape_that_names_alone_leave_open():
+    old, new = {"patch_embed.proj.weight": (8, 3, 2, 2)}, {"patch_embed.linear_proj.weight": (8, 12)}
+    rest = {"head.weight": (2, 8)}
+    assert not aligned(old | rest, new | rest).ok
+    assert aligned(old | rest, new | rest, hints=["proj=linear_proj"]).ok
+
+
+@pytest.mark.parametrize("hint", ["q_proj,k_proj=a,b", "fused=", "fused=q_proj,", "fused"])
+def test_a_hint_of_another_form_is_refused(hint):
+    with pytest.raises(TreealignError, match="not of the form"):
+        aligned(FUSED, APART, hints=[hint])
