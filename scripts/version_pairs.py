@@ -2,6 +2,8 @@
 
 python scripts/version_pairs.py [FOLDER]
 
+builds what FOLDER does not hold yet, and writes the trees to data/version-pairs.jsonl.xz.
+
 For each model of scripts/version_models.py: what changed, whether every change is explained by a transform or listed,
 whether the old checkpoint loads through the mapping, and whether the loaded model computes what the old one did.
 """
@@ -9,12 +11,14 @@ whether the old checkpoint loads through the mapping, and whether the loaded mod
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import venv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +27,11 @@ from safetensors.torch import load_file
 from version_models import MODELS, build, outputs
 
 import treealign
+from treealign import KeyTree
 from treealign.changes.auditing import Audit
 
 ROOT = Path(__file__).parent.parent
+PAIRS = ROOT / "data" / "version-pairs.jsonl.xz"
 OLD = "4.50.3"
 # what that release needs in other versions than the current one; torch and the rest are shared
 PINNED = (f"transformers=={OLD}", "tokenizers==0.21.4", "huggingface_hub==0.36.0")
@@ -98,6 +104,27 @@ def lines(one: Outcome) -> list[str]:
     return [f"{head}; {verdict}", *changes, *left]
 
 
+def write_trees(found: Sequence[Outcome], path: Path) -> None:
+    """Both trees of each model, a line each, so that the audit of them can be tested without the releases."""
+    with lzma.open(path, "wt", encoding="utf-8") as file:
+        for one in found:
+            row = {"name": one.name, "old": _tree_data(one.audit.old), "new": _tree_data(one.audit.new)}
+            file.write(json.dumps(row, separators=(",", ":")) + "\n")
+
+
+def read_trees(path: Path = PAIRS) -> Iterator[tuple[str, KeyTree, KeyTree]]:
+    """(name, old tree, new tree) of each model."""
+    with lzma.open(path, "rt", encoding="utf-8") as file:
+        for line in file:
+            row = json.loads(line)
+            sides = [KeyTree.from_leaves(**row[side], ordered=True) for side in ("old", "new")]
+            yield row["name"], sides[0], sides[1]
+
+
+def _tree_data(tree: KeyTree) -> dict[str, object]:
+    return {"leaves": tree.leaves, "modules": dict(tree.modules), "tied": dict(tree.tied)}
+
+
 def main() -> None:
     work = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     old = written(environment(work / "old", PINNED + MISSING), work / f"transformers-{OLD}")
@@ -107,6 +134,7 @@ def main() -> None:
     found = [outcome(name, old, new) for name in MODELS if name not in failed]
     for one in found:
         print("\n".join(lines(one)))
+    write_trees(found, PAIRS)
     whole = sum(one.loaded == "whole" for one in found)
     same = sum(one.difference < 1e-4 for one in found)
     clean = sum(not one.unexplained for one in found)
