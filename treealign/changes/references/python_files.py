@@ -138,6 +138,8 @@ class _Extractor:
         left = node.left.value if isinstance(node.left, ast.Constant) else None
         if isinstance(left, str) and left.endswith(".") and use.reader == "run":
             self._add(node.left, left + HOLE, use)
+        elif isinstance(left, str) and left.endswith(".") and use.reader == "exact":
+            self._add(node.left, left, Use("startswith", use.strength))
         else:
             self.visit(node.left, use)
         self.visit(node.right, use if not isinstance(node.right, ast.Constant) else TEXT)
@@ -281,7 +283,7 @@ class _Extractor:
             place = compared(node) if is_listed(generator.iter) else None
             self.visit(generator, self._use_of_compared(place) if place else TEXT)
         for part in [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]:
-            self.visit(part, TEXT)
+            self.visit(part, TEXT if isinstance(node, ast.DictComp) else use)
 
     def _use_of_compared(self, node: ast.AST) -> Use:
         if isinstance(node, ast.Compare):

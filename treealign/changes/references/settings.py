@@ -47,6 +47,7 @@ _SETTINGS: dict[str, Setting] = {
     "skip_modules": SKIP,
     "modules_to_skip": SKIP,
     "ignored_layers": SKIP,
+    "ignore": SKIP,
     "not_convert": SKIP,
     "device_map": Setting(keys="path"),
     "hf_device_map": Setting(keys="path"),
