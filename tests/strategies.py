@@ -441,3 +441,7 @@ def renamed_modules(draw: st.DrawFn, keys: list[str]) -> dict[str, str]:
         return top + ".".join([*named, leaf])
 
     return {key: rename(key) for key in keys}
+
+
+raw_bytes = st.binary(min_size=1, max_size=100)
+small_counts = st.integers(1, 6)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import save_file
+from strategies import raw_bytes, small_counts
 
 from treealign import read_tree
 from treealign.checkpoint.fingerprints import LONGEST_ROW, PIECE, fingerprint, fingerprints, in_memory
@@ -31,7 +31,7 @@ def fast_hash(raw: bytes) -> tuple[int, int]:
     return int(first), int(second)
 
 
-@given(st.binary(min_size=1, max_size=100))
+@given(raw_bytes)
 def test_rows_are_hashed_as_defined(raw):
     assert fast_hash(raw) == slow_hash(raw)
 
@@ -42,7 +42,7 @@ def test_long_rows_are_hashed_as_defined(words):
     assert fast_hash(raw) == slow_hash(raw)
 
 
-@given(st.binary(min_size=8, max_size=8), st.integers(1, 6), st.integers(1, 6))
+@given(raw_bytes, small_counts, small_counts)
 def test_the_hash_of_rows_is_that_of_all_their_bytes(seed, rows, words):
     raw = np.random.default_rng(list(seed)).integers(0, 256, (rows, 8 * words), np.uint8)
     joined = join(hash_rows(as_words(raw)), words)
