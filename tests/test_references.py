@@ -146,6 +146,14 @@ def test_each_reader_resolves_names_as_its_library_does(tmp_path, reader, source
     assert spelling is None or all(row[2].startswith(spelling) for row in rows if row[3] != STILL)
 
 
+def test_classes_to_wrap_are_names_too(tmp_path):
+    source = '{"fsdp_transformer_layer_cls_to_wrap": ["CLIPVisionTransformer", "LlamaDecoderLayer", "Linear4bit"]}'
+    assert found(scanned(llava(), tmp_path, "fsdp_llava.json", source)) == [
+        (1, "CLIPVisionTransformer", "CLIPVisionModel", NOTHING),
+        (1, "LlamaDecoderLayer", None, STILL),
+    ]
+
+
 LOOKALIKES = [
     "from transformers.models.clip import vision_model",
     "x = 'https://host/vision_tower/vision_model/encoder'",
@@ -218,13 +226,14 @@ def test_what_cannot_be_read_is_listed_and_skipped(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_listed(tmp_path, monkeypatch):
-    path = tmp_path / "secret.py"
-    path.write_text("x = 1")
-    path.chmod(0)
-    if os.access(path, os.R_OK):  # whoever is root may read it all the same
-        path.unlink()
-        path.mkdir()
-    assert [one.file for one in llava().scan([tmp_path, path]).skipped] in ([str(path)], [])
+    (tmp_path / "secret.py").write_text("x = 1")
+
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    (one,) = llava().scan([tmp_path]).skipped
+    assert (one.file, one.reason) == (str(tmp_path / "secret.py"), "Permission denied")
 
 
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(tmp_path):

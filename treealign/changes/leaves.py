@@ -50,7 +50,8 @@ def whole_modules(tree: KeyTree, keys: Iterable[str]) -> list[tuple[str, list[st
     groups: dict[Path, list[str]] = {}
     for f in folds:
         depth = next((d for d in range(1, len(f.segments)) if here[f.segments[:d]] == whole[f.segments[:d]]), None)
-        groups.setdefault(f.segments[:depth], []).extend(listed[at] for at in f.positions)
+        path = f.segments if depth is None or here[f.segments[:depth]] == 1 else f.segments[:depth]
+        groups.setdefault(path, []).extend(listed[at] for at in f.positions)
     return [(_folded_module(path, members), members) for path, members in groups.items()]
 
 
@@ -83,7 +84,10 @@ def _retyped(suggestion: Suggestion, old: KeyTree, new: KeyTree) -> Iterator[Cha
         if a.dtype != b.dtype and a.dtype is not None and b.dtype is not None:
             found.setdefault((a.dtype, b.dtype), []).append((a.key, b.key))
     for (before, after), pairs in found.items():
-        yield _of_pairs("tensors retyped", f"{before} retyped to {after}", pairs, HARMLESS)
+        names = [name for name, _ in whole_modules(old, (key for key, _ in pairs))]
+        summary = f"{before} retyped to {after}"
+        both = tuple((name, name) for name in names)
+        yield Change("tensors retyped", f"{summary}: {folded(names)}", len(pairs), folded(names), both, HARMLESS)
 
 
 def _kinds(suggestion: Suggestion, old: KeyTree, new: KeyTree) -> Iterator[Change]:

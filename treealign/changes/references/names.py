@@ -59,8 +59,14 @@ class Names:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """All segments that are no indices."""
-        return frozenset(segment for pair in self.pairs for segment in pair) | {n for n in self.all if "." not in n}
+        """All segments that are no indices, and the names of classes."""
+        single = {name for name in self.all if "." not in name}
+        return frozenset(segment for pair in self.pairs for segment in pair) | single | self.classes
+
+    @cached_property
+    def classes(self) -> frozenset[str]:
+        """The names of the classes of all modules."""
+        return frozenset(self.tree.modules.values())
 
     @cached_property
     def roots(self) -> frozenset[str]:

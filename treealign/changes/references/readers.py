@@ -22,7 +22,7 @@ class Reader(NamedTuple):
     """`pattern` turns the text into a regular expression for `search`; `names` says what it is searched in."""
 
     pattern: Callable[[str], str]
-    names: str  # "modules", "keys" or "names", which is both
+    names: str  # "modules", "keys" or "names", which is both; "classes" of modules
     is_regex: bool = False
 
 
@@ -66,6 +66,7 @@ READERS: dict[str, Reader] = {
     "skip": Reader(_skip, "modules"),
     "glob": Reader(_glob, "names"),
     "plan": Reader(_plan, "names"),
+    "class": Reader(lambda t: f"^{_literal(t)}$", "classes"),
     "rank": Reader(_rank, "modules", is_regex=True),
     "module fullmatch": Reader(lambda t: f"^(?:{t})$", "modules", is_regex=True),
     "fullmatch": Reader(lambda t: f"^(?:{t})$", "names", is_regex=True),

@@ -64,7 +64,7 @@ class Resolver:
         """None where the text matches nothing in the old tree."""
         at = text, reader
         if at not in self._known:
-            self._known[at] = self._resolve(text, reader)
+            self._known[at] = self._class(text) if reader == "class" else self._resolve(text, reader)
         return self._known[at]
 
     def _resolve(self, text: str, reader: str) -> Resolution | None:
@@ -83,6 +83,17 @@ class Resolver:
         new = next((one for one in spellings if self._means(one, reader, kind, meant)), None)
         exact = not found and self._is_exact(matched) and (new is None or self._is_new(new, reader, kind))
         return Resolution(OTHER if found else NOTHING, new, tuple(matched), exact)
+
+    def _class(self, name: str) -> Resolution | None:
+        """What became of the modules of a class: a name of another class only where all of them got the same."""
+        if name not in self.old.classes:
+            return None
+        if name in self.new.classes:
+            return Resolution(STILL, None, (name,))
+        paths = [path for path, kind in self.old.tree.modules.items() if kind == name]
+        there = {self.new.tree.modules.get(target, "") for path in paths for target in self.translation.of(path)}
+        new = there.pop() if len(there) == 1 else None
+        return Resolution(NOTHING, new or None, (name,))
 
     def _meanings(self, text: str, reader: str, kind: str, matched: list[str]) -> tuple[frozenset[str], frozenset[str]]:
         """What a text meant, in names of the new tree, and what it means."""

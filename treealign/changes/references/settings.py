@@ -26,6 +26,7 @@ LISTED = Setting("suffix", "suffix", split=True)
 SKIP = Setting("skip", "skip", "skip")
 PLAN = Setting("plan", "plan", "plan")
 FREEZE = Setting("contains", "contains", "contains", split=True)
+CLASSES = Setting("class", "class", split=True)
 NOTHING = Setting()
 
 # underscores at the ends are not looked at
@@ -63,7 +64,9 @@ _SETTINGS: dict[str, Setting] = {
     "keys_to_ignore_on_load_unexpected": Setting("search", "search"),
     "keys_to_ignore_on_save": Setting("search", "search"),
     "tied_weights_keys": Setting("key suffix", "key suffix", "key suffix"),
-    "no_split_modules": NOTHING,  # names of classes
+    "no_split_modules": CLASSES,
+    "no_split_module_classes": CLASSES,
+    "transformer_layer_cls_to_wrap": CLASSES,
     "skip_keys_device_placement": NOTHING,  # names of arguments
 }
 _FREEZE = re.compile(r"freez|frozen|trainable|no_decay|skip|exclude|keys_to_ignore|ignored?_(keys|names|param)|lr_mult")
