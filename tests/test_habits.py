@@ -154,3 +154,12 @@ def test_a_leaf_of_another_model_in_the_same_file_does_not_take_the_place_of_the
     other = {f"unet.blocks.{n}.to_out.0.bias": (16,) for n in range(2)}
     suggestion = aligned(old | other, vae | {"encoder.mid.attn.to_out.0.bias": (16,)})
     assert guessed_pairs(suggestion)["first_stage.encoder.mid.attn.proj_out.bias"] == "encoder.mid.attn.to_out.0.bias"
+
+
+def test_a_rotary_order_is_guessed_even_where_the_projections_have_the_same_names():
+    old = {
+        k.replace("attn.", "self_attn.").replace("mlp.w1", "ffn.inner_proj"): s for k, s in decoder(TORCHTUNE).items()
+    }
+    suggestion = aligned(old, decoder(TRANSFORMERS, "model.layers.{}"))
+    assert operations_of(suggestion, "q_proj") == {(RotaryPermute(2, 128),)}
+    assert len(uncertain(suggestion, "q_proj")) == 2

@@ -16,6 +16,7 @@ from treealign.align.conversions import conversion_scores, conversion_votes, fin
 from treealign.align.habits import Habits
 from treealign.align.hints import Hint, read_hints
 from treealign.align.links import Link
+from treealign.align.lists import doubt_lists
 from treealign.align.mismatches import find_mismatches
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.quantisation import with_weights
@@ -111,7 +112,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         weak = turned(*sides, assignment, evidence.total)
         links = _with_conversions(sides, assignment, links, weak, evidence.total, read)
         links = settled_by_hints(links, read)
-        links = hidden_changes([*anchors.links, *links], Habits(left, right), read)[len(anchors.links) :]
+        links = hidden_changes([*anchors.links, *links], Habits(left, right), read)
+        links = doubt_lists(links, read)[len(anchors.links) :]
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
     if _nothing_shared(links, left, right):

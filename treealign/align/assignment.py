@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from treealign.align.patterns import Pattern
 from treealign.align.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores, same_path
-from treealign.align.words import vocabulary
+from treealign.align.words import Token, vocabulary
 
 ROUNDS = 6
 VOTE_WEIGHT = 0.9
 COMPANION_PENALTY = 0.5
+OTHER_PARAMETER = 0.5  # a bias is no weight
 SECOND_COPY = 0.3  # an averaged or teacher's copy is taken only where nothing else is there
 
 
@@ -118,6 +119,7 @@ def assign(left: Side, right: Side, known: Floats | None = None, given: Given | 
     classes = comparable(left.patterns[: given.free[0]], right.patterns[: given.free[1]])
     names = name_scores(left, right)
     base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
+    base = base - OTHER_PARAMETER * _parameters_differ(left, right)
     base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
     for more in (known, given.scores):
         base = base if more is None else base + more
@@ -149,6 +151,18 @@ def _companions_differ(left: Side, right: Side) -> Floats:
     b = np.array([kinds[k] for k in right.companions])
     result: Floats = (a[:, None] != b[None, :]).astype(np.float32)
     return result
+
+
+def _parameters_differ(left: Side, right: Side) -> Floats:
+    """1 where one is a weight and the other a bias."""
+    a, b = (np.array([_parameter(ts) for ts in side.tokens], np.int8) for side in (left, right))
+    result: Floats = (a[:, None] * b[None, :] < 0).astype(np.float32)
+    return result
+
+
+def _parameter(tokens: Sequence[Token]) -> int:
+    words = {t.text for t in tokens if t.depth == 0}
+    return int("weight" in words) - int("bias" in words)
 
 
 def _second_copies(side: Side) -> npt.NDArray[np.bool_]:

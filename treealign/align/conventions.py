@@ -87,10 +87,12 @@ def _checked(link: Link, learned: set[Path], transposed: set[Path], habits: Habi
     guess = habits.fused(link)
     if guess is not None:
         return _guessed(link, guess)
-    reason = _doubt(link, learned) if link.certain else ""
-    if not reason:
+    if not link.certain:
         return link
-    guess = habits.rotary(link) if reason == ROTARY else None
+    guess = habits.rotary(link) if _turns(link, learned) else None
+    reason = _doubt(link, learned)
+    if guess is None and not reason:
+        return link
     return _guessed(link, guess or Guess(link.operations, reason))
 
 
@@ -126,13 +128,17 @@ def _module(p: Pattern) -> Path:
     return named[max(end - 2, 0) : end]
 
 
-def _may_turn(link: Link, learned: set[Path]) -> bool:
+def _turns(link: Link, learned: set[Path]) -> bool:
+    """Whether it may be a rotated q or k at all."""
     roles = [r for side in (link.left, link.right) for p in side for r in _roles(p)]
     if not TURNED & set(roles) or any(p.segments[: len(tower)] == tower for p in link.right for tower in learned):
         return False
-    if any("norm" in t.text for p in link.right for t in tokens(p.segments)):
-        return False
-    return bool(link.operations) or _module(link.left[0]) != _module(link.right[0])
+    return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
+
+
+def _may_turn(link: Link, learned: set[Path]) -> bool:
+    differ = bool(link.operations) or _module(link.left[0]) != _module(link.right[0])
+    return differ and _turns(link, learned)
 
 
 def _learned_positions(links: Sequence[Link]) -> set[Path]:

@@ -8,7 +8,7 @@ conversion is a guess and says so. Stated once for both directions: the parts ma
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -16,20 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from treealign.align.agreement import Agreement
-from treealign.align.certainty import MARGIN, RIVALLED
 from treealign.align.hints import Hint
 from treealign.align.links import Group, Link
 from treealign.align.part_order import is_composed, order_parts, series_order
-from treealign.align.patterns import Indices, Pattern
+from treealign.align.patterns import Indices, Pattern, as_numbers
+from treealign.align.rearrangements import MIN_SCORE, rearrangements
 from treealign.align.scoring import Floats, Side, Votes
-from treealign.align.shape_algebra import joined, rearranged, several_turns, shards
+from treealign.align.shape_algebra import joined, shards
 from treealign.mapping.operations import Operation, Stack, Unstack, invert
 
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
-MIN_SCORE = 0.25
 COMPOSED = 0.4  # a fused name whose parts are all there
-TURNS = "equal sizes leave several orders of the dimensions"
 SHARDS = "repeats may be joined for other reasons than being shards of one tensor"
 
 
@@ -88,7 +86,7 @@ def find_conversions(
             used_whole.add(w.whole)
             used_parts |= set(w.parts)
             links += made
-    return links + _rearrangements(left, right, free, taken, scores, total, agreement)
+    return links + rearrangements(left, right, free, taken, scores, total, agreement)
 
 
 def _proposals(
@@ -138,7 +136,7 @@ def _makes(parts: Sequence[Pattern], whole: Pattern) -> bool | None:
     extra = parts[0].captures - whole.captures
     if extra not in (0, 1) or any(p.captures != parts[0].captures for p in parts) or (extra == 0 and len(parts) == 1):
         return None
-    if any(p.piece != whole.piece for p in parts):
+    if any(p.nature != whole.nature for p in parts):
         return None
     for group in _groups(parts, whole):
         if group is None or _operations(parts, whole, group) is None:
@@ -156,28 +154,44 @@ class _Cells(NamedTuple):
 def _groups(parts: Sequence[Pattern], whole: Pattern) -> Iterator[_Cells | None]:
     """The cells of the parts grouped by the cell of the whole; None where the two do not cover one another."""
     tables = [_by_common(p, whole) for p in parts]
-    if any(t is None or t.keys() != whole.cells.keys() for t in tables):
+    if any(t is None for t in tables):
         yield None
         return
-    for key in sorted(whole.cells, key=_numbers):
+    for key in sorted(whole.cells, key=as_numbers):
         yield _Cells(key, tuple(t[key] for t in tables if t is not None))
 
 
 def _by_common(part: Pattern, whole: Pattern) -> Mapping[Indices, tuple[Indices, ...]] | None:
-    """The cells of a part by the cell of the whole that they go to; the part's extra capture is what is left."""
-    if part.captures == whole.captures:
-        return {k: (k,) for k in part.cells}
-    for extra in reversed(range(part.captures)):
+    """The cells of a part by the cell of the whole that they go to; the part's extra capture is what is left.
+
+    Repeats go together by index, or by rank of index where those differ (layers numbered from 1 and from 0).
+    """
+    places = [None] if part.captures == whole.captures else list(reversed(range(part.captures)))
+    for extra in places:
+        common = {k: k if extra is None else k[:extra] + k[extra + 1 :] for k in part.cells}
+        there = _translated(set(common.values()), whole.cells.keys())
+        if there is None:
+            continue
         found: dict[Indices, list[Indices]] = defaultdict(list)
-        for k in part.cells:
-            found[k[:extra] + k[extra + 1 :]].append(k)
-        if found.keys() == whole.cells.keys():
-            return {k: tuple(sorted(v, key=_numbers)) for k, v in found.items()}
+        for k, short in common.items():
+            found[there[short]].append(k)
+        return {k: tuple(sorted(v, key=as_numbers)) for k, v in found.items()}
     return None
 
 
-def _numbers(key: Indices) -> tuple[int, ...]:
-    return tuple(map(int, key))
+def _translated(mine: Set[Indices], theirs: Set[Indices]) -> Mapping[Indices, Indices] | None:
+    """Indices of one side to those of the other: the same, or of the same ranks; None where they do not correspond."""
+    if mine == theirs:
+        return {k: k for k in mine}
+    if len(mine) != len(theirs):
+        return None
+    columns = [_by_rank(a, b) for a, b in zip(zip(*mine, strict=True), zip(*theirs, strict=True), strict=True)]
+    translated = {k: tuple(c.get(v, "") for c, v in zip(columns, k, strict=True)) for k in mine}
+    return translated if set(translated.values()) == theirs else None
+
+
+def _by_rank(mine: Sequence[str], theirs: Sequence[str]) -> Mapping[str, str]:
+    return dict(zip(sorted(set(mine), key=int), sorted(set(theirs), key=int), strict=False))
 
 
 def _operations(parts: Sequence[Pattern], whole: Pattern, cells: _Cells) -> tuple[Operation, ...] | None:
@@ -225,63 +239,6 @@ def _reversed(link: Link) -> Link:
     return replace(
         link, left=link.right, right=link.left, operations=invert(link.operations), groups=groups, rivals=rivals
     )
-
-
-def _rearrangements(
-    left: Side,
-    right: Side,
-    free: tuple[Sequence[int], Sequence[int]],
-    taken: tuple[set[int], set[int]],
-    scores: Floats,
-    total: Floats,
-    agreement: Agreement,
-) -> list[Link]:
-    """One tensor to one tensor of another layout: transposed, or dimensions merged or split."""
-    options = {}
-    for i in free[0]:
-        for j in free[1]:
-            if i not in taken[0] and j not in taken[1] and scores[i, j] >= MIN_SCORE:
-                operation = _layout_change(left.patterns[i], right.patterns[j])
-                if operation is not None:
-                    options[i, j] = operation
-    links = []
-    for i, j in sorted(options, key=lambda pair: (-float(scores[pair]), pair)):
-        if i in taken[0] or j in taken[1]:
-            continue
-        taken[0].add(i)
-        taken[1].add(j)
-        rivals = [pair for pair in options if pair != (i, j) and (pair[0] == i or pair[1] == j)]
-        doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
-        link = _rearranged(left, right, (i, j), options[i, j], doubted)
-        objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
-        objection = objection or (TURNS if _several_turns(left.patterns[i], right.patterns[j]) else "")
-        links.append(replace(link, certain=False, reason=objection) if objection else link)
-    return links
-
-
-def _rearranged(
-    left: Side, right: Side, pair: tuple[int, int], operation: Operation, doubted: Sequence[tuple[int, int]]
-) -> Link:
-    a, b = left.patterns[pair[0]], right.patterns[pair[1]]
-    groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in sorted(a.cells, key=_numbers))
-    rivals = (
-        tuple(left.patterns[i] for i in sorted({pair[0]} | {i for i, _ in doubted})),
-        tuple(right.patterns[j] for j in sorted({pair[1]} | {j for _, j in doubted})),
-    )
-    reason = RIVALLED if doubted else ""
-    return Link((a,), (b,), (operation,), groups, not doubted, reason, (f"shapes: {operation}",), rivals)
-
-
-def _several_turns(a: Pattern, b: Pattern) -> bool:
-    pairs = {(a.shapes[k], b.shapes[k]) for k in a.cells}
-    return any(x is not None and y is not None and several_turns(x, y) for x, y in pairs)
-
-
-def _layout_change(a: Pattern, b: Pattern) -> Operation | None:
-    if a.cells.keys() != b.cells.keys() or a.piece != b.piece:
-        return None
-    found = {rearranged(a.shapes[k], b.shapes[k]) for k in a.cells}
-    return found.pop() if len(found) == 1 else None
 
 
 def conversion_votes(left: Side, right: Side, pairs: Mapping[int, int]) -> Votes:

@@ -72,7 +72,7 @@ def _same_name(agreement: Agreement, i: int, j: int) -> bool:
 
 def _resized(a: Pattern, b: Pattern) -> bool:
     """The same cells, and shapes that differ in the size of one dimension."""
-    if a.shapes.keys() != b.shapes.keys() or a.piece != b.piece:
+    if a.shapes.keys() != b.shapes.keys() or a.nature != b.nature:
         return False
     return all(_one_size_differs(a.shapes[k], b.shapes[k]) for k in a.shapes)
 

@@ -35,11 +35,14 @@ class Pattern:
         The digits of the captures to the position of the leaf in the tree.
     shapes : dict
         The same digits to the leaf's shape.
+    whole : bool
+        The leaves hold whole numbers (indices, masks, packed weights), which no real numbers correspond to.
     """
 
     segments: tuple[str, ...]
     cells: dict[Indices, int]
     shapes: dict[Indices, Shape]
+    whole: bool = False
 
     @cached_property
     def template(self) -> str:
@@ -53,12 +56,15 @@ class Pattern:
         A digest, since comparing tens of thousands of cells again and again is what would take the time; whoever pairs
         cells by it finds out if two digests were equal by accident.
         """
-        return len(self.shapes), hash((self.piece, frozenset(self.shapes.items())))
+        return len(self.shapes), hash((self.nature, frozenset(self.shapes.items())))
 
     @cached_property
-    def piece(self) -> str:
-        """Which piece of a quantised weight this is, or nothing: one kind of piece goes with its own kind only."""
-        return next(filter(None, map(quantised_piece, self.segments[-1:-3:-1])), "")
+    def nature(self) -> tuple[str, bool]:
+        """Which piece of a quantised weight this is, or nothing, and whether it holds whole numbers.
+
+        One kind of piece goes with its own kind only, and whole numbers with whole numbers.
+        """
+        return next(filter(None, map(quantised_piece, self.segments[-1:-3:-1])), ""), self.whole
 
     @cached_property
     def ranked(self) -> Digest:
@@ -67,7 +73,7 @@ class Pattern:
         if all(value == rank for column in columns for value, rank in column.items()):
             return self.signature
         cells = ((tuple(c[v] for c, v in zip(columns, key, strict=True)), shape) for key, shape in self.shapes.items())
-        return len(self.shapes), hash((self.piece, frozenset(cells)))
+        return len(self.shapes), hash((self.nature, frozenset(cells)))
 
     @cached_property
     def indices(self) -> Digest:
@@ -118,8 +124,17 @@ def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bo
         cells = {i: p for i, p in zip(f.indices, f.positions, strict=True) if not skip or tree.keys[p] not in skip}
         if cells:
             sizes = {i: tree.leaves[p].shape if shapes else None for i, p in cells.items()}
-            found.append(Pattern(f.segments, cells, sizes))
+            found.append(Pattern(f.segments, cells, sizes, _hold_whole({tree.leaves[p].dtype for p in cells.values()})))
     return [without_constants(p) for p in _fold_series(found)]
+
+
+def as_numbers(indices: Indices) -> tuple[int, ...]:
+    """Indices as numbers, to sort by."""
+    return tuple(map(int, indices))
+
+
+def _hold_whole(dtypes: set[str | None]) -> bool:
+    return all(dtype is not None and dtype.startswith(("int", "uint", "bool")) for dtype in dtypes)
 
 
 def without_constants(p: Pattern) -> Pattern:
@@ -144,7 +159,9 @@ def fix_captures(p: Pattern, fixed: list[bool], values: Indices) -> Pattern:
     wanted = [(i, values[i]) for i, f in enumerate(fixed) if f]
     keys = [k for k in p.cells if all(k[i] == v for i, v in wanted)]
     short = {k: tuple(k[i] for i in free) for k in keys}
-    return Pattern(tuple(segments), {short[k]: p.cells[k] for k in keys}, {short[k]: p.shapes[k] for k in keys})
+    return Pattern(
+        tuple(segments), {short[k]: p.cells[k] for k in keys}, {short[k]: p.shapes[k] for k in keys}, p.whole
+    )
 
 
 def pieces(p: Pattern, capture: int) -> list[Pattern]:
@@ -158,7 +175,7 @@ def pieces(p: Pattern, capture: int) -> list[Pattern]:
         segments = (*p.segments[:at], p.segments[at].replace("{}", value), *p.segments[at + 1 :])
         short = [(key[:capture] + key[capture + 1 :], key) for key in groups[value]]
         cells = {k: p.cells[key] for k, key in short}
-        found.append(without_constants(Pattern(segments, cells, {k: p.shapes[key] for k, key in short})))
+        found.append(without_constants(Pattern(segments, cells, {k: p.shapes[key] for k, key in short}, p.whole)))
     return found
 
 
@@ -209,4 +226,4 @@ def _join_series(key: tuple[str, ...], at: int, members: dict[str, Pattern]) -> 
         for k, position in p.cells.items():
             whole = (*k[:before], digits, *k[before:])
             cells[whole], shapes[whole] = position, p.shapes[k]
-    return Pattern(key, cells, shapes)
+    return Pattern(key, cells, shapes, all(p.whole for p in members.values()))

@@ -24,7 +24,7 @@ def with_weights(
     links: Sequence[Link], trees: tuple[KeyTree, KeyTree], sides: tuple[Sequence[Pattern], Sequence[Pattern]]
 ) -> list[Link]:
     """The links; weights whose scales only one side has are doubted, and so are pieces of doubted weights."""
-    scaled = tuple({_weight(p) for p in side if p.piece} for side in sides)
+    scaled = tuple({_weight(p) for p in side if p.nature[0]} for side in sides)
     if not any(scaled):
         return list(links)
     checked = [_checked(link, trees, (scaled[0], scaled[1])) for link in links]
@@ -33,7 +33,7 @@ def with_weights(
 
 
 def _checked(link: Link, trees: tuple[KeyTree, KeyTree], scaled: tuple[set[Path], set[Path]]) -> Link:
-    if not link.certain or any(p.piece for p in link.left):
+    if not link.certain or any(p.nature[0] for p in link.left):
         return link
     ends = link.left, link.right
     has = [any(_weight(p) in known for p in end) for end, known in zip(ends, scaled, strict=True)]
@@ -44,7 +44,7 @@ def _checked(link: Link, trees: tuple[KeyTree, KeyTree], scaled: tuple[set[Path]
 
 def _following(link: Link, doubted: dict[Path, Link]) -> Link:
     """A piece is doubted for the reason for which its weight is."""
-    weight = next((doubted[w] for p in link.left if p.piece and (w := _weight(p)) in doubted), None)
+    weight = next((doubted[w] for p in link.left if p.nature[0] and (w := _weight(p)) in doubted), None)
     if weight is None or not link.certain:
         return link
     return replace(link, certain=False, reason=weight.reason, rivals=(link.left, link.right))

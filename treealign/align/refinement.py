@@ -7,11 +7,12 @@ layers before layers of experts, a checkpoint with extra layers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 from treealign.align.patterns import Digest, Indices, Outline, Pattern, pieces, without_constants
 
 MAX_ROUNDS = 8
+LEAST = 3  # more than one in so many cells must find a partner, or the pieces that do are not what was folded
 Splits = dict[int, int]  # id of a pattern to the capture to unfold
 
 
@@ -37,7 +38,8 @@ def refine(left: list[Pattern], right: list[Pattern]) -> tuple[list[Pattern], li
 def _outer_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
     """Split off the repeats for which the other side has no whole: extra layers of experts that are stacked there."""
     wanted = {frozenset(p.shapes): p.captures for p in _open(other, side) if p.captures}
-    mine = {id(p) for p in _open(side, other)}
+    there = {p.outline for p in other}
+    mine = {id(p) for p in _open(side, other) if p.outline not in there}
     found = []
     for p in side:
         parts = _outer_part(p, wanted) if id(p) in mine and p.captures > 1 else None
@@ -95,23 +97,24 @@ def _common_part(p: Pattern, wanted: set[frozenset[Indices]], signatures: set[Di
 
 def _part(p: Pattern, keys: Set[Indices]) -> Pattern:
     inside = [k for k in p.cells if k in keys]
-    return Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside})
+    return Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}, p.whole)
 
 
 def _splits(side: list[Pattern], wanted: list[Pattern]) -> Splits:
-    outlines, ranked = {p.outline for p in wanted}, {p.ranked for p in wanted}
+    outlines, ranked = {p.outline for p in wanted}, Counter(p.ranked for p in wanted)
     return {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
 
 
-def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Set[Digest]) -> int | None:
-    """The capture whose pieces find most partners; of equals the one with the fewest pieces."""
+def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Mapping[Digest, int]) -> int | None:
+    """The capture whose pieces find most partners, each its own; of equals the one with the fewest pieces."""
     best: tuple[int, int, int] | None = None
     for capture in range(p.captures):
         if outlines.isdisjoint(p.piece_outlines(capture)):
             continue
         parts = pieces(p, capture)
-        hit = sum(len(q) for q in parts if q.outline in outlines and q.ranked in ranked)
-        if hit and (best is None or (hit, -len(parts)) > best[:2]):
+        found = Counter(q.ranked for q in parts if q.outline in outlines)
+        hit = sum(digest[0] * min(n, ranked.get(digest, 0)) for digest, n in found.items())
+        if hit * LEAST > len(p) and (best is None or (hit, -len(parts)) > best[:2]):
             best = hit, -len(parts), capture
     return best[2] if best else None
 
@@ -133,12 +136,12 @@ def _piece_outlines(side: list[Pattern]) -> set[Outline]:
     return {outline for p in side for c in range(p.captures) for outline in p.piece_outlines(c)}
 
 
-def _piece_ranks(side: list[Pattern], outlines: Set[Outline]) -> set[Digest]:
-    found = set()
+def _piece_ranks(side: list[Pattern], outlines: Set[Outline]) -> Counter[Digest]:
+    found: Counter[Digest] = Counter()
     for p in side:
         for capture in range(p.captures):
             if not outlines.isdisjoint(p.piece_outlines(capture)):
-                found |= {q.ranked for q in pieces(p, capture) if q.outline in outlines}
+                found.update(q.ranked for q in pieces(p, capture) if q.outline in outlines)
     return found
 
 

@@ -19,6 +19,8 @@ from treealign.align.words import Token
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 PAIR_ROLES = (("@pre_attn", "@post_attn"), ("@pre_mlp", "@post_mlp"))  # the first norm of a block, the second
+LETTERED_ROLES = frozenset({"@gate", "@up", "@down"})  # w1, w3 and w2, of all three
+_LETTERED = re.compile(r"w_?[123](?![0-9])", re.ASCII)
 NUMBERED_ROLES = frozenset(role for roles in PAIR_ROLES for role in roles)
 
 
@@ -53,6 +55,7 @@ def with_series(
     groups = _sibling_groups(patterns)
     orders = _orders(groups, patterns, ordered, ranks)
     crowded = {at for members in groups for at in members if len(members) > 2}
+    complete = _complete(patterns)
     out = []
     for at, found in enumerate(tokens):
         mine = ranks.get(at, [])
@@ -62,6 +65,8 @@ def with_series(
         kept = [t for t in found if not t.ordinal and not (long and t.text in NUMBERED_ROLES)]
         if numbered and not long:
             kept = [*_by_rank(kept, next((r for r in mine if r.depth == 1), None))]
+        if at not in complete:
+            kept = [t for t in kept if t.text not in LETTERED_ROLES or not _is_lettered(patterns[at], t.depth)]
         kept += [Token(f"%{rank}/{count}{gaps}", depth, True, True) for rank, count, depth, gaps in mine]
         if at in orders:
             r, n = orders[at]
@@ -69,6 +74,21 @@ def with_series(
             kept.append(Token(f"${r}/{n}", 1, False, True))
         out.append(tuple(kept))
     return out
+
+
+def _complete(patterns: Sequence[Pattern]) -> set[int]:
+    """Leaves of `w1`, `w2`, `w3` where all three stand side by side; of two of them either may be the gate."""
+    found: dict[Any, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for at, p in enumerate(patterns):
+        for depth, segment in enumerate(reversed(p.segments[-2:])):
+            if hit := _LETTERED.match(segment):
+                place = p.segments[: len(p.segments) - 1 - depth]
+                found[place, segment[hit.end() :], depth][hit.group()[-1]].append(at)
+    return {at for numbers in found.values() if len(numbers) == 3 for members in numbers.values() for at in members}
+
+
+def _is_lettered(p: Pattern, depth: int) -> bool:
+    return depth < len(p.segments) and _LETTERED.match(p.segments[-1 - depth]) is not None
 
 
 def _numbered(patterns: Sequence[Pattern]) -> dict[int, list[Rank]]:

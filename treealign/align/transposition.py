@@ -76,5 +76,5 @@ def _layout(p: Pattern) -> object:
     if any(len(s) < 2 for s in sizes.values()):
         return p
     if len(sizes) == 1:
-        return p.piece, p.indices, next(iter(sizes.values()))
-    return p.piece, p.indices, hash(frozenset((k, sizes[shape]) for k, shape in p.shapes.items()))
+        return p.nature, p.indices, next(iter(sizes.values()))
+    return p.nature, p.indices, hash(frozenset((k, sizes[shape]) for k, shape in p.shapes.items()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
@@ -109,7 +109,8 @@ def split_words(segment: str) -> tuple[str, ...]:
         return table[whole]
     for word in _WORD.findall(segment):
         low = word.lower()
-        found.extend(table.get(low, (low,)))
+        # a letter is a word of its own only where nothing stands beside it: `h` holds layers, `4h` are hidden units
+        found.extend(table.get(low, (low,)) if len(low) > 1 else (low,))
     return tuple(_joined(found))
 
 
@@ -181,8 +182,9 @@ def tokens(segments: tuple[str, ...]) -> tuple[Token, ...]:
     words = [(START, last)]
     for at, segment in enumerate(segments):
         words += [(w, last - at) for w in split_words(segment)]
+    numbers = {last - at for at, segment in enumerate(segments) if segment.isdecimal()}
     found = [Token(w, d, _qualified(w), w.isdigit()) for w, d in words if w not in (INDEX, START)]
-    return tuple(found + _pair_tokens(segments) + _phrase_tokens(words))
+    return tuple(found + _pair_tokens(segments) + _phrase_tokens(words, numbers))
 
 
 def _pair_tokens(segments: tuple[str, ...]) -> list[Token]:
@@ -206,8 +208,11 @@ def _qualified(word: str) -> bool:
     return not (word in vocabulary().generic or word.isdigit() or len(word) == 1)
 
 
-def _phrase_tokens(words: Sequence[tuple[str, int]]) -> list[Token]:
-    """Roles named by runs of words, longest run first, no word used twice."""
+def _phrase_tokens(words: Sequence[tuple[str, int]], numbers: Set[int]) -> list[Token]:
+    """Roles named by runs of words, longest run first, no word used twice.
+
+    `numbers` are the depths at which a segment is a number: an index like any other, unless a run spells it.
+    """
     table, longest = vocabulary().phrases, vocabulary().longest
     used = [False] * len(words)
     found: list[Token] = []
@@ -216,7 +221,8 @@ def _phrase_tokens(words: Sequence[tuple[str, int]]) -> list[Token]:
             if any(used[start : start + length]):
                 continue
             run = tuple(w for w, _ in words[start : start + length])
-            roles = table.get(run)
+            indexed = tuple(INDEX if d in numbers else w for w, d in words[start : start + length])
+            roles = table.get(run) or table.get(indexed)
             if roles is None:
                 continue
             used[start : start + length] = [True] * length

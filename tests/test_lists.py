@@ -1,0 +1,93 @@
+"""Numbers in names are places in lists: they settle only what something besides the numbers confirms."""
+
+from __future__ import annotations
+
+from aligning import aligned, certain_pairs, guessed_pairs, tree
+
+from treealign import suggest
+from treealign.align.words import tokens
+
+
+def roles(path):
+    return {t.text for t in tokens(tuple(path.split("."))) if t.text[0] == "@"}
+
+
+def fusion(name, first=0):
+    return {f"head.{name}{n}.{part}.weight": (8, 8) for n in range(first, first + 4) for part in ("alpha", "gamma_path")}
+
+
+def test_two_lists_of_unrelated_names_are_not_certain_to_run_the_same_way():
+    """Depth heads number their fusion levels from the inside or from the outside."""
+    suggestion = aligned(fusion("refine", 1), fusion("fusion."))
+    assert not certain_pairs(suggestion)
+    assert suggestion.ambiguous
+
+
+def test_two_lists_of_names_for_layers_run_the_same_way():
+    suggestion = aligned(fusion("layer", 1), fusion("blocks."))
+    assert certain_pairs(suggestion)["head.layer1.alpha.weight"] == "head.blocks.0.alpha.weight"
+
+
+def test_shapes_along_unrelated_lists_tell_which_way_they_run():
+    def pyramid(name):
+        return {f"{name}{n}.delta.weight": (8 + n, 8) for n in range(4)}
+
+    suggestion = aligned(fusion("refine", 1) | pyramid("head.refine"), fusion("fusion.") | pyramid("head.fusion."))
+    assert not {k for m in suggestion.matches if not m.certain for k in m.model if k.endswith("3.alpha.weight")}
+
+
+def test_a_list_that_spills_into_names_beside_it_is_not_matched_by_number():
+    """SAM's MLPs: layers 0, 1, 2 are proj_in, layers.0 and proj_out of another library."""
+    old = {f"mlp.layers.{n}.weight": (16, 16) for n in range(3)}
+    new = {f"mlp.{name}.weight": (16, 16) for name in ("proj_in", "layers.0", "proj_out")}
+    assert not certain_pairs(aligned(old, new))
+
+
+def test_a_longer_list_alone_is_matched_by_number():
+    old = {f"mlp.layers.{n}.weight": (16, 16) for n in range(3)}
+    pairs = certain_pairs(aligned(old, {f"mlp.layers.{n}.weight": (16, 16) for n in range(2)}))
+    assert pairs == {f"mlp.layers.{n}.weight": f"mlp.layers.{n}.weight" for n in range(2)}
+
+
+def test_w1_and_w2_without_w3_do_not_tell_which_is_the_gate():
+    """Qwen 1 calls its gate w2 and its up-projection w1."""
+    old = {
+        f"h.{n}.mlp.{k}.weight": s for n in range(2) for k, s in (("w1", (9, 4)), ("w2", (9, 4)), ("c_proj", (4, 9)))
+    }
+    names = (("gate_proj", (9, 4)), ("up_proj", (9, 4)), ("down_proj", (4, 9)))
+    suggestion = aligned(old, {f"h.{n}.mlp.{k}.weight": s for n in range(2) for k, s in names})
+    assert not {"h.0.mlp.w1.weight", "h.0.mlp.w2.weight"} & set(certain_pairs(suggestion))
+
+
+def test_w1_and_w2_beside_w3_are_gate_and_down():
+    old = {f"h.{n}.mlp.{k}.weight": (9, 9) for n in range(2) for k in ("w1", "w2", "w3")}
+    new = {f"h.{n}.mlp.{k}.weight": (9, 9) for n in range(2) for k in ("gate_proj", "up_proj", "down_proj")}
+    assert guessed_pairs(aligned(old, new))["h.1.mlp.w2.weight"] == "h.1.mlp.down_proj.weight"
+
+
+def test_whole_numbers_never_match_real_ones_of_the_same_shape():
+    checkpoint = tree([("attn.index", (4, 4), "int64"), ("attn.scale.weight", (4,), "float32")])
+    model = tree([("attn.proj.weight", (4, 4), "float32"), ("attn.scale.weight", (4,), "float32")], ordered=True)
+    suggestion = suggest(checkpoint, model)
+    assert suggestion.unexpected_keys == ("attn.index",)
+    assert suggestion.missing_keys == ("attn.proj.weight",)
+
+
+def test_hidden_units_are_no_layers():
+    assert roles("layers.{}.mlp.dense_h_to_4h.weight") == {"@up", "@mlp"}
+    assert roles("layers.{}.mlp.dense_4h_to_h.weight") == {"@down", "@mlp"}
+
+
+def test_a_second_norm_of_one_name_has_the_roles_of_the_first():
+    assert roles("blk.{}.attn_norm_2.weight") == roles("blk.{}.attn_norm.weight")
+
+
+def test_an_index_that_was_not_folded_is_an_index_all_the_same():
+    assert roles("blocks.1.layernorm_before.weight") == roles("blocks.{}.layernorm_before.weight")
+
+
+def test_layers_counted_from_one_are_split_into_layers_counted_from_nought():
+    old = {f"layers.{n}.mixer.Wqkv.weight": (12, 6) for n in range(1, 4)}
+    new = {f"model.layers.{n}.self_attn.{k}_proj.weight": (4, 6) for n in range(3) for k in "qkv"}
+    match = next(m for m in aligned(old, new).matches if m.checkpoint == ("layers.1.mixer.Wqkv.weight",))
+    assert {k.split(".")[2] for k in match.model} == {"0"}

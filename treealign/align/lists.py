@@ -1,0 +1,195 @@
+"""Numbered lists: whether two of them run the same way, and whether the same number is the same place.
+
+An index that occurs on both sides is taken for the same place. That is knowledge only where something besides the
+numbers says so: the lists bear names of one kind, or shapes along them tell their direction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
+
+from treealign.align.hints import Hint, speaks_of
+from treealign.align.links import Link
+from treealign.align.patterns import Indices, Pattern
+from treealign.align.words import split_words
+
+ORDER = "nothing but their numbers says that the two lists run the same way"
+SPILLED = "the list is longer on one side, where its other members stand beside it: the numbers may be shifted"
+KINDS = (
+    "layer",
+    "block",
+    "stage",
+    "level",
+    "blk",
+    "resnet",
+    "unit",
+)  # what any library may call the members of any list
+SERIES = 3  # members from which numbers in names make a list
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
+Path = tuple[str, ...]
+Rivals = tuple[tuple[Pattern, ...], tuple[Pattern, ...]]
+
+
+class Lists(NamedTuple):
+    """A capture of a link: the lists of either side that it numbers, and which capture it is."""
+
+    left: Path
+    right: Path
+    capture: int
+
+
+def doubt_lists(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]:
+    """The links, those that rest on an order or a number that nothing confirms and no hint names marked uncertain."""
+    told = {
+        (_plain(lists.left), _plain(lists.right))
+        for link in links
+        for lists in _lists(link)
+        if _tells_direction(link.left[0], lists.capture)
+    }
+    spilled, assumed = _spilled(links), _assumed(links, told)
+    named = {id(link) for link in links for hint in hints if speaks_of(hint, link.left, link.right)}
+    return [link if id(link) in named else _checked(link, told, spilled, assumed) for link in links]
+
+
+def _checked(
+    link: Link, told: set[tuple[Path, Path]], spilled: dict[int, list[Link]], assumed: dict[int, Rivals]
+) -> Link:
+    if not link.certain or link.operations:
+        return link
+    if id(link) in assumed:
+        return replace(link, certain=False, reason=ORDER, rivals=assumed[id(link)])
+    if id(link) in spilled:
+        others = [link, *spilled[id(link)]]
+        rivals = tuple(p for o in others for p in o.left), tuple(p for o in others for p in o.right)
+        return replace(link, certain=False, reason=SPILLED, rivals=rivals)
+    for lists in _lists(link):
+        if (_plain(lists.left), _plain(lists.right)) not in told and not _one_kind(lists.left, lists.right):
+            return replace(link, certain=False, reason=ORDER, rivals=(link.left, link.right))
+    return link
+
+
+def _plain(path: Path) -> Path:
+    """The path with its numbers replaced: what tells of all lists of a name tells of each."""
+    return tuple(_DIGITS.sub("{}", s) for s in path)
+
+
+def _lists(link: Link) -> Iterator[Lists]:
+    """The lists that the captures of a rename number on either side."""
+    a, b = link.left[0], link.right[0]
+    if link.operations or a.captures != b.captures or a.template == b.template:
+        return
+    for capture, (here, there) in enumerate(zip(_paths(a), _paths(b), strict=True)):
+        yield Lists(here, there, capture)
+
+
+def _paths(p: Pattern) -> Iterator[Path]:
+    return (p.segments[: at + 1] for at, s in enumerate(p.segments) if "{}" in s)
+
+
+def _tells_direction(p: Pattern, capture: int) -> bool:
+    """Whether shapes along a capture, read backwards, are others."""
+    rows: dict[Indices, dict[int, object]] = defaultdict(dict)
+    for key, shape in p.shapes.items():
+        rows[key[:capture] + key[capture + 1 :]][int(key[capture])] = shape
+    return any((row := [by[n] for n in sorted(by)]) != row[::-1] for by in rows.values())
+
+
+def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[int, Rivals]:
+    """Links of leaves numbered in their names, whose lists bear names of other kinds: the way they run is assumed."""
+    rows: dict[tuple[Path, Path, Path, Path], dict[int, tuple[int, Link]]] = defaultdict(dict)
+    for link in links:
+        if link.certain and not link.operations:
+            for here, there in product(_members(link.left[0]), _members(link.right[0])):
+                rows[here.list, here.below, there.list, there.below][here.number] = there.number, link
+    told_here: set[tuple[Path, Path]] = set()
+    rested: dict[tuple[Path, Path], list[Link]] = defaultdict(list)
+    for (left, _, right, _), row in rows.items():
+        if (
+            left == right
+            or len(row) < SERIES
+            or len({b - a for a, (b, _) in row.items()}) > 1
+            or _one_kind(left, right)
+        ):
+            continue
+        shapes = [next(iter(row[n][1].left[0].shapes.values())) for n in sorted(row)]
+        rested[left, right] += [link for _, link in row.values()]
+        if shapes != shapes[::-1]:
+            told_here.add((left, right))
+    found: dict[int, Rivals] = {}
+    for lists, group in rested.items():
+        if lists not in told_here and (_plain(lists[0]), _plain(lists[1])) not in told:
+            rivals = tuple(o.left[0] for o in group), tuple(o.right[0] for o in group)
+            found.update({id(link): rivals for link in group})
+    return found
+
+
+class Member(NamedTuple):
+    """A number in a name: the list, with the number replaced, the number, and the path below."""
+
+    list: Path
+    number: int
+    below: Path
+
+
+def _members(p: Pattern) -> Iterator[Member]:
+    for at, segment in enumerate(p.segments[:-1]):
+        runs = [] if "{}" in segment else list(_DIGITS.finditer(segment))
+        if len(runs) == 1:
+            stem = segment[: runs[0].start()] + "{}" + segment[runs[0].end() :]
+            yield Member((*p.segments[:at], stem), int(runs[0].group()), p.segments[at + 1 :])
+
+
+def _one_kind(left: Path, right: Path) -> bool:
+    return bool(_name(left) & _name(right))
+
+
+def _name(path: Path) -> set[str]:
+    """The words that name a list; one word for all names that any list may have, with those of what holds it."""
+    named = [s for s in path if s != "{}" and not s.isdecimal()][-2:]
+    own = named[-1] if named else ""
+    if own and not any(k in own.lower() for k in KINDS):
+        return _words(own)
+    return {"layer"} | {w for s in named for w in _words(s)}
+
+
+def _words(segment: str) -> set[str]:
+    return {w for w in split_words(segment.replace("{}", "")) if not w.isdigit()}
+
+
+def _spilled(links: Sequence[Link]) -> dict[int, list[Link]]:
+    """Links within a list of which other members go to places beside the list, by identity, with those members."""
+    numbers: tuple[dict[Path, set[int]], dict[Path, set[int]]] = (defaultdict(set), defaultdict(set))
+    members: dict[tuple[Path, Path], list[tuple[Link, Path]]] = defaultdict(list)
+    for link in links:
+        a, b = link.left[0], link.right[0]
+        for side, p in zip(numbers, (a, b), strict=True):
+            for above, number, _ in _places(p):
+                side[above].add(number)
+        for above, _, below in _places(a):
+            members[above, below].append((link, b.segments))
+    found: dict[int, list[Link]] = {}
+    for (above, below), group in members.items():
+        inside = [(link, path, over) for link, path in group if (over := _same_list(above, below, path)) is not None]
+        for link, _, over in inside:
+            beside = [o for o, path in group if path[: len(over)] != over and path[: len(over) - 1] == over[:-1]]
+            if beside and numbers[0][above] != numbers[1][over]:
+                found[id(link)] = beside
+                found.update({id(o): [link] for o in beside})
+    return found
+
+
+def _places(p: Pattern) -> Iterator[tuple[Path, int, Path]]:
+    return ((p.segments[:n], int(s), p.segments[n + 1 :]) for n, s in enumerate(p.segments) if s.isdecimal())
+
+
+def _same_list(above: Path, below: Path, path: Path) -> Path | None:
+    """The list of the other side, if a leaf stands there below a number of a list of the same name."""
+    at = len(path) - 1 - len(below)
+    if at < 1 or not path[at].isdecimal() or path[at - 1] != above[-1]:
+        return None
+    return path[:at]

@@ -1,0 +1,74 @@
+"""One tensor to one tensor of another layout: what conversions leave over, transposed or with dimensions merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from treealign.align.agreement import Agreement
+from treealign.align.certainty import MARGIN, RIVALLED
+from treealign.align.links import Group, Link
+from treealign.align.patterns import Pattern, as_numbers
+from treealign.align.scoring import Floats, Side
+from treealign.align.shape_algebra import rearranged, several_turns
+from treealign.mapping.operations import Operation
+
+MIN_SCORE = 0.25
+TURNS = "equal sizes leave several orders of the dimensions"
+
+
+def rearrangements(
+    left: Side,
+    right: Side,
+    free: tuple[Sequence[int], Sequence[int]],
+    taken: tuple[set[int], set[int]],
+    scores: Floats,
+    total: Floats,
+    agreement: Agreement,
+) -> list[Link]:
+    """One tensor to one tensor of another layout: transposed, or dimensions merged or split."""
+    options = {}
+    for i in free[0]:
+        for j in free[1]:
+            if i not in taken[0] and j not in taken[1] and scores[i, j] >= MIN_SCORE:
+                operation = _layout_change(left.patterns[i], right.patterns[j])
+                if operation is not None:
+                    options[i, j] = operation
+    links = []
+    for i, j in sorted(options, key=lambda pair: (-float(scores[pair]), pair)):
+        if i in taken[0] or j in taken[1]:
+            continue
+        taken[0].add(i)
+        taken[1].add(j)
+        rivals = [pair for pair in options if pair != (i, j) and (pair[0] == i or pair[1] == j)]
+        doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
+        link = _rearranged(left, right, (i, j), options[i, j], doubted)
+        objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
+        objection = objection or (TURNS if _several_turns(left.patterns[i], right.patterns[j]) else "")
+        links.append(replace(link, certain=False, reason=objection) if objection else link)
+    return links
+
+
+def _rearranged(
+    left: Side, right: Side, pair: tuple[int, int], operation: Operation, doubted: Sequence[tuple[int, int]]
+) -> Link:
+    a, b = left.patterns[pair[0]], right.patterns[pair[1]]
+    groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in sorted(a.cells, key=as_numbers))
+    rivals = (
+        tuple(left.patterns[i] for i in sorted({pair[0]} | {i for i, _ in doubted})),
+        tuple(right.patterns[j] for j in sorted({pair[1]} | {j for _, j in doubted})),
+    )
+    reason = RIVALLED if doubted else ""
+    return Link((a,), (b,), (operation,), groups, not doubted, reason, (f"shapes: {operation}",), rivals)
+
+
+def _several_turns(a: Pattern, b: Pattern) -> bool:
+    pairs = {(a.shapes[k], b.shapes[k]) for k in a.cells}
+    return any(x is not None and y is not None and several_turns(x, y) for x, y in pairs)
+
+
+def _layout_change(a: Pattern, b: Pattern) -> Operation | None:
+    if a.cells.keys() != b.cells.keys() or a.nature != b.nature:
+        return None
+    found = {rearranged(a.shapes[k], b.shapes[k]) for k in a.cells}
+    return found.pop() if len(found) == 1 else None
