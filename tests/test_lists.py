@@ -13,7 +13,7 @@ def roles(path):
 
 
 def fusion(name, first=0):
-    return {f"head.{name}{n}.{part}.weight": (8, 8) for n in range(first, first + 4) for part in ("alpha", "gamma_path")}
+    return {f"head.{name}{n}.{part}.weight": (8, 8) for n in range(first, first + 4) for part in ("alpha", "gamma_x")}
 
 
 def test_two_lists_of_unrelated_names_are_not_certain_to_run_the_same_way():
