@@ -199,6 +199,14 @@ def test_fused_tensors_are_respelled_but_not_repaired(tmp_path):
     assert repaired(audit) == {}
 
 
+def test_what_is_worth_listing_is_not_yet_worth_writing(tmp_path):
+    old = [("model.layers.0.mlp.up_proj.weight", (3, 4)), ("visual.proj.weight", (5, 4))]
+    new = [(key.replace("model.", "model.text.").replace("visual", "model.visual"), shape) for key, shape in old]
+    audit = scanned(audited(old, new), tmp_path, "plan.py", 'tp_plan = {"model.layers.*.mlp.up_proj": "colwise"}\n')
+    assert changed(audit) == [(1, "model.layers.*.mlp.up_proj", "model.text.layers.*.mlp.up_proj", NOTHING)]
+    assert repaired(audit) == {}, "every decoder has such a module"
+
+
 # -- bad input
 
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from treealign.changes.references.judging import Judge
 from treealign.changes.references.resolving import Resolver
 from treealign.changes.references.respelling import respelled
-from treealign.changes.references.scanning import MIN_CERTAINTY, references_in
+from treealign.changes.references.scanning import references_in
 from treealign.changes.references.walking import WEIGHTS, encoding_of, read_text
 from treealign.changes.results import Reference, Skipped
 from treealign.changes.translation import Translation
 from treealign.errors import TreealignError
 from treealign.formats.atomic import written_whole
 
+CERTAIN = 0.85
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
@@ -57,16 +58,17 @@ class FileRepair:
 
 
 def repairs(
-    translation: Translation, references: Iterable[Reference], min_certainty: float = MIN_CERTAINTY
+    translation: Translation, references: Iterable[Reference], min_certainty: float = CERTAIN
 ) -> tuple[FileRepair, ...]:
     """The repair of each file in which something can be respelled with certainty.
 
-    The files are read again, so that a repair fits what stands in them at this moment.
+    The files are read again, so that a repair fits what stands in them at this moment. `min_certainty` can only raise
+    the bound: what is worth listing is not yet worth writing.
     """
     files = dict.fromkeys(
         r.file for r in references if r.changed and r.new is not None and not r.file.endswith(WEIGHTS)
     )
-    judge = Judge(Resolver(translation), min_certainty)
+    judge = Judge(Resolver(translation), max(min_certainty, CERTAIN))
     found = (_repair(file, judge) for file in files)
     return tuple(repair for repair in found if repair is not None)
 

@@ -88,11 +88,9 @@ def _write_mapping(found: Audit, path: Path, adapter: str) -> None:
 
 
 def _repair(found: Audit, min_certainty: float, printed: bool, write: bool, force: bool) -> None:
-    from treealign.changes.references.scanning import MIN_CERTAINTY
     from treealign.changes.repairing import repairs, write_repairs
 
-    # what is listed by a lower bound is for a person to judge
-    made = repairs(found.translation, found.references, max(min_certainty, MIN_CERTAINTY))
+    made = repairs(found.translation, found.references, min_certainty)
     if printed:
         put_lines(line for repair in made for line in repair.diff.splitlines())
     repaired = {(one.file, one.line, one.old) for repair in made for one in repair.references}

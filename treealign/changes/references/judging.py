@@ -125,17 +125,17 @@ def _begins(text: str, names: Sequence[str]) -> bool:
 
 
 def _base(mention: Mention, text: str, count: int, telling: int, begins: bool) -> float:
-    several = count >= 2
+    several, depth = count >= 2, len(text.split("."))
     if mention.strength == "consumer":
-        return 0.9 if telling or several else 0.75
+        return 0.9 if telling else 0.75  # segments that every model has may be those of another one
     if mention.strength in ("loop", "maybe"):
         less = 0.1 * (mention.strength == "maybe")
         if begins and mention.reader in ("startswith", "exact"):
             return (0.9 if several else 0.6) - less
-        return (0.9 if telling and several else 0.8 if telling else 0.6 if several else 0.4) - less
+        plain = 0.8 if depth >= 3 else 0.6 if several else 0.4
+        return (0.9 if telling and several else 0.8 if telling else plain) - less
     if not several:
         return 0.2
-    depth = len(text.split("."))
     if begins and telling:
         return 0.9 if depth >= 3 else 0.8
     return min(0.9, 0.3 + 0.2 * telling + 0.1 * (depth >= 3) + 0.2 * begins)
