@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from auditing import NEW, OLD, audited, llava, tree
+from typer.testing import CliRunner
 
 import treealign
 from treealign import TreealignError
@@ -167,3 +170,23 @@ def test_changes_and_references_are_all_that_the_data_holds():
     assert list(data) == ["changes", "references"]
     assert data["changes"][0]["mapping"] == [{"old": "model.vision_tower.vision_model", "new": "model.vision_tower"}]
     assert data["changes"][0]["severity"] == {"loads": "mapped", "saves": "mapped", "resolves": "no"}
+
+
+def test_a_snapshot_of_a_model_carries_classes_ties_and_the_versions_of_its_libraries(tmp_path):
+    import torch
+
+    from treealign.cli.verbs import app
+
+    (tmp_path / "tied_net.py").write_text(
+        "import torch\n\ndef make():\n    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))\n"
+        "    net[1].weight = net[0].weight\n    return net\n"
+    )
+    path = tmp_path / "tree.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        done = CliRunner().invoke(app, ["snapshot", "tied_net:make", "-o", str(path)])
+    assert done.exit_code == 0, done.output
+    written = json.loads(path.read_text())
+    assert written["libraries"]["torch"] == torch.__version__
+    assert written["modules"] == {"": "Sequential", "0": "Linear", "1": "Linear"}
+    assert written["tied"] == {"1.weight": "0.weight"}
