@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
-from treealign.checkpoint.conversion.writing import run_task
+from treealign.checkpoint.conversion.writing import flush_all, refusals, run_task
 from treealign.checkpoint.executors import Call, gather
 from treealign.errors import TreealignError
 
@@ -30,8 +30,8 @@ def run_tasks(
     progress : callable, optional
         Told how many bytes are done, and how many there are.
     executor : Executor, optional
-        Where to run them; a task whose worker dies is run again. By default in two threads, so that one file is flushed
-        to the disk while the next is written.
+        Where to run them; a task whose worker dies is run again. By default in two threads, and all files are flushed
+        to the disk together at the end.
 
     Raises
     ------
@@ -43,17 +43,20 @@ def run_tasks(
     count = _Count(sum(task.size for task in tasks), progress)
     if executor is not None:
         calls = [Call(task.name, run_task, (task, str(folder.absolute()))) for task in tasks]
-        results: list[ShardResult] = gather(executor, calls, lambda result: count.add(result.size))
+        gathered: list[ShardResult] = gather(executor, calls, lambda result: count.add(result.size))
         _refuse_elsewhere(tasks, folder)
-        return results
+        return gathered
     with ThreadPoolExecutor(2) as threads:
-        waiting = [threads.submit(run_task, task, folder, count.add) for task in tasks]
+        waiting = [threads.submit(run_task, task, folder, count.add, flush=False) for task in tasks]
         try:
-            return [future.result() for future in waiting]
+            results = [future.result() for future in waiting]
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             count.stopped = True
             raise
+    with refusals(folder):
+        flush_all([folder / task.name for task in tasks])
+    return results
 
 
 def _refuse_elsewhere(tasks: Sequence[ShardTask], folder: Path) -> None:

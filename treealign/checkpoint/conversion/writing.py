@@ -6,7 +6,8 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from treealign.formats.atomic import sync_folder
 _COMPUTING = threading.Lock()
 
 
-def run_task(task: ShardTask, folder: str | os.PathLike[str], advance: Advance = lambda _: None) -> ShardResult:
+def run_task(
+    task: ShardTask, folder: str | os.PathLike[str], advance: Advance = lambda _: None, *, flush: bool = True
+) -> ShardResult:
     """Write one file of a conversion into a folder.
 
     Independent of all other tasks, and idempotent: a file that has its name is complete, and is not written again; the
@@ -37,6 +40,8 @@ def run_task(task: ShardTask, folder: str | os.PathLike[str], advance: Advance =
         Where to.
     advance : callable
         Told of bytes as they are written.
+    flush : bool
+        Whether the file is to be on the disk before it has its name. Without, the caller sees to that.
 
     Raises
     ------
@@ -46,7 +51,8 @@ def run_task(task: ShardTask, folder: str | os.PathLike[str], advance: Advance =
     path = Path(folder) / task.name
     with refusals(path):
         if not path.exists():
-            _write(task, path, advance)
+            # what is to be read again must be on the disk first
+            _write(task, path, advance, flush or task.verify)
         return ShardResult(task.name, task.size, verified(task, path) if task.verify else "")
 
 
@@ -61,7 +67,7 @@ def refusals(where: os.PathLike[str] | str) -> Iterator[None]:
 
 
 @contextmanager
-def written(path: Path, mode: int) -> Iterator[int]:
+def written(path: Path, mode: int, *, flush: bool = True) -> Iterator[int]:
     """A descriptor to write by; the file takes its name on leaving, once it is on the disk, and only if all went well.
 
     The mode is what `cp` would give: that of the source, less the umask.
@@ -72,7 +78,8 @@ def written(path: Path, mode: int) -> Iterator[int]:
     try:
         try:
             yield descriptor
-            os.fsync(descriptor)
+            if flush:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         temporary.replace(path)
@@ -80,12 +87,27 @@ def written(path: Path, mode: int) -> Iterator[int]:
         with suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if flush:
+        sync_folder(path.parent)
 
 
-def _write(task: ShardTask, path: Path, advance: Advance) -> None:
+def flush_all(paths: Sequence[Path]) -> None:
+    """Flush files to the disk together, which takes less than one after the other."""
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(_flush, paths))
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write(task: ShardTask, path: Path, advance: Advance, flush: bool) -> None:
     refuse_changed(task.stamps)
-    with written(path, task.mode) as target, Reader() as reader:
+    with written(path, task.mode, flush=flush) as target, Reader() as reader:
         write_at(target, task.header, 0)
         advance(len(task.header))
         mover = Mover(target, advance)
