@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.guards import GuardDecision
+from treealign.mapping.guards import GuardDecision, Verdict
 from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Convert
@@ -91,9 +91,14 @@ def _renamings(
         if isinstance(transform, Convert) or at not in touched:
             continue
         taken.append(at)
-        part = ConversionMapping(tuple(mapping)[i] for i in taken)
-        mapped = part.map_keys(keys, GuardDecision(tuple(decision.decided[i] for i in taken)))
-        after = tuple(mapped[key][0] for key in keys)
+        if isinstance(decision.decided[at], Verdict):
+            mapped = ConversionMapping([transform]).map_keys(names, GuardDecision((decision.decided[at],)))
+            after = tuple(mapped[name][0] for name in names)
+        else:
+            # evidence for each group is about the keys as they were at first
+            part = ConversionMapping(tuple(mapping)[i] for i in taken)
+            mapped = part.map_keys(keys, GuardDecision(tuple(decision.decided[i] for i in taken)))
+            after = tuple(mapped[key][0] for key in keys)
         found.append(Stage(transform, names, after))
         names = after
     return found
