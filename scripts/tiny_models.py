@@ -23,7 +23,7 @@ WIDTH = re.compile(
 )
 # what the default configs leave open, or set to what no model can be made of
 OVERRIDES: dict[str, dict[str, Any]] = {
-    "hunyuan_v1_moe": {"head_dim": 8},
+    "hunyuan_v1_moe": {"head_dim": 8, "num_experts": 4, "moe_topk": 2},
     "hunyuan_vl": {"text_config.head_dim": 8},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "aya_vision": {"vision_config.num_attention_heads": 2},
@@ -71,17 +71,29 @@ def tiny_config(kind: Any) -> Any:
     One whose heads have an even number of rows, if there is one: rotary orders need that.
     """
     failures: list[Exception] = []
-    for most, even, measure in product(MOST_NUMBERS, (True, False), _measures()):
+    for even, most, measure in product((True, False), MOST_NUMBERS, _measures()):
         try:
             config = kind.config_class()
             _shrink(config, measure)
             _override(config)
-            config = kind.config_class.from_dict(config.to_dict())
+            config = kind.config_class.from_dict(_within_layers(config.to_dict()))
             if (not even or _even_heads(config)) and _count(kind, config) <= most:
                 return config
         except Exception as error:
             failures.append(error)
     raise failures[0] if failures else ValueError("it stays too large")
+
+
+def _within_layers(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of single layers only for layers that there are."""
+    made = {name: _within_layers(v) if isinstance(v, dict) else v for name, v in settings.items()}
+    single, layers = made.get("per_layer_config"), made.get("num_hidden_layers")
+    if isinstance(single, dict) and layers is not None:
+        made["per_layer_config"] = {at: held for at, held in single.items() if int(at) < layers}
+    last = next(iter(made.get("out_features") or ()), "")
+    if layers is not None and last.removeprefix("stage").isdigit() and int(last.removeprefix("stage")) > layers:
+        made["out_features"], made["out_indices"] = [f"stage{layers}"], [layers]
+    return made
 
 
 def _override(config: Any) -> None:
@@ -96,9 +108,6 @@ def _override(config: Any) -> None:
             embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1] * 4, out_features=["stage2", "stage3", "stage4"]
         )
         config.backbone_config, config.use_timm_backbone = made, False
-    stages = getattr(config, "stage_names", None)
-    if isinstance(stages, list) and not {*(getattr(config, "_out_features", None) or ())} <= {*stages}:
-        config._out_features, config._out_indices = stages[-1:], [len(stages) - 1]
     rope = getattr(config, "rope_parameters", None)
     if isinstance(rope, dict) and "mrope_section" in rope:
         half = (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads) // 2
