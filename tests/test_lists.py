@@ -91,3 +91,20 @@ def test_layers_counted_from_one_are_split_into_layers_counted_from_nought():
     new = {f"model.layers.{n}.self_attn.{k}_proj.weight": (4, 6) for n in range(3) for k in "qkv"}
     match = next(m for m in aligned(old, new).matches if m.checkpoint == ("layers.1.mixer.Wqkv.weight",))
     assert {k.split(".")[2] for k in match.model} == {"0"}
+
+
+def test_levels_that_shapes_move_alike_move_the_whole_list():
+    """MobileNet's stem is the first member of the list in one library and stands beside it in another."""
+    sizes = (8, 16, 24, 24, 24, 32, 40)
+    old = {f"features.{n + 1}.conv.weight": (size, size, 3, 3) for n, size in enumerate(sizes)}
+    new = {f"layer.{n}.conv.weight": (size, size, 3, 3) for n, size in enumerate(sizes)}
+    pairs = guessed_pairs(
+        aligned({"features.0.conv.weight": (3, 3, 3, 3)} | old, {"stem.conv.weight": (3, 3, 3, 3)} | new)
+    )
+    assert pairs["features.4.conv.weight"] == "layer.3.conv.weight"
+
+
+def test_a_sequential_of_convolutions_and_norms_is_no_repeat():
+    old = {f"stem.{n}.weight": s for n, s in enumerate(((8, 3, 3, 3), (8,), (8, 8, 3, 3), (8,)))}
+    new = {"a.weight": (8, 3, 3, 3), "n.weight": (8,), "b.weight": (8, 8, 3, 3), "m.weight": (8,)}
+    assert guessed_pairs(aligned(old, new))["stem.2.weight"] == "b.weight"

@@ -125,7 +125,16 @@ def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bo
         if cells:
             sizes = {i: tree.leaves[p].shape if shapes else None for i, p in cells.items()}
             found.append(Pattern(f.segments, cells, sizes, _hold_whole({tree.leaves[p].dtype for p in cells.values()})))
-    return [without_constants(p) for p in _fold_series(found)]
+    return [q for p in _fold_series(found) for q in _of_one_rank(without_constants(p))]
+
+
+def _of_one_rank(p: Pattern) -> list[Pattern]:
+    """Leaves of different numbers of dimensions are no repeats: a Sequential holds convolutions beside norms."""
+    if len({shape if shape is None else len(shape) for shape in set(p.shapes.values())}) == 1:
+        return [p]
+    ways = [pieces(p, capture) for capture in reversed(range(p.captures))]
+    mixed = [sum(len({len(s or ()) for s in q.shapes.values()}) > 1 for q in way) for way in ways]
+    return [r for q in ways[mixed.index(min(mixed))] for r in _of_one_rank(q)]
 
 
 def as_numbers(indices: Indices) -> tuple[int, ...]:

@@ -2,7 +2,8 @@
 
 Where shapes alone place levels of a list, and in opposite order, the whole list runs the other way: each level's place
 counted from the one end is the other's counted from the other end. Where shapes place a level at another place than its
-own and do not tell which way the list runs, the places of its other levels tell nothing.
+own and do not tell which way the list runs, the places of its other levels tell nothing. Where a list is longer on one
+side and all levels that shapes place are moved alike, all are.
 """
 
 from __future__ import annotations
@@ -24,18 +25,17 @@ POINTS = 2  # levels that shapes must place: two in opposite order exclude a shi
 
 
 class Place(NamedTuple):
-    """A leaf's place in a list: the path of the list, the number, and the path below it."""
+    """A leaf's place in a list: the path of the list, and the number."""
 
     above: Path
     number: int
-    below: Path
 
 
 def reflections(left: Side, right: Side, assignment: Assignment) -> Floats | None:
     """What lists out of order teach about pairs of leaves, (left, right); None where there are none.
 
-    1 at mirrored places of lists that run in opposite order and -1 at others; in lists of unknown order, minus what
-    equal places count as evidence.
+    1 at mirrored places of lists that run in opposite order, at moved places of lists of two lengths, and -1 at others;
+    in lists of unknown order, minus what equal places count as evidence.
 
     Parameters
     ----------
@@ -49,12 +49,31 @@ def reflections(left: Side, right: Side, assignment: Assignment) -> Floats | Non
     last = _last(left), _last(right)
     table: Floats = np.zeros((len(left.patterns), len(right.patterns)), np.float32)
     for (above, over), points in placed.items():
-        end = last[0][above]
-        if end != last[1][over] or all(a == b for a, b in points) or not _same_levels(matched[above, over]):
-            continue
-        mirrored = all(a + b == end for a, b in points) and len({a for a, _ in points}) >= POINTS
-        _mark(table, (left, right), (above, over), end if mirrored else None)
+        if any(a != b for a, b in points) and (len(points) > POINTS or _same_levels(matched[above, over])):
+            ends = last[0][above], last[1][over]
+            _mark(table, (left, right), (above, over), _relation(points, ends), ends[0] == ends[1])
     return table if table.any() else None
+
+
+class Relation(NamedTuple):
+    """How places of one list become those of the other: counted backwards or not, and moved."""
+
+    backwards: bool
+    move: int
+
+    def holds(self, here: int, there: int) -> bool:
+        """Whether two places correspond."""
+        return there == (self.move - here if self.backwards else self.move + here)
+
+
+def _relation(points: set[tuple[int, int]], ends: tuple[int, int]) -> Relation | None:
+    """The one relation that fits all points; lists of one length are not taken to be shifted."""
+    levels = len({a for a, _ in points})
+    if ends[0] == ends[1]:
+        fits = levels >= POINTS and all(a + b == ends[0] for a, b in points)
+        return Relation(True, ends[0]) if fits else None
+    moves = {b - a for a, b in points}
+    return Relation(False, min(moves)) if len(moves) == 1 and levels > POINTS else None
 
 
 def _placed(left: Side, right: Side, assignment: Assignment) -> tuple[Numbers, Numbers]:
@@ -69,7 +88,7 @@ def _placed(left: Side, right: Side, assignment: Assignment) -> tuple[Numbers, N
                 continue
             for a, b in product(_places(left.patterns[i]), _places(right.patterns[j])):
                 matched[a.above, b.above].add((a.number, b.number))
-                if alone[0][a.above, a.below] == alone[1][b.above, b.below] == 1:
+                if alone[0][a.above] == alone[1][b.above] == 1:
                     placed[a.above, b.above].add((a.number, b.number))
     return placed, matched
 
@@ -79,14 +98,14 @@ def _same_levels(numbers: set[tuple[int, int]]) -> bool:
     return len({a for a, _ in numbers}) == len({b for _, b in numbers}) > 1
 
 
-def _alone(patterns: Iterable[Pattern]) -> Counter[tuple[Path, Path]]:
-    """How many levels of a list hold a leaf of one class under one name."""
-    return Counter((place.above, place.below) for p in patterns for place in _places(p))
+def _alone(patterns: Iterable[Pattern]) -> Counter[Path]:
+    """How many levels of each list hold leaves of one class."""
+    return Counter(above for above, _ in {(place.above, place.number) for p in patterns for place in _places(p)})
 
 
 def _places(p: Pattern) -> Iterator[Place]:
     """The lists in which a leaf stands; repeats that were folded have no places to tell apart."""
-    return (Place(p.segments[:n], int(s), p.segments[n + 1 :]) for n, s in enumerate(p.segments) if s.isdecimal())
+    return (Place(p.segments[:n], int(s)) for n, s in enumerate(p.segments) if s.isdecimal())
 
 
 def _last(side: Side) -> dict[Path, int]:
@@ -97,12 +116,14 @@ def _last(side: Side) -> dict[Path, int]:
     return found
 
 
-def _mark(table: Floats, sides: tuple[Side, Side], lists: tuple[Path, Path], end: int | None) -> None:
+def _mark(
+    table: Floats, sides: tuple[Side, Side], lists: tuple[Path, Path], relation: Relation | None, ranked: bool
+) -> None:
     for i, a in _levels(sides[0], lists[0]):
         for j, b in _levels(sides[1], lists[1]):
-            if end is not None:
-                table[i, j] = 1 if a + b == end else -1
-            else:
+            if relation is not None:
+                table[i, j] = 1 if relation.holds(a, b) else -1
+            elif ranked:
                 table[i, j] -= len(_ranks(sides[0], i, lists[0]) & _ranks(sides[1], j, lists[1]))
 
 
