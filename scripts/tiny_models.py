@@ -27,6 +27,17 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "hunyuan_vl": {"text_config.head_dim": 8},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "aya_vision": {"vision_config.num_attention_heads": 2},
+    "emu3": {"vocabulary_map": {"<image>": 3, "<|extra_200|>": 4}, "vq_config.base_channels": 32},
+    "sapiens2": {
+        "head_config.upsample_out_channels": [8, 8],
+        "head_config.upsample_kernel_sizes": [4, 4],
+        "head_config.conv_out_channels": [8],
+        "head_config.conv_kernel_sizes": [1],
+        "head_config.scale_conv_out_channels": [8],
+        "head_config.scale_conv_kernel_sizes": [1],
+        "head_config.scale_final_input_size": 8,
+        "head_config.scale_final_hidden_sizes": [8, 8],
+    },
     "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense", "sparse"]},
 }
 NO_WIDTH = re.compile(
