@@ -130,3 +130,8 @@ def test_without_shapes_only_one_and_the_same_path_is_certain():
     checkpoint = [("enc.q_proj.weight", None, None), ("head.weight", None, None)]
     model = {"encoder.q_proj.weight": (4, 4), "head.weight": (2, 4)}
     assert certain_pairs(aligned(checkpoint, model)) == {"head.weight": "head.weight"}
+
+
+def test_norms_of_one_name_inside_keys_and_values_are_no_match():
+    suggestion = aligned({"attn.key.norm.weight": (8,)}, {"attn.value.norm.weight": (8,)})
+    assert not certain_pairs(suggestion)

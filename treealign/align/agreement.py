@@ -27,6 +27,7 @@ SMALL = 3  # leaves below which a node settles nothing
 NUMBERS = "the numbers in their names differ, and no series explains it"
 COPY = "one of them is an averaged or a teacher's copy"
 PLACES = frozenset({"mlp", "self attn", "cross attn", "text"})  # roles of containers, not of leaves
+PARTS = frozenset({"q", "k", "v", "o", "gate", "up", "down"})
 RANKS = "%$"
 
 
@@ -82,13 +83,22 @@ class Agreement:
         if self._numbers_differ(i, j):
             return NUMBERS
         mine, theirs = _own_roles(self.left, i), _own_roles(self.right, j)
-        if mine and theirs:
-            return "" if mine & theirs else ROLES
-        if _own(self.left, i) & _near(self.right, j) or _near(self.left, i) & _own(self.right, j):
+        if (mine and theirs and not mine & theirs) or self._parts_differ(i, j):
+            return ROLES
+        near = _own(self.left, i) & _near(self.right, j) or _near(self.left, i) & _own(self.right, j)
+        if near or mine & theirs:
             return ""
         if (mine or _own_words(self.left, i)) and (theirs or _own_words(self.right, j)):
             return WORDS
         return KINDS if self.left.companions[i] != self.right.companions[j] else ""
+
+    def _parts_differ(self, i: int, j: int) -> bool:
+        """One module in parts of an attention or an MLP that exclude each other: `key.norm` and `value.norm`."""
+        a, b = self.left.patterns[i].segments, self.right.patterns[j].segments
+        if a[-2:] != b[-2:] or len(a) < 3 or len(b) < 3:
+            return False
+        mine, theirs = _roles_at(self.left, i, 2), _roles_at(self.right, j, 2)
+        return bool(mine) and bool(theirs) and not mine & theirs
 
     def _numbers_differ(self, i: int, j: int) -> bool:
         """The same words with other numbers, in the module or the one above it, and no common rank there."""
@@ -177,6 +187,10 @@ def _ranks(side: Side, at: int, depth: int) -> set[str]:
 def _own_roles(side: Side, at: int) -> set[str]:
     found = {t.text[1:] for t in side.tokens[at] if t.text[0] == "@" and t.depth <= 1}
     return found - PLACES
+
+
+def _roles_at(side: Side, at: int, depth: int) -> set[str]:
+    return {t.text[1:] for t in side.tokens[at] if t.text[0] == "@" and t.depth == depth} & PARTS
 
 
 def _own(side: Side, at: int) -> set[str]:
