@@ -9,10 +9,12 @@ import typer
 
 from treealign.cli.console import put_json, put_lines
 
+_DIALECTS = "transformers, key_mapping, vllm, mmengine, torchtitan, timm, python or json."
+
 
 def emit(
     mapping: Annotated[Path, typer.Argument(metavar="MAPPING", help="A mapping JSON, checkpoint -> model.")],
-    to: Annotated[str, typer.Option("--to", metavar="DIALECT", help="transformers or key_mapping.")] = "transformers",
+    to: Annotated[str, typer.Option("--to", metavar="DIALECT", help=_DIALECTS)] = "transformers",
     model: Annotated[str, typer.Option(metavar="MODEL", help="The model it is for; see suggest.")] = "",
     checkpoint: Annotated[str, typer.Option(metavar="CHECKPOINT", help="The checkpoint it is for.")] = "",
     name: Annotated[str, typer.Option(help="Class name or model type to register under.")] = "",

@@ -28,7 +28,10 @@ def emit(
     mapping : ConversionMapping, path of its JSON, or transforms
         From the checkpoint to the model.
     dialect : str
-        ``"transformers"`` for a registry entry, ``"key_mapping"`` for ``from_pretrained(key_mapping=…)``.
+        ``"transformers"`` for a registry entry, ``"key_mapping"`` for ``from_pretrained(key_mapping=…)``,
+        ``"vllm"`` for a `WeightsMapper`, ``"mmengine"`` for `revise_keys`, ``"torchtitan"`` for a `StateDictAdapter`,
+        ``"timm"`` for a `checkpoint_filter_fn`, ``"python"`` for two functions that need only torch, ``"json"`` for
+        our own JSON.
     model : optional
         The model that it is for: an nn.Module, or whatever `read_tree` takes. Its keys, its classes and, of a model of
         transformers, its config are used.

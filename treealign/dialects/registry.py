@@ -48,6 +48,17 @@ DIALECTS: dict[str, Dialect] = {
         f"{_HERE}.transformers.key_mapping:write_key_mapping",
         read=f"{_HERE}.transformers.reader:read_rules",
     ),
+    "vllm": Dialect("a WeightsMapper for vLLM", f"{_HERE}.vllm:write_mapper", read=f"{_HERE}.vllm:read_mapper"),
+    "mmengine": Dialect(
+        "the revise_keys of mmengine's load_checkpoint",
+        f"{_HERE}.mmengine:write_source",
+        f"{_HERE}.mmengine:write_live",
+        f"{_HERE}.mmengine:read_pairs",
+    ),
+    "torchtitan": Dialect("a StateDictAdapter with from_hf and to_hf", f"{_HERE}.modules:write_torchtitan"),
+    "timm": Dialect("a checkpoint_filter_fn(state_dict, model)", f"{_HERE}.modules:write_timm"),
+    "python": Dialect("two functions on state dicts that need only torch", f"{_HERE}.modules:write_python"),
+    "json": Dialect("treealign's own JSON", f"{_HERE}.modules:write_json", read=f"{_HERE}.modules:read_json"),
 }
 
 

@@ -1,0 +1,331 @@
+"""What is emitted for loaders other than transformers does there what the mapping does here, or is refused."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+from hypothesis import given, settings
+from strategies import mappings_and_keys
+
+from treealign import ConversionMapping, Convert, KeyTree, PrefixChange, Rename, TreealignError, emit, operations
+from treealign.dialects.reading import read_mapping
+from treealign.mapping.execution import run as execute
+
+SWAP = Rename({"**.a": "**.b", "**.b": "**.a"})
+EXPERTS = Convert(
+    ["**.experts.{j:0..3}.gate", "**.experts.{j}.up"],
+    "**.experts.gate_up",
+    [operations.Stack(0, 4), operations.Concat(1, (4, 4))],
+)
+SPLIT = Convert("**.attn.qkv", ["**.attn.q", "**.attn.k", "**.attn.v"], [operations.Split(0, (8, 2, 2))])
+RENAMES = [
+    PrefixChange(remove="model"),
+    PrefixChange(add="tower", under="vision"),
+    Rename("layers.{i}.attn", "blocks.{i}.mixer"),
+    Rename("**.gamma$", "**.weight$"),
+    Rename("**.{part:q|k}_linear", "**.{part}_proj"),
+    SWAP,
+    Rename({"**.norm0": "**.norm1", "**.norm1": "**.norm2"}),
+    Rename("blk.{i:1..3}", "stage.{i-1}"),
+    Rename("**.fc", "**.dense", under="head.{k}"),
+]
+
+
+class WeightsMapper:
+    """vLLM's, from its documentation: regular expressions, substrings, prefixes, suffixes; None drops."""
+
+    def __init__(self, orig_to_new_regex=(), orig_to_new_substr=(), orig_to_new_prefix=(), orig_to_new_suffix=()):
+        self.orig_to_new_regex, self.orig_to_new_substr = dict(orig_to_new_regex), dict(orig_to_new_substr)
+        self.orig_to_new_prefix, self.orig_to_new_suffix = dict(orig_to_new_prefix), dict(orig_to_new_suffix)
+
+    def apply_list(self, names):
+        return [new for name in names if (new := self.map(name)) is not None]
+
+    def map(self, name):
+        for regex, new in self.orig_to_new_regex.items():
+            if regex.search(name):
+                if new is None:
+                    return None
+                name = regex.sub(new, name)
+        for text, new in self.orig_to_new_substr.items():
+            if text in name:
+                if new is None:
+                    return None
+                head, tail = name.split(text, 1)
+                name = head + new + tail
+        for text, new in self.orig_to_new_prefix.items():
+            if name.startswith(text):
+                if new is None:
+                    return None
+                name = new + name[len(text) :]
+        for text, new in self.orig_to_new_suffix.items():
+            if name.endswith(text):
+                if new is None:
+                    return None
+                name = name[: len(name) - len(text)] + new
+        return name
+
+
+def revised(pairs, name):
+    """mmengine's load_checkpoint: each pair is one re.sub on every key."""
+    for pattern, replacement in pairs:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+@pytest.fixture
+def loaders(monkeypatch):
+    """vllm and torchtitan with what emitted code imports from them."""
+    for path in ("vllm.model_executor.models.utils", "torchtitan.protocols.state_dict_adapter"):
+        parts = path.split(".")
+        for n in range(len(parts)):
+            monkeypatch.setitem(sys.modules, ".".join(parts[: n + 1]), types.ModuleType(path))
+    sys.modules["vllm.model_executor.models.utils"].WeightsMapper = WeightsMapper
+    sys.modules["torchtitan.protocols.state_dict_adapter"].StateDictAdapter = type("StateDictAdapter", (), {})
+
+
+def executed(text):
+    scope = {"__name__": "emitted"}
+    exec(text, scope)
+    return scope
+
+
+def tree(*keys, shape=(2, 2)):
+    return KeyTree.from_leaves([(key, shape, "float32") for key in keys])
+
+
+def state_of(mapping, keys):
+    """A state dict with numbers of its own in each tensor."""
+    shapes = {"gate": (4, 3), "up": (4, 3), "qkv": (12, 3)}
+    return {
+        key: torch.arange(n * 100, n * 100 + 36)[: 12 if "experts" in key else 36].reshape(
+            next((s for part, s in shapes.items() if part in key), (6, 6))
+        )
+        for n, key in enumerate(keys)
+    }
+
+
+KEYS = (
+    *(f"model.h.{i}.experts.{j}.{part}" for i in range(2) for j in range(4) for part in ("gate", "up")),
+    *("model.h.0.attn.qkv.weight", "model.h.0.a.weight", "model.h.0.b.weight", "model.head.weight"),
+)
+EVERYTHING = ConversionMapping([PrefixChange(remove="model"), SWAP, EXPERTS, SPLIT])
+
+
+def everything():
+    state = state_of(EVERYTHING, KEYS)
+    state = {k: v[:, :3] if k.endswith(("gate", "up")) else v for k, v in state.items()}
+    return state, dict(EVERYTHING.apply(state))
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# -- loaders that only rename ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transform", RENAMES, ids=repr)
+def test_vllm_maps_the_names_as_the_mapping_does(transform, loaders):
+    mapping = ConversionMapping([transform])
+    mapper = executed(emit(mapping, "vllm"))["hf_to_vllm_mapper"]
+    keys = example_keys(mapping)
+    assert {key: mapper.map(key) for key in keys} == {k: v[0] for k, v in mapping.map_keys(keys).items()}
+
+
+@pytest.mark.parametrize("transform", RENAMES, ids=repr)
+def test_mmengine_revises_the_keys_as_the_mapping_does(transform):
+    mapping = ConversionMapping([transform])
+    pairs = executed(emit(mapping, "mmengine"))["revise_keys"]
+    keys = example_keys(mapping)
+    assert {key: revised(pairs, key) for key in keys} == {k: v[0] for k, v in mapping.map_keys(keys).items()}
+
+
+def example_keys(mapping):
+    from treealign.dialects.transformers.sides import sample_keys
+
+    return [*sample_keys(mapping), "zz.other.weight", "layers_norm.weight", "modelling.weight"]
+
+
+def test_fixed_text_in_front_is_a_prefix_for_vllm(loaders):
+    text = emit([Rename("vision", "model.vision")], "vllm", checkpoint=tree("vision.a", "visionary.b"))
+    mapper = executed(text)["hf_to_vllm_mapper"]
+    assert mapper.orig_to_new_prefix == {"vision.": "model.vision."}
+
+
+def test_a_prefix_that_has_to_come_before_a_regular_expression_is_one_too(loaders):
+    mapping = [PrefixChange(remove="a"), Rename("l.{i}.x", "l.{i}.y")]
+    mapper = executed(emit(mapping, "vllm", checkpoint=tree("a.l.0.x")))["hf_to_vllm_mapper"]
+    assert (mapper.map("a.l.0.x"), mapper.orig_to_new_prefix) == ("l.0.y", {})
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "mmengine"])
+def test_conversions_are_refused_with_the_transform_and_a_hint(dialect):
+    with pytest.raises(TreealignError, match=r"this mapping converts(?s:.)*qkv(?s:.)*hint"):
+        emit([SPLIT], dialect)
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "mmengine", "python"])
+def test_a_shift_without_end_needs_the_keys(dialect):
+    mapping = [Rename("blk.{i+1}", "layers.{i}")]
+    with pytest.raises(TreealignError, match=r"value by value(?s:.)*pass the checkpoint"):
+        emit(mapping, dialect)
+    assert "layers" in emit(mapping, dialect, checkpoint=tree("blk.1.w", "blk.2.w"))
+
+
+@given(mappings_and_keys())
+@settings(max_examples=60)
+def test_pairs_for_mmengine_come_back_as_a_mapping_that_does_the_same(drawn):
+    transforms, keys = drawn
+    mapping = ConversionMapping(t for t in transforms if not isinstance(t, Convert))
+    try:
+        checkpoint = tree(*dict.fromkeys(keys))
+        pairs = emit(mapping, "mmengine", checkpoint=checkpoint, live=True)
+        meant = {k: v[0] for k, v in mapping.map_keys(checkpoint).items()}
+    except TreealignError:
+        return
+    assert {key: revised(pairs, key) for key in meant} == meant
+    found = read_mapping(pairs, "mmengine", keys)
+    assert found.run(meant) == meant
+    if not found.unread:
+        assert {k: v[0] for k, v in found.mapping.map_keys(meant, converted=False).items()} == meant
+
+
+# -- loaders that convert ----------------------------------------------------------------------------------------------
+
+
+def test_plain_functions_convert_and_bring_every_tensor_back():
+    state, wanted = everything()
+    made = executed(emit(EVERYTHING, "python", checkpoint=tree_of(state)))
+    assert same(made["checkpoint_to_model"](state), wanted)
+    assert same(made["model_to_checkpoint"](wanted), state)
+
+
+def test_a_torchtitan_adapter_converts_both_ways(loaders):
+    state, wanted = everything()
+    adapter = executed(emit(EVERYTHING, "torchtitan", checkpoint=tree_of(state), name="Adapter"))["Adapter"]()
+    assert same(adapter.from_hf(state), wanted)
+    assert same(adapter.to_hf(wanted), state)
+
+
+def test_a_timm_filter_converts_a_checkpoint_and_passes_a_converted_one(loaders):
+    state, wanted = everything()
+    function = executed(emit(EVERYTHING, "timm", checkpoint=tree_of(state)))["checkpoint_filter_fn"]
+    model = types.SimpleNamespace(state_dict=lambda: wanted)
+    assert same(function(state, model), wanted)
+    assert same(function(wanted, model), wanted)
+
+
+def test_a_swap_that_no_name_tells_is_refused_for_timm():
+    keys = tree("h.a.weight", "h.b.weight")
+    with pytest.raises(TreealignError, match="another tensor"):
+        emit([SWAP], "timm", checkpoint=keys)
+
+
+def tree_of(state):
+    return KeyTree.from_leaves([(k, tuple(v.shape), "int64") for k, v in state.items()])
+
+
+def test_emitted_functions_need_no_treealign(tmp_path):
+    (tmp_path / "emitted.py").write_text(emit([PrefixChange(add="model")], "python"))
+    code = "import emitted, sys; print(emitted.checkpoint_to_model({'a.b': 1}), 'treealign' in sys.modules)"
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "{'model.a.b': 1} False"
+
+
+OPERATIONS = [
+    ([operations.Concat(0, (3, 1))], [(3, 2), (1, 2)]),
+    ([operations.Split(1, (3, 1))], [(2, 4)]),
+    ([operations.Stack(1, 3)], [(2, 2)] * 3),
+    ([operations.Unstack(0, 3)], [(3, 2)]),
+    ([operations.Permute((2, 0, 1))], [(2, 3, 4)]),
+    ([operations.Reshape((4, 6), (2, 2, 6))], [(4, 6)]),
+    ([operations.Deinterleave(0, (2, 1))], [(6, 2)]),
+    ([operations.Interleave(0, (2, 1))], [(6, 2)]),
+    ([operations.RotaryPermute(2, 8, 4, 2)], [(16, 3)]),
+    ([operations.RotaryUnpermute(2, 8)], [(16, 3)]),
+    ([operations.Reorder((2, 0, 1))], [(1,), (2,), (3,)]),
+    ([operations.Select(0, ((0, 3), (1, 2)))], [(4, 2)]),
+    ([operations.Join(0, ((0, 3), (1, 2)))], [(2, 2), (2, 2)]),
+    ([operations.Parallel((operations.Keep(), operations.Permute((1, 0))))], [(2, 3), (2, 3)]),
+]
+
+
+@pytest.mark.parametrize(("steps", "shapes"), OPERATIONS, ids=lambda value: str(value)[:40])
+def test_the_code_of_an_operation_does_what_it_does(steps, shapes):
+    from treealign.dialects.functions import CONVERTING
+    from treealign.dialects.operation_code import code
+
+    scope = executed("import re, torch" + CONVERTING)
+    tensors = [torch.arange(100 * n, 100 * n + 100)[: torch.Size(s).numel()].reshape(s) for n, s in enumerate(shapes)]
+    made = eval(f"list({code(tuple(steps), 't')})", scope | {"t": tensors})
+    wanted = execute(tuple(steps), tensors)
+    assert len(made) == len(wanted)
+    assert all(map(torch.equal, made, wanted))
+
+
+def test_lossy_operations_are_refused_by_name():
+    with pytest.raises(TreealignError, match="FoldWeightNorm"):
+        emit([Convert(["**.weight_g", "**.weight_v"], "**.weight", [operations.FoldWeightNorm(0)])], "python")
+
+
+# -- readers -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_weights_mapper_is_read_as_prefixes_substrings_and_suffixes():
+    mapper = WeightsMapper(
+        orig_to_new_prefix={"model.": "language_model.model.", "old.": ""},
+        orig_to_new_substr={".attn.": ".self_attn."},
+        orig_to_new_suffix={".gamma": ".weight"},
+    )
+    found = read_mapping(mapper, "vllm")
+    assert (list(found.mapping), found.unread) == (
+        [
+            Rename("**.attn", "**.self_attn"),
+            Rename("model", "language_model.model"),
+            PrefixChange(remove="old"),
+            Rename("**.gamma$", "**.weight$"),
+        ],
+        (),
+    )
+
+
+def test_what_vllm_drops_is_reported_and_still_run():
+    found = read_mapping({"orig_to_new_prefix": {"vision.": None, "text.": "model."}}, "vllm", ["vision.a", "text.b"])
+    assert found.run(["vision.a", "text.b"]) == {"vision.a": None, "text.b": "model.b"}
+    assert [(rule.old, "drops" in why) for rule, why in found.unread] == [("vision.", True)]
+
+
+def test_a_substring_within_segments_is_no_key_pattern_but_runs():
+    found = read_mapping({"orig_to_new_substr": {"attn": "attention"}}, "vllm", ["h.attn_norm.w"])
+    assert (found.run(["h.attn_norm.w"]), len(found.unread)) == ({"h.attn_norm.w": "h.attention_norm.w"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("pair", "transform"),
+    [
+        ((r"^module\.", ""), PrefixChange(remove="module")),
+        ((r"^", "backbone."), PrefixChange(add="backbone")),
+        ((r"^backbone\.layers\.(\d+)\.", r"stages.\1."), Rename("backbone.layers.{h1}", "stages.{h1}")),
+        ((r"\.(q|k)_lin\.", r".\1_proj."), Rename("**.{h1:q|k}_lin", "**.{h1}_proj")),
+    ],
+)
+def test_what_people_write_for_mmengine_is_read(pair, transform):
+    assert list(read_mapping([pair], "mmengine").mapping) == [transform]
+
+
+@pytest.mark.parametrize("pair", [("layer", "block"), (r"(\d+)\.(\d+)", r"\1"), (r"a.*b", "c"), (r"^a\.b", "c")])
+def test_regular_expressions_beyond_key_patterns_are_reported(pair):
+    found = read_mapping([pair], "mmengine")
+    assert (list(found.mapping), len(found.unread)) == ([], 1)
+
+
+def test_our_json_comes_back_equal(tmp_path):
+    (tmp_path / "m.json").write_text(emit(EVERYTHING, "json"))
+    assert read_mapping(tmp_path / "m.json", "json").mapping == EVERYTHING

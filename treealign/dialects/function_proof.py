@@ -1,0 +1,144 @@
+"""Functions on state dicts, run on what they were written for and compared with the mapping, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+from math import prod
+from typing import Any, TypeAlias
+
+from treealign.dialects.given import Given
+from treealign.errors import MappingError
+from treealign.mapping import execution
+from treealign.mapping.operations import output_shapes
+from treealign.mapping.planning import Step
+
+Function: TypeAlias = "Callable[[dict[str, Any]], Mapping[str, Any]]"
+_MOST_NUMBERS = 20_000_000
+
+
+def prove(held: Given, forward: Function, backward: Function | None, what: str) -> None:
+    """Run functions on names and shapes, then each kind of conversion on numbers.
+
+    Parameters
+    ----------
+    held : Given
+        What is to come out.
+    forward, backward : callable
+        From the checkpoint's state dict to the model's, and back; None where there is no way back.
+    what : str
+        The dialect, for messages.
+
+    Raises
+    ------
+    MappingError
+        Something comes out otherwise; the message names the keys.
+    """
+    torch = import_module("torch")
+    shapes = dict(_shapes(held))
+    state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+    faults = _faults(state, held.steps, forward, backward, values=False)
+    for step, small in _samples(held, shapes) if not faults else ():
+        faults += _faults(dict(_numbers(step, small)), [step], forward, backward, values=True)
+    if faults:
+        raise MappingError(
+            f"the code for {what} would not do what the mapping says",
+            facts=faults[:20],
+            hint="treealign's own load and save do it",
+        )
+
+
+def _shapes(held: Given) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for step in held.steps:
+        for key in step.sources:
+            shape = held.shapes.get(key) if step.operations else (1,)
+            if shape is None:
+                raise MappingError(
+                    "the shape of this key is not known, so that its conversion cannot be checked",
+                    facts=[key],
+                    hint="pass the checkpoint",
+                )
+            yield key, shape
+
+
+def _faults(
+    state: dict[str, Any], steps: Sequence[Step], forward: Function, backward: Function | None, values: bool
+) -> list[str]:
+    same = import_module("torch").equal if values else _same_shape
+    try:
+        made = forward(dict(state))
+        wanted = dict(_wanted(state, steps))
+        faults = _compare(made, wanted, state, steps, same, "loading")
+        if backward is not None and not faults:
+            back = backward(dict(made))
+            faults += _compare(back, state, made, [_turned(step) for step in steps], same, "saving")
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        return [f"{type(error).__name__}: {error}"]
+    return faults
+
+
+def _wanted(state: Mapping[str, Any], steps: Sequence[Step]) -> Iterator[tuple[str, Any]]:
+    for step in steps:
+        tensors = [state[key] for key in step.sources]
+        made = execution.run(step.operations, tensors) if step.operations else tensors
+        yield from zip(step.targets, made, strict=True)
+
+
+def _compare(
+    made: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    given: Mapping[str, Any],
+    steps: Sequence[Step],
+    same: Callable[[Any, Any], bool],
+    way: str,
+) -> list[str]:
+    faults = [f"{way}: {key} is not made" for key in wanted if key not in made]
+    faults += [f"{way}: {key} is made" for key in made if key not in wanted]
+    if faults:
+        return faults
+    # a tensor that is only renamed is the very tensor that was given
+    kept = {step.targets[0]: step.sources[0] for step in steps if not step.operations}
+    faults = [
+        f"{way}: {new} holds another tensor than {old}" for new, old in kept.items() if made[new] is not given[old]
+    ]
+    return faults + [
+        f"{way}: {key} comes out otherwise" for key in wanted if key not in kept and not same(made[key], wanted[key])
+    ]
+
+
+def _same_shape(a: Any, b: Any) -> bool:
+    return bool(a.shape == b.shape)
+
+
+def _turned(step: Step) -> Step:
+    return step._replace(sources=step.targets, targets=step.sources)
+
+
+def _samples(held: Given, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[Step, list[tuple[int, ...]]]]:
+    """One group of each kind of conversion, as small as its operations allow."""
+    found: dict[Any, Step] = {}
+    for step in held.steps:
+        if step.operations:
+            found.setdefault((step.operations, step.transforms, tuple(shapes[k] for k in step.sources)), step)
+    for step in found.values():
+        small = _shrunk(step, [shapes[key] for key in step.sources])
+        if sum(map(prod, small)) <= _MOST_NUMBERS:
+            yield step, small
+
+
+def _shrunk(step: Step, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    for dim in range(max(map(len, shapes))):
+        smaller = [(*s[:dim], min(s[dim], 2), *s[dim + 1 :]) if dim < len(s) else s for s in shapes]
+        try:
+            output_shapes(step.operations, smaller)
+        except MappingError:
+            continue
+        shapes = smaller
+    return shapes
+
+
+def _numbers(step: Step, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
+    torch, total = import_module("torch"), 0
+    for key, shape in zip(step.sources, shapes, strict=True):
+        yield key, torch.arange(total, total + prod(shape)).reshape(shape)
+        total += prod(shape)

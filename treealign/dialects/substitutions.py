@@ -1,0 +1,189 @@
+r"""Renamings as regular expressions and replacements, for loaders that apply such pairs one after the other.
+
+Each pair says exactly what the key pattern says: whole segments, the first position, nothing in lookbehinds. A shifted
+index is written out value by value, a chain from its end, a swap by way of names that no key has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+from treealign.errors import MappingError
+from treealign.mapping.scope import Transform
+from treealign.mapping.transforms import PrefixChange, Rename
+from treealign.tree.patterns import Capture, Choice, KeyPattern
+from treealign.tree.segments import LARGEST
+
+END = r"(?=\.|$)"
+ASIDE = "~"  # before a name that waits for another to go
+_NUMBER = "0|[1-9][0-9]*"
+_MOST = 512
+
+
+class Hole(NamedTuple):
+    """A part of a name that is carried over: a group of the regular expression."""
+
+    name: str
+    regex: str
+
+
+Token: TypeAlias = "str | Hole"
+
+
+class Substitution(NamedTuple):
+    """A regular expression and its replacement, as `re.sub` takes them."""
+
+    pattern: str
+    replacement: str
+
+
+def substitutions(transform: Transform, names: Iterable[str] = ()) -> list[Substitution]:
+    """A renaming as substitutions, to be applied in order, each once to each key.
+
+    Parameters
+    ----------
+    transform : PrefixChange or Rename
+        Its guard is not asked.
+    names : iterable of str
+        The keys that it works on, for an index that is shifted without end.
+
+    Raises
+    ------
+    MappingError
+        An index is shifted without end and no keys are given, or by too many values.
+    """
+    if isinstance(transform, PrefixChange):
+        return [_prefix(transform)]
+    if not isinstance(transform, Rename):
+        raise MappingError("a regular expression renames, and this converts", facts=[repr(transform)])
+    known = list(names)
+    return [made for pair in _in_turn(transform) for made in _pair(transform, pair, known)]
+
+
+def renamed(pairs: Iterable[Substitution], key: str) -> str:
+    """A key after substitutions."""
+    for pattern, replacement in pairs:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def escaped(text: str) -> str:
+    """Text in a regular expression, with nothing escaped that needs it not."""
+    return re.sub(r"\\([-~#&])", r"\1", re.escape(text))
+
+
+def tokens(pattern: KeyPattern, gap: str) -> list[Token]:
+    """A pattern as text and holes; `gap` names what its ``**.`` stands for."""
+    made: list[Token] = [Hole(gap, r"(?:[^.]*\.)*?")] if pattern.anywhere else []
+    for at, segment in enumerate(pattern.segments):
+        made += ["."] if at else []
+        made += [part if isinstance(part, str) else hole(part) for part in segment.parts]
+    return made
+
+
+def hole(capture: Capture | Choice) -> Hole:
+    """What a capture may hold."""
+    if isinstance(capture, Choice):
+        return Hole(capture.name, "|".join(map(escaped, capture.options)))
+    if capture.high is None or capture.high >= LARGEST:
+        return Hole(capture.name, _NUMBER)
+    low, high = capture.low + capture.shift, capture.high + capture.shift
+    if high - low >= _MOST:
+        raise MappingError(f"{{{capture.name}}} has too many values for a regular expression", facts=[f"{low}..{high}"])
+    single = high < 10
+    return Hole(capture.name, f"[{low}-{high}]" if single else "|".join(map(str, range(low, high + 1))))
+
+
+# -- one transform -----------------------------------------------------------------------------------------------------
+
+
+def _scope(transform: Transform) -> list[Token]:
+    return [] if transform.scope is None else [*tokens(transform.scope, "above"), "."]
+
+
+def _prefix(change: PrefixChange) -> Substitution:
+    scope = _scope(change)
+    levels = f"{'.'.join(change.levels)}."
+    source = [*scope, levels] if change.remove is not None else scope
+    target = scope if change.remove is not None else [*scope, levels]
+    return _made(source, target, "")
+
+
+_Sides: TypeAlias = tuple[KeyPattern, KeyPattern, str, str]  # patterns, and what marks a name that waits
+
+
+def _in_turn(rename: Rename) -> list[_Sides]:
+    """The pairs in an order in which no name is taken for one that was just made."""
+    pairs = dict(rename._patterns)
+    texts = {source.text: source for source in pairs}
+    begin = next((s for s in texts if s not in {t.text for t in pairs.values()}), None)
+    first = texts[begin] if begin is not None else next(iter(pairs))
+    chain = [first]
+    while (after := texts.get(pairs[chain[-1]].text)) is not None and after is not first:
+        chain.append(after)
+    if begin is not None or len(chain) == 1:
+        return [(source, pairs[source], "", "") for source in reversed(chain)]
+    aside = (first, pairs[first], "", ASIDE)
+    return [aside, *((s, pairs[s], "", "") for s in reversed(chain[1:])), (pairs[first], pairs[first], ASIDE, "")]
+
+
+def _pair(rename: Rename, sides: _Sides, names: Sequence[str]) -> Iterator[Substitution]:
+    source, target, mark, new_mark = sides
+    scope, end = _scope(rename), "$" if source.at_end else END
+    shifts = [
+        name
+        for name, capture in source.captures.items()
+        if isinstance(capture, Capture) and _shift(target, name) != capture.shift
+    ]
+    old, new = _marked(tokens(source, "front"), mark), _marked(tokens(target, "front"), new_mark)
+    if not shifts:
+        yield _made([*scope, *old], [*scope, *new], end)
+        return
+    if len(shifts) > 1:
+        raise MappingError("two indices are shifted at once", facts=[repr(rename)])
+    name, by = shifts[0], _shift(target, shifts[0])
+    own = _shift(source, name)
+    for value in sorted(_values(rename, source, name, names), reverse=by > own):
+        yield _made([*scope, *_filled(old, name, value + own)], [*scope, *_filled(new, name, value + by)], end)
+
+
+def _shift(pattern: KeyPattern, name: str) -> int:
+    capture = pattern.captures[name]
+    return capture.shift if isinstance(capture, Capture) else 0
+
+
+def _values(rename: Rename, source: KeyPattern, name: str, names: Sequence[str]) -> set[int]:
+    """The values of an index that is shifted."""
+    capture = source.captures[name]
+    assert isinstance(capture, Capture)
+    if capture.high is not None and capture.high < LARGEST and capture.high - capture.low < _MOST:
+        return set(range(capture.low, capture.high + 1))
+    found = {int(str(done.captures[name])) for n in names if (done := rename.rewrite(tuple(n.split("."))))}
+    if not found or len(found) > _MOST:
+        raise MappingError(
+            f"{{{name}}} is shifted, which a regular expression can do only value by value",
+            facts=[repr(rename)],
+            hint="pass the checkpoint, or give the index a range",
+        )
+    return found
+
+
+def _filled(parts: Sequence[Token], name: str, value: int) -> list[Token]:
+    return [str(value) if isinstance(part, Hole) and part.name == name else part for part in parts]
+
+
+def _marked(parts: list[Token], mark: str) -> list[Token]:
+    """With a mark before the first segment of the run."""
+    at = 1 if parts and isinstance(parts[0], Hole) and parts[0].name == "front" else 0
+    return [*parts[:at], mark, *parts[at:]] if mark else parts
+
+
+def _made(source: Sequence[Token], target: Sequence[Token], end: str) -> Substitution:
+    numbers = {part.name: n for n, part in enumerate((p for p in source if isinstance(p, Hole)), start=1)}
+    pattern = "".join(f"({part.regex})" if isinstance(part, Hole) else escaped(part) for part in source)
+    parts = [rf"\g<{numbers[p.name]}>" if isinstance(p, Hole) else p.replace("\\", r"\\") for p in target]
+    # a short reference, where no digit follows it
+    replacement = re.sub(r"\\g<([1-9])>(?![0-9])", r"\\\1", "".join(parts))
+    return Substitution(f"^{pattern}{end}", replacement)
