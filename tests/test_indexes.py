@@ -218,6 +218,6 @@ def test_an_empty_folder_is_refused(tmp_path):
     assert "it is empty" in refusal(tmp_path)
 
 
-def test_a_distributed_checkpoint_is_recognised(tmp_path):
+def test_a_distributed_checkpoint_without_its_metadata_is_refused(tmp_path):
     write(tmp_path / "__0_0.distcp", b"x")
-    assert "dcp_to_torch" in refusal(tmp_path)
+    assert "its metadata is absent" in refusal(tmp_path)

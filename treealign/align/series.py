@@ -80,7 +80,7 @@ def _complete(patterns: Sequence[Pattern]) -> set[int]:
     """Leaves of `w1`, `w2`, `w3` where all three stand side by side; of two of them either may be the gate."""
     found: dict[Any, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for at, p in enumerate(patterns):
-        for depth, segment in enumerate(reversed(p.segments[-2:])):
+        for depth, segment in enumerate(reversed(p.segments)):
             if hit := _LETTERED.match(segment):
                 place = p.segments[: len(p.segments) - 1 - depth]
                 found[place, segment[hit.end() :], depth][hit.group()[-1]].append(at)
