@@ -26,7 +26,7 @@ from speed_load import load_figures
 from speed_workers import worker_figures
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
-CORPORA = ("transformers", "pairs", "synthetic", "scale")
+CORPORA = ("transformers", "pairs", "originals", "synthetic", "scale")
 SUBSETS = ("all", "renames", "conversions")
 
 
