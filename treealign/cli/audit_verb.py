@@ -40,21 +40,25 @@ def audit(
         float, typer.Option(min=0, max=1, help="How sure it must be that a text speaks of this tree.")
     ] = 0.7,
     json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+    sarif: Annotated[bool, typer.Option("--sarif", help="Print a SARIF log, for code scanning.")] = False,
+    github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
 ) -> None:
     """Say what changed from OLD to NEW, which references that breaks, and repair them."""
     from treealign.changes.auditing import audit as find
     from treealign.cli.models import resolve_model
-    from treealign.cli.render_audit import audit_json, audit_lines
+    from treealign.cli.render_audit import audit_lines
 
     if (fix or write or all_) and not scan:
         raise typer.BadParameter("--all, --fix and --write need --scan PATH: they are about what it finds")
+    if json + sarif + github > 1:
+        raise typer.BadParameter("--json, --sarif and --github each print to the same place: choose one")
     if adapter and output is None:
         raise typer.BadParameter("--adapter needs --output FILE: where to write its mapping")
     found = find(resolve_model(old), resolve_model(new))
     if scan:
         found = found.scan(scan, min_certainty)
-    if json:
-        put_json(audit_json(found, all_))
+    if json or sarif or github:
+        _put_data(found, sarif, github, all_)
     elif not fix:
         put_lines(audit_lines(found, (old, new), scanned=bool(scan), everything=all_))
     if shim is not None:
@@ -62,8 +66,19 @@ def audit(
     if output is not None:
         _write_mapping(found, output, adapter)
     if fix or write:
-        _repair(found, min_certainty, fix and not json, write, force)
+        _repair(found, min_certainty, fix and not (json or sarif or github), write, force)
     raise typer.Exit(0 if found.ok else 1)
+
+
+def _put_data(found: Audit, sarif: bool, github: bool, everything: bool) -> None:
+    from treealign.cli.render_annotations import github_lines
+    from treealign.cli.render_annotations import sarif as sarif_log
+    from treealign.cli.render_audit import audit_json
+
+    if github:
+        put_lines(github_lines(found))
+    else:
+        put_json(sarif_log(found) if sarif else audit_json(found, everything))
 
 
 def _write_shim(found: Audit, path: Path) -> None:

@@ -30,13 +30,14 @@ def audit_lines(audit: Audit, labels: tuple[str, str], *, scanned: bool, everyth
     for role, label, tree in (("old", labels[0], audit.old), ("new", labels[1], audit.new)):
         yield f"{role}  {label}  {plural(len(tree), 'key')}"
     yield ""
-    yield from _change_lines(audit.changes)
+    yield from change_lines(audit.changes)
     if scanned:
         yield ""
         yield from _reference_lines(audit, everything)
 
 
-def _change_lines(changes: tuple[Change, ...]) -> Iterator[str]:
+def change_lines(changes: tuple[Change, ...]) -> Iterator[str]:
+    """The changes, each with its names and whom it breaks."""
     if not changes:
         yield "no change: both trees have the same names, shapes, dtypes, classes and ties"
         return
