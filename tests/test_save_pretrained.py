@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +139,20 @@ def test_p5_a_rule_with_two_sources_writes_both_back(tmp_path):
     assert {key: len(saved[key]) for key in ("head.a", "head.b")} == {"head.a": 10, "head.b": 22}
 
 
+def test_p6_a_name_that_holds_the_matched_text_earlier_on_is_changed_where_the_rule_matches(tmp_path):
+    class Held(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.subnet = torch.nn.ModuleDict({"net": torch.nn.Linear(2, 2)})
+
+    model = llama(1)
+    model.model.norm.extra = Held()
+    tensors = state(model, lambda key: key.replace("subnet.net", "subnet.old"))
+    load(model, tensors, [Rename("**.old", "**.net")])
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == tensors.keys()
+
+
 def test_p7_saving_and_loading_twice_gives_the_names_once(renamed, tmp_path):
     model, given = renamed
     model.save_pretrained(tmp_path / "first")
@@ -180,6 +198,57 @@ def test_a_copy_is_saved_under_the_same_names(renamed, tmp_path, how):
         made = how(model)
     made.save_pretrained(tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
+
+
+ELSEWHERE = """
+import sys, torch
+sys.modules["treealign"] = None
+model = torch.load(sys.argv[1], weights_only=False)
+model.save_pretrained(sys.argv[2])
+torch.save(model, sys.argv[1])
+"""
+
+
+def test_a_pickled_model_is_read_and_saved_where_treealign_is_not_installed(renamed, tmp_path):
+    model, given = renamed
+    pickled, out = tmp_path / "model.pt", tmp_path / "out"
+    torch.save(model, pickled)
+    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([sys.executable, "-c", ELSEWHERE, pickled, out], check=True, env=quiet)
+    assert saved_keys(out) == model.state_dict().keys()
+    torch.load(pickled, weights_only=False).save_pretrained(tmp_path / "home")
+    assert saved_keys(tmp_path / "home") == load_file(given).keys()
+
+
+def test_a_load_asks_for_no_names(tmp_path, monkeypatch):
+    from treealign.checkpoint import naming
+
+    monkeypatch.setattr(naming, "original_names", lambda _: pytest.fail("named"))
+    load(llama(1), state(llama(), old), RULES)
+
+
+def test_a_state_dict_that_is_handed_over_is_saved_under_the_names_too(renamed, tmp_path):
+    model, given = renamed
+    model.save_pretrained(tmp_path / "out", state_dict=dict(model.state_dict()))
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
+
+
+@pytest.mark.parametrize("adapter", [False, True], ids=["alone", "beside an adapter"])
+def test_conversions_that_somebody_sets_after_the_load_stand(renamed, tmp_path, adapter):
+    from transformers.core_model_loading import WeightRenaming
+
+    model, _ = renamed
+    if adapter:
+        model._hf_peft_config_loaded, model.peft_config = True, {"default": None}
+    theirs = [WeightRenaming("theirs", "model")]
+    model._weight_conversions = theirs
+    model.state_dict()
+    assert model._weight_conversions is theirs
+
+
+def test_a_model_that_was_never_loaded_answers_as_before(renamed):
+    with pytest.raises(AttributeError):
+        _ = llama()._weight_conversions
 
 
 def test_a_second_partial_load_renames_only_what_it_filled(renamed, tmp_path):

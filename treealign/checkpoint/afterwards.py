@@ -1,4 +1,4 @@
-"""The door from a load to what stands above it: libraries whose models remember on their own how to be saved.
+"""The door from loads and saves to what stands above: libraries whose models remember on their own how to be saved.
 
 Each is told only where the library is imported already, for otherwise no model can be one of its models.
 """
@@ -6,8 +6,9 @@ Each is told only where the library is imported already, for otherwise no model 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import Any
 
 from torch import nn
 
@@ -16,6 +17,17 @@ _LISTENERS = {"transformers.modeling_utils": "treealign.dialects.transformers.re
 
 def tell(modules: Mapping[str, nn.Module]) -> None:
     """Tell the libraries that a load has filled a model, given all its modules by path."""
+    for listener in _listeners():
+        listener.after_load(modules)
+
+
+def wake() -> None:
+    """Let the libraries look after models that were loaded elsewhere: unpickled, say."""
+    for listener in _listeners():
+        listener.listen()
+
+
+def _listeners() -> Iterator[Any]:
     for library, home in _LISTENERS.items():
         if library in sys.modules:
-            import_module(home).after_load(modules)
+            yield import_module(home)

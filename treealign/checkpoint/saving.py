@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 from torch import nn
 
+from treealign.checkpoint.afterwards import wake
 from treealign.checkpoint.arranging import Arrangement, arrange
 from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.emitting import Outgoing, prepare
@@ -99,6 +100,7 @@ def save(
         Where tensors were cast on loading and casting back would lose something: they keep the dtype they have.
     """
     folder = Path(directory)
+    wake()
     refuse_managed(model, str(folder))
     places = find_places(model)
     _refuse_empty(places, folder)

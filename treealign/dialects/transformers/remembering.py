@@ -1,9 +1,14 @@
 """Plain `save_pretrained` after `treealign.load`: transformers is handed the record, as a conversion of its own.
 
 A model of transformers saves by the list in its `_weight_conversions`, which the next load of anything overwrites, and
-which undoes patterns and not what was done. So the list holds one conversion that knows every key, and a hook on the
-state dict, which a save asks for first, writes it anew from what the modules carry. Adapters that came and went,
-heads that were added and parts that are saved alone are then named as `treealign.save` would name them.
+which undoes patterns and not what was done. So that attribute is answered, for models that carry a record, by one
+conversion that knows every key, made of what the modules carry at the moment it is asked for: a load costs nothing
+more, and adapters that came and went, heads that were added and parts that are saved alone are named as
+`treealign.save` would name them. A list that somebody sets on the model later is left to stand, but for the one that
+transformers leaves behind when it loads an adapter: that one knows the names of the adapter only.
+
+The model itself holds an empty tuple there, so that what is pickled is plain data. Where treealign is not installed, or
+not in use yet, such a model is saved under its own names.
 
 What a conversion of transformers cannot do stays with `treealign.save`: tensors that the model does not hold, casts,
 shards and header as they were, and the names of a model that was never loaded.
@@ -11,7 +16,7 @@ shards and header as they were, and the names of a model that was never loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -19,31 +24,71 @@ from treealign.dialects.transformers.recorded import Group, recorded
 from treealign.errors import TreealignError
 
 ATTRIBUTE = "_weight_conversions"
-_MARK = "_treealign_remembers"
+_RECORD: tuple[()] = ()  # what the model holds where its record is to answer; nobody else puts a tuple there
+
+
+def listen() -> None:
+    """Let models of transformers answer by their records; once for all of them."""
+    kind = _kind()
+    if not isinstance(vars(kind).get(ATTRIBUTE), Answer):
+        setattr(kind, ATTRIBUTE, Answer())
 
 
 def after_load(modules: Mapping[str, Any]) -> None:
     """Let all models of transformers among the modules of a loaded model save as they were loaded."""
-    kind = import_module("transformers.modeling_utils").PreTrainedModel
+    listen()
+    kind = _kind()
     for module in dict.fromkeys(modules.values()):
         if isinstance(module, kind):
-            refresh(module)
-            if _MARK not in module.__dict__:
-                module.__dict__[_MARK] = True
-                module.register_state_dict_post_hook(before_save)
+            module.__dict__[ATTRIBUTE] = _RECORD
 
 
-def before_save(module: Any, state_dict: Any, prefix: str, local_metadata: Any) -> None:
-    """Hook on a state dict: a save reads the conversions right after it."""
-    if not prefix:
-        refresh(module)
+class Answer:
+    """The attribute of all models of transformers: what was set, or what the record of the model says."""
+
+    def __get__(self, module: Any, owner: type) -> Any:
+        if module is None:
+            return self
+        if ATTRIBUTE not in module.__dict__:
+            raise AttributeError(ATTRIBUTE)
+        held = module.__dict__[ATTRIBUTE]
+        if held != _RECORD:
+            return held
+        return _answer(module) if _carries(module) else []
+
+    def __set__(self, module: Any, conversions: Any) -> None:
+        if module.__dict__.get(ATTRIBUTE) != _RECORD or not _of_an_adapter(module, conversions):
+            module.__dict__[ATTRIBUTE] = conversions
+
+    def __delete__(self, module: Any) -> None:
+        if ATTRIBUTE not in module.__dict__:
+            raise AttributeError(ATTRIBUTE)
+        del module.__dict__[ATTRIBUTE]
 
 
-def refresh(module: Any) -> None:
-    """Write the conversions of a model from the record that it carries."""
-    carrying = import_module("treealign.checkpoint.carrying")
-    if any(carrying.slices(part) for part in module.modules()):
-        setattr(module, ATTRIBUTE, _conversions(module))
+def _kind() -> Any:
+    return import_module("transformers.modeling_utils").PreTrainedModel
+
+
+def _carries(module: Any) -> bool:
+    slices = import_module("treealign.checkpoint.carrying").slices
+    return any(slices(part) for part in module.modules())
+
+
+def _of_an_adapter(module: Any, conversions: Iterable[Any] | None) -> bool:
+    """Whether transformers sets this for the adapter that it has just loaded: it names it, or nothing was renamed."""
+    if conversions is None or not getattr(module, "_hf_peft_config_loaded", False):
+        return False
+    ends = tuple(f".{name}" for name in getattr(module, "peft_config", ()))
+    texts = [text for rule in conversions for text in (*rule.source_patterns, *rule.target_patterns)]
+    return not texts or any("base_model" in text or text.endswith(ends) for text in texts)
+
+
+def _answer(module: Any) -> list[Any]:
+    try:
+        return _conversions(module)
+    except AttributeError as error:  # it would pass for a model that has no conversions
+        raise RuntimeError(f"the record of the model cannot be read: {error}") from error
 
 
 def _conversions(module: Any) -> list[Any]:
