@@ -120,6 +120,8 @@ def find_anchors(contents: Contents, trees: tuple[KeyTree, KeyTree], sides: Side
 
 def doubted(links: Sequence[Link], anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> list[Link]:
     """The links, those that contents speak against no longer certain."""
+    if not any(anchors.places) and not any(anchors.elsewhere):
+        return list(links)
     return [link if not link.certain else _checked(link, anchors, trees) for link in links]
 
 

@@ -136,7 +136,7 @@ def _makes(parts: Sequence[Pattern], whole: Pattern) -> bool | None:
     extra = parts[0].captures - whole.captures
     if extra not in (0, 1) or any(p.captures != parts[0].captures for p in parts) or (extra == 0 and len(parts) == 1):
         return None
-    if any(p.nature != whole.nature for p in parts):
+    if any(p.nature != whole.nature for p in parts) or sum(p.numbers or 0 for p in parts) != whole.numbers:
         return None
     for group in _groups(parts, whole):
         if group is None or _operations(parts, whole, group) is None:
@@ -166,6 +166,8 @@ def _by_common(part: Pattern, whole: Pattern) -> Mapping[Indices, tuple[Indices,
 
     Repeats go together by index, or by rank of index where those differ (layers numbered from 1 and from 0).
     """
+    if part.cells.keys() == whole.cells.keys():
+        return {k: (k,) for k in part.cells}
     places = [None] if part.captures == whole.captures else list(reversed(range(part.captures)))
     for extra in places:
         common = {k: k if extra is None else k[:extra] + k[extra + 1 :] for k in part.cells}

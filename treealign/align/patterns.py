@@ -7,10 +7,11 @@ are comparable when their cells agree: the same indices (or the same ranks of in
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from treealign.align.words import quantised_piece
 from treealign.tree.keytree import KeyTree
@@ -84,6 +85,12 @@ class Pattern:
     def outline(self) -> Outline:
         """What equal `ranked` implies and is cheap to compare: the number of cells and their shapes."""
         return len(self.shapes), frozenset(self.shapes.values())
+
+    @cached_property
+    def numbers(self) -> int | None:
+        """How many numbers all its leaves hold together; None where a shape is unknown."""
+        counts = Counter(self.shapes.values())
+        return None if None in counts else sum(n * prod(shape or ()) for shape, n in counts.items())
 
     def piece_outlines(self, capture: int) -> list[Outline]:
         """The outlines of `pieces` without making them."""
