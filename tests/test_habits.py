@@ -163,3 +163,14 @@ def test_a_rotary_order_is_guessed_even_where_the_projections_have_the_same_name
     suggestion = aligned(old, decoder(TRANSFORMERS, "model.layers.{}"))
     assert operations_of(suggestion, "q_proj") == {(RotaryPermute(2, 128),)}
     assert len(uncertain(suggestion, "q_proj")) == 2
+
+
+def test_a_hint_about_names_does_not_settle_how_rows_stand():
+    suggestion = aligned(decoder(META), decoder(TRANSFORMERS, "model.layers.{}"), hints={"wk": "k_proj"})
+    assert operations_of(suggestion, "wk") == {(RotaryPermute(1, 128),)}
+    assert len(uncertain(suggestion, "wk")) == 2
+
+
+def test_a_question_about_rows_proposes_no_hint():
+    suggestion = aligned(decoder(META), decoder(TRANSFORMERS, "model.layers.{}"))
+    assert all("a hint" not in q.settled_by and "a probe" in q.settled_by for q in suggestion.ambiguous)

@@ -32,11 +32,18 @@ Path = tuple[str, ...]
 def hidden_changes(links: Sequence[Link], habits: Habits, hints: Sequence[Hint] = ()) -> list[Link]:
     """The links, those that may hide a change marked uncertain with the reason, changed as habits of libraries suggest.
 
-    A hint that names the very modules settles what their spelling alone has put in doubt, and no other doubt.
+    A hint that names the very modules settles what their spelling alone has put in doubt, and no other doubt: least of
+    all one that a habit of either library gives cause for.
     """
     learned = _learned_positions(links)
     transposed = _transposed_blocks(links)
-    return [link if _hinted(link, hints) else _checked(link, learned, transposed, habits) for link in links]
+    found = []
+    for link in links:
+        guess = _suggested(link, learned, transposed, habits)
+        if guess is None and link.certain and not _hinted(link, hints) and (reason := _doubt(link, learned)):
+            guess = Guess(link.operations, reason)
+        found.append(link if guess is None else _guessed(link, guess))
+    return found
 
 
 def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
@@ -81,19 +88,14 @@ def _hinted(link: Link, hints: Sequence[Hint]) -> bool:
     return any(speaks_of(hint, link.left, link.right) for hint in hints)
 
 
-def _checked(link: Link, learned: set[Path], transposed: set[Path], habits: Habits) -> Link:
+def _suggested(link: Link, learned: set[Path], transposed: set[Path], habits: Habits) -> Guess | None:
+    """Operations that what is known of the block or of the libraries suggests."""
     if not link.operations and block(link.right[0]) in transposed and is_square(link.left[0]):
-        return _guessed(link, Guess((Permute((1, 0)),), SQUARE))
+        return Guess((Permute((1, 0)),), SQUARE)
     guess = habits.fused(link)
-    if guess is not None:
-        return _guessed(link, guess)
-    if not link.certain:
-        return link
-    guess = habits.rotary(link) if _turns(link, learned) else None
-    reason = _doubt(link, learned)
-    if guess is None and not reason:
-        return link
-    return _guessed(link, guess or Guess(link.operations, reason))
+    if guess is None and link.certain and _turns(link, learned):
+        guess = habits.rotary(link)
+    return guess
 
 
 def _doubt(link: Link, learned: set[Path]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from treealign.align.alignment import Alignment
+from treealign.align.conventions import without_guess
 from treealign.align.links import Ambiguity, Link, keys_of
 from treealign.align.patterns import Pattern
 from treealign.align.quantisation import UNSCALED
+
+ANY = "checkpoint name=model name"
 
 
 def questions(alignment: Alignment) -> tuple[Ambiguity, ...]:
@@ -45,7 +48,9 @@ def _question(alignment: Alignment, links: list[Link]) -> Ambiguity:
     reasons = "; ".join(dict.fromkeys(link.reason for link in links))
     if reasons == UNSCALED:
         return Ambiguity(left, right, f"{reasons}: the same quantisation on both sides, or none")
-    hint = _hint(links[0])
+    if any(without_guess(link) is not link for link in links):
+        return Ambiguity(left, right, f"{reasons}: equal values on both sides, a probe, or a mapping of yours")
+    hint = next((hint for link in links if (hint := _hint(link)) != ANY), ANY)
     return Ambiguity(left, right, f"{reasons}: a hint such as '{hint}', or equal values on both sides")
 
 
@@ -57,7 +62,7 @@ def _hint(link: Link) -> str:
     source, target = _names(link.left[0]), _names(link.right[0])
     while len(source) > 1 and len(target) > 1 and source[-1] == target[-1]:
         source, target = source[:-1], target[:-1]
-    return f"{source[-1]}={target[-1]}" if source[-1] != target[-1] else "checkpoint name=model name"
+    return f"{source[-1]}={target[-1]}" if source[-1] != target[-1] else ANY
 
 
 def _own_name(p: Pattern) -> str:
@@ -66,6 +71,11 @@ def _own_name(p: Pattern) -> str:
 
 
 def _names(p: Pattern) -> list[str]:
-    """The names on a path that a hint can speak of: no index, and not the parameter's own."""
-    named = [s for s in p.segments[:-1] if "{}" not in s and not s.isdigit()]
+    """The names on a path that a hint can speak of: not the parameter's own, and an index only with its list."""
+    named: list[str] = []
+    for segment in p.segments[:-1]:
+        if segment.isdigit() and named:
+            named[-1] += f".{segment}"
+        elif "{}" not in segment and not segment.isdigit():
+            named.append(segment)
     return named or [p.segments[-1]]
