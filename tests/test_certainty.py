@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import renamed_trees
 
+from treealign import suggest
 from treealign.align.alignment import align
 from treealign.align.assignment import Class
 from treealign.align.certainty import MARGIN, _in_class
@@ -135,3 +136,13 @@ def test_without_shapes_only_one_and_the_same_path_is_certain():
 def test_norms_of_one_name_inside_keys_and_values_are_no_match():
     suggestion = aligned({"attn.key.norm.weight": (8,)}, {"attn.value.norm.weight": (8,)})
     assert not certain_pairs(suggestion)
+
+
+def test_the_order_of_definition_ranks_what_names_leave_open_and_is_named_but_settles_nothing():
+    leaves = [(f"block.{name}.weight", (8,), "float32") for name in ("zeta", "alpha")]
+    model = tree([(f"block.{name}.weight", (8,), "float32") for name in ("first", "second")], ordered=True)
+    for order in (leaves, leaves[::-1]):
+        suggestion = suggest(tree(order, ordered=True), model)
+        assert guessed_pairs(suggestion) == dict(zip([k for k, *_ in order], model.keys, strict=True))
+        assert not certain_pairs(suggestion)
+        assert all(any(e.startswith("order of definition") for e in m.evidence) for m in suggestion.matches)

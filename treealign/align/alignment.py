@@ -28,6 +28,7 @@ from treealign.align.surroundings import misplaced
 from treealign.align.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.transposition import turned, turned_blocks
 from treealign.align.weight_norm import with_weight_norms
+from treealign.align.words import Token
 from treealign.tree.keytree import KeyTree
 
 Hints = Mapping[str, str] | Sequence[str] | None
@@ -208,13 +209,18 @@ def _evidence(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
     a, b = sides[0].patterns[i], sides[1].patterns[j]
     if a.template == b.template:
         return ("same path", _shape_text(a))
-    mine, theirs = ({t.text for t in side.tokens[n] if t.qualified} for side, n in zip(sides, (i, j), strict=True))
+    mine, theirs = (_telling(side.tokens[n]) for side, n in zip(sides, (i, j), strict=True))
     common = sorted(mine & theirs, key=lambda t: (t[0] not in "@!", t))
     return (*map(_token_text, common), _shape_text(a))
 
 
+def _telling(tokens: Sequence[Token]) -> set[str]:
+    """Tokens worth naming: what can settle, and the order of definition, which ranks."""
+    return {t.text for t in tokens if t.qualified or t.text[0] == "$"}
+
+
 def _token_text(text: str) -> str:
-    kinds = {"@": "role ", "%": "rank ", "$": "order ", "=": "name ", "!": "hint "}
+    kinds = {"@": "role ", "%": "rank ", "$": "order of definition ", "=": "name ", "!": "hint "}
     return kinds[text[0]] + text[1:] if text[0] in kinds else f"word {text}"
 
 
