@@ -66,7 +66,8 @@ def remember(text: str, record: Record) -> None:
 
 def slices(module: nn.Module) -> tuple[Slice, ...]:
     """What a module carries, the newest load first."""
-    return tuple(Slice(*entry) for entry in module.__dict__.get(ATTRIBUTE, ()))
+    held = module.__dict__.get(ATTRIBUTE)
+    return tuple(Slice(*entry) for entry in held) if held else ()
 
 
 def carry(

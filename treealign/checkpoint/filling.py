@@ -117,8 +117,8 @@ def _wanted(key: str, step: Step, source: Source, places: Places, to_model: bool
 
 def _casts(step: Step, source: Source, dtypes: Sequence[torch.dtype]) -> dict[str, str]:
     now = dtype_name(dtypes[0])
-    given = {key: source.tree.leaf(key).dtype or "" for key in step.sources}
-    return {key: dtype for key, dtype in given.items() if dtype != now}
+    given = ((key, source.tree.leaf(key).dtype or "") for key in step.sources)
+    return {key: dtype for key, dtype in given if dtype != now}
 
 
 def _stopped(error: Exception, changed: Sequence[str]) -> LoadError:

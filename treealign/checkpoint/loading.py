@@ -175,7 +175,7 @@ def _hint(verdict: Verdict, by: str, ambiguous: bool) -> str:
 
 def _kept(verdict: Verdict, source: Source) -> dict[str, torch.Tensor]:
     """The tensors that a save will need and the model does not hold, by key in the files."""
-    steps = [*verdict.recomputed, *(step for step in verdict.steps if is_lossy(step.operations))]
+    steps = [*verdict.recomputed, *(step for step in verdict.steps if step.operations and is_lossy(step.operations))]
     return {key: source.read(key) for step in steps for key in step.sources}
 
 
@@ -206,9 +206,13 @@ def _own_steps(track: Track, loaded: set[tuple[str, ...]]) -> tuple[list[Step], 
     return [step for step, _ in own], names
 
 
-def _result(chosen: Chosen, verdict: Verdict, records: Sequence[Record], casts: Mapping[str, str]) -> LoadResult:
+def _joined(records: Sequence[Record], casts: Mapping[str, str]) -> Record:
     steps = [step._replace(transforms=()) for record in records for step in record.steps]
-    record = records[0] if len(records) == 1 else make_record(ConversionMapping(), GuardDecision(()), steps, casts)
+    return make_record(ConversionMapping(), GuardDecision(()), steps, casts)
+
+
+def _result(chosen: Chosen, verdict: Verdict, records: Sequence[Record], casts: Mapping[str, str]) -> LoadResult:
+    record = records[0] if len(records) == 1 else _joined(records, casts)
     return LoadResult(
         verdict.missing,
         verdict.unexpected,

@@ -49,8 +49,9 @@ def _any_marks(model: nn.Module) -> bool:
     for module in model.modules():
         if "_hf_hook" in module.__dict__ or "_handle" in module.__dict__:
             return True
-        if any(hasattr(tensor, "ds_status") for tensor in module._parameters.values()):
-            return True
+        for tensor in module._parameters.values():
+            if hasattr(tensor, "ds_status"):
+                return True
     return False
 
 

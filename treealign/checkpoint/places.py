@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -118,7 +118,8 @@ def find_places(model: nn.Module, *, raw: bool = False) -> Places:
     places: dict[str, Place] = {}
     recomputed: dict[str, Place] = {}
     modules: dict[str, nn.Module] = {}
-    for full, clean, module in _walk(model, "", "", root=True):
+    walked = _walk(model, "", "", [], root=True)
+    for full, clean, module in walked:
         path = full if raw else clean
         modules[path] = module
         for place in _places_of(module, path, full):
@@ -127,11 +128,13 @@ def find_places(model: nn.Module, *, raw: bool = False) -> Places:
                 return find_places(model, raw=True)
             held[place.key] = place
     key_of = {place.raw: key for key, place in places.items()}
-    declared = {key_of[a]: key_of[b] for a, b in declared_ties(model).items() if a in key_of and b in key_of}
+    stated = declared_ties((full, module) for full, _, module in walked)
+    declared = {key_of[a]: key_of[b] for a, b in stated.items() if a in key_of and b in key_of}
     tied = tied_keys({key: place.tensor for key, place in places.items()}, declared)
     return Places(places, recomputed, tied, modules)
 
 
+@cache
 def dtype_name(dtype: torch.dtype) -> str:
     """A dtype as torch spells it, without its module.
 
@@ -155,12 +158,17 @@ def _is_hop(parent: nn.Module, name: str, *, root: bool) -> bool:
     return root and alone and name == "module"
 
 
-def _walk(module: nn.Module, full: str, clean: str, *, root: bool) -> Iterator[tuple[str, str, nn.Module]]:
-    yield full, clean, module
+_Walked: TypeAlias = list[tuple[str, str, nn.Module]]
+
+
+def _walk(module: nn.Module, full: str, clean: str, walked: _Walked, *, root: bool) -> _Walked:
+    """Add a module and all below it, in order of definition, with their paths, wrappers in and out."""
+    walked.append((full, clean, module))
     for name, child in module._modules.items():
         if child is not None:
             hop = _is_hop(module, name, root=root)
-            yield from _walk(child, join(full, name), clean if hop else join(clean, name), root=root and hop)
+            _walk(child, join(full, name), clean if hop else join(clean, name), walked, root=root and hop)
+    return walked
 
 
 def join(path: str, name: str) -> str:

@@ -137,7 +137,7 @@ class _Judge:
         found = list(_mismatches(step, self.source, self.places, self.to_model))
         if found:
             self.mismatched += found
-        elif is_lossy(step.operations) and not self.allow_lossy:
+        elif step.operations and is_lossy(step.operations) and not self.allow_lossy:
             self.lossy.append(step)
         else:
             self._fill(step)
@@ -177,6 +177,21 @@ class _Judge:
 
 
 def _mismatches(step: Step, source: Source, places: Places, to_model: bool) -> Iterator[Mismatch]:
+    if not _fits_plainly(step, source, places):
+        yield from _differences(step, source, places, to_model)
+
+
+def _fits_plainly(step: Step, source: Source, places: Places) -> bool:
+    """Whether a name and perhaps a width is all that changes; asked first, for so it is of most steps."""
+    if step.operations:
+        return False
+    _, shape, dtype, _ = source.tree.leaf(step.sources[0])
+    tensor = places.places[step.targets[0]].tensor
+    alike = dtype is not None and _kind(getattr(torch, dtype)) == _kind(tensor.dtype)
+    return alike and shape == _shape(places, step.targets[0]) and not is_sharded(tensor)
+
+
+def _differences(step: Step, source: Source, places: Places, to_model: bool) -> Iterator[Mismatch]:
     leaves = [source.tree.leaf(key) for key in step.sources]
     shapes = [leaf.shape or () for leaf in leaves]
     dtypes = sorted({str(leaf.dtype) for leaf in leaves})

@@ -137,21 +137,23 @@ def make_record(
     used = sorted({at for step in steps for at in step.transforms})
     kept = ConversionMapping(tuple(mapping)[at] for at in used)
     decided = GuardDecision(tuple(decision.decided[at] for at in used))
-    says = _says(kept, decided, [key for step in steps for key in step.sources])
+    said = _says(kept, decided, tuple(key for step in steps for key in step.sources))
+    says = {step.sources: (step.targets, step.operations) for step in said}
     exceptions = [step for step in steps if says.get(step.sources) != (step.targets, step.operations)]
     excepted = {key for step in exceptions for key in step.sources}
     keys = tuple(key for step in steps for key in step.sources if key not in excepted)
-    return Record(kept, decided, keys, tuple(step._replace(transforms=()) for step in exceptions), dict(dtypes))
+    record = Record(kept, decided, keys, tuple(step._replace(transforms=()) for step in exceptions), dict(dtypes))
+    if not exceptions:
+        record.__dict__["steps"] = said  # worked out already
+    return record
 
 
-def _says(
-    mapping: ConversionMapping, decision: GuardDecision, keys: Sequence[str]
-) -> dict[tuple[str, ...], tuple[Any, ...]]:
+def _says(mapping: ConversionMapping, decision: GuardDecision, keys: Sequence[str]) -> tuple[Step, ...]:
     """What the mapping alone makes of the keys; nothing where it makes one key of two, so that all are exceptions."""
     try:
-        return {step.sources: (step.targets, step.operations) for step in mapping.plan(keys, decision)}
+        return mapping.plan(keys, decision)
     except MappingError:
-        return {}
+        return ()
 
 
 def _exceptions_to_data(steps: Iterable[Step]) -> list[dict[str, Any]]:

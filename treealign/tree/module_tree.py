@@ -24,7 +24,7 @@ def module_tree(module: Any, example_inputs: Any = None) -> KeyTree:
     buffers = {id(buffer) for buffer in module.buffers()}
     leaves = [_leaf(key, value, "buffer" if id(value) in buffers else "parameter") for key, value in state.items()]
     modules = {path: type(part).__name__ for path, part in module.named_modules(remove_duplicate=False)}
-    tied = tied_keys(state, declared_ties(module))
+    tied = tied_keys(state, declared_ties(module.named_modules()))
     trace = None if example_inputs is None else trace_model(module, example_inputs)
     return KeyTree.from_leaves(leaves, modules, tied, ordered=True, source=type(module).__name__, trace=trace)
 

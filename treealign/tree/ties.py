@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -34,15 +34,16 @@ def tied_keys(tensors: Mapping[str, Any], declared: Mapping[str, str] | None = N
     return {key: origin for group in groups.values() if len(group) > 1 for key, origin in _pairs(group, declared)}
 
 
-def declared_ties(module: Any) -> dict[str, str]:
-    """The ties that transformers models declare, wherever in `module` they stand; keys as in its state dict."""
-    return dict(_declarations(module))
+def declared_ties(modules: Iterable[tuple[str, Any]]) -> dict[str, str]:
+    """The ties that transformers models declare, given all modules by path; keys as in the state dict."""
+    return dict(_declarations(modules))
 
 
-def _declarations(module: Any) -> Iterator[tuple[str, str]]:
-    for path, part in module.named_modules():
-        # the expanded form, without patterns, of what a class declares in _tied_weights_keys
-        declared = getattr(part, "all_tied_weights_keys", None)
+def _declarations(modules: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    for path, part in modules:
+        # the expanded form, without patterns, of what a class declares in _tied_weights_keys; a module's own getattr is
+        # slow where there is none
+        declared = vars(part).get("all_tied_weights_keys")
         prefix = f"{path}." if path else ""
         for alias, origin in declared.items() if isinstance(declared, Mapping) else ():
             yield prefix + alias, prefix + origin
