@@ -11,6 +11,7 @@ from treealign.cli.audit_verb import audit
 from treealign.cli.console import plural, put_json, put_lines, say
 from treealign.cli.convert_verb import convert
 from treealign.cli.emit_verb import emit
+from treealign.cli.lint_verb import lint
 from treealign.cli.lock_verb import lock
 
 if TYPE_CHECKING:
@@ -213,3 +214,4 @@ app.command()(audit)
 app.command()(convert)
 app.command()(emit)
 app.command()(lock)
+app.command()(lint)

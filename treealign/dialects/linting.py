@@ -1,0 +1,167 @@
+"""`lint`: the entries of transformers' registry, each against its models, run by transformers' own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any
+
+from treealign.dialects.lint_checks.model_checks import collisions, converted, reversal, smaller
+from treealign.dialects.lint_checks.models import Case, case_of
+from treealign.dialects.lint_checks.registered_models import build, classes_of, variants
+from treealign.dialects.lint_checks.results import KINDS, EntryReport, Finding, Lint
+from treealign.dialects.lint_checks.rule_checks import Said, dots, matching, rule_text, static, unused
+from treealign.dialects.transformers.entries import REGISTRY, existing
+from treealign.errors import TreealignError
+from treealign.tree.reading import read_tree
+
+_CHECKS: tuple[Callable[[Case], Iterator[Said]], ...] = (
+    collisions,
+    reversal,
+    converted,
+    unused,
+    matching,
+    dots,
+    smaller,
+)
+_OF_NAMES = (collisions, unused, matching, dots)
+_MOST_CLASSES = 6
+# a rule that one class has no use for may serve another: only if all agree is it a finding
+_UNANIMOUS = {"dead", "shadowed", "not-written-back", "smaller"}
+_PLAIN_ENTRIES = ("legacy",)  # names of any model: it belongs to no class
+
+
+def lint(
+    entry: str | None = None,
+    checkpoint: Any = None,
+    *,
+    workers: int = 1,
+    progress: Callable[[EntryReport], None] | None = None,
+) -> Lint:
+    """Check entries of the registry of the installed transformers.
+
+    Each entry meets the models that it is for, built without weights from their default configs with few layers. What
+    transformers saves of them, and what it makes of that and of the models' own names, is run, not guessed.
+
+    Parameters
+    ----------
+    entry : str, optional
+        Class name or model type; all entries by default.
+    checkpoint : optional
+        Whatever `read_tree` takes: its keys in place of those that transformers would save. Needs an entry.
+    workers : int
+        Processes.
+    progress : callable, optional
+        Told of each entry when it is done.
+
+    Raises
+    ------
+    TreealignError
+        transformers is not installed, or has no such entry, or the checkpoint cannot be read.
+    """
+    try:
+        transformers: Any = import_module("transformers")
+    except ImportError as error:
+        raise TreealignError("transformers is not installed", hint="pip install 'treealign[transformers]'") from error
+    names = _names(entry)
+    if checkpoint is not None and entry is None:
+        raise TreealignError("a checkpoint is for one entry", hint="name its model type")
+    shapes = None if checkpoint is None else {leaf.key: leaf.shape or () for leaf in read_tree(checkpoint).leaves}
+    reports = list[EntryReport]()
+    for report in _reports(names, shapes, min(workers, len(names))):
+        reports.append(report)
+        if progress:
+            progress(report)
+    return Lint(transformers.__version__, tuple(reports))
+
+
+def _names(entry: str | None) -> list[str]:
+    if entry is not None:
+        if existing(entry) is None:
+            raise TreealignError("the registry of transformers has no entry of this name", where=entry)
+        return [entry]
+    table = import_module(REGISTRY)._build_checkpoint_conversion_mapping()
+    return sorted(name for name in table if name not in _PLAIN_ENTRIES)
+
+
+def _reports(names: Sequence[str], shapes: Any, workers: int) -> Iterator[EntryReport]:
+    if workers < 2:
+        yield from map(partial(_quietly, shapes), names)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(partial(_quietly, shapes), names, chunksize=4)
+
+
+def _quietly(shapes: Any, name: str) -> EntryReport:
+    import_module("torch").set_num_threads(1)
+    logging = import_module("transformers").logging
+    logging.set_verbosity_error()
+    return entry_report(name, shapes)
+
+
+def entry_report(name: str, shapes: dict[str, tuple[int, ...]] | None = None) -> EntryReport:
+    """One entry, checked."""
+    rules = existing(name) or []
+    texts, unchecked, said = tuple(map(rule_text, rules)), list[tuple[str, str]](), list[tuple[str, Said]]()
+    kinds = classes_of(name)
+    checked: list[str] = []
+    for kind in _worth_checking(kinds):
+        try:
+            case = case_of(build(kind), shapes)
+        except Exception as error:
+            unchecked.append((kind.__name__, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"))
+            continue
+        checked.append(case.name)
+        checks = _CHECKS if shapes is None else _OF_NAMES
+        made = [one for check in checks for one in check(case)]
+        alive = _alive_otherwise(kind, {one.rule for one in made if one.kind == "dead"}) if shapes is None else set()
+        said += [(case.name, one) for one in made if not (one.kind == "dead" and one.rule in alive)]
+    findings = [Finding(one.kind, name, one.rule, one.says, one.facts) for one in static(rules)]
+    findings += _merged(name, said, checked)
+    if not kinds:
+        findings.append(Finding("orphan", name, None, "transformers has no model class and no model type of this name"))
+    order = list(KINDS)
+    findings.sort(key=lambda finding: (order.index(finding.kind), finding.rule if finding.rule is not None else -1))
+    return EntryReport(name, texts, tuple(checked), tuple(findings), tuple(unchecked))
+
+
+def _alive_otherwise(kind: Any, dead: set[int | None]) -> set[int | None]:
+    """The rules that touch something once a switch of the config is turned."""
+    alive: set[int | None] = set()
+    for model in variants(kind) if dead else ():
+        alive |= dead & case_of(model).loading.touched.keys()
+        if alive == dead:
+            break
+    return alive
+
+
+def _worth_checking(kinds: Sequence[Any]) -> list[Any]:
+    """The base model, and those with most to load: the others are these with another head."""
+    first = [kind for kind in kinds if "For" not in kind.__name__]
+    heads = [kind for kind in kinds if kind not in first]
+    wanted = ("ConditionalGeneration", "CausalLM", "MaskedLM", "PreTraining")
+    heads.sort(key=lambda kind: not kind.__name__.endswith(wanted))
+    return [*first, *heads][:_MOST_CLASSES]
+
+
+def _merged(name: str, said: Sequence[tuple[str, Said]], checked: Sequence[str]) -> Iterator[Finding]:
+    """One finding for each rule and kind, with all the classes it was found in."""
+    grouped: dict[tuple[str, int | None], list[tuple[str, Said]]] = {}
+    for model, one in said:
+        grouped.setdefault((one.kind, one.rule), []).append((model, one))
+    idle: dict[int | None, set[str]] = {}
+    for (kind, rule), found in grouped.items():
+        if kind in {"dead", "shadowed", "not-written-back"}:
+            idle.setdefault(rule, set()).update(model for model, _ in found)
+    for (kind, rule), found in grouped.items():
+        models = dict.fromkeys(model for model, _ in found)
+        agreed = idle.get(rule, set()) if kind in {"dead", "shadowed", "not-written-back"} else set(models)
+        if kind in _UNANIMOUS and agreed != {*checked}:
+            continue
+        if kind == "dead" and any((other, rule) in grouped for other in ("shadowed", "not-written-back")):
+            continue
+        first = found[0][1]
+        yield Finding(kind, name, rule, first.says, first.facts, tuple(models))
