@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from aligning import tree
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from strategies import renamed_trees
 from treealign import Convert, PrefixChange, Rename
 from treealign.mapping.operations import Concat, Stack
 from treealign.synthesize import Conversion, synthesize
+from treealign.synthesize.program import Program, minimum
 
 BLOCK = ("attn.q.weight", "attn.k.weight", "norm.weight")
 LAYERS = [f"layers.{i}.{leaf}" for i in range(3) for leaf in BLOCK]
@@ -132,3 +135,50 @@ def test_the_order_of_the_matches_changes_nothing(drawn, random):
     leaves, old_names = drawn
     pairs = [(old_names[key], key) for key, *_ in leaves]
     assert made(random.sample(pairs, len(pairs))).mapping == made(pairs).mapping
+
+
+def test_parts_of_a_network_that_share_names_with_others_are_told_apart_by_the_range_of_their_index():
+    pairs = [(f"old.{i}.conv.conv.w", f"new.{i}.conv.w") for i in (0, 9)]
+    pairs += [(f"old.{i}.up.up.w", f"new.{i}.conv.w") for i in (3, 6)]
+    found = made(pairs)
+    assert realised(found, pairs)
+    assert found.findings == ()
+
+
+def test_a_key_that_belongs_to_nothing_never_lands_on_a_key_that_nothing_fills():
+    pairs = [(f"h.{i}.{leaf}.w", f"layers.{i}.{leaf}.w") for i in range(3) for leaf in ("q", "k")]
+    found = made(pairs, checkpoint_only=["h.3.q.w"], model_only=["layers.3.q.w"])
+    assert "layers.3.q.w" not in found.mapping.map_keys(["h.3.q.w", *(a for a, _ in pairs)])["h.3.q.w"]
+    assert realised(found, pairs)
+
+
+def test_a_match_that_no_transform_makes_costs_no_other():
+    pairs = [(f"model.{key}", key) for key in LAYERS]
+    # an operand of a sum and its result have one name: no key pattern can tell them apart
+    impossible = Conversion(("spare.weight", "model.layers.0.norm.weight"), ("fused.weight",), (Concat(0, (4, 4)),))
+    found = made(pairs, [impossible])
+    kept = [pair for pair in pairs if pair[0] != "model.layers.0.norm.weight"]
+    assert realised(found, kept)
+    assert any("spare.weight" in finding for finding in found.findings)
+
+
+@st.composite
+def covers(draw):
+    """How many sets there are, and for each thing to be covered the sets that do."""
+    size = draw(st.integers(1, 7))
+    return size, draw(st.lists(st.sets(st.integers(0, size - 1), min_size=1), min_size=1, max_size=6))
+
+
+@given(covers())
+def test_no_smaller_choice_does_it_than_the_program_takes(drawn):
+    size, wanted = drawn
+    program = Program(size)
+    for able in wanted:
+        program.row([(n, 1.0) for n in sorted(able)], 1.0, float("inf"))
+    fewest = next(
+        count
+        for count in range(size + 1)
+        if any(all(able & set(some) for able in wanted) for some in combinations(range(size), count))
+    )
+    found = minimum(program, [1.0] * size)
+    assert (len(found.chosen), round(found.bound, 6)) == (fewest, fewest)

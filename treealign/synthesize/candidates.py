@@ -54,16 +54,16 @@ class _Place:
     values: Values
 
 
-def explore(problem: Problem, content: Content) -> list[Candidate]:
-    """The candidates for one content."""
-    return _Explorer(problem, content).run()
+def explore(problem: Problem, content: Content, limits: bool = False) -> list[Candidate]:
+    """The candidates for one content; with `limits` also those limited to indices where others seem to do."""
+    return _Explorer(problem, content, limits).run()
 
 
 class _Explorer:
     """Finds the candidates of one content."""
 
-    def __init__(self, problem: Problem, content: Content) -> None:
-        self._problem, self._content = problem, content
+    def __init__(self, problem: Problem, content: Content, limits: bool) -> None:
+        self._problem, self._content, self._limits = problem, content, limits
         captures = plain_captures(len(columns(content.old)))
         self._old, self._new = self._runs(captures)
         self._seen: dict[frozenset[Occurrence], bool] = {}
@@ -101,7 +101,8 @@ class _Explorer:
         if key in self._seen or len(self._seen) > _MOST_GROUPS:
             return self._seen.get(key, False)
         plain = self._propose(places, self._rules(places))
-        self._seen[key] = clean = plain or self._propose(places, self._limited_rules(places))
+        limited = (self._limits or not plain) and self._propose(places, self._limited_rules(places))
+        self._seen[key] = clean = plain or limited
         if clean and depth == 0 and not (self._content.old and self._content.new):
             self._alone(places)
         if clean or depth == _DEEPEST:

@@ -20,7 +20,7 @@ from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.order import Group, step
 from treealign.synthesize.rules import Rule, Run, Side
 from treealign.synthesize.sizing import Sized, sized
-from treealign.synthesize.templates import PartialMatch
+from treealign.synthesize.templates import PartialMatch, Values
 from treealign.synthesize.writing import naming, spell, spell_all
 from treealign.tree.segments import Capture, Captures, Name, Slot
 
@@ -127,8 +127,17 @@ class Converting:
         elif len(group) > 1:
             for number in group:
                 yield from self._attempt(renamed, [number], 0)
+        elif len(renamed[group[0]].template.cases) > 1:
+            yield from self._apart(renamed[group[0]], self._numbers[group[0]])
         else:
             yield from filter(None, [self._one(renamed, group, 0, forced=True)])
+
+    def _apart(self, renamed: Renamed, number: int) -> Iterator[Convert]:
+        """One transform for each case: no pattern tells all of them from the rest."""
+        parts = [_spelt_out(renamed, case) for case in single_cases(renamed.template)]
+        numbers, self._numbers = self._numbers, [number] * len(parts)
+        yield from chain.from_iterable(self._attempt(parts, [n], 0) for n in range(len(parts)))
+        self._numbers = numbers
 
     def _one(self, renamed: Sequence[Renamed], group: Sequence[int], kept: int, forced: bool = False) -> Convert | None:
         """One transform for the group that touches nothing else, or, if `forced`, as little else as may be."""
@@ -155,6 +164,15 @@ class Converting:
                 if fitting is not None:
                     return _spelt(sources, targets, fitting)
         return None
+
+
+def _spelt_out(renamed: Renamed, case: ConversionTemplate) -> Renamed:
+    """The only case of a template, its indices written out; what runs over a group stays open."""
+    several = frozenset({"0", "1"})
+    columns = case.values.columns
+    values = Values((*columns[: case.shared], *(several for _ in columns[case.shared :])))
+    targets = tuple(values.seen(name) for name in case.targets)
+    return Renamed(replace(case, targets=targets), tuple(values.seen(name) for name in renamed.sources))
 
 
 def _limited(renamed: Renamed, shape: _Shape) -> list[list[Side]]:

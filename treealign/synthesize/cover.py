@@ -2,7 +2,7 @@
 
 Variables: whether a candidate is taken, and the flow of each template through its lattice. A step that changes
 something needs a taken candidate that makes it; a candidate that matches a name has to be part of that name's way, or
-something that takes the match away from it has. Solved with HiGHS (Huangfu & Hall, 2018) through scipy.
+something that takes the match away from it has.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from math import ceil
 from treealign.synthesize.candidates import Candidate
 from treealign.synthesize.lattice import Edit, Lattice
 from treealign.synthesize.problem import Problem
-from treealign.synthesize.quiet import native_silence
+from treealign.synthesize.program import Program, minimum
 
+_MOST_STEPS = 15_000  # over all names that differ
+_MOST_WORK = 20_000  # a larger program is solved in part only
+_MOST_UNIONS = 30
 _TASTE = 0.5  # what all preferences together may weigh, against one rule
 
 
@@ -30,10 +33,13 @@ class Cover:
         Their numbers.
     bound : int
         No set of candidates with fewer members makes every template.
+    work : int
+        How large the program was: its entries that are not zero.
     """
 
     chosen: tuple[int, ...]
     bound: int
+    work: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,11 @@ class _Shape:
     rows: tuple[tuple[int, tuple[Edit, ...]], ...]
 
 
-def cover(
-    problem: Problem, found: Sequence[Candidate], live: Iterable[int], cuts: Sequence[Cut] = (), seconds: float = 5.0
-) -> Cover | None:
-    """The smallest set of live candidates, or None where no set does it, or none was found in time."""
+def cover(problem: Problem, found: Sequence[Candidate], live: Iterable[int], cuts: Sequence[Cut] = ()) -> Cover | None:
+    """The smallest set of live candidates; None where no set does it, none was found, or the program is too large.
+
+    What is done depends on the problem alone, not on how fast the machine is.
+    """
     numbers = undominated(found, live)
     if not numbers:
         return None
@@ -71,8 +78,10 @@ def cover(
     if alone is not None:
         return Cover((numbers[alone],), 1)
     mine = [c.renumbered(place) for c in cuts if c.without <= place.keys()]
-    solved = _solve(shapes, kept, mine, seconds)
-    return solved and Cover(tuple(numbers[n] for n in solved.chosen), solved.bound)
+    if sum(len(shape.makers) for shape in shapes) > _MOST_STEPS:
+        return None
+    solved = _solve(shapes, kept, mine)
+    return solved and Cover(tuple(numbers[n] for n in solved.chosen), solved.bound, solved.work)
 
 
 def undominated(found: Sequence[Candidate], live: Iterable[int]) -> list[int]:
@@ -135,83 +144,58 @@ def _passes(shape: _Shape, candidate: int) -> bool:
     return shape.lattice.end in reached
 
 
-class _Program:
-    """Rows and columns of the program as they are collected."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.entries: list[tuple[int, int, float]] = []
-        self.lower: list[float] = []
-        self.upper: list[float] = []
-
-    def column(self) -> int:
-        """A new flow variable."""
-        self.size += 1
-        return self.size - 1
-
-    def row(self, entries: Sequence[tuple[int, float]], low: float, high: float) -> None:
-        """A new constraint."""
-        self.entries += [(len(self.lower), column, value) for column, value in entries]
-        self.lower.append(low)
-        self.upper.append(high)
-
-
-def _solve(shapes: Sequence[_Shape], found: Sequence[Candidate], cuts: Sequence[Cut], seconds: float) -> Cover | None:
-    import numpy as np
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array
-
-    program = _Program(len(found))
+def _solve(shapes: Sequence[_Shape], found: Sequence[Candidate], cuts: Sequence[Cut]) -> Cover | None:
+    program = Program(len(found))
     for shape in shapes:
         _add_shape(program, shape)
     for cut in cuts:
-        entries = [(n, -1.0) for n in cut.without] + [(n, 1.0) for n in cut.unless]
-        program.row(entries, 1.0 - len(cut.without), np.inf)
+        entries = [(n, -1.0) for n in sorted(cut.without)] + [(n, 1.0) for n in sorted(cut.unless)]
+        program.row(entries, 1.0 - len(cut.without), float("inf"))
     costs = [c.cost for c in found]
     unit = _TASTE / (max(costs) * min(len(found), len(shapes) + 1))
-    weights = np.zeros(program.size)
-    weights[: len(found)] = 1.0 + unit * np.array(costs)
-    whole = np.zeros(program.size)
-    whole[: len(found)] = 1
-    rows, columns, values = zip(*program.entries, strict=True)
-    matrix = csr_array((values, (rows, columns)), shape=(len(program.lower), program.size))
-    with native_silence():
-        result = milp(
-            weights,
-            integrality=whole,
-            bounds=Bounds(0, 1),
-            constraints=LinearConstraint(matrix, program.lower, program.upper),
-            # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
-            options={"time_limit": seconds, "mip_rel_gap": 0.0, "presolve": False},
-        )
-    if result.x is None:
+    weights = [1.0 + unit * cost for cost in costs]
+    solved = minimum(program, weights)
+    if solved is None:
         return None
-    chosen = tuple(n for n in range(len(found)) if result.x[n] > 0.5)
-    lowest = result.mip_dual_bound if result.mip_dual_bound is not None else 0.0
-    return Cover(chosen, max(1, ceil(lowest - _TASTE - 1e-6)))
+    return Cover(solved.chosen, max(1, ceil(solved.bound - _TASTE - 1e-6)), min(len(program.entries), _MOST_WORK))
 
 
-def _add_shape(program: _Program, shape: _Shape) -> None:
+def _add_shape(program: Program, shape: _Shape) -> None:
     """Flow from start to end, each step carried by a candidate."""
     balance: dict[tuple[int, int], list[tuple[int, float]]] = {}
     steps: dict[Edit, int] = {}
+    carried: dict[frozenset[int], list[int]] = {}
     for edit, numbers in shape.makers:
         steps[edit] = column = program.column()
         _join(balance, column, (edit.i, edit.j), (edit.i2, edit.j2))
-        program.row([(column, -1.0), *((n, 1.0) for n in numbers)], 0.0, float("inf"))
-    for (a, some), (b, others) in combinations(shape.makers, 2):
-        if set(some) & set(others) and ((a.i2 <= b.i and a.j2 <= b.j) or (b.i2 <= a.i and b.j2 <= a.j)):
-            # a rule works on a name once: two steps take two
-            makers = {*some, *others}
-            program.row([(steps[a], -1.0), (steps[b], -1.0), *((n, 1.0) for n in makers)], 0.0, float("inf"))
+        carried.setdefault(frozenset(numbers), []).append(column)
+    for makers in _together(shape, carried):
+        # a rule works on a name once: so many steps take so many rules, and of steps side by side one is taken
+        columns = [column for some, own in carried.items() if some <= makers for column in own]
+        program.row([*((c, -1.0) for c in columns), *((n, 1.0) for n in sorted(makers))], 0.0, float("inf"))
     for i, j in shape.lattice.kept:
         _join(balance, program.column(), (i, j), (i + 1, j + 1))
-    for node in {*balance, shape.lattice.start, shape.lattice.end}:
+    for node in sorted({*balance, shape.lattice.start, shape.lattice.end}):
         net = float(node == shape.lattice.start) - float(node == shape.lattice.end)
         program.row(balance.get(node, []), net, net)
     for number, wanted in shape.rows:
         made = [(steps[edit], 1.0) for edit in wanted if edit in steps]
         program.row([(number, -1.0), *made], 0.0, float("inf"))
+
+
+def _together(shape: _Shape, carried: Iterable[frozenset[int]]) -> Iterable[frozenset[int]]:
+    """The candidates of each step, and of each two steps on one way that some candidate makes both of."""
+    makers = {edit: frozenset(numbers) for edit, numbers in shape.makers}
+    made: dict[int, list[Edit]] = {}
+    for edit, numbers in shape.makers:
+        for n in numbers:
+            made.setdefault(n, []).append(edit)
+    found: dict[frozenset[int], None] = {}
+    for a, b in dict.fromkeys(pair for n in sorted(made) for pair in combinations(made[n], 2)):
+        if (a.i2 <= b.i and a.j2 <= b.j) or (b.i2 <= a.i and b.j2 <= a.j):
+            found.setdefault(makers[a] | makers[b])
+    # without some of them the program is still right about what it forbids, and solved in a fraction of the time
+    return dict.fromkeys((*carried, *(found if len(found) <= _MOST_UNIONS else ())))
 
 
 def _join(

@@ -55,9 +55,9 @@ def held_by(piece: str | Slot, values: Values) -> list[int]:
 
 
 def _capture(name: str, held: Iterable[int] | None) -> Capture:
-    """A capture, limited to what it holds if that is given and leaves no gap."""
+    """A capture, limited to the range of what it holds if that is given; what lies in a gap may match nothing else."""
     found = sorted(set(held or ()))
-    if not found or found[-1] - found[0] != len(found) - 1:
+    if not found:
         return Capture(name)
     return Capture(name, 0, found[0], found[-1])
 

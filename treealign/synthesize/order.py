@@ -158,19 +158,27 @@ def _good(rules: Sequence[Rule], groups: Sequence[Group], sample: Sample) -> Way
     """The orders of these groups that are right for the sample."""
     if len(groups) > _MOST_TOUCHING:
         return frozenset()
-    return frozenset(way for way in permutations(sorted(groups)) if is_right(rules, way, sample))
+    ways = _leading(rules, sorted(groups), sample.source, sample.target)
+    return frozenset(way for way, name in ways if _leads_back(rules, way, name, sample.source))
 
 
-def is_right(rules: Sequence[Rule], way: Sequence[Group], sample: Sample) -> bool:
-    """Whether the groups in this order lead from the sample's source to its target and back."""
-    name = sample.source
-    for group in way:
-        name = step(rules, group, name, True)
-    if sample.target is not None and name != sample.target:
-        return False
+def _leading(
+    rules: Sequence[Rule], left: Sequence[Group], name: Name, target: Name | None
+) -> Iterator[tuple[tuple[Group, ...], Name]]:
+    """The orders of what is left that lead from a name to the target, or anywhere, and where they lead."""
+    if not left and (target is None or name == target):
+        yield (), name
+    for at, group in enumerate(left):
+        after = step(rules, group, name, True)
+        for way, end in _leading(rules, [*left[:at], *left[at + 1 :]], after, target):
+            yield (group, *way), end
+
+
+def _leads_back(rules: Sequence[Rule], way: Sequence[Group], name: Name, source: Name) -> bool:
+    """Whether the inverses of the groups, in the opposite order, lead from a name to the source."""
     for group in reversed(way):
         name = step(rules, group, name, False)
-    return name == sample.source
+    return name == source
 
 
 def step(rules: Sequence[Rule], group: Group, name: Name, forward: bool, slots: Slots = NO_SLOTS) -> Name:

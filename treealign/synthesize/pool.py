@@ -23,9 +23,10 @@ class Pool:
 
     def __init__(self, problem: Problem, contents: Sequence[Content]) -> None:
         self._problem = problem
-        self._open = dict(enumerate(contents))
+        self._contents, self._open = contents, dict(enumerate(contents))
         self.found: list[Candidate] = [_promise(c) for c in contents]
         self._live = set(range(len(contents)))
+        self.work = 0  # entries of all programs solved so far
         for candidate in _converts(problem):
             self._add(candidate)
 
@@ -33,10 +34,19 @@ class Pool:
         """The smallest set of candidates, all of them known; None where there is none."""
         while True:
             solution = cover(self._problem, self.found, sorted(self._live), cuts)
+            self.work += solution.work if solution else 0
             wanted = [n for n in solution.chosen if n in self._open] if solution else []
             if not wanted:
                 return solution
             self._look_into(wanted)
+
+    def limit(self) -> None:
+        """Look again into what is known, for rules limited to some indices."""
+        known = {candidate.rule for candidate in self.found}
+        for n, content in enumerate(self._contents):
+            for candidate in explore(self._problem, content, limits=True) if n not in self._open else ():
+                if candidate.rule not in known:
+                    self._add(candidate)
 
     def clean(self) -> None:
         """Give up candidates that match anything but what they make."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.operations import Operation
+from treealign.tree.fold import fold_names
+
+_MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,11 @@ class Synthesis:
     optimal: bool
     bound: int
     findings: tuple[str, ...] = ()
+
+    def lacking(self, keys: Sequence[str]) -> Synthesis:
+        """The same with a finding that names checkpoint keys whose matches no transform makes."""
+        if not keys:
+            return self
+        names = ", ".join(fold_names(list(keys), _MOST_NAMED))
+        text = f"no transforms were found for the matches of these checkpoint keys, which stay as they are: {names}"
+        return replace(self, optimal=False, findings=(*self.findings, text))

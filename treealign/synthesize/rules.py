@@ -167,11 +167,28 @@ class Rule:
 
     def rewrite(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
         """The name with the run replaced, or None where it does not match."""
-        return _rewritten(self.forward, self.new, name, slots)
+        if slots is not NO_SLOTS:
+            return _rewritten(self.forward, self.new, name, slots)
+        if name not in self._rewritten:
+            self._rewritten[name] = _rewritten(self.forward, self.new, name, slots)
+        return self._rewritten[name]
 
     def restore(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
         """What its inverse makes of a name, or None where it does not match."""
-        return _rewritten(self.backward, self.old, name, slots)
+        if slots is not NO_SLOTS:
+            return _rewritten(self.backward, self.old, name, slots)
+        if name not in self._restored:
+            self._restored[name] = _rewritten(self.backward, self.old, name, slots)
+        return self._restored[name]
+
+    @cached_property
+    def _rewritten(self) -> dict[Name, Name | None]:
+        """Orders are tried on the same few sample names over and over."""
+        return {}
+
+    @cached_property
+    def _restored(self) -> dict[Name, Name | None]:
+        return {}
 
 
 def _is_number(segment: SegmentPattern) -> bool:

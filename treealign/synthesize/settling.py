@@ -11,9 +11,11 @@ from treealign.synthesize.cover import Cut
 from treealign.synthesize.exchange import in_step
 from treealign.synthesize.order import Group, Order, Sample, order
 from treealign.synthesize.rules import Rule, Run
+from treealign.tree.segments import Capture
 
 _MOST_ROUNDS = 12
 _MOST_VARIANTS = 8
+_MOST_LIMITED = 4
 _MOST_COMBINATIONS = 150
 
 
@@ -69,7 +71,15 @@ def _alike(number: int, found: Sequence[Candidate]) -> list[int]:
         for n, c in enumerate(found)
         if c.rule is not None and (c.rule.old, c.rule.new) == (rule.old, rule.new) and c.verdict.uses >= uses
     ]
-    return sorted(same, key=lambda n: (n != number, found[n].cost))[:_MOST_VARIANTS]
+    ranked = sorted(same, key=lambda n: (n != number, found[n].cost))
+    limited = [n for n in ranked[_MOST_VARIANTS:] if _is_limited(found[n].rule)]
+    return ranked[:_MOST_VARIANTS] + limited[:_MOST_LIMITED]
+
+
+def _is_limited(rule: Rule | None) -> bool:
+    """Whether it keeps to some indices."""
+    runs = (rule.scope, rule.left, rule.old, rule.right) if rule else ()
+    return any(isinstance(p, Capture) and p.high is not None for run in runs for s in run for p in s.parts)
 
 
 def _content(candidate: Candidate) -> tuple[Run, Run] | None:

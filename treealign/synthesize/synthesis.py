@@ -17,6 +17,7 @@ from treealign.synthesize.order import Group, order
 from treealign.synthesize.pool import Pool
 from treealign.synthesize.result import Conversion, Synthesis
 from treealign.synthesize.rules import Rule
+from treealign.synthesize.setting_aside import Kind, astray, fewest, kinds_of, without
 from treealign.synthesize.settling import settle
 from treealign.synthesize.task import Task
 from treealign.synthesize.templates import Template
@@ -27,6 +28,8 @@ from treealign.synthesize.writing import write
 from treealign.tree.keytree import KeyTree
 
 _MOST_TRIES = 12
+_MOST_ROUNDS = 5
+_WORK = 60_000  # entries of programs after which no other solution is tried
 
 
 def synthesize(
@@ -57,7 +60,31 @@ def synthesize(
     MappingError
         A match names a key that is not in its tree.
     """
-    return _Search(Task(pairs, conversions, checkpoint, model)).run()
+    task = Task(pairs, conversions, checkpoint, model)
+    lost: tuple[str, ...] = ()
+    for _ in range(_MOST_ROUNDS):
+        search = _Search(task)
+        best = search.run()
+        if best is not None:
+            return best.lacking(lost)
+        tried = _exactly(task)
+        if tried is not None and not tried.findings:
+            return Synthesis(tried.mapping, False, min(len(tried.mapping), search.bound)).lacking(lost)
+        task, more = without(task, _culprits(task, tried))
+        lost += more
+    _, more = without(task, {*kinds_of(task)})
+    return Synthesis(ConversionMapping(), False, 0).lacking(lost + more)
+
+
+def _culprits(task: Task, tried: _Attempt | None) -> set[Kind]:
+    """The matches that a list written out does not make; where that does not show, those of which there are fewest."""
+    return (astray(tried.mapping, task) if tried else set()) or fewest(task)
+
+
+def _exactly(task: Task) -> _Attempt | None:
+    rules = [rule for t in task.problem.templates if (rule := _exact(t)) is not None]
+    groups = order(rules, task.samples).groups
+    return attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
 
 
 @dataclass(frozen=True)
@@ -66,14 +93,29 @@ class _Attempt:
     findings: tuple[str, ...]
 
 
+def attempt(task: Task, rules: Sequence[Rule], groups: Sequence[Group]) -> _Attempt | None:
+    """The rules as transforms, with the conversions behind them, run; None where they cannot be written."""
+    try:
+        transforms = [write([rules[n] for n in group]) for group in groups]
+    except PatternError:
+        return None
+    renamed = list(rename(task.converted, rules, groups))
+    lines = [Line(r.template.values.seen(name), r.template.values, n) for n, r in renamed for name in r.sources]
+    converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
+    guarded = guard([*transforms, *converts], task.checkpoint_names, task.model_names, task.lone)
+    mapping = ConversionMapping(guarded)
+    return _Attempt(mapping, verify(mapping, task))
+
+
 class _Search:
     """Solve, order, write and run; learn from what does not work, and solve again."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.problem, self.bound = task, task.problem, 0
+        self.failures = 0
 
-    def run(self) -> Synthesis:
-        """The best list that survives being run."""
+    def run(self) -> Synthesis | None:
+        """The best list that survives being run; None if none was found."""
         task = self.task
         if not task.problem.ways:
             return Synthesis(ConversionMapping(), True, 0)
@@ -81,14 +123,15 @@ class _Search:
         contents += with_choices(contents)
         self.problem = task.problem.restricted(contents)
         pool = Pool(self.problem, contents)
-        best = self._solve(pool)
-        if best is None:
-            pool.clean()
-            best = self._solve(pool)
-        return best or self._fallback()
+        best = self._solve(pool, _WORK)
+        for other in (pool.limit, pool.clean):
+            if best is None and self.failures and pool.work <= 2 * _WORK:
+                other()
+                best = self._solve(pool, pool.work + _WORK // 2)
+        return best
 
-    def _solve(self, pool: Pool) -> Synthesis | None:
-        """The best list made of some candidates that survives being run; None if there is none."""
+    def _solve(self, pool: Pool, work: int) -> Synthesis | None:
+        """The best list made of some candidates that survives being run; None if none was found with so much work."""
         cuts: list[Cut] = []
         found = pool.found
         for _ in range(_MOST_TRIES):
@@ -99,35 +142,15 @@ class _Search:
             numbers = [n for n in solution.chosen if found[n].rule is not None]
             settled = settle(numbers, found, self.task.samples)
             trimmed = trim(self.problem, settled.rules, settled.groups, self.task.samples)
-            tried = None if settled.cuts else self._try(*trimmed)
+            tried = None if settled.cuts else attempt(self.task, *trimmed)
             if tried is not None and not tried.findings:
-                return Synthesis(tried.mapping, len(tried.mapping) <= self.bound, self.bound)
+                count = len(tried.mapping)
+                return Synthesis(tried.mapping, count == self.bound, min(count, self.bound))
+            self.failures += 1
             cuts += settled.cuts or (Cut(frozenset(numbers), frozenset()),)
+            if pool.work > work:
+                break
         return None
-
-    def _try(self, rules: Sequence[Rule], groups: Sequence[Group]) -> _Attempt | None:
-        try:
-            transforms = [write([rules[n] for n in group]) for group in groups]
-        except PatternError:
-            return None
-        task = self.task
-        renamed = list(rename(task.converted, rules, groups))
-        lines = [Line(r.template.values.seen(name), r.template.values, n) for n, r in renamed for name in r.sources]
-        converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
-        guarded = guard([*transforms, *converts], task.checkpoint_names, task.model_names, task.lone)
-        mapping = ConversionMapping(guarded)
-        return _Attempt(mapping, verify(mapping, task))
-
-    def _fallback(self) -> Synthesis:
-        """One renaming for each template, its whole name written out."""
-        rules = [rule for t in self.task.problem.templates if (rule := _exact(t)) is not None]
-        ordered = order(rules, self.task.samples)
-        tried = self._try(rules, ordered.groups or tuple((n,) for n in range(len(rules))))
-        if tried is None or tried.findings:
-            # a list that breaks a law is worth less than none; the matches say what has to be written by hand
-            findings = ("no list of transforms was found that does what the matches say",)
-            return Synthesis(ConversionMapping(), False, self.bound, findings + (tried.findings if tried else ()))
-        return Synthesis(tried.mapping, False, self.bound)
 
 
 def _exact(t: Template) -> Rule | None:

@@ -46,6 +46,10 @@ def _check(words: str, run: Callable[[], Mapped], wrong: Callable[[Mapped], Iter
 def _not_made(found: Mapped, task: Task) -> Iterator[str]:
     yield from (c for c, m in task.pairs if found[c] != (m,))
     yield from (c for x in task.conversions for c in x.checkpoint if found[c] != x.model)
+    matched = {c for c, _ in task.pairs} | {c for x in task.conversions for c in x.checkpoint}
+    for key, targets in found.items():
+        if key not in matched and targets != (key,) and any(target in task.model for target in targets):
+            yield key  # what belongs to nothing must not fill what nothing fills
 
 
 def _not_undone(found: Mapped, task: Task, undone: Sequence[Conversion]) -> Iterator[str]:
