@@ -42,6 +42,8 @@ def audit(
     json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print a SARIF log, for code scanning.")] = False,
     github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Print the folded tree with the changes in it.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with both trees.")] = None,
 ) -> None:
     """Say what changed from OLD to NEW, which references that breaks, and repair them."""
     from treealign.changes.auditing import audit as find
@@ -59,8 +61,12 @@ def audit(
         found = found.scan(scan, min_certainty)
     if json or sarif or github:
         _put_data(found, sarif, github, all_)
+    elif tree:
+        _put_tree(found)
     elif not fix:
         put_lines(audit_lines(found, (old, new), scanned=bool(scan), everything=all_))
+    if html is not None:
+        _write_page(found, (old, new), html)
     if shim is not None:
         _write_shim(found, shim)
     if output is not None:
@@ -79,6 +85,20 @@ def _put_data(found: Audit, sarif: bool, github: bool, everything: bool) -> None
         put_lines(github_lines(found))
     else:
         put_json(sarif_log(found) if sarif else audit_json(found, everything))
+
+
+def _put_tree(found: Audit) -> None:
+    from treealign.cli.paired_trees import paired_trees
+    from treealign.cli.render_tree_diff import put_tree_diff
+
+    put_tree_diff(paired_trees(found.suggestion.alignment))
+
+
+def _write_page(found: Audit, labels: tuple[str, str], path: Path) -> None:
+    from treealign.cli.report_page import audit_page, write_page
+
+    write_page(path, audit_page(found, labels))
+    say(f"wrote {path}: open it in a browser")
 
 
 def _write_shim(found: Audit, path: Path) -> None:

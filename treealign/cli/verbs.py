@@ -114,6 +114,7 @@ def suggest(
     scheduler: Annotated[
         str, typer.Option(metavar="ADDRESS", help="A dask scheduler whose workers are to do --batch.")
     ] = "",
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with both trees.")] = None,
     json: Json = False,
 ) -> None:
     """Find the mapping, checkpoint -> model, prove it, and list what is open."""
@@ -131,6 +132,11 @@ def suggest(
     if output is not None:
         found.mapping.to_json(output)
         say(f"wrote {output}: {plural(len(found.mapping), 'transform')}, checkpoint -> model")
+    if html is not None:
+        from treealign.cli.report_page import suggestion_page, write_page
+
+        write_page(html, suggestion_page(found, (checkpoint, model)))
+        say(f"wrote {html}: open it in a browser")
     if explain:
         put_explanations(found, explain, json=json)
     elif json:

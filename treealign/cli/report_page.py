@@ -1,0 +1,183 @@
+"""`--html`: one page with everything in it, from data that is finished; the page loads nothing and sends nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from treealign.cli.console import plural
+from treealign.cli.paired_trees import PairedTrees, paired_trees
+from treealign.errors import TreealignError
+from treealign.formats.atomic import written_whole
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.mapping_json import mapping_to_data
+
+if TYPE_CHECKING:
+    from treealign.changes.auditing import Audit
+    from treealign.suggestion import Suggestion
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing to know.
+
+    Attributes
+    ----------
+    level : str
+        ``error``, ``warning`` or ``note``.
+    title, text : str
+        What it is, and more about it.
+    show : str
+        The folded name of a module or leaf to go to in the trees, of either side; or empty.
+    """
+
+    level: str
+    title: str
+    text: str = ""
+    show: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Notes under a heading."""
+
+    title: str
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page shows, from top to bottom; what is empty is left out.
+
+    Attributes
+    ----------
+    title : str
+        The heading.
+    sides : tuple of two str
+        What the two trees are: ``old  llava.json``.
+    facts : tuple of str
+        One line each, below the heading.
+    sections : tuple of Section
+        Findings, changes, references.
+    trees : PairedTrees or None
+        The two trees.
+    mapping : str
+        A mapping as JSON, to be copied.
+    mapping_title : str
+        Its direction.
+    """
+
+    title: str
+    sides: tuple[str, str] = ("", "")
+    facts: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+    trees: PairedTrees | None = None
+    mapping: str = ""
+    mapping_title: str = ""
+
+
+def write_page(path: str | PathLike[str], page: Page) -> None:
+    """Write a page, whole or not at all.
+
+    Raises
+    ------
+    TreealignError
+        jinja2 is not installed, or the file cannot be written.
+    """
+    with written_whole(path) as file:
+        file.write(page_text(page).encode("utf-8"))
+
+
+def page_text(page: Page) -> str:
+    """The HTML of a page. Raises `TreealignError` where jinja2 is not installed."""
+    try:
+        from jinja2 import Environment
+    except ImportError as error:
+        hint = "pip install 'treealign[html]'"
+        raise TreealignError("a report as HTML needs jinja2, which is not installed", hint=hint) from error
+    folder = files("treealign.cli") / "report"
+    parts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js", "html")}
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(parts["html"])
+    data = page.trees.as_dict() if page.trees is not None else None
+    return template.render(page=page, css=parts["css"], js=parts["js"], data=_safe(data))
+
+
+def _safe(data: Any) -> str:
+    """JSON that cannot end the element it stands in, whatever the names hold."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def suggestion_page(suggestion: Suggestion, labels: tuple[str, str]) -> Page:
+    """The page of `treealign suggest`."""
+    left, right = suggestion.alignment.checkpoint, suggestion.alignment.model
+    open_ends = Section("Open", tuple(_open_notes(suggestion)))
+    return Page(
+        f"{labels[0]} → {labels[1]}",
+        (f"checkpoint  {labels[0]}", f"model  {labels[1]}"),
+        (
+            f"{plural(len(left), 'checkpoint key')}, {plural(len(right), 'model key')}",
+            f"{plural(len(suggestion.mapping), 'transform')}, checkpoint → model",
+            "nothing is open" if suggestion.ok else "something is open: see below",
+        ),
+        (open_ends,) if open_ends.notes else (),
+        paired_trees(suggestion.alignment),
+        _mapping_text(suggestion.mapping),
+        "checkpoint → model",
+    )
+
+
+def _open_notes(suggestion: Suggestion) -> Iterator[Note]:
+    from treealign.tree.fold import fold_names
+
+    for text in dict.fromkeys(one.settled_by for one in suggestion.ambiguous):
+        yield Note("warning", "ambiguous", text)
+    for title, keys in (("missing", suggestion.missing_keys), ("unexpected", suggestion.unexpected_keys)):
+        yield from (Note("error", title, show=name) for name in fold_names(keys, 200))
+    yield from (Note("error", "mismatched", text) for text in dict.fromkeys(map(str, suggestion.mismatched_keys)))
+    yield from (Note("note", "finding", text) for text in suggestion.findings)
+
+
+def audit_page(audit: Audit, labels: tuple[str, str]) -> Page:
+    """The page of `treealign audit`."""
+    sections = Section("Changes", tuple(_change_notes(audit))), Section("References", tuple(_reference_notes(audit)))
+    return Page(
+        f"{labels[0]} → {labels[1]}",
+        (f"old  {labels[0]}", f"new  {labels[1]}"),
+        (
+            f"{plural(len(audit.old), 'old key')}, {plural(len(audit.new), 'new key')}",
+            f"{plural(len(audit.changes), 'change')}, old → new",
+        ),
+        tuple(section for section in sections if section.notes),
+        paired_trees(audit.suggestion.alignment),
+        _mapping_text(audit.mapping),
+        "old → new",
+    )
+
+
+def _change_notes(audit: Audit) -> Iterator[Note]:
+    from treealign.cli.render_audit import severity_text
+
+    for one in audit.changes:
+        answers = one.severity.as_dict().values()
+        level = "error" if one.severity.breaks else "warning" if "no" in answers else "note"
+        first = one.pairs[0] if one.pairs else ("", "")
+        doubt = "" if one.certain else " (a guess: not certain)"
+        yield Note(
+            level, f"{one.summary}{doubt}", f"{plural(one.keys, 'key')}; {severity_text(one)}", first[0] or first[1]
+        )
+
+
+def _reference_notes(audit: Audit) -> Iterator[Note]:
+    for one in audit.references:
+        if one.changed:
+            advice = f"→ {one.new}" if one.new is not None else "no spelling means the same"
+            yield Note("error", f"{one.file}:{one.line} {one.status}", f"{one.old} {advice}")
+
+
+def _mapping_text(mapping: ConversionMapping) -> str:
+    return json.dumps(mapping_to_data(mapping), indent=2, ensure_ascii=False) if len(mapping) else ""
