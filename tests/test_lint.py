@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from treealign import TreealignError
 from treealign.dialects.lint_checks.results import KINDS
 from treealign.dialects.lint_checks.rule_checks import escaped_dots, static
 from treealign.dialects.linting import entry_report, lint
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -211,6 +214,22 @@ def test_a_checkpoint_takes_the_place_of_what_is_saved(tmp_path):
     save_file({"model.layers.0.mlp.gate.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     found = lint("llava", tmp_path / "model.safetensors")
     assert {f.kind for f in found.findings} >= {"dead"}
+
+
+def test_a_checkpoint_with_a_config_has_to_load_whole(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tiny_llava = ROOT / "data" / "llava-tiny"
+    assert lint("llava", tiny_llava).findings == ()
+    tensors = load_file(tiny_llava / "model.safetensors")
+    tensors.pop("language_model.lm_head.weight")
+    save_file({**tensors, "left.over": torch.zeros(1)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_bytes((tiny_llava / "config.json").read_bytes())
+    found = {finding.kind: finding for finding in lint("llava", tmp_path).findings}
+    assert (found["dead"].rule, found["uncovered"].facts) == (
+        0,
+        ("get nothing: lm_head.weight", "go nowhere: left.over"),
+    )
 
 
 def test_an_unknown_entry_and_a_checkpoint_for_none_are_errors(tmp_path):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from treealign.dialects.lint_checks.model_checks import collisions, converted, reversal, smaller
+from treealign.dialects.lint_checks.model_checks import collisions, converted, reversal, smaller, uncovered
 from treealign.dialects.lint_checks.models import Case, case_of
 from treealign.dialects.lint_checks.registered_models import build, classes_of, variants
 from treealign.dialects.lint_checks.results import KINDS, EntryReport, Finding, Lint
@@ -51,7 +54,8 @@ def lint(
     entry : str, optional
         Class name or model type; all entries by default.
     checkpoint : optional
-        Whatever `read_tree` takes: its keys in place of those that transformers would save. Needs an entry.
+        Whatever `read_tree` takes: its keys in place of those that transformers would save. Needs an entry. With a
+        ``config.json`` beside it the models are built from that, and it has to load whole.
     workers : int
         Processes.
     progress : callable, optional
@@ -69,56 +73,76 @@ def lint(
     names = _names(entry)
     if checkpoint is not None and entry is None:
         raise TreealignError("a checkpoint is for one entry", hint="name its model type")
-    shapes = None if checkpoint is None else {leaf.key: leaf.shape or () for leaf in read_tree(checkpoint).leaves}
     reports = list[EntryReport]()
-    for report in _reports(names, shapes, min(workers, len(names))):
+    given = None if checkpoint is None else _given(checkpoint)
+    for report in _reports(names, given, min(workers, len(names))):
         reports.append(report)
         if progress:
             progress(report)
     return Lint(transformers.__version__, tuple(reports))
 
 
+class Given(NamedTuple):
+    """A checkpoint: its names and shapes, and its config if it has one."""
+
+    shapes: dict[str, tuple[int, ...]]
+    config: Any
+
+
+def _given(checkpoint: Any) -> Given:
+    shapes = {leaf.key: leaf.shape or () for leaf in read_tree(checkpoint).leaves}
+    path = Path(checkpoint) if isinstance(checkpoint, str | PathLike) else None
+    folder = None if path is None else path if path.is_dir() else path.parent
+    if folder is None or not (folder / "config.json").is_file():
+        return Given(shapes, None)
+    try:
+        config = import_module("transformers").AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError):
+        # a config of no model of transformers says nothing here
+        config = None
+    return Given(shapes, config)
+
+
 def _names(entry: str | None) -> list[str]:
     if entry is not None:
         if existing(entry) is None:
-            raise TreealignError("the registry of transformers has no entry of this name", where=entry)
+            close = get_close_matches(entry, import_module(REGISTRY)._build_checkpoint_conversion_mapping(), n=5)
+            facts = [f"close: {', '.join(close)}"] if close else []
+            raise TreealignError("the registry of transformers has no entry of this name", where=entry, facts=facts)
         return [entry]
     table = import_module(REGISTRY)._build_checkpoint_conversion_mapping()
     return sorted(name for name in table if name not in _PLAIN_ENTRIES)
 
 
-def _reports(names: Sequence[str], shapes: Any, workers: int) -> Iterator[EntryReport]:
+def _reports(names: Sequence[str], given: Given | None, workers: int) -> Iterator[EntryReport]:
     if workers < 2:
-        yield from map(partial(_quietly, shapes), names)
+        yield from map(partial(_quietly, given), names)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(partial(_quietly, shapes), names, chunksize=4)
+        yield from pool.map(partial(_quietly, given), names, chunksize=4)
 
 
-def _quietly(shapes: Any, name: str) -> EntryReport:
+def _quietly(given: Given | None, name: str) -> EntryReport:
     import_module("torch").set_num_threads(1)
     logging = import_module("transformers").logging
     logging.set_verbosity_error()
-    return entry_report(name, shapes)
+    return entry_report(name, given)
 
 
-def entry_report(name: str, shapes: dict[str, tuple[int, ...]] | None = None) -> EntryReport:
+def entry_report(name: str, given: Given | None = None) -> EntryReport:
     """One entry, checked."""
     rules = existing(name) or []
     texts, unchecked, said = tuple(map(rule_text, rules)), list[tuple[str, str]](), list[tuple[str, Said]]()
     kinds = classes_of(name)
     checked: list[str] = []
-    for kind in _worth_checking(kinds):
+    for kind in _worth_checking(kinds, given):
         try:
-            case = case_of(build(kind), shapes)
+            found = _said(kind, given)
         except Exception as error:
             unchecked.append((kind.__name__, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"))
             continue
-        checked.append(case.name)
-        checks = _CHECKS if shapes is None else _OF_NAMES
-        made = [one for check in checks for one in check(case)]
-        alive = _alive_otherwise(kind, {one.rule for one in made if one.kind == "dead"}) if shapes is None else set()
-        said += [(case.name, one) for one in made if not (one.kind == "dead" and one.rule in alive)]
+        checked.append(kind.__name__)
+        said += [(kind.__name__, one) for one in found]
     findings = [Finding(one.kind, name, one.rule, one.says, one.facts) for one in static(rules)]
     findings += _merged(name, said, checked)
     if not kinds:
@@ -126,6 +150,17 @@ def entry_report(name: str, shapes: dict[str, tuple[int, ...]] | None = None) ->
     order = list(KINDS)
     findings.sort(key=lambda finding: (order.index(finding.kind), finding.rule if finding.rule is not None else -1))
     return EntryReport(name, texts, tuple(checked), tuple(findings), tuple(unchecked))
+
+
+def _said(kind: Any, given: Given | None) -> list[Said]:
+    """What is to be said of one class."""
+    if given is None:
+        made = [one for case in [case_of(build(kind))] for check in _CHECKS for one in check(case)]
+        alive = _alive_otherwise(kind, {one.rule for one in made if one.kind == "dead"})
+        return [one for one in made if not (one.kind == "dead" and one.rule in alive)]
+    fits = isinstance(given.config, kind.config_class)
+    case = case_of(build(kind, given.config if fits else None), given.shapes)
+    return [one for check in (*_OF_NAMES, *((uncovered,) if fits else ())) for one in check(case)]
 
 
 def _alive_otherwise(kind: Any, dead: set[int | None]) -> set[int | None]:
@@ -138,8 +173,15 @@ def _alive_otherwise(kind: Any, dead: set[int | None]) -> set[int | None]:
     return alive
 
 
-def _worth_checking(kinds: Sequence[Any]) -> list[Any]:
-    """The base model, and those with most to load: the others are these with another head."""
+def _worth_checking(kinds: Sequence[Any], given: Given | None = None) -> list[Any]:
+    """The base model, and those with most to load: the others are these with another head.
+
+    Of a checkpoint's config, the class that it names.
+    """
+    named = getattr(given.config, "architectures", None) if given is not None else None
+    chosen = [kind for kind in kinds if kind.__name__ in (named or ())]
+    if chosen:
+        return chosen
     first = [kind for kind in kinds if "For" not in kind.__name__]
     heads = [kind for kind in kinds if kind not in first]
     wanted = ("ConditionalGeneration", "CausalLM", "MaskedLM", "PreTraining")

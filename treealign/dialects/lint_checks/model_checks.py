@@ -40,6 +40,11 @@ def reversal(case: Case) -> Iterator[Said]:
         yield Said("reversal", None, "what is saved, loaded and saved again has other names", _shown(again))
 
 
+def uncovered(case: Case) -> Iterator[Said]:
+    """Whether a checkpoint loads whole into the model of its own config."""
+    yield from _gaps(case, case.loading, case.load(case.saved), "uncovered", "the checkpoint does not load whole")
+
+
 def converted(case: Case) -> Iterator[Said]:
     """Whether a checkpoint of the model's own names passes, and is saved as it came."""
     if case.failure:

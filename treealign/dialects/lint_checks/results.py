@@ -11,6 +11,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "collision": ("error", "two keys become one, and one tensor is lost"),
     "converted": ("error", "a checkpoint that has the model's names already does not pass"),
     "reversal": ("error", "what is saved is not what was loaded, or does not load again"),
+    "uncovered": ("error", "the checkpoint does not load whole"),
     "backreference": ("error", "a reference to a group that transformers does not carry over"),
     "orphan": ("warning", "no class and no model type of this name exists, so that the entry never applies"),
     "shadowed": ("warning", "a rule before it takes all its keys"),
