@@ -65,22 +65,33 @@ def beside(what: str, renamed: Path, plain: Path, use: Callable[[Any], object]) 
 
 
 def written(base: Path) -> tuple[Path, Path]:
-    """A model of transformers in shards, under other names and under its own."""
+    """A model of transformers in shards, under other names and under its own.
+
+    Both by one writer: how fast mapped pages come depends on how they got into the cache.
+    """
     import torch
-    from safetensors.torch import load_file, save_file
     from transformers import LlamaConfig, LlamaForCausalLM, logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    plain, renamed = base / "plain", base / "renamed"
-    LlamaForCausalLM(LlamaConfig(**SIZES)).to(torch.bfloat16).save_pretrained(plain, max_shard_size="500MB")
-    renamed.mkdir()
-    index = json.loads((plain / "model.safetensors.index.json").read_text())
+    made = base / "made"
+    LlamaForCausalLM(LlamaConfig(**SIZES)).to(torch.bfloat16).save_pretrained(made, max_shard_size="500MB")
+    return rewritten(made, base / "renamed", other_name), rewritten(made, base / "plain", str)
+
+
+def rewritten(made: Path, folder: Path, name: Callable[[str], str]) -> Path:
+    """The same shards, with other keys."""
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir()
+    index = json.loads((made / "model.safetensors.index.json").read_text())
     for shard in set(index["weight_map"].values()):
-        save_file({other_name(key): tensor for key, tensor in load_file(plain / shard).items()}, renamed / shard)
-    index["weight_map"] = {other_name(key): shard for key, shard in index["weight_map"].items()}
-    (renamed / "model.safetensors.index.json").write_text(json.dumps(index))
-    return renamed, plain
+        tensors = {name(key): tensor for key, tensor in load_file(made / shard).items()}
+        save_file(tensors, folder / shard, metadata={"format": "pt"})
+    index["weight_map"] = {name(key): shard for key, shard in index["weight_map"].items()}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_bytes((made / "config.json").read_bytes())
+    return folder
 
 
 def other_name(key: str) -> str:

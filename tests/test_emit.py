@@ -184,16 +184,6 @@ def test_two_converters_never_share_a_pattern():
     assert len(set(patterns)) == 2
 
 
-@pytest.fixture
-def empty_registry():
-    from treealign.dialects.transformers.entries import registry_restored
-
-    with registry_restored() as registry:
-        for name in registry.keys() - {"legacy"}:
-            del registry[name]
-        yield registry
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_a_suggestion_for_a_model_of_transformers_is_emitted(name, empty_registry):
     case = next(read_cases("transformers", name))

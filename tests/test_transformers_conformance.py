@@ -6,12 +6,13 @@ these keys, and run by transformers' loader and saver (which `emit` does) and ru
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 import torch
 
-from treealign import ConversionMapping, Convert, KeyTree, PrefixChange, Rename, emit, operations
+from treealign import ConversionMapping, Convert, KeyTree, PrefixChange, Rename, TreealignError, emit, operations
 
 
 class Names(NamedTuple):
@@ -200,3 +201,166 @@ def test_conversions_are_done_and_undone_by_transformers_as_by_us(case):
     assert all(torch.equal(loaded[key], wanted[key]) for key in wanted)
     assert saved.keys() == state.keys()
     assert all(torch.equal(saved[key], state[key]) for key in state)
+
+
+class Unsaid(NamedTuple):
+    """What transformers does by an operation of one model, and we by transforms; emission says that it cannot."""
+
+    name: str
+    mapping: list
+    shapes: dict[str, tuple[int, ...]]
+    wanted: dict[str, Callable]
+    reason: str
+
+
+def halved(weight, heads=2):
+    """Rows of heads from pairs side by side to halves, as the conversion scripts of Llama do it."""
+    rows = weight.shape[0] // heads
+    return weight.view(heads, rows // 2, 2, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+
+
+def paired(weight, heads=2):
+    """The other way round."""
+    rows = weight.shape[0] // heads
+    return weight.view(heads, 2, rows // 2, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+
+
+def stacked(part, experts):
+    return lambda given: torch.stack([given[f"h.0.experts.{j}.{part}"] for j in experts])
+
+
+def rotated(order, part):
+    return lambda given: order(given["vision.0.qkv.weight"].chunk(3)[part])
+
+
+def rotary(order):
+    apart = [operations.Split(0, (8, 8, 8)), operations.Parallel((order(2, 4), order(2, 4), operations.Keep()))]
+    return [Convert("**.qkv", ["**.q", "**.k", "**.v"], apart)]
+
+
+UNSAID = [
+    Unsaid(
+        "experts split over a text and a vision tower",
+        [
+            Convert("**.experts.{j:0..1}.up", "**.text.up", [operations.Stack(0, 2)]),
+            Convert("**.experts.{j:2..3}.up", "**.vision.up", [operations.Stack(0, 2)]),
+            Convert("**.experts.{j:0..1}.down", "**.text.down", [operations.Stack(0, 2)]),
+            Convert("**.experts.{j:2..3}.down", "**.vision.down", [operations.Stack(0, 2)]),
+        ],
+        {f"h.0.experts.{j}.{part}": (2, 3) for j in range(4) for part in ("up", "down")},
+        {
+            f"h.0.{tower}.{part}": stacked(part, experts)
+            for part in ("up", "down")
+            for tower, experts in (("text", (0, 1)), ("vision", (2, 3)))
+        },
+        "would touch",
+    ),
+    *(
+        Unsaid(
+            f"a fused projection of a vision tower, {said}",
+            rotary(order),
+            {"vision.0.qkv.weight": (24, 8)},
+            {
+                "vision.0.q.weight": rotated(by_hand, 0),
+                "vision.0.k.weight": rotated(by_hand, 1),
+                "vision.0.v.weight": rotated(lambda weight: weight, 2),
+            },
+            "no operation like",
+        )
+        for said, order, by_hand in (
+            ("its heads in halves", operations.RotaryPermute, halved),
+            ("its heads in pairs", operations.RotaryUnpermute, paired),
+        )
+    ),
+]
+unsaid = pytest.mark.parametrize("case", UNSAID, ids=lambda case: case.name)
+
+
+@unsaid
+def test_our_transforms_convert_and_undo_what_transformers_has_an_operation_of_one_model_for(case):
+    mapping = ConversionMapping(case.mapping)
+    given = {key: torch.randint(0, 999, shape) for key, shape in case.shapes.items()}
+    made = dict(mapping.apply(given))
+    assert made.keys() == case.wanted.keys()
+    assert all(torch.equal(made[key], wanted(given)) for key, wanted in case.wanted.items())
+    back = dict(mapping.reverse.apply(made))
+    assert back.keys() == given.keys()
+    assert all(torch.equal(back[key], given[key]) for key in given)
+
+
+@unsaid
+def test_what_cannot_be_said_to_transformers_is_refused_with_the_reason(case):
+    tree = KeyTree.from_leaves([(key, shape, "int64") for key, shape in case.shapes.items()])
+    with pytest.raises(TreealignError, match=case.reason):
+        emit(case.mapping, live=True, checkpoint=tree)
+
+
+def sides(keys, modules):
+    """Trees of a checkpoint and a model, from pairs of keys."""
+    old, new = (KeyTree.from_leaves([(key, (2,), "float32") for key in side]) for side in (keys, keys.values()))
+    return old, KeyTree.from_leaves(new.leaves, modules, ordered=True)
+
+
+def registered(mapping, keys, modules, **options):
+    """What transformers makes of the keys, once what was emitted is registered."""
+    from treealign.dialects.transformers.entries import rules_of, run_source
+    from treealign.dialects.transformers.skeleton import parts_named
+
+    old, new = sides(keys, modules)
+    run_source(emit(mapping, checkpoint=old, model=new, **options))
+    return run(rules_of(parts_named(new.modules)), keys)
+
+
+ATTN = {f"layers.{i}.attn.w": f"layers.{i}.self_attn.w" for i in range(2)}
+
+
+def test_an_entry_of_a_class_comes_before_one_of_its_model_type(empty_registry):
+    from transformers.core_model_loading import WeightRenaming
+
+    empty_registry["llama"] = [WeightRenaming("attn", "of_the_model_type")]
+    assert registered([Rename("**.attn", "**.self_attn")], ATTN, {"": "LlamaModel"}) == ATTN
+
+
+def test_two_siblings_of_one_class_are_each_renamed_and_a_third_is_not(empty_registry):
+    modules = {"left": "CLIPVisionModel", "right": "CLIPVisionModel", "other": "SiglipVisionModel"}
+    keys = {f"{side}.{key}": f"{side}.{new}" for side in ("left", "right") for key, new in ATTN.items()}
+    keys |= {f"other.{key}": f"other.{key}" for key in ATTN}
+    rules = [Rename("**.attn", "**.self_attn", under=side) for side in ("left", "right")]
+    assert registered(rules, keys, {"": "LlavaModel", **modules}) == keys
+
+
+def test_a_part_of_the_root_s_type_is_not_renamed_a_second_time(empty_registry):
+    keys = {"model.norm0.w": "model.norm1.w", "model.norm1.w": "model.norm2.w"}
+    chain = [Rename({"**.norm0": "**.norm1", "**.norm1": "**.norm2"})]
+    assert registered(chain, keys, {"": "LlamaForCausalLM", "model": "LlamaModel"}, name="llama") == keys
+
+
+LEVELS = [PrefixChange(remove="net"), PrefixChange(remove="net", under="layers")]
+
+
+def small():
+    from real_models import build, tiny
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 8}
+    return build(tiny("LlamaModel", num_hidden_layers=1, num_key_value_heads=2, **sizes), 0)
+
+
+@pytest.mark.parametrize("start", ["with the level", "without it", "fresh"])
+@pytest.mark.parametrize("level", LEVELS, ids=["at the root", "below a part"])
+def test_a_level_is_kept_where_the_checkpoint_has_it_and_nowhere_else(level, start, empty_registry, tmp_path):
+    from safetensors.torch import save_file
+    from weights import saved_keys
+
+    from treealign.dialects.transformers.entries import run_source
+
+    model = small()
+    own = dict(model.state_dict())
+    with_level = dict(ConversionMapping([level]).reverse.apply(own))
+    run_source(emit([level], model=model, checkpoint=with_level))
+    given = with_level if start == "with the level" else own
+    if start != "fresh":
+        model.save_pretrained(tmp_path / "in", save_original_format=False)
+        save_file(given, tmp_path / "in" / "model.safetensors", metadata={"format": "pt"})
+        model = type(model).from_pretrained(tmp_path / "in")
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == given.keys()
