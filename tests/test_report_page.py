@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from auditing import NEW, OLD, audited, llava
+from browser import needed
 from typer.testing import CliRunner
 
 from treealign import TreealignError, audit, suggest
@@ -100,6 +101,12 @@ def test_a_suggestion_lists_what_is_open():
     assert page.facts[-1].startswith("something is open")
 
 
+def test_what_is_missing_is_listed_by_whole_modules():
+    old, new = [("a.w", (3,))], [("a.w", (3,)), ("b.c.v", (5,)), ("b.d.v", (7,))]
+    page = suggestion_page(audited(old, new).suggestion, ("c", "m"))
+    assert [(note.title, note.show) for note in page.sections[0].notes] == [("missing: 2 keys", "b")]
+
+
 @pytest.mark.parametrize("verb", ["audit", "suggest"])
 def test_the_verbs_write_the_page_beside_what_they_print(verb, tmp_path):
     done = CliRunner().invoke(app, [verb, str(OLD), str(NEW), "--html", str(tmp_path / "report.html")])
@@ -118,3 +125,11 @@ def test_a_hundred_thousand_keys_make_a_small_page():
     side = KeyTree.from_leaves(leaves)
     text = page_text(audit_page(audit(side, side), ("old", "new")))
     assert (len(side), len(text) < 60_000) == (100_800, True)
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_without_a_browser_its_tests_are_skipped_by_name_but_in_ci_they_fail(ci, outcome, monkeypatch):
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(outcome, match="chromium"):
+        needed()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from treealign.changes.auditing import Audit
     from treealign.suggestion import Suggestion
 
+_MOST_NOTES = 500
+
 
 @dataclass(frozen=True)
 class Note:
@@ -132,12 +134,15 @@ def suggestion_page(suggestion: Suggestion, labels: tuple[str, str]) -> Page:
 
 
 def _open_notes(suggestion: Suggestion) -> Iterator[Note]:
-    from treealign.tree.fold import fold_names
+    from treealign.changes.leaves import whole_modules
 
     for text in dict.fromkeys(one.settled_by for one in suggestion.ambiguous):
         yield Note("warning", "ambiguous", text)
-    for title, keys in (("missing", suggestion.missing_keys), ("unexpected", suggestion.unexpected_keys)):
-        yield from (Note("error", title, show=name) for name in fold_names(keys, 200))
+    sides = suggestion.alignment.checkpoint, suggestion.alignment.model
+    listed = ("unexpected", sides[0], suggestion.unexpected_keys), ("missing", sides[1], suggestion.missing_keys)
+    for title, tree, keys in listed:
+        for name, members in whole_modules(tree, keys)[:_MOST_NOTES]:
+            yield Note("error", f"{title}: {plural(len(members), 'key')}", show=name)
     yield from (Note("error", "mismatched", text) for text in dict.fromkeys(map(str, suggestion.mismatched_keys)))
     yield from (Note("note", "finding", text) for text in suggestion.findings)
 

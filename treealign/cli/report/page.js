@@ -10,7 +10,7 @@
 
   const HEIGHT = 26, GAP = 90, AROUND = 30, AT_ONCE = 400;
   const MARKS = { renamed: "↷", converted: "⇄", added: "+", removed: "−", resized: "≠", guess: "?", tied: "∞" };
-  const WORDS = { renamed: "renamed or moved", converted: "converted", added: "only here", removed: "gone",
+  const WORDS = { renamed: "renamed or moved", converted: "converted", added: "only on the right", removed: "only on the left",
     resized: "other size", guess: "guess, not certain", tied: "tied" };
   const scroll = byId("scroll"), canvas = byId("canvas"), lines = byId("lines"), detail = byId("detail");
   const sides = data.sides.map((rows, at) => readSide(rows, byId(at ? "right" : "left"), at));
@@ -279,7 +279,9 @@
         layOut();
       }
     }
-    if (sides.every((side) => side.shown.length <= 40)) for (const side of sides) for (const row of side.roots) row.open = row.children.length > 0;
+    // nothing changed at all: show at least what the top modules hold
+    if (sides.every((side) => side.rows.every((row) => row.status === "")))
+      for (const side of sides) if (side.roots.length <= 20) for (const row of side.roots) row.open = row.children.length > 0;
     layOut();
   }
   byId("open").addEventListener("click", () => setAll(() => true));
