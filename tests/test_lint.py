@@ -239,6 +239,16 @@ def test_an_unknown_entry_and_a_checkpoint_for_none_are_errors(tmp_path):
         lint(checkpoint=tmp_path)
 
 
+def test_several_processes_give_the_entries_in_order(monkeypatch):
+    from treealign.dialects import linting
+
+    monkeypatch.setattr(linting, "_names", lambda entry: ["xCLIPTextModel", "llava", "xCLIPVisionModel"])
+    told = []
+    found = lint(workers=2, progress=told.append)
+    assert [report.entry for report in found.entries] == ["xCLIPTextModel", "llava", "xCLIPVisionModel"]
+    assert {*told} == {*found.entries}
+
+
 def run(*arguments):
     from treealign.cli.verbs import app
 

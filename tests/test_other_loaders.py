@@ -206,6 +206,21 @@ def test_plain_functions_convert_and_bring_every_tensor_back():
     assert same(made["model_to_checkpoint"](wanted), state)
 
 
+@given(mappings_and_keys())
+@settings(max_examples=60)
+def test_plain_functions_rename_as_the_mapping_does_and_back(drawn):
+    transforms, keys = drawn
+    mapping = ConversionMapping(t for t in transforms if not isinstance(t, Convert))
+    state = {key: torch.tensor([n]) for n, key in enumerate(dict.fromkeys(keys))}
+    try:
+        made = executed(emit(mapping, "python", checkpoint=tree_of(state)))
+        meant = {new[0]: state[key] for key, new in mapping.map_keys(state).items()}
+    except TreealignError:
+        return
+    assert same(made["checkpoint_to_model"](state), meant)
+    assert same(made["model_to_checkpoint"](meant), state)
+
+
 def test_a_torchtitan_adapter_converts_both_ways(loaders):
     state, wanted = everything()
     adapter = executed(emit(EVERYTHING, "torchtitan", checkpoint=tree_of(state), name="Adapter"))["Adapter"]()

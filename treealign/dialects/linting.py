@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -79,7 +79,7 @@ def lint(
         reports.append(report)
         if progress:
             progress(report)
-    return Lint(transformers.__version__, tuple(reports))
+    return Lint(transformers.__version__, tuple(sorted(reports, key=lambda report: names.index(report.entry))))
 
 
 class Given(NamedTuple):
@@ -119,7 +119,8 @@ def _reports(names: Sequence[str], given: Given | None, workers: int) -> Iterato
         yield from map(partial(_quietly, given), names)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(partial(_quietly, given), names, chunksize=4)
+        for done in as_completed([pool.submit(_quietly, given, name) for name in names]):
+            yield done.result()
 
 
 def _quietly(given: Given | None, name: str) -> EntryReport:
