@@ -74,12 +74,13 @@ def _differences(given: Iterable[str], saved: Iterable[str]) -> list[str]:
 
 
 def _common_rule(case: Case, walk: Walk, names: Iterable[str]) -> int | None:
-    """The first of the entry's own rules that touched one of these keys, or made one of these names."""
-    wanted = set(names)
+    """The entry's own rule that touched most of these keys, or made most of these names; the first of equals."""
+    wanted, counts = set(names), dict[int, int]()
     for n in range(case.own):
-        if any(wanted & {touch.key, touch.after, walk.ends[touch.key]} for touch in walk.touched.get(n, ())):
-            return n
-    return None
+        touched = walk.touched.get(n, ())
+        counts[n] = sum(bool(wanted & {touch.key, touch.after, walk.ends[touch.key]}) for touch in touched)
+    most = max(counts.values(), default=0)
+    return next((n for n, count in counts.items() if count == most), None) if most else None
 
 
 def smaller(case: Case) -> Iterator[Said]:

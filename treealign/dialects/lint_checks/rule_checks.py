@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from treealign.dialects.lint_checks.models import Case
@@ -177,6 +178,7 @@ def _dot_matters(rule: Any, name: str) -> bool:
     return (found and found.span()) != (meant and meant.span())
 
 
+@cache
 def escaped_dots(pattern: str) -> str:
     r"""The pattern with each dot that stands alone escaped.
 
