@@ -156,6 +156,13 @@ def test_the_plugin_does_nothing_unless_it_is_asked(project):
     assert run_pytest(project).returncode == 5  # no tests
 
 
+def test_a_model_that_is_gone_fails_with_what_is_wrong_and_no_traceback(project):
+    (project / "pytest.ini").write_text("[pytest]\n")
+    (project / "model.json").unlink()
+    done = run_pytest(project, "--treealign")
+    assert (done.returncode, "model.json" in done.stdout, "Traceback" in done.stdout) == (1, True, False)
+
+
 def test_the_plugin_without_a_lock_is_an_error_of_use(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     done = run_pytest(tmp_path, "--treealign")

@@ -44,9 +44,13 @@ class LockedModel(pytest.Item):
     def runtest(self) -> None:
         """Build the model and compare; what it names is found from the root folder."""
         from treealign.cli.lock_verb import check_lines, checks
+        from treealign.errors import TreealignError
 
         with chdir(self.config.rootpath):
-            (found,) = checks(self.lock, [self.model])
+            try:
+                (found,) = checks(self.lock, [self.model])
+            except TreealignError as error:
+                pytest.fail(str(error), pytrace=False)
             if not found.ok:
                 pytest.fail("\n".join(check_lines(found, self.lock)), pytrace=False)
 
