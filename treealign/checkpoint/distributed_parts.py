@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from treealign.errors import FormatError
 from treealign.formats.distributed import Chunk, DistributedTensor
+from treealign.formats.positioned import PositionedStream
 
 _HINT = "the folder was damaged, or written again while it was read"
 
@@ -54,30 +54,12 @@ def _read(tensor: DistributedTensor, chunk: Chunk, dtype: torch.dtype) -> Tensor
     return part.detach()
 
 
-class Section(io.RawIOBase):
+class Section(PositionedStream):
     """A run of bytes of an open file, as a file of its own."""
 
     def __init__(self, file: BinaryIO, begin: int, length: int) -> None:
-        super().__init__()
-        self._file, self._begin, self._length, self._position = file, begin, length, 0
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Bytes from the start of the run."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move within the run."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length}[whence]
-        self._position = max(0, start + offset)
-        return self._position
+        super().__init__(length)
+        self._file, self._begin = file, begin
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed asks for a Buffer
         """Fill the buffer as far as the run goes."""

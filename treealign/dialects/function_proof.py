@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
-from math import prod
 from typing import Any, TypeAlias
 
 from treealign.dialects.given import Given
+from treealign.dialects.samples import are_few, counted, shrunk
 from treealign.errors import MappingError
 from treealign.mapping import execution
-from treealign.mapping.operations import output_shapes
 from treealign.mapping.planning import Step
 
 Function: TypeAlias = "Callable[[dict[str, Any]], Mapping[str, Any]]"
-_MOST_NUMBERS = 20_000_000
 
 
 def prove(held: Given, forward: Function, backward: Function | None, what: str) -> None:
@@ -39,7 +37,7 @@ def prove(held: Given, forward: Function, backward: Function | None, what: str) 
     state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     faults = _faults(state, held.steps, forward, backward, values=False)
     for step, small in _samples(held, shapes) if not faults else ():
-        faults += _faults(dict(_numbers(step, small)), [step], forward, backward, values=True)
+        faults += _faults(dict(counted(step, small)), [step], forward, backward, values=True)
     if faults:
         raise MappingError(
             f"the code for {what} would not do what the mapping says",
@@ -121,24 +119,6 @@ def _samples(held: Given, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tup
         if step.operations:
             found.setdefault((step.operations, step.transforms, tuple(shapes[k] for k in step.sources)), step)
     for step in found.values():
-        small = _shrunk(step, [shapes[key] for key in step.sources])
-        if sum(map(prod, small)) <= _MOST_NUMBERS:
+        small = shrunk(step, [shapes[key] for key in step.sources])
+        if are_few(small):
             yield step, small
-
-
-def _shrunk(step: Step, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    for dim in range(max(map(len, shapes))):
-        smaller = [(*s[:dim], min(s[dim], 2), *s[dim + 1 :]) if dim < len(s) else s for s in shapes]
-        try:
-            output_shapes(step.operations, smaller)
-        except MappingError:
-            continue
-        shapes = smaller
-    return shapes
-
-
-def _numbers(step: Step, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str, Any]]:
-    torch, total = import_module("torch"), 0
-    for key, shape in zip(step.sources, shapes, strict=True):
-        yield key, torch.arange(total, total + prod(shape)).reshape(shape)
-        total += prod(shape)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from math import prod
 from typing import Any
 
+from treealign.dialects.samples import are_few, counted, shrunk
 from treealign.dialects.transformers.calls import LOADING
 from treealign.dialects.transformers.skeleton import Part, skeleton
 from treealign.dialects.transformers.stages import Journey
@@ -20,7 +20,6 @@ from treealign.mapping.operations import output_shapes
 from treealign.mapping.planning import Step
 
 Shapes = Mapping[str, tuple[int, ...] | None]
-_MOST_NUMBERS = 20_000_000  # of one conversion, to be run on numbers
 
 
 def prove(rules: Sequence[Any], journey: Journey, shapes: Shapes, parts: Mapping[str, Part]) -> None:
@@ -136,29 +135,14 @@ def _samples(journey: Journey, given: Mapping[str, tuple[int, ...]]) -> list[tup
     for step in journey.steps:
         if step.operations:
             found.setdefault((step.operations, tuple(given[key] for key in step.sources)), step)
-    small = [(step, _shrunk(step, [given[key] for key in step.sources])) for step in found.values()]
-    return [(step, shapes) for step, shapes in small if sum(map(prod, shapes)) <= _MOST_NUMBERS]
-
-
-def _shrunk(step: Step, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    for dim in range(max(map(len, shapes))):
-        smaller = [(*s[:dim], min(s[dim], 2), *s[dim + 1 :]) if dim < len(s) else s for s in shapes]
-        try:
-            output_shapes(step.operations, smaller)
-        except MappingError:
-            continue
-        shapes = smaller
-    return shapes
+    small = [(step, shrunk(step, [given[key] for key in step.sources])) for step in found.values()]
+    return [(step, shapes) for step, shapes in small if are_few(shapes)]
 
 
 def _prove_numbers(
     rules: Sequence[Any], step: Step, shapes: Sequence[tuple[int, ...]], parts: Mapping[str, Part]
 ) -> None:
-    torch = import_module("torch")
-    total, state = 0, dict[str, Any]()
-    for key, shape in zip(step.sources, shapes, strict=True):
-        state[key] = torch.arange(total, total + prod(shape)).reshape(shape)
-        total += prod(shape)
+    torch, state = import_module("torch"), dict(counted(step, shapes))
     made = execution.run(step.operations, [state[key] for key in step.sources])
     wanted = dict(zip(step.targets, made, strict=True))
     loaded, _, saved = run(rules, state, {key: tuple(tensor.shape) for key, tensor in wanted.items()}, parts)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from treealign.errors import FormatError
+from treealign.formats.positioned import PositionedStream
 
 BLOCK = 1 << 17  # nearly all headers fit, and so does the directory of a torch file
 MAX_WHOLE = 1 << 28  # an index of ten million keys; weights that pass for JSON are longer
@@ -45,7 +45,7 @@ class RemoteFolder:
     open: Callable[[str], RangedFile]
 
 
-class RangedFile(io.RawIOBase):
+class RangedFile(PositionedStream):
     """A seekable file over a function that fetches ranges.
 
     Parameters
@@ -59,29 +59,10 @@ class RangedFile(io.RawIOBase):
     """
 
     def __init__(self, url: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
-        super().__init__()
+        super().__init__(size)
         self.url, self.size = url, size
         self._fetch_once = fetch
-        self._position = 0
         self._blocks: list[tuple[int, bytes]] = []
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def tell(self) -> int:
-        """Bytes from the start."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, without fetching anything."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed asks for a Buffer
         """Fill the buffer as far as the file goes."""
