@@ -145,4 +145,4 @@ def test_the_order_of_definition_ranks_what_names_leave_open_and_is_named_but_se
         suggestion = suggest(tree(order, ordered=True), model)
         assert guessed_pairs(suggestion) == dict(zip([k for k, *_ in order], model.keys, strict=True))
         assert not certain_pairs(suggestion)
-        assert all(any(e.startswith("order of definition") for e in m.evidence) for m in suggestion.matches)
+        assert all(any(e.startswith("order among siblings") for e in m.evidence) for m in suggestion.matches)

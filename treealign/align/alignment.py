@@ -220,7 +220,7 @@ def _telling(tokens: Sequence[Token]) -> set[str]:
 
 
 def _token_text(text: str) -> str:
-    kinds = {"@": "role ", "%": "rank ", "$": "order of definition ", "=": "name ", "!": "hint "}
+    kinds = {"@": "role ", "%": "rank ", "$": "order among siblings ", "=": "name ", "!": "hint "}
     return kinds[text[0]] + text[1:] if text[0] in kinds else f"word {text}"
 
 
