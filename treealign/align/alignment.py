@@ -24,6 +24,7 @@ from treealign.align.refinement import refine
 from treealign.align.reflection import reflections
 from treealign.align.scoring import Floats, Side
 from treealign.align.settling import settled_by_hints
+from treealign.align.siblings import doubt_siblings
 from treealign.align.surroundings import misplaced
 from treealign.align.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.transposition import turned, turned_blocks
@@ -114,7 +115,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         links = _with_conversions(sides, assignment, links, weak, evidence.total, read)
         links = settled_by_hints(links, read)
         links = hidden_changes([*anchors.links, *links], Habits(left, right), read)
-        links = doubt_lists(links, read)[len(anchors.links) :]
+        links = doubt_siblings(doubt_lists(links, read), read)[len(anchors.links) :]
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
     if _nothing_shared(links, left, right):

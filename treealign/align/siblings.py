@@ -1,0 +1,87 @@
+"""What the leaves beside a match say of it: those of one module go together, and of a pair neither is surer.
+
+A gate and its up-projection have one shape, and which of them a name such as `fc` means is a habit of its library:
+some call the gate `fc` and the up-projection `gate`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from treealign.align.hints import Hint, speaks_of
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern
+from treealign.align.words import split_words
+
+TORN = "the weight and the bias of one module went to different modules"
+PAIRED = "gate and up have one shape, and not both names say which is which"
+PARAMETERS = frozenset({"weight", "bias"})
+Path = tuple[str, ...]
+
+
+def doubt_siblings(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]:
+    """The links, those that the leaves beside them speak against and no hint names marked uncertain."""
+    torn, paired = _torn(links), _paired(links)
+    named = {id(link) for link in links for hint in hints if speaks_of(hint, link.left, link.right)}
+    found = []
+    for link in links:
+        others = torn.get(id(link)) or paired.get(id(link))
+        if not link.certain or others is None or id(link) in named:
+            found.append(link)
+            continue
+        reason = TORN if id(link) in torn else PAIRED
+        rivals = tuple(o.left[0] for o in others), tuple(o.right[0] for o in others)
+        found.append(replace(link, certain=False, reason=reason, rivals=rivals))
+    return found
+
+
+def _torn(links: Sequence[Link]) -> dict[int, list[Link]]:
+    """Links of the weight and the bias of one module of the checkpoint to two modules of the model."""
+    modules: dict[Path, list[Link]] = defaultdict(list)
+    for link in links:
+        if len(link.left) == len(link.right) == 1 and link.right[0].segments[-1] in PARAMETERS:
+            modules[link.left[0].segments[:-1]].append(link)
+    torn = (group for group in modules.values() if len({o.right[0].segments[:-1] for o in group}) > 1)
+    return {id(link): group for group in torn for link in group if len(group) == len(PARAMETERS)}
+
+
+def _paired(links: Sequence[Link]) -> dict[int, list[Link]]:
+    """Links to gate and up of one module whose names in the checkpoint do not both say which they are."""
+    pairs: dict[tuple[Path, str], dict[str, Link]] = defaultdict(dict)
+    for link in links:
+        if len(link.left) == len(link.right) == 1 and not link.operations:
+            p = link.right[0]
+            part = _part(p)
+            if part:
+                pairs[_parent(p), p.segments[-1]][part] = link
+    found: dict[int, list[Link]] = {}
+    for both in pairs.values():
+        group = [both[part] for part in ("gate", "up") if part in both]
+        if len(group) == 2 and _one_shape(group) and not all(_says(o.left[0], part) for part, o in both.items()):
+            found.update({id(o): group for o in group})
+    return found
+
+
+def _parent(p: Pattern) -> Path:
+    return p.segments[:-2] if p.segments[-1] in PARAMETERS else p.segments[:-1]
+
+
+def _name(p: Pattern) -> str:
+    return p.segments[-2] if p.segments[-1] in PARAMETERS and len(p.segments) > 1 else p.segments[-1]
+
+
+def _part(p: Pattern) -> str:
+    """Which of the two a name spells, or nothing."""
+    return next((part for part in ("gate", "up") if part in split_words(_name(p))), "")
+
+
+def _says(p: Pattern, part: str) -> bool:
+    """Whether a name of the checkpoint says it: in words, or as one of w1, w2, w3."""
+    name = _name(p)
+    return part in split_words(name) or split_words(name)[:2] in {("w", "1"), ("w", "3")}
+
+
+def _one_shape(group: Sequence[Link]) -> bool:
+    return len({o.left[0].signature for o in group}) == 1
