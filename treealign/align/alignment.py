@@ -18,6 +18,7 @@ from treealign.align.hints import Hint, read_hints
 from treealign.align.links import Link
 from treealign.align.lists import doubt_lists
 from treealign.align.mismatches import find_mismatches
+from treealign.align.part_order import is_part_of_whole
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.quantisation import with_weights
 from treealign.align.refinement import refine
@@ -168,6 +169,7 @@ def _with_conversions(
     left = sides[0].patterns
     weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
     weak |= {id(left[i]) for i in turned_blocks(sides[1], assignment, away)}
+    weak |= {id(left[i]) for i, j in assignment.pairs.items() if is_part_of_whole(left[i], sides[1].patterns[j])}
     strong = {i: j for i, j in assignment.pairs.items() if id(left[i]) not in weak}
     free = (
         [i for i in range(assignment.given.free[0]) if i not in strong],

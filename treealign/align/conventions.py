@@ -9,15 +9,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from treealign.align.habits import Guess, Habits
 from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.transposition import block, is_square
+from treealign.align.transposition import block, is_matrix, is_square
 from treealign.align.words import quantised_piece, tokens, unwrapped
 from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 
@@ -25,6 +27,8 @@ ROTARY = "rows of q and k may be in another rotary order: the attention is spell
 FUSED = "the fused rows may take turns on one side: the names differ, and shapes cannot show it"
 HEADS = "the rows of a fused qkv may be grouped by head, which shapes cannot show"
 SQUARE = "a square matrix in a block whose other matrices are transposed: shapes cannot show it"
+KERNEL = "a kernel has its inputs first and a weight its outputs: one would be the transpose of the other"
+BARE = "a square matrix of its own on one side, of a layer on the other: either may be the transpose"
 TURNED = {"q", "k", "qkv"}
 Path = tuple[str, ...]
 
@@ -36,7 +40,7 @@ def hidden_changes(links: Sequence[Link], habits: Habits, hints: Sequence[Hint] 
     all one that a habit of either library gives cause for.
     """
     learned = _learned_positions(links)
-    transposed = _transposed_blocks(links)
+    transposed = _turned(links)
     found = []
     for link in links:
         guess = _suggested(link, learned, transposed, habits)
@@ -88,9 +92,9 @@ def _hinted(link: Link, hints: Sequence[Hint]) -> bool:
     return any(speaks_of(hint, link.left, link.right) for hint in hints)
 
 
-def _suggested(link: Link, learned: set[Path], transposed: set[Path], habits: Habits) -> Guess | None:
+def _suggested(link: Link, learned: set[Path], transposed: Turned, habits: Habits) -> Guess | None:
     """Operations that what is known of the block or of the libraries suggests."""
-    if not link.operations and block(link.right[0]) in transposed and is_square(link.left[0]):
+    if not link.operations and is_square(link.left[0]) and transposed.speaks_of(link):
         return Guess((Permute((1, 0)),), SQUARE)
     guess = habits.fused(link)
     if guess is None and link.certain and _turns(link, learned):
@@ -104,6 +108,11 @@ def _doubt(link: Link, learned: set[Path]) -> str:
         return HEADS
     if _may_turn(link, learned):
         return ROTARY
+    if not link.operations and is_matrix(link.right[0]) and not _is_table(link.right[0]):
+        if _is_kernel(link):
+            return KERNEL
+        if is_square(link.right[0]) and sorted(map(_kind, (link.left[0], link.right[0]))) == ["", "weight"]:
+            return BARE
     return FUSED if _may_alternate(link) else ""
 
 
@@ -165,12 +174,46 @@ def _may_alternate(link: Link) -> bool:
     return _module(link.left[0])[-1:] != _module(link.right[0])[-1:]
 
 
-def _transposed_blocks(links: Sequence[Link]) -> set[Path]:
-    """Blocks of the model in which every matrix that can show it is transposed."""
-    shown: dict[Path, set[bool]] = defaultdict(set)
+class Turned(NamedTuple):
+    """Where all matrices that can show it are transposed: blocks of the model, kinds of leaves of the checkpoint."""
+
+    blocks: set[Path]
+    kinds: set[str]
+
+    def speaks_of(self, link: Link) -> bool:
+        """Whether a square matrix stands among them; tables are written row by row everywhere."""
+        if _is_table(link.right[0]):
+            return False
+        return block(link.right[0]) in self.blocks or _kind(link.left[0]) in self.kinds or _is_kernel(link)
+
+
+def _turned(links: Sequence[Link]) -> Turned:
+    blocks: dict[Path, set[bool]] = defaultdict(set)
+    kinds: dict[str, set[bool]] = defaultdict(set)
     for link in links:
-        shape = next(iter(link.right[0].shapes.values()))
-        where = block(link.right[0])
-        if where and shape is not None and len(shape) == 2 and len(link.right) == 1 and not is_square(link.right[0]):
-            shown[where].add(link.operations == (Permute((1, 0)),))
-    return {where for where, seen in shown.items() if seen == {True}}
+        if len(link.left) > 1 or len(link.right) > 1 or not is_matrix(link.right[0]) or is_square(link.right[0]):
+            continue
+        turned = link.operations == (Permute((1, 0)),)
+        if where := block(link.right[0]):
+            blocks[where].add(turned)
+        if not any(
+            "embed" in t.text for t in tokens(link.right[0].segments)
+        ):  # tables are written row by row everywhere
+            kinds[_kind(link.left[0])].add(turned)
+    found = ({name for name, seen in table.items() if seen == {True}} for table in (blocks, kinds))
+    return Turned(*found)  # type: ignore[arg-type]
+
+
+def _is_table(p: Pattern) -> bool:
+    return any("embed" in t.text for t in tokens(p.segments))
+
+
+def _is_kernel(link: Link) -> bool:
+    """Whether one library calls the matrix a kernel, inputs first, and the other a weight, outputs first."""
+    return {_kind(link.left[0]), _kind(link.right[0])} == {"kernel", "weight"}
+
+
+def _kind(p: Pattern) -> str:
+    """What a library calls the matrix of a layer: `kernel`, `weight`; nothing for a bare parameter."""
+    words = re.split(r"[^a-z]+", p.segments[-1].rpartition("/")[2].lower())
+    return next((name for name in ("kernel", "weight") if name in words), "")

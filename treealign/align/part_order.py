@@ -87,6 +87,14 @@ def is_composed(whole: Pattern, parts: Sequence[Pattern]) -> bool:
     return len(parts) > 1 and _composed(whole, [_role(p) for p in parts]) is not None
 
 
+def is_part_of_whole(a: Pattern, b: Pattern) -> bool:
+    """Whether one name is that of a fused tensor and the other that of one of its parts: never the same tensor."""
+    compositions = vocabulary().compositions
+    mine, theirs = _role(a), _role(b)
+    pairs = ((mine, theirs), (theirs, mine))
+    return any(parts & set(compositions.get(role, ())) and role not in parts for one, parts in pairs for role in one)
+
+
 def _composed(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...] | None:
     compositions = vocabulary().compositions
     for role in sorted(_role(whole)):
