@@ -75,7 +75,7 @@ def saved_by_its_entry(model, folder):
 
 
 def test_a_reversal_that_loses_keys_loses_them_in_transformers(tmp_path):
-    assert "reversal" in {kind for kind, _ in kinds(entry_report("qwen2_5_omni_thinker"))}
+    assert "reversal" in {kind for kind, _ in kinds(entry_report("Qwen2_5OmniThinkerForConditionalGeneration"))}
     model = tiny("Qwen2_5OmniThinkerForConditionalGeneration")
     saved_by_its_entry(model, tmp_path)
     _, info = loaded(model, tmp_path)

@@ -134,7 +134,9 @@ def entry_report(name: str, given: Given | None = None) -> EntryReport:
     """One entry, checked."""
     rules = existing(name) or []
     texts, unchecked, said = tuple(map(rule_text, rules)), list[tuple[str, str]](), list[tuple[str, Said]]()
-    kinds = classes_of(name)
+    every = classes_of(name)
+    # a class with an entry of its own does not look at that of its model type
+    kinds = [kind for kind in every if kind.__name__ == name or existing(kind.__name__) is None]
     checked: list[str] = []
     for kind in _worth_checking(kinds, given):
         try:
@@ -147,7 +149,8 @@ def entry_report(name: str, given: Given | None = None) -> EntryReport:
     findings = [Finding(one.kind, name, one.rule, one.says, one.facts) for one in static(rules)]
     findings += _merged(name, said, checked)
     if not kinds:
-        findings.append(Finding("orphan", name, None, "transformers has no model class and no model type of this name"))
+        none = "transformers has no model class and no model type of this name"
+        findings.append(Finding("orphan", name, None, "each of its classes has an entry of its own" if every else none))
     order = list(KINDS)
     findings.sort(key=lambda finding: (order.index(finding.kind), finding.rule if finding.rule is not None else -1))
     return EntryReport(name, texts, tuple(checked), tuple(findings), tuple(unchecked))

@@ -13,7 +13,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "reversal": ("error", "what is saved is not what was loaded, or does not load again"),
     "uncovered": ("error", "the checkpoint does not load whole"),
     "backreference": ("error", "a reference to a group that transformers does not carry over"),
-    "orphan": ("warning", "no class and no model type of this name exists, so that the entry never applies"),
+    "orphan": ("warning", "no model looks at this entry"),
     "shadowed": ("warning", "a rule before it takes all its keys"),
     "dead": ("warning", "no key is touched by the rule"),
     "over-matching": ("warning", "the rule touches keys that it should leave alone"),
