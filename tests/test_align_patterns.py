@@ -64,6 +64,13 @@ def test_extra_layers_are_split_off_and_the_rest_stays_folded():
     assert sizes == [("layers.4.w", 1), ("layers.{}.w", 4)]
 
 
+def test_what_has_a_whole_partner_is_not_split_for_shorter_repeats_of_its_shape():
+    left = folded({f"head.{i}.w": (4,) for i in range(4)} | {f"layers.{i}.qk": (8,) for i in range(2)})
+    parts = {f"layers.{i}.{name}": (4,) for i in range(2) for name in "qk"}
+    right = folded({f"neck.{i}.x.w": (4,) for i in range(4)} | parts)
+    assert templates(refine(left, right)[0]) == ["head.{}.w", "layers.{}.qk"]
+
+
 def test_experts_of_extra_layers_are_split_off_from_those_that_are_stacked():
     left = folded({f"layers.{i}.experts.{j}.w": (4, 2) for i in range(3) for j in range(4)})
     right = folded({f"layers.{i}.experts.w": (4, 4, 2) for i in range(2)})

@@ -74,13 +74,17 @@ def _open(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
 
 
 def _common_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
-    """Split off what only this side has of a repeat: a checkpoint with extra layers, a model with fewer experts."""
+    """Split off what only this side has of a repeat: a checkpoint with extra layers, a model with fewer experts.
+
+    What has a whole partner stays whole, whichever shorter repeats of its shape the other side still has.
+    """
     there = _open(other, side)
     signatures = {p.signature for p in there}
     wanted = {frozenset(p.shapes) for p in there if p.captures}
+    mine = {id(p) for p in _open(side, other)} if wanted else set()
     found = []
     for p in side:
-        parts = None if not p.captures or p.signature in signatures else _common_part(p, wanted, signatures)
+        parts = _common_part(p, wanted, signatures) if id(p) in mine and p.signature not in signatures else None
         found += parts or [p]
     return found
 
