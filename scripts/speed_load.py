@@ -47,6 +47,7 @@ def beside(what: str, renamed: Path, plain: Path, use: Callable[[Any], object]) 
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(ROUNDS):
         for kind, (prepare, act) in kinds.items():
+            made = model = None  # what the last one mapped goes before the clock runs
             model = prepare()
             start = time.perf_counter()
             made = act(model)
