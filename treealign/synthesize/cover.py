@@ -7,7 +7,7 @@ something that takes the match away from it has.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from math import ceil
@@ -178,8 +178,35 @@ def _add_shape(program: Program, shape: _Shape) -> None:
     for node in sorted({*balance, shape.lattice.start, shape.lattice.end}):
         net = float(node == shape.lattice.start) - float(node == shape.lattice.end)
         program.row(balance.get(node, []), net, net)
+    demanded: dict[tuple[Edit, ...], list[int]] = {}
     for number, wanted in shape.rows:
-        made = [(steps[edit], 1.0) for edit in wanted if edit in steps]
+        demanded.setdefault(tuple(edit for edit in wanted if edit in steps), []).append(number)
+    for wanted, numbers in demanded.items():
+        if _avoidable(shape, steps.keys() - {*wanted}):
+            _add_demand(program, [steps[edit] for edit in wanted], numbers)
+
+
+def _avoidable(shape: _Shape, others: Set[Edit]) -> bool:
+    """Whether a template can be made by these edits alone, so that a demand for one of the rest says something."""
+    after: dict[tuple[int, int], list[tuple[int, int]]] = {(i, j): [(i + 1, j + 1)] for i, j in shape.lattice.kept}
+    for e in others:
+        after.setdefault((e.i, e.j), []).append((e.i2, e.j2))
+    reached, waiting = {shape.lattice.start}, [shape.lattice.start]
+    while waiting:
+        fresh = {*after.get(waiting.pop(), ())} - reached
+        waiting += fresh
+        reached |= fresh
+    return shape.lattice.end in reached
+
+
+def _add_demand(program: Program, steps: Sequence[int], numbers: Sequence[int]) -> None:
+    """Each of these candidates wants one of these steps; where there are many of both, by way of a variable."""
+    made = [(step, 1.0) for step in steps]
+    if len(numbers) > 2 and len(steps) > 2:
+        any_of_them = program.column()
+        program.row([(any_of_them, -1.0), *made], 0.0, float("inf"))
+        made = [(any_of_them, 1.0)]
+    for number in numbers:
         program.row([(number, -1.0), *made], 0.0, float("inf"))
 
 

@@ -125,7 +125,7 @@ class Problem:
 
     def _row(self, rule: Rule, hit: _Hit, used: Iterable[Edit], forward: bool) -> Row:
         """One of the edits that the rule makes there, or one that takes away the match."""
-        return Row(hit.line.template, frozenset((*used, *self._near(rule, hit.line, hit.found, forward))))
+        return Row(hit.line.template, self._near(rule, hit.line, hit.found, forward).union(used))
 
     def _rows_halfway(self, rule: Rule, state: State, done: Set[int]) -> Iterator[Row]:
         """What has to be made because of names that are halfway when the rule works."""
@@ -152,14 +152,14 @@ class Problem:
         other, edits = self.sources[line.template], self._by_target[line.template]
         return [e for e in edits.get((at, at + len(rule.new)), []) if other[e.i : e.i2] == made]
 
-    def _near(self, rule: Rule, line: Line, found: Found, forward: bool) -> Iterator[Edit]:
+    def _near(self, rule: Rule, line: Line, found: Found, forward: bool) -> frozenset[Edit]:
         """The edits that take away the match."""
         first = max(found.first + line.offset, line.begin - 1)
         last = found.stop + line.offset + rule.at_end
-        for e in self.lattices[line.template].edits:
-            start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
-            if start < last and (stop > first if start != stop else start > first) and start >= line.begin:
-                yield e
+        place = (line.template, first, last, line.begin, forward)
+        if place not in self._nearby:
+            self._nearby[place] = frozenset(_between(self.lattices[line.template].edits, *place[1:]))
+        return self._nearby[place]
 
     def _reaches(self, rule: Rule, o: Occurrence) -> bool:
         """Whether it makes the edit when everything before, or everything behind, has been made."""
@@ -175,6 +175,10 @@ class Problem:
             if found and found[0].at == at and _filled(rule.new, found[0].captures) == target[e.j : e.j2]:
                 return True
         return False
+
+    @cached_property
+    def _nearby(self) -> dict[tuple[int, int, int, int, bool], frozenset[Edit]]:
+        return {}  # what has been asked for
 
     @cached_property
     def _by_source(self) -> tuple[EditsAt, ...]:
@@ -223,6 +227,13 @@ class Problem:
         for number, c in enumerate(self.conversions, len(self.templates)):
             for names in c.lines:
                 yield Line(c.conversion.values.seen(names[side]), c.conversion.values, number)
+
+
+def _between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:
+    for e in edits:
+        start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
+        if start < last and (stop > first if start != stop else start > first) and start >= begin:
+            yield e
 
 
 def _lines(names: Iterable[tuple[Name, Values]]) -> Lines:

@@ -14,8 +14,8 @@ from typing import Any
 
 from treealign.synthesize.quiet import native_silence
 
-_MOST_ENTRIES = 60_000  # solved whole up to here
-_LARGE = 40_000
+_MOST_ENTRIES = 12_000  # solved whole up to here
+_LARGE = 8_000
 _MOST_NODES = 400
 _KERNELS = (120, 300)  # how many variables to try
 _HANGING = 120.0  # seconds after which something must be broken
