@@ -18,7 +18,7 @@ from treealign.synthesize.problem import Problem
 from treealign.synthesize.program import Program, minimum
 
 _MOST_STEPS = 15_000  # over all names that differ
-_MOST_WORK = 20_000  # a larger program is solved in part only
+_MOST_ENTRIES = 200_000  # of a program, seconds of work
 _MOST_UNIONS = 30
 _TASTE = 0.5  # what all preferences together may weigh, against one rule
 
@@ -154,10 +154,10 @@ def _solve(shapes: Sequence[_Shape], found: Sequence[Candidate], cuts: Sequence[
     costs = [c.cost for c in found]
     unit = _TASTE / (max(costs) * min(len(found), len(shapes) + 1))
     weights = [1.0 + unit * cost for cost in costs]
-    solved = minimum(program, weights)
+    solved = minimum(program, weights) if len(program.entries) <= _MOST_ENTRIES else None
     if solved is None:
         return None
-    return Cover(solved.chosen, max(1, ceil(solved.bound - _TASTE - 1e-6)), min(len(program.entries), _MOST_WORK))
+    return Cover(solved.chosen, max(1, ceil(solved.bound - _TASTE - 1e-6)), len(program.entries))
 
 
 def _add_shape(program: Program, shape: _Shape) -> None:
@@ -181,9 +181,9 @@ def _add_shape(program: Program, shape: _Shape) -> None:
     demanded: dict[tuple[Edit, ...], list[int]] = {}
     for number, wanted in shape.rows:
         demanded.setdefault(tuple(edit for edit in wanted if edit in steps), []).append(number)
-    for wanted, numbers in demanded.items():
-        if _avoidable(shape, steps.keys() - {*wanted}):
-            _add_demand(program, [steps[edit] for edit in wanted], numbers)
+    for made, demanding in demanded.items():
+        if _avoidable(shape, steps.keys() - {*made}):
+            _add_demand(program, [steps[edit] for edit in made], demanding)
 
 
 def _avoidable(shape: _Shape, others: Set[Edit]) -> bool:

@@ -37,6 +37,7 @@ class Lines:
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self.lines: Sequence[Line] = tuple(lines)
+        self.searched = 0  # names looked at, over all searches
         self._index: dict[Hashable, list[int]] = {}
         for number, line in enumerate(self.lines):
             for skeleton in {_skeleton(segment) for segment in line.name}:
@@ -46,6 +47,7 @@ class Lines:
         """All lines that one side of a rule matches."""
         for number in self._candidates(side):
             line = self.lines[number]
+            self.searched += 1
             try:
                 found = side.find(line.name, line.values)
             except PartialMatch:

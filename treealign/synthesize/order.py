@@ -20,7 +20,7 @@ Ways: TypeAlias = frozenset[tuple[Group, ...]]
 _MOST_TOUCHING = 6
 _MOST_TIED = 4
 _MOST_NAMES = 200
-_MOST_STEPS = 2000
+_MOST_STEPS = 400  # besides one for each group
 _MOST_CONTRADICTIONS = 2000
 
 
@@ -208,7 +208,7 @@ def _search(groups: Sequence[Group], demands: Sequence[Ways]) -> tuple[Group, ..
     if not all(demands):
         return None
     members = [frozenset(next(iter(ways))) for ways in demands]
-    budget = iter(range(_MOST_STEPS))
+    budget = iter(range(_MOST_STEPS + len(groups)))
 
     def extend(done: tuple[Group, ...], left: Sequence[Ways]) -> tuple[Group, ...] | None:
         if len(done) == len(groups):

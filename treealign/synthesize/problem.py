@@ -79,6 +79,12 @@ class Problem:
         """The targets as patterns see them."""
         return tuple(t.values.seen(t.target) for t in self.ways)
 
+    @property
+    def searched(self) -> int:
+        """How many names have been looked at so far."""
+        halfway = (self._left_done, self._right_done, self._after)
+        return sum(lines.searched for lines in (*self._before, *self._inverse, *halfway))
+
     def assess(self, rule: Rule, meant: Sequence[Occurrence], state: State = State.ANY) -> Verdict | None:
         """What a rule that is meant for some edits does, or None where it does what no other rule can mend.
 

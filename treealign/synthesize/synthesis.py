@@ -29,7 +29,7 @@ from treealign.tree.keytree import KeyTree
 
 _MOST_TRIES = 12
 _MOST_ROUNDS = 5
-_WORK = 60_000  # entries of programs after which no other solution is tried
+_WORK = 100_000  # of a pool, in each stage; after half of it no solution is tried behind one that fails
 
 
 def synthesize(
@@ -123,33 +123,39 @@ class _Search:
         contents += with_choices(contents)
         self.problem = task.problem.restricted(contents)
         pool = Pool(self.problem, contents)
-        best = self._solve(pool, _WORK)
-        for other in (pool.limit, pool.clean):
-            if best is None and self.failures and pool.work <= 2 * _WORK:
-                other()
-                best = self._solve(pool, pool.work + _WORK // 2)
-        return best
+        best = self._solve(pool)
+        self.bound = pool.bound
+        if best is None and self.failures and pool.work <= _WORK:
+            pool.limit()
+            best = self._solve(pool)
+        if best is None and (self.failures or pool.work > _WORK):
+            pool.clean()
+            best = self._solve(pool)
+        return None if best is None else self._judged(best)
 
-    def _solve(self, pool: Pool, work: int) -> Synthesis | None:
+    def _judged(self, mapping: ConversionMapping) -> Synthesis:
+        """A list, and what the first stage says of all lists, even where it was given up."""
+        return Synthesis(mapping, len(mapping) == self.bound, min(len(mapping), self.bound))
+
+    def _solve(self, pool: Pool) -> ConversionMapping | None:
         """The best list made of some candidates that survives being run; None if none was found with so much work."""
+        work, tries = pool.work + _WORK, pool.work + _WORK // 2
         cuts: list[Cut] = []
         found = pool.found
         for _ in range(_MOST_TRIES):
-            solution = pool.solve(cuts)
+            solution = pool.solve(cuts, work)
             if solution is None:
                 return None
-            self.bound = self.bound or solution.bound
             numbers = [n for n in solution.chosen if found[n].rule is not None]
             settled = settle(numbers, found, self.task.samples)
             trimmed = trim(self.problem, settled.rules, settled.groups, self.task.samples)
             tried = None if settled.cuts else attempt(self.task, *trimmed)
             if tried is not None and not tried.findings:
-                count = len(tried.mapping)
-                return Synthesis(tried.mapping, count == self.bound, min(count, self.bound))
+                return tried.mapping
             self.failures += 1
-            cuts += settled.cuts or (Cut(frozenset(numbers), frozenset()),)
-            if pool.work > work:
+            if pool.work > tries:
                 break
+            cuts += settled.cuts or (Cut(frozenset(numbers), frozenset()),)
         return None
 
 
