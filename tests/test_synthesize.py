@@ -11,7 +11,7 @@ from strategies import renamed_trees
 
 from treealign import Convert, PrefixChange, Rename
 from treealign.mapping.operations import Concat, Stack
-from treealign.synthesize import Conversion, synthesize
+from treealign.synthesize import Conversion, synthesis, synthesize
 from treealign.synthesize.program import Program, minimum
 
 BLOCK = ("attn.q.weight", "attn.k.weight", "norm.weight")
@@ -150,6 +150,13 @@ def test_a_key_that_belongs_to_nothing_never_lands_on_a_key_that_nothing_fills()
     found = made(pairs, checkpoint_only=["h.3.q.w"], model_only=["layers.3.q.w"])
     assert "layers.3.q.w" not in found.mapping.map_keys(["h.3.q.w", *(a for a, _ in pairs)])["h.3.q.w"]
     assert realised(found, pairs)
+
+
+def test_a_search_without_work_left_makes_every_match_and_claims_no_minimum(monkeypatch):
+    monkeypatch.setattr(synthesis, "_WORK", -1)
+    pairs = [(k, k.replace("attn", "self_attn").replace("norm", "layer_norm")) for k in LAYERS]
+    found = made(pairs)
+    assert (realised(found, pairs), found.optimal, found.bound <= len(found.mapping)) == (True, False, True)
 
 
 def test_a_match_that_no_transform_makes_costs_no_other():

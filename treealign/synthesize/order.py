@@ -20,7 +20,7 @@ Ways: TypeAlias = frozenset[tuple[Group, ...]]
 _MOST_TOUCHING = 6
 _MOST_TIED = 4
 _MOST_NAMES = 200
-_MOST_STEPS = 400  # besides one for each group
+_MOST_STEPS = 250  # besides one for each group
 _MOST_CONTRADICTIONS = 2000
 
 

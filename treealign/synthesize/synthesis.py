@@ -62,9 +62,11 @@ def synthesize(
     """
     task = Task(pairs, conversions, checkpoint, model)
     lost: tuple[str, ...] = ()
+    spent = 0
     for _ in range(_MOST_ROUNDS):
         search = _Search(task)
-        best = search.run()
+        best = search.run() if spent <= _WORK else None
+        spent += search.work
         if best is not None:
             return best.lacking(lost)
         tried = _exactly(task)
@@ -112,7 +114,7 @@ class _Search:
 
     def __init__(self, task: Task) -> None:
         self.task, self.problem, self.bound = task, task.problem, 0
-        self.failures = 0
+        self.failures = self.work = 0
 
     def run(self) -> Synthesis | None:
         """The best list that survives being run; None if none was found."""
@@ -131,6 +133,7 @@ class _Search:
         if best is None and (self.failures or pool.work > _WORK):
             pool.clean()
             best = self._solve(pool)
+        self.work = pool.work
         return None if best is None else self._judged(best)
 
     def _judged(self, mapping: ConversionMapping) -> Synthesis:
