@@ -200,8 +200,9 @@ def _turned(links: Sequence[Link]) -> Turned:
             "embed" in t.text for t in tokens(link.right[0].segments)
         ):  # tables are written row by row everywhere
             kinds[_kind(link.left[0])].add(turned)
-    found = ({name for name, seen in table.items() if seen == {True}} for table in (blocks, kinds))
-    return Turned(*found)  # type: ignore[arg-type]
+    always = {True}
+    turned_blocks = {where for where, seen in blocks.items() if seen == always}
+    return Turned(turned_blocks, {kind for kind, seen in kinds.items() if seen == always})
 
 
 def _is_table(p: Pattern) -> bool:
