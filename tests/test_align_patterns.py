@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aligning import tree
 
+from treealign.align.matching.refinement import refine
 from treealign.align.patterns import build_patterns
-from treealign.align.refinement import refine
 
 
 def templates(patterns):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from treealign import read_tree
-from treealign.align.content_matching import settle
+from treealign.align.contents.equal import settle
 from treealign.checkpoint.contents import open_contents
 from treealign.checkpoint.execute import run
 from treealign.mapping.operations import (

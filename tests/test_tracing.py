@@ -8,7 +8,7 @@ from aligning import certain_pairs
 from torch import nn
 
 from treealign import KeyTree, read_tree, suggest
-from treealign.align.traced_roles import Flow
+from treealign.align.matching.traced_roles import Flow
 from treealign.tree.tracing import Trace, trace_model
 
 TOKENS = {"input_ids": torch.zeros(1, 6, dtype=torch.int64)}

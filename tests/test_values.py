@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from treealign import TreealignError, read_tree, suggest
 from treealign.align.alignment import align
-from treealign.align.content_matching import settle
+from treealign.align.contents.equal import settle
 from treealign.checkpoint.contents import open_contents
 from treealign.checkpoint.execute import run
 from treealign.cli.verbs import app

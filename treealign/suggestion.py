@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from treealign.align.alignment import Alignment, align
+from treealign.align.asking.probing import Probed, settle_by_probe
+from treealign.align.asking.questions import questions
 from treealign.align.links import Ambiguity, Link, Match, keys_of
-from treealign.align.mismatches import Mismatch
-from treealign.align.probing import Probed, settle_by_probe
-from treealign.align.questions import questions
+from treealign.align.matching.mismatches import Mismatch
 from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.operations import Operation, Reorder
@@ -123,14 +123,14 @@ def suggest(
         checkpoint of one model. What has equal content under an operation is settled by it, whatever the names; content
         that is nowhere on the other side (a checkpoint trained further), in several leaves, or constant says nothing.
         Floats are equal also where one side holds them in a wider dtype. Each file is read once; see
-        `treealign.align.content_matching`.
+        `treealign.align.contents.equal`.
     probe : callable, optional
         Takes the model with the checkpoint's weights in it and returns how well it does, a number; higher is better (so
         a loss is returned with its sign turned), and ``-inf`` says that it is not good enough, however it compares. It
         is asked only if something is open, and settles that by comparing the alternatives. The model must be a live
         module, the checkpoint must have tensors; every key of the model must be matched, if only by a guess. The model
         is in eval mode meanwhile, and has its own weights, buffers, gradients and modes again afterwards. See
-        `treealign.align.probing` for when a probe settles a choice.
+        `treealign.align.asking.probing` for when a probe settles a choice.
     max_probes : int
         How often the probe may be called.
 

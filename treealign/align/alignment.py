@@ -6,30 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from treealign.align.agreement import Agreement
-from treealign.align.anchors import doubted, find_anchors, likely, no_anchors
-from treealign.align.assignment import Assignment, Given, assign
-from treealign.align.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
-from treealign.align.contents import Contents
-from treealign.align.conventions import hidden_changes
-from treealign.align.conversions import conversion_scores, conversion_votes, find_conversions
-from treealign.align.habits import Habits
+from treealign.align.contents.anchors import doubted, find_anchors, likely, no_anchors
+from treealign.align.contents.fingerprints import Contents
+from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
+from treealign.align.converting.part_order import is_part_of_whole
+from treealign.align.converting.quantisation import with_weights
+from treealign.align.converting.weight_norm import with_weight_norms
+from treealign.align.doubting.conventions import hidden_changes
+from treealign.align.doubting.habits import Habits
+from treealign.align.doubting.lists import doubt_lists
+from treealign.align.doubting.reflection import reflections
+from treealign.align.doubting.settling import settled_by_hints
+from treealign.align.doubting.siblings import doubt_siblings
+from treealign.align.doubting.surroundings import misplaced
+from treealign.align.doubting.transposition import turned, turned_blocks
 from treealign.align.hints import Hint, read_hints
 from treealign.align.links import Link
-from treealign.align.lists import doubt_lists
-from treealign.align.mismatches import find_mismatches
-from treealign.align.part_order import is_part_of_whole
+from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.assignment import Assignment, Given, assign
+from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
+from treealign.align.matching.mismatches import find_mismatches
+from treealign.align.matching.refinement import refine
+from treealign.align.matching.scoring import Floats, Side
+from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
-from treealign.align.quantisation import with_weights
-from treealign.align.refinement import refine
-from treealign.align.reflection import reflections
-from treealign.align.scoring import Floats, Side
-from treealign.align.settling import settled_by_hints
-from treealign.align.siblings import doubt_siblings
-from treealign.align.surroundings import misplaced
-from treealign.align.traced_roles import trace_findings, with_trace_said, with_traced_roles
-from treealign.align.transposition import turned, turned_blocks
-from treealign.align.weight_norm import with_weight_norms
 from treealign.align.words import Token
 from treealign.tree.keytree import KeyTree
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from treealign.align.contents import Contents, Elements, Fingerprint
+from treealign.align.contents.fingerprints import Contents, Elements, Fingerprint
 from treealign.checkpoint.execute import run
 from treealign.checkpoint.fingerprints import Bytes, fingerprints, in_memory, whole_hash, widened
 from treealign.checkpoint.source import Source, open_source

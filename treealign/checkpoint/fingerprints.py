@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from treealign.align.contents import Elements, Fingerprint, Hashes, Sizes
+from treealign.align.contents.fingerprints import Elements, Fingerprint, Hashes, Sizes
 from treealign.checkpoint.hashing import WORD, as_words, hash_rows, join, shifted
 from treealign.checkpoint.source import Source
 from treealign.tree.keytree import KeyTree, Leaf

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from treealign.align.alternatives import HeadLayout
+from treealign.align.asking.alternatives import HeadLayout
 from treealign.checkpoint.assigning import is_sharded, overlaps_itself
 from treealign.checkpoint.filling import fill
 from treealign.checkpoint.places import Place, Places, find_places

@@ -12,8 +12,8 @@ from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
 
 if TYPE_CHECKING:
-    from treealign.align.explaining import Explanation, Rival
-    from treealign.align.weighing import Weighed
+    from treealign.align.asking.explaining import Explanation, Rival
+    from treealign.align.asking.weighing import Weighed
     from treealign.suggestion import Suggestion
 
 RIVALS_SHOWN = 4

@@ -177,7 +177,7 @@ def _suggest_batch(batch: Path, count: int, scheduler: str, json: bool) -> NoRet
 
 def put_explanations(found: Suggestion, wanted: list[str], *, json: bool) -> None:
     """Print what is known about some keys."""
-    from treealign.align.explaining import explain
+    from treealign.align.asking.explaining import explain
     from treealign.cli.render_explanation import asked_keys, explanation_lines, explanations_json
 
     alignment = found.alignment

@@ -14,10 +14,10 @@ from importlib import resources
 from math import gcd
 from typing import Any, NamedTuple
 
+from treealign.align.doubting.transposition import block
 from treealign.align.hints import contains
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.transposition import block
 from treealign.align.words import split_words
 from treealign.mapping.operations import Deinterleave, Interleave, Operation, RotaryPermute, RotaryUnpermute, Split
 
@@ -34,7 +34,7 @@ class Sign(NamedTuple):
 
 @cache
 def _table() -> dict[str, Any]:
-    data = json.loads(resources.files("treealign.align").joinpath("habits.json").read_text("utf-8"))
+    data = json.loads(resources.files("treealign.align.doubting").joinpath("habits.json").read_text("utf-8"))
     return {
         kind: tuple(map(_sign, rows)) if kind != "head sizes" else rows
         for kind, rows in data.items()

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from treealign.align.assignment import Assignment
-from treealign.align.scoring import Floats, Side
+from treealign.align.matching.assignment import Assignment
+from treealign.align.matching.scoring import Floats, Side
 
 Path = tuple[str, ...]
 Leads = Mapping[Path, tuple[int, Path]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from treealign.align.contents import Fingerprint, Hashes, Ints
+from treealign.align.contents.fingerprints import Fingerprint, Hashes, Ints
 
 ELEMENTS, WINDOWS = -1, -2  # lines of a vector: its elements one by one, and runs of a few of them
 WINDOW = 4

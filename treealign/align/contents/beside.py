@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 
-from treealign.align.contents import Contents, Settled, Sizes
+from treealign.align.contents.fingerprints import Contents, Settled, Sizes
 from treealign.errors import MappingError
 from treealign.mapping.operations import Operation, Parallel, Permute, Reshape, Stack, Unstack, output_shapes
 from treealign.tree.keytree import KeyTree

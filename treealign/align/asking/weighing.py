@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from treealign.align.certainty import HINT, PAIR_OF_WORDS
 from treealign.align.hints import Hint
+from treealign.align.matching.certainty import HINT, PAIR_OF_WORDS
 from treealign.align.patterns import Pattern
 
 SMALL = 0.05  # of evidence; less is not worth a line

@@ -15,9 +15,9 @@ from itertools import product
 from typing import Protocol
 
 from treealign.align.alignment import Alignment
-from treealign.align.alternatives import Choice, Layouts, rename_choices, square_choices, with_turns
-from treealign.align.conventions import hidden_beneath, without_guess
-from treealign.align.hidden_alternatives import fused_choices, head_choices, part_choices, rotary_choices
+from treealign.align.asking.alternatives import Choice, Layouts, rename_choices, square_choices, with_turns
+from treealign.align.asking.hidden_alternatives import fused_choices, head_choices, part_choices, rotary_choices
+from treealign.align.doubting.conventions import hidden_beneath, without_guess
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import Operation

@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
-from treealign.align.alternatives import Choice, HeadLayout, Layouts, Option, with_turns, without_indices
-from treealign.align.conventions import FUSED, HEADS, ROTARY, rotated_parts, without_guess
+from treealign.align.asking.alternatives import Choice, HeadLayout, Layouts, Option, with_turns, without_indices
+from treealign.align.doubting.conventions import FUSED, HEADS, ROTARY, rotated_parts, without_guess
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import (

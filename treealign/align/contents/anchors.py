@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from treealign.align.content_beside import beside
-from treealign.align.content_matching import settle, twins
-from treealign.align.contents import Contents, Fingerprint, Settled
+from treealign.align.contents.beside import beside
+from treealign.align.contents.equal import settle, twins
+from treealign.align.contents.fingerprints import Contents, Fingerprint, Settled
 from treealign.align.links import Group, Link
+from treealign.align.matching.scoring import Floats
 from treealign.align.patterns import Indices, Pattern, Shape, without_constants
-from treealign.align.scoring import Floats
 from treealign.errors import MappingError
 from treealign.mapping.operations import Operation, output_shapes
 from treealign.tree.keytree import KeyTree

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from treealign.align.contents import Fingerprint, Ints, Sizes
-from treealign.align.row_orders import RowOrder, row_order
+from treealign.align.contents.fingerprints import Fingerprint, Ints, Sizes
+from treealign.align.contents.row_orders import RowOrder, row_order
 from treealign.mapping.operations import (
     Concat,
     Deinterleave,

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from treealign.align.agreement import Agreement
+from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
-from treealign.align.scoring import Floats, Side
 
 SIMILAR = 0.45  # of names and ancestors together, at most 2
 

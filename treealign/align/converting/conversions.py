@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from treealign.align.agreement import Agreement
+from treealign.align.converting.part_order import is_composed, order_parts, series_order
+from treealign.align.converting.rearrangements import MIN_SCORE, rearrangements
+from treealign.align.converting.shape_algebra import joined, shards
 from treealign.align.hints import Hint
 from treealign.align.links import Group, Link
-from treealign.align.part_order import is_composed, order_parts, series_order
+from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.scoring import Floats, Side, Votes
 from treealign.align.patterns import Indices, Pattern, as_numbers
-from treealign.align.rearrangements import MIN_SCORE, rearrangements
-from treealign.align.scoring import Floats, Side, Votes
-from treealign.align.shape_algebra import joined, shards
 from treealign.mapping.operations import Operation, Stack, Unstack, invert
 
 MAX_PARTS = 4  # gate, q, k and v

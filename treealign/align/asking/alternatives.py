@@ -13,11 +13,11 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from treealign.align.alignment import Alignment
-from treealign.align.conventions import is_turned_square, without_guess
+from treealign.align.asking.questions import connected
+from treealign.align.doubting.conventions import is_turned_square, without_guess
+from treealign.align.doubting.transposition import block
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern
-from treealign.align.questions import connected
-from treealign.align.transposition import block
 from treealign.mapping.operations import Keep, Operation, Parallel, Permute
 
 MAX_HEADS = 4  # of which all orders are tried: 24

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from treealign.align.alignment import Alignment
-from treealign.align.conventions import without_guess
+from treealign.align.converting.quantisation import UNSCALED
+from treealign.align.doubting.conventions import without_guess
 from treealign.align.links import Ambiguity, Link, keys_of
 from treealign.align.patterns import Pattern
-from treealign.align.quantisation import UNSCALED
 
 ANY = "checkpoint name=model name"
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from treealign.align.agreement import ELSEWHERE, KINDS, NUMBERS, ROLES, WORDS
-from treealign.align.certainty import RIVALLED, SHAPE_ONLY
+from treealign.align.converting.part_order import GIVEN
 from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
-from treealign.align.part_order import GIVEN
+from treealign.align.matching.agreement import ELSEWHERE, KINDS, NUMBERS, ROLES, WORDS
+from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
 
 DOUBTS_OF_NAMES = frozenset({RIVALLED, SHAPE_ONLY, ROLES, WORDS, KINDS, NUMBERS, ELSEWHERE})
 

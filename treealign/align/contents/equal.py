@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from treealign.align.content_edges import Edge, components, edges
-from treealign.align.content_layouts import Lines, made
-from treealign.align.contents import Contents, Elements, Fingerprint, Settled
+from treealign.align.contents.edges import Edge, components, edges
+from treealign.align.contents.fingerprints import Contents, Elements, Fingerprint, Settled
+from treealign.align.contents.layouts import Lines, made
 from treealign.errors import MappingError
 from treealign.mapping.operations import Operation, Reshape, invert, is_lossy, output_shapes
 

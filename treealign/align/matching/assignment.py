@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from treealign.align.matching.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores, same_path
 from treealign.align.patterns import Pattern
-from treealign.align.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores, same_path
 from treealign.align.words import Token, vocabulary
 
 ROUNDS = 6

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from treealign.align.contents import Ints
+from treealign.align.contents.fingerprints import Ints
 from treealign.mapping.operations import (
     Concat,
     Deinterleave,

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from treealign.align.hints import contains
+from treealign.align.matching.series import companions, with_series
 from treealign.align.patterns import Pattern
-from treealign.align.series import companions, with_series
 from treealign.align.words import Token, tokens
 
 Floats = npt.NDArray[np.float32]

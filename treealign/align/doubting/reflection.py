@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from treealign.align.assignment import Assignment
+from treealign.align.matching.assignment import Assignment
+from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
-from treealign.align.scoring import Floats, Side
 
 Path = tuple[str, ...]
 Numbers = dict[tuple[Path, Path], set[tuple[int, int]]]

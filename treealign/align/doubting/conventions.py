@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from treealign.align.habits import Guess, Habits
+from treealign.align.doubting.habits import Guess, Habits
+from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.transposition import block, is_matrix, is_square
 from treealign.align.words import quantised_piece, tokens, unwrapped
 from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from treealign.align.assignment import Assignment
-from treealign.align.certainty import MARGIN, Doubt
+from treealign.align.matching.assignment import Assignment
+from treealign.align.matching.certainty import MARGIN, Doubt
+from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
-from treealign.align.scoring import Floats, Side
 
 TURNED = "names speak for a partner of another layout"
 Path = tuple[str, ...]

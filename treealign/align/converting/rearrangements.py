@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from treealign.align.agreement import Agreement
-from treealign.align.certainty import MARGIN, RIVALLED
+from treealign.align.converting.shape_algebra import rearranged, several_turns
 from treealign.align.links import Group, Link
+from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.certainty import MARGIN, RIVALLED
+from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern, as_numbers
-from treealign.align.scoring import Floats, Side
-from treealign.align.shape_algebra import rearranged, several_turns
 from treealign.mapping.operations import Operation
 
 MIN_SCORE = 0.25

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from treealign.align.scoring import Side, Votes
+from treealign.align.matching.scoring import Side, Votes
 from treealign.align.words import split_words, vocabulary
 
 ROLES = "their names say they are different things"

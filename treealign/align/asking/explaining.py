@@ -13,14 +13,14 @@ from functools import cached_property
 import numpy as np
 
 from treealign.align.alignment import Alignment, assigned
-from treealign.align.assignment import Given, comparable
-from treealign.align.certainty import ANCESTORS, BESIDE, MARGIN, SAME_PATH, Evidence
+from treealign.align.asking.probing import find_choices
+from treealign.align.asking.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total, weight
 from treealign.align.links import Link, keys_of
+from treealign.align.matching.assignment import Given, comparable
+from treealign.align.matching.certainty import ANCESTORS, BESIDE, MARGIN, SAME_PATH, Evidence
+from treealign.align.matching.scoring import Side, Votes, same_path
+from treealign.align.matching.traced_roles import with_traced_roles
 from treealign.align.patterns import Pattern
-from treealign.align.probing import find_choices
-from treealign.align.scoring import Side, Votes, same_path
-from treealign.align.traced_roles import with_traced_roles
-from treealign.align.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total, weight
 from treealign.mapping.operations import Operation
 from treealign.tree.keytree import KeyTree
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from treealign.align.agreement import Agreement
-from treealign.align.assignment import Assignment, Class
-from treealign.align.scoring import Floats, Side, Votes, same_path
+from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.assignment import Assignment, Class
+from treealign.align.matching.scoring import Floats, Side, Votes, same_path
 
 MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
 HINT = 20.0  # what a user says outweighs all else

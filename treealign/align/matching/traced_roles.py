@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from treealign.align.agreement import PLACES
 from treealign.align.links import Link
+from treealign.align.matching.agreement import PLACES
+from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
-from treealign.align.scoring import Side
 from treealign.align.words import Token
 from treealign.tree.keytree import KeyTree
 from treealign.tree.tracing import INPUT, Trace

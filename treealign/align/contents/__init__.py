@@ -1,0 +1,1 @@
+"""What the values of tensors prove, where they may be read."""

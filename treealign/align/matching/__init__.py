@@ -1,0 +1,1 @@
+"""Which pattern goes to which, by names, roles, structure and shapes."""
