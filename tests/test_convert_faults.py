@@ -19,6 +19,7 @@ from weights import write
 from treealign import ConversionMapping, Rename, TreealignError, convert_checkpoint
 from treealign.checkpoint.conversion import moving
 from treealign.checkpoint.conversion.publishing import SUFFIX, locked, staged
+from treealign.checkpoint.conversion.tensors import Reader
 from treealign.errors import FormatError
 from treealign.formats.checkpoints import open_checkpoint
 
@@ -197,8 +198,12 @@ def test_a_place_below_a_file_is_refused(source):
         convert_checkpoint(source, source.parent / "file" / "out", PREFIX)
 
 
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-@pytest.mark.parametrize("call", ["fsync", "copy_file_range", "pwrite"])
+FAILING = [(call, code) for call in ("fsync", "copy_file_range", "pwrite") for code in (errno.EIO, errno.ENOSPC)]
+# there the bytes are read and written by ourselves, which tells whose fault it is
+FAILING.remove(("copy_file_range", errno.EIO))
+
+
+@pytest.mark.parametrize(("call", "code"), FAILING)
 def test_a_failing_disk_leaves_everything_as_it_was(source, tmp_path, monkeypatch, call, code):
     def fail(*_):
         raise OSError(code, os.strerror(code))
@@ -208,6 +213,22 @@ def test_a_failing_disk_leaves_everything_as_it_was(source, tmp_path, monkeypatc
     with pytest.raises(FormatError, match=os.strerror(code)):
         convert_checkpoint(source, tmp_path / "out", PREFIX)
     assert snapshot(tmp_path) == before
+
+
+def test_a_source_on_a_failing_disk_cannot_be_read_and_is_named(source, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for call in ("copy_file_range", "sendfile", "preadv"):
+        monkeypatch.setattr(os, call, fail)
+    with pytest.raises(FormatError, match=r"source/model-0000.*: cannot read the file: Input/output error"):
+        convert_checkpoint(source, tmp_path / "out", PREFIX)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+
+
+def test_a_source_that_is_gone_when_its_turn_comes_cannot_be_read(tmp_path):
+    with Reader() as reader, pytest.raises(FormatError, match="gone: cannot read the file: No such file"):
+        reader.descriptor(str(tmp_path / "gone"))
 
 
 # -- disturbed ---------------------------------------------------------------------------------------------------------

@@ -19,7 +19,14 @@ TRIAL = 1 << 23
 _CANNOT = (
     *(errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF),
     *(errno.ETXTBSY, errno.EOVERFLOW),
+    # the kernel does not say which of the two files is at fault: reading and writing by ourselves does
+    errno.EIO,
 )
+
+
+class UnreadableError(Exception):
+    """The source cannot be read, for a reason that the system gives."""
+
 
 # (from, to, begin, at, size) -> bytes moved; none at the end of the file
 Way: TypeAlias = Callable[[int, int, int, int, int], int]
@@ -42,7 +49,10 @@ def by_reading(source: int, target: int, begin: int, at: int, size: int) -> int:
     memory = memoryview(bytearray(min(size, PIECE)))
     done = 0
     while done < size:
-        count = os.preadv(source, [memory[: size - done]], begin + done)
+        try:
+            count = os.preadv(source, [memory[: size - done]], begin + done)
+        except OSError as error:
+            raise UnreadableError(error.strerror) from error
         if not count:
             break
         write_at(target, memory[:count], at + done)
@@ -74,9 +84,9 @@ class Mover:
         Raises
         ------
         OSError
-            The system refuses to read or write.
+            The system refuses to write.
         FormatError
-            The source ends before the span does.
+            The system refuses to read, or the source ends before the span does.
         """
         done = 0
         while done < span.size:
@@ -107,6 +117,8 @@ class Mover:
             if error.errno not in _CANNOT or len(self.ways) == 1:
                 raise
             count = 0
+        except UnreadableError as error:
+            raise FormatError(f"cannot read the file: {error}", where=span.path) from error
         if count:
             self.advance(count)
             if count >= PIECE:

@@ -40,7 +40,10 @@ class Reader:
         return self.once(("file", path), lambda: self._opened(path))
 
     def _opened(self, path: str) -> int:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise FormatError(f"cannot read the file: {error.strerror}", where=path) from error
         self._stack.callback(os.close, descriptor)
         return descriptor
 
