@@ -303,6 +303,15 @@ def test_a_wrong_total_size_comes_back(source, tmp_path):
     assert contents(tmp_path / "back") == contents(source)
 
 
+@pytest.mark.parametrize("metadata", [{}, {"note": "by hand"}])
+def test_an_index_that_says_no_size_says_none_afterwards(source, tmp_path, metadata):
+    index = json.loads((source / INDEX).read_text())
+    (source / INDEX).write_text(json.dumps(index | {"metadata": metadata}))
+    there_and_back(source, tmp_path, PREFIX)
+    assert contents(tmp_path / "out")[1]["metadata"] == metadata
+    assert contents(tmp_path / "back") == contents(source)
+
+
 def test_the_reverse_is_undone_by_the_forward_conversion(tmp_path):
     source = sharded(tmp_path / "source", [{"a": torch.randn(2), "bad.b": torch.randn(2)}])
     mapping = REMOVED.reverse  # adds a level; its reverse removes it from half the keys

@@ -374,6 +374,14 @@ def test_shards_come_back_byte_for_byte(tmp_path):
     assert all((tmp_path / "in" / f).read_bytes() == (tmp_path / "out" / f).read_bytes() for f in files)
 
 
+def test_an_index_that_says_no_size_says_none_afterwards(tmp_path):
+    files = sharded(tmp_path / "in", state(Tower(), prefixed), {})
+    model = Tower()
+    load(model, tmp_path / "in", UNPREFIXED)
+    save(model, tmp_path / "out")
+    assert all((tmp_path / "in" / f).read_bytes() == (tmp_path / "out" / f).read_bytes() for f in files)
+
+
 def test_a_new_parameter_goes_where_its_neighbours_are(tmp_path):
     old = state(Tower(), prefixed)
     sharded(tmp_path / "in", old, {})

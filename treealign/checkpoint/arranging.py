@@ -36,7 +36,8 @@ def arrange(plan: Sequence[TensorPlan], layouts: Sequence[Layout], max_bytes: in
     """
     if max_bytes is not None:
         shards = split_into_shards(canonical_order(plan), max_bytes, metadata=FORMAT_METADATA)
-        return Arrangement(shards, None if len(shards) == 1 else {})
+        total = {"total_size": sum(tensor.nbytes for tensor in plan)}
+        return Arrangement(shards, None if len(shards) == 1 else total)
     for layout in layouts:
         if any(tensor.key in layout.file_of for tensor in plan):
             return _as_before(plan, layout)
@@ -58,7 +59,8 @@ def _as_before(plan: Sequence[TensorPlan], layout: Layout) -> Arrangement:
         return Arrangement(shards)
     nbytes = sum(tensor.nbytes for tensor in plan)
     metadata = dict(layout.index)
-    if nbytes != layout.nbytes or not metadata:
+    # an index that does not say how much there is, or is mistaken about it, goes back as it came
+    if nbytes != layout.nbytes and "total_size" in metadata:
         metadata["total_size"] = nbytes
     return Arrangement(shards, metadata, layout.index_name)
 

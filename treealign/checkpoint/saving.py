@@ -133,7 +133,7 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
     headers = [_header(shard, folder) for shard in arrangement.shards]
     beside: dict[str, bytes] = {}
     if arrangement.index is not None:
-        beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index or None, str(folder))
+        beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index, str(folder))
     if any(part.record.mapping or part.record.exceptions for part in naming.parts):
         beside[NAME] = parts_to_bytes(naming.parts)
     names = [shard.name for shard in arrangement.shards] + list(beside)

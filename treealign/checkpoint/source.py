@@ -232,7 +232,7 @@ def _layout(found: Checkpoint) -> Layout:
     nbytes = sum(_nbytes(file) for file in found.files)
     if index is None:
         # shards without an index are given one
-        return Layout(files, {} if len(files) > 1 else None, nbytes=nbytes)
+        return Layout(files, {"total_size": nbytes} if len(files) > 1 else None, nbytes=nbytes)
     return Layout(files, dict(index.metadata), _safetensors_name(Path(index.path).name), nbytes)
 
 

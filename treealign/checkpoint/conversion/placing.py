@@ -92,9 +92,9 @@ def _index(layout: Layout, shards: Sequence[Shard]) -> dict[str, Any] | None:
     if layout.index is None and len(shards) < 2:
         return None
     nbytes = sum(tensor.nbytes for shard in shards for tensor in shard.plan)
-    metadata = dict(layout.index or {})
-    # an index that says other things, but not this, is left at that
-    return metadata | {"total_size": nbytes} if "total_size" in metadata or not metadata else metadata
+    metadata = {"total_size": nbytes} if layout.index is None else dict(layout.index)
+    # an index that does not say this is left at that
+    return metadata | {"total_size": nbytes} if "total_size" in metadata else metadata
 
 
 def _stem(layout: Layout) -> str:
