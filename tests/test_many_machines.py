@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,25 @@ def test_workers_that_write_elsewhere_are_found_out(source, tmp_path):
     with Elsewhere(1) as pool, pytest.raises(TreealignError, match="under the same paths"):
         convert_checkpoint(source, tmp_path / "there", MAPPING, executor=pool)
     assert not (tmp_path / "there").exists()
+
+
+class Machines(ThreadPoolExecutor):
+    """Machines that see the same files, and number them in their own way."""
+
+    def submit(self, function: Any, /, task: Any, folder: str) -> Future[Any]:
+        return super().submit(numbered_otherwise, function, task, folder)
+
+
+def numbered_otherwise(function: Any, task: Any, folder: str) -> Any:
+    stamps = {path: stamp._replace(inode=stamp.inode and 7) for path, stamp in task.stamps.items()}
+    return function(replace(task, stamps=stamps), folder)
+
+
+def test_a_machine_that_numbers_files_otherwise_does_its_tasks(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "here", MAPPING)
+    with Machines(1) as pool:
+        convert_checkpoint(source, tmp_path / "there", MAPPING, executor=pool)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
 class Flaky:

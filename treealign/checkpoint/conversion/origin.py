@@ -25,11 +25,24 @@ _TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)
 
 
 class Stamp(NamedTuple):
-    """By what a file is known again: another one, or a changed one, has another stamp."""
+    """By what a file is known again: another one, or a changed one, has another stamp.
 
-    inode: int
+    The inode is that of one machine's view: a network file system may number the same file otherwise on another one.
+    None says nothing of it.
+    """
+
+    inode: int | None
     size: int
     modified: int
+
+    @property
+    def anywhere(self) -> Stamp:
+        """What every machine can compare."""
+        return self._replace(inode=None)
+
+    def fits(self, found: Stamp) -> bool:
+        """Whether a file with the stamp `found` can be this one."""
+        return found == self or (self.inode is None and found.anywhere == self)
 
 
 @dataclass(frozen=True)
@@ -116,7 +129,7 @@ def refuse_changed(stamps: Mapping[str, Stamp]) -> None:
     FormatError
         Naming them.
     """
-    _refuse_changed(path for path, stamp in stamps.items() if stamp_of(path) != stamp)
+    _refuse_changed(path for path, stamp in stamps.items() if not stamp.fits(stamp_of(path)))
 
 
 def _refuse_changed(paths: Iterable[str]) -> None:

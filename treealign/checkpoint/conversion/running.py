@@ -42,7 +42,7 @@ def run_tasks(
     """
     count = _Count(sum(task.size for task in tasks), progress)
     if executor is not None:
-        calls = [Call(task.name, run_task, (task, str(folder.absolute()))) for task in tasks]
+        calls = [Call(task.name, run_task, (task.anywhere, str(folder.absolute()))) for task in tasks]
         gathered: list[ShardResult] = gather(executor, calls, lambda result: count.add(result.size))
         _refuse_elsewhere(tasks, folder)
         return gathered

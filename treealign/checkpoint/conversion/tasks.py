@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.origin import Stamp
@@ -70,6 +70,11 @@ class ShardTask:
     stamps: Mapping[str, Stamp]
     mode: int = 0o666
     verify: bool = False
+
+    @property
+    def anywhere(self) -> ShardTask:
+        """The same for other machines, which may number files otherwise."""
+        return replace(self, stamps={path: stamp.anywhere for path, stamp in self.stamps.items()})
 
 
 class ShardResult(NamedTuple):
