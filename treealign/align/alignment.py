@@ -28,6 +28,7 @@ from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doub
 from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.refinement import refine
 from treealign.align.matching.scoring import Floats, Side
+from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.words import Token
@@ -93,10 +94,10 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     Linear in the number of keys, and in the patterns of a class of equal shapes cubic (assignment) at worst.
 
     """
-    tied = frozenset(model.tied)
     shapes = not any(leaf.shape is None for tree in (checkpoint, model) for leaf in tree.leaves)
-    left = build_patterns(checkpoint, shapes=shapes)
-    right = build_patterns(model, tied, shapes)
+    here, there = staged_alike(checkpoint, model) if shapes else (checkpoint, model)
+    left = build_patterns(here, shapes=shapes)
+    right = build_patterns(there, frozenset(there.tied), shapes)
     trees = checkpoint, model
     anchors = find_anchors(contents, trees, (left, right)) if contents else no_anchors((left, right))
     left, right = refine(*map(list, anchors.rest))

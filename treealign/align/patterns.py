@@ -131,7 +131,7 @@ def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bo
         cells = {i: p for i, p in zip(f.indices, f.positions, strict=True) if not skip or tree.keys[p] not in skip}
         if cells:
             sizes = {i: tree.leaves[p].shape if shapes else None for i, p in cells.items()}
-            found.append(Pattern(f.segments, cells, sizes, _hold_whole({tree.leaves[p].dtype for p in cells.values()})))
+            found.append(Pattern(f.segments, cells, sizes, hold_whole({tree.leaves[p].dtype for p in cells.values()})))
     return [q for p in _fold_series(found) for q in _of_one_rank(without_constants(p))]
 
 
@@ -149,7 +149,8 @@ def as_numbers(indices: Indices) -> tuple[int, ...]:
     return tuple(map(int, indices))
 
 
-def _hold_whole(dtypes: set[str | None]) -> bool:
+def hold_whole(dtypes: set[str | None]) -> bool:
+    """Whether all are dtypes of whole numbers: indices, masks, counters, packed weights."""
     return all(dtype is not None and dtype.startswith(("int", "uint", "bool")) for dtype in dtypes)
 
 

@@ -10,6 +10,7 @@ T = TypeVar("T")
 Indices: TypeAlias = tuple[str, ...]
 Columns: TypeAlias = Sequence[Sequence[str]]
 Relation: TypeAlias = "Sequence[tuple[int, int] | None]"  # per index of the right: its equal on the left, and a shift
+TRIED = 100  # rows for which every way to split them is tried
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ def related(rows: Rows[T]) -> list[tuple[Rows[T], Relation]]:
     loose += [c for c, r in zip(others, relation, strict=True) if r is None and len(set(c)) > 1]
     if not loose:
         return [(rows, relation)]
-    # the one with the fewest values, to split into as few parts as may be
-    parts = rows.parted(min(loose, key=lambda c: len(set(c))))
-    return [found for part in parts for found in related(part)]
+    loose.sort(key=lambda c: len(set(c)))
+    # the index that leaves the fewest parts; where trying them all would take long, the one with the fewest values
+    tries = loose if len(rows.items) <= TRIED else loose[:1]
+    return min(([found for part in rows.parted(c) for found in related(part)] for c in tries), key=len)
 
 
 def columns_of(indices: Sequence[Indices]) -> Columns:

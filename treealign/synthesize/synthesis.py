@@ -15,6 +15,7 @@ from treealign.synthesize.guarding import guard
 from treealign.synthesize.lines import Line
 from treealign.synthesize.order import Group, order
 from treealign.synthesize.pool import Pool
+from treealign.synthesize.recutting import Recut, recut
 from treealign.synthesize.result import Conversion, Synthesis
 from treealign.synthesize.rules import Rule
 from treealign.synthesize.setting_aside import Kind, astray, fewest, kinds_of, without
@@ -26,6 +27,7 @@ from treealign.synthesize.verify import verify
 from treealign.synthesize.words import with_choices
 from treealign.synthesize.writing import write
 from treealign.tree.keytree import KeyTree
+from treealign.tree.segments import Name
 
 _MOST_TRIES = 12
 _MOST_ROUNDS = 5
@@ -61,6 +63,21 @@ def synthesize(
         A match names a key that is not in its tree.
     """
     task = Task(pairs, conversions, checkpoint, model)
+    first = recut(task)
+    return (first and _after(first, task)) or _made(task)
+
+
+def _after(first: Recut, task: Task) -> Synthesis | None:
+    """The rules of a recut and a mapping for what is left after them; None where they do not work together."""
+    rest = _made(first.task)
+    transforms = [t.with_guard() for t in (*first.renames, *rest.mapping)]
+    mapping = ConversionMapping(guard(transforms, task.checkpoint_names, task.model_names, task.lone))
+    if rest.findings or verify(mapping, task):
+        return None
+    return Synthesis(mapping, False, rest.bound)
+
+
+def _made(task: Task) -> Synthesis:
     lost: tuple[str, ...] = ()
     spent = 0
     for _ in range(_MOST_ROUNDS):
@@ -84,9 +101,15 @@ def _culprits(task: Task, tried: _Attempt | None) -> set[Kind]:
 
 
 def _exactly(task: Task) -> _Attempt | None:
-    rules = [rule for t in task.problem.templates if (rule := _exact(t)) is not None]
-    groups = order(rules, task.samples).groups
-    return attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
+    """The list written out: a rule for each part of a name that changes; where that fails, one for each whole name."""
+    tried = None
+    for whole in (False, True):
+        rules = list(dict.fromkeys(rule for t in task.problem.templates if (rule := _exact(t, whole)) is not None))
+        groups = order(rules, task.samples).groups
+        tried = attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
+        if tried is not None and not tried.findings:
+            break
+    return tried
 
 
 @dataclass(frozen=True)
@@ -162,7 +185,15 @@ class _Search:
         return None
 
 
-def _exact(t: Template) -> Rule | None:
+def _exact(t: Template, whole: bool) -> Rule | None:
     captures = limited_captures((k, [int(v) for v in held]) for k, held in enumerate(t.values.columns))
-    old, new = exact_run(t.source, captures), exact_run(t.target, captures)
-    return None if old is None or new is None else Rule((), False, (), old, new, (), True)
+    source, target = t.values.seen(t.source), t.values.seen(t.target)
+    same = 0 if whole else _common_end(source, target)
+    old, new = exact_run(source[: len(source) - same], captures), exact_run(target[: len(target) - same], captures)
+    return None if old is None or new is None else Rule((), False, (), old, new, (), not same)
+
+
+def _common_end(source: Name, target: Name) -> int:
+    """How many segments at the end of the two names are equal; one at least stays on either side."""
+    shorter = min(len(source), len(target)) - 1
+    return next((n for n in range(shorter) if source[-1 - n] != target[-1 - n]), shorter)
