@@ -21,7 +21,7 @@ from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.words import quantised_piece, tokens, unwrapped
-from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
+from treealign.mapping.operations import Deinterleave, Interleave, Permute, Reshape, RotaryPermute, RotaryUnpermute
 
 ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it"
 FUSED = "the fused rows may take turns on one side: the names differ, and shapes cannot show it"
@@ -29,6 +29,7 @@ HEADS = "the rows of a fused qkv may be grouped by head, which shapes cannot sho
 SQUARE = "a square matrix in a block whose other matrices are transposed: shapes cannot show it"
 KERNEL = "a kernel has its inputs first and a weight its outputs: one would be the transpose of the other"
 BARE = "a square matrix of its own on one side, of a layer on the other: either may be the transpose"
+OUTPUTS = {"lora_b", "lora_magnitude_vector"}  # of an adapter: one row for each output of its layer
 TURNED = {"q", "k", "qkv"}
 Path = tuple[str, ...]
 
@@ -108,12 +109,19 @@ def _doubt(link: Link, learned: set[Path]) -> str:
         return HEADS
     if _may_turn(link, learned):
         return ROTARY
-    if not link.operations and is_matrix(link.right[0]) and not _is_table(link.right[0]):
-        if _is_kernel(link):
-            return KERNEL
-        if is_square(link.right[0]) and sorted(map(_kind, (link.left[0], link.right[0]))) == ["", "weight"]:
-            return BARE
+    if _is_bare(link):
+        return BARE
+    if not link.operations and is_matrix(link.right[0]) and not _is_table(link.right[0]) and _is_kernel(link):
+        return KERNEL
     return FUSED if _may_alternate(link) else ""
+
+
+def _is_bare(link: Link) -> bool:
+    """A square matrix as it is, or with its rows or columns cut, that is a layer's weight on one side only."""
+    if _is_table(link.right[0]) or not all(isinstance(o, Reshape) for o in link.operations):
+        return False
+    kinds = sorted(map(_kind, (link.left[0], link.right[0])))
+    return kinds == ["", "weight"] and (is_square(link.left[0]) or is_square(link.right[0]))
 
 
 def _guessed(link: Link, guess: Guess) -> Link:
@@ -129,12 +137,19 @@ def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
 
 
 def _roles(p: Pattern) -> set[str]:
-    return {t.text[1:] for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1}
+    return {t.text[1:] for t in tokens(_layer(p)) if t.text[0] == "@" and t.depth <= 1}
+
+
+def _layer(p: Pattern) -> Path:
+    """The path of the layer's own weight, for what an adapter adds to its outputs: these have the same rows."""
+    named = unwrapped(p.segments)
+    at = next((at for at, s in enumerate(named) if s.lower() in OUTPUTS), None)
+    return named if at is None else (*named[:at], "weight")
 
 
 def _module(p: Pattern) -> Path:
     """The spelling of the attention: its name and that of the projection."""
-    named = unwrapped(p.segments)
+    named = _layer(p)
     end = next((at for at, s in enumerate(named) if s in {"weight", "bias"} or quantised_piece(s)), len(named))
     return named[max(end - 2, 0) : end]
 

@@ -10,28 +10,36 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+from treealign.align.doubting.orientation import inputs_first
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.certainty import MARGIN, Doubt
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
 
+OPPOSED = "their biases say that one has its inputs first and the other its outputs"
 TURNED = "names speak for a partner of another layout"
 Path = tuple[str, ...]
 
 
 def turned(left: Side, right: Side, assignment: Assignment, total: Floats) -> dict[int, Doubt]:
-    """Matched pairs of which either member has more in common with a pattern of another layout: a transposed matrix."""
+    """Matched pairs of which either member has more in common with a pattern of another layout: a transposed matrix.
+
+    And pairs of equal shapes that the two sides store the other way round, whatever the names.
+    """
     tables = _layouts(left), _layouts(right)
+    ways = inputs_first(left.patterns), inputs_first(right.patterns)
     found = {}
     for i, j in assignment.pairs.items():
         mine = left.patterns[i]
         there = [q for q in tables[1].get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
         theirs = _layout(right.patterns[j])
         here = [p for p in tables[0].get(theirs, ()) if left.patterns[p].signature != mine.signature]
-        enough = total[i, j] + MARGIN
+        opposed = i in ways[0] and j in ways[1] and ways[0][i] != ways[1][j]
+        enough = float("-inf") if opposed else total[i, j] + MARGIN
         there, here = [q for q in there if total[i, q] > enough], [p for p in here if total[p, j] > enough]
-        if there or here:
-            found[i] = Doubt((i, j), tuple(sorted({i, *here})), tuple(sorted({j, *there})), TURNED)
+        if there or here or opposed:
+            reason = OPPOSED if opposed else TURNED
+            found[i] = Doubt((i, j), tuple(sorted({i, *here})), tuple(sorted({j, *there})), reason)
     return found
 
 
