@@ -59,9 +59,9 @@ def replay(name: str) -> str:
 def _replay(name: str, folder: Path) -> None:
     import torch
 
-    model = _built(name)
+    model = built(name)
     numbers = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    _write_published(model, folder / "published")
+    write_published(model, folder / "published")
     text = _emitted(model, folder / "published")
     with _forgetful():
         exec(compile(text, "<emitted>", "exec"), {"__name__": "emitted"})
@@ -76,27 +76,31 @@ def _replay(name: str, folder: Path) -> None:
         raise FaultError("the file comes back otherwise")
 
 
-def _built(name: str) -> Any:
-    import torch
-
+def built(name: str) -> Any:
+    """A small model of a class, with random numbers."""
     try:
         kind = model_class(name)
-        config = tiny_config(kind)
-        torch.manual_seed(0)
-        model = kind(config).eval()
+        return drawn(kind, tiny_config(kind))
     except Exception as error:
         said = str(error).splitlines()[0] if str(error) else ""
         raise FaultError(f"no small model: {type(error).__name__}: {said}") from error
-    drawn = torch.Generator().manual_seed(1)
+
+
+def drawn(kind: Any, config: Any) -> Any:
+    """A model of a config, with random numbers."""
+    import torch
+
+    torch.manual_seed(0)
+    model, numbers = kind(config).eval(), torch.Generator().manual_seed(1)
     with torch.no_grad():
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
-                tensor.copy_(torch.randn(tensor.shape, generator=drawn))
+                tensor.copy_(torch.randn(tensor.shape, generator=numbers))
     return model
 
 
-def _write_published(model: Any, folder: Path) -> None:
-    """Under the names that all hand-written rules make of the model's in reverse."""
+def write_published(model: Any, folder: Path) -> None:
+    """Write a model under the names that all hand-written rules make of the model's in reverse."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
     model._weight_conversions = get_model_conversion_mapping(model, add_legacy=False)

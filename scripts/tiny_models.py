@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 WIDTH = re.compile(
@@ -37,6 +38,9 @@ OVERRIDES: dict[str, dict[str, Any]] = {
         "head_config.scale_conv_kernel_sizes": [1],
         "head_config.scale_final_input_size": 8,
         "head_config.scale_final_hidden_sizes": [8, 8],
+    },
+    "ernie4_5_vl_moe_text": {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
     },
     "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense", "sparse"]},
 }
@@ -76,8 +80,10 @@ class Measure:
     words: int = 512
 
 
-def tiny_config(kind: Any) -> Any:
+def tiny_config(kind: Any, settings: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """A small config that the class can be built from; raises what the first attempt raised.
+
+    `settings` are made in each of its parts that has them all.
 
     One whose heads have an even number of rows, if there is one: rotary orders need that.
     """
@@ -87,6 +93,7 @@ def tiny_config(kind: Any) -> Any:
             config = kind.config_class()
             _shrink(config, measure)
             _override(config)
+            _set(config, settings)
             config = kind.config_class.from_dict(_within_layers(config.to_dict()))
             if (not even or _even_heads(config)) and _count(kind, config) <= most:
                 return config
@@ -122,10 +129,19 @@ def _override(config: Any) -> None:
     rope = getattr(config, "rope_parameters", None)
     if isinstance(rope, dict) and "mrope_section" in rope:
         half = (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads) // 2
-        rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
+        third = max(1, half // 3) if half > 1 else 0
+        rope["mrope_section"] = [half - 2 * third, third, third]
     for value in vars(config).values():
         if hasattr(value, "to_dict"):
             _override(value)
+
+
+def _set(config: Any, settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items() if all(hasattr(config, name) for name in settings) else ():
+        setattr(config, name, value)
+    for value in vars(config).values():
+        if hasattr(value, "to_dict"):
+            _set(value, settings)
 
 
 def _even_heads(config: Any) -> bool:

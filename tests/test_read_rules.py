@@ -66,7 +66,7 @@ def test_with_keys_it_is_read_where_that_makes_no_difference():
 
 def test_a_converter_is_reported_for_it_has_no_sizes():
     reading = read_mapping("qwen2_moe")
-    assert next(reason for _, reason in reading.unread).endswith("takes its sizes from the tensors")
+    assert "takes its sizes from the tensors" in next(reason for _, reason in reading.unread)
 
 
 def test_running_back_undoes_running():

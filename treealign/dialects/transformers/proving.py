@@ -60,6 +60,15 @@ def run(
     rules: Sequence[Any], state: Mapping[str, Any], wanted: Mapping[str, tuple[int, ...]], parts: Mapping[str, Part]
 ) -> tuple[dict[str, Any], Any, dict[str, Any]]:
     """Load a state dict into a model of these shapes and save it again; what is there after each, and the report."""
+    model, info = load(rules, state, wanted, parts)
+    loaded = dict(model.state_dict())
+    return loaded, info, save(model, loaded)
+
+
+def load(
+    rules: Sequence[Any], state: Mapping[str, Any], wanted: Mapping[str, tuple[int, ...]], parts: Mapping[str, Part]
+) -> tuple[Any, Any]:
+    """A model of these shapes with a state dict loaded into it by transformers, and its report."""
     device = next((tensor.device.type for tensor in state.values()), "cpu")
     loading, utils = import_module(LOADING), import_module("transformers.modeling_utils")
     model = skeleton(wanted, parts, device)
@@ -68,8 +77,13 @@ def run(
     config = utils.LoadStateDictConfig(weight_mapping=list(rules), device_map={"": device})
     with _quiet():
         info, _ = loading.convert_and_load_state_dict_in_model(model, dict(state), config)
-        loaded = dict(model.state_dict())
-        return loaded, info, loading.revert_weight_conversion(model, dict(loaded))
+    return model, info
+
+
+def save(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers writes of a loaded model."""
+    saved: dict[str, Any] = import_module(LOADING).revert_weight_conversion(model, dict(state))
+    return saved
 
 
 def _quiet() -> Any:

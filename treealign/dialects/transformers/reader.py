@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from treealign.dialects.transformers.both import Both, both_of
 from treealign.dialects.transformers.calls import LOADING
-from treealign.dialects.transformers.entries import existing
+from treealign.dialects.transformers.collecting import fresh, run_one
+from treealign.dialects.transformers.entries import REGISTRY, existing
 from treealign.dialects.transformers.sides import sample_keys
+from treealign.dialects.transformers.whole_reading import read_whole
 from treealign.errors import MappingError, PatternError, TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.scope import Transform
@@ -32,16 +35,28 @@ class Reading:
     Attributes
     ----------
     mapping : ConversionMapping
-        The rules that are key patterns, in order.
+        The rules that were read, renamings first, converters behind them.
     unread : tuple of (rule, reason)
         Those that are not, with the reason; `run` runs them all the same.
     rules : tuple
         All rules, as objects of transformers.
+    read : tuple of (rule, transforms)
+        What was made of each rule that was read.
+    idle : tuple
+        With a checkpoint, the rules that touch none of its keys; they are not in the mapping.
+    notes : tuple of (rule, text)
+        What transformers itself does not undo when it saves by the rule, though the mapping does.
+    findings : tuple of str
+        What the mapping as a whole does not do as it should, run on the keys of both sides.
     """
 
     mapping: ConversionMapping
     unread: tuple[tuple[Any, str], ...]
     rules: tuple[Any, ...]
+    read: tuple[tuple[Any, tuple[Transform, ...]], ...] = ()
+    idle: tuple[Any, ...] = ()
+    notes: tuple[tuple[Any, str], ...] = ()
+    findings: tuple[str, ...] = ()
 
     def run(self, keys: Iterable[str], reverse: bool = False) -> dict[str, str]:
         """What all rules make of keys, by the code of transformers; of a conversion the first name.
@@ -49,7 +64,7 @@ class Reading:
         They are copied first, and meet the keys in the order in which transformers loads them.
         """
         loading = import_module(LOADING)
-        rules = [_fresh(rule) for rule in self.rules]
+        rules = [fresh(rule) for rule in self.rules]
         if reverse:
             rules = [rule.reverse_transform() for rule in reversed(rules)]
         renamings = [rule for rule in rules if isinstance(rule, loading.WeightRenaming)]
@@ -58,42 +73,81 @@ class Reading:
         return {key: loading.rename_source_key(key, renamings, converters, reverse=reverse)[0] for key in ordered}
 
 
-def _fresh(rule: Any) -> Any:
-    """The rule as it was before it met a key."""
-    return rule.reverse_transform().reverse_transform()
-
-
-def read_rules(source: Any, keys: Iterable[str] | None = None) -> Reading:
+def read_rules(source: Any, keys: Iterable[str] | None = None, checkpoint: Any = None, model: Any = None) -> Reading:
     """Read rules of transformers.
 
     Parameters
     ----------
-    source : str, dict or list
-        A model type or class name of the registry, a ``key_mapping``, or rules.
+    source : str, dict, list or PreTrainedModel
+        A model type or class name of the registry, a ``key_mapping``, rules, or a model: all the rules by which
+        transformers loads it.
     keys : iterable of str, optional
         Keys of a checkpoint. A pattern that could match inside segments is then read as one of whole segments where
         that makes no difference to them.
+    checkpoint : optional
+        Whatever `read_tree` takes. Every renaming is then read by what it does to these keys, and converters with the
+        sizes of these tensors.
+    model : optional
+        A model of transformers, or whatever `read_tree` takes: some converters read sizes off the model or its config.
+        Without a checkpoint, that is what transformers would save of the model by these rules.
 
     Raises
     ------
     TreealignError
-        The registry has no such entry.
+        The registry has no such entry; the checkpoint or the model cannot be read.
     """
-    rules, names = tuple(_rules(source)), None if keys is None else list(keys)
-    transforms, unread = list[Transform](), list[tuple[Any, str]]()
+    model = source if model is None and hasattr(source, "named_modules") else model
+    rules = tuple(_rules(source))
+    if checkpoint is not None or model is not None:
+        return _read_for(rules, both_of(rules, checkpoint, model))
+    names = None if keys is None else list(keys)
+    read, unread = list[tuple[Any, tuple[Transform, ...]]](), list[tuple[Any, str]]()
     for rule in rules:
         try:
-            transforms.append(read_rule(rule, names))
+            read.append((rule, (read_rule(rule, names),)))
         except PatternError as error:
             unread.append((rule, error.what))
         if names is not None:
-            names = list(_run_one(rule, names).values())
-    return Reading(ConversionMapping(transforms), tuple(unread), rules)
+            names = list(run_one(rule, names).values())
+    mapping = ConversionMapping(transform for _, transforms in read for transform in transforms)
+    return Reading(mapping, tuple(unread), rules, tuple(read))
 
 
-def _run_one(rule: Any, names: Iterable[str]) -> dict[str, str]:
-    fresh, order = _fresh(rule), import_module(LOADING).dot_natural_key
-    return {name: fresh.rename_source_key(name)[0] for name in sorted(names, key=order)}
+def _read_for(rules: tuple[Any, ...], both: Both) -> Reading:
+    mapping, found = read_whole(rules, both, _as_written)
+    known = [id(rule) for rule, _ in (*found.read, *found.unread)]
+    idle = tuple(rule for rule in rules if id(rule) not in known)
+    return Reading(mapping, tuple(found.unread), rules, tuple(found.read), idle, tuple(found.notes), found.findings)
+
+
+def _as_written(rule: Any, names: Sequence[str]) -> Sequence[Transform]:
+    """A renaming as the key pattern that it is on these names, below each place where its scope is found."""
+    scopes = _scopes(rule, names)
+    transforms = [
+        _READERS[type(rule).__name__](rule, False, under) for under in scopes if type(rule).__name__ in _READERS
+    ]
+    if not transforms:
+        raise PatternError(f"a {type(rule).__name__} is code")
+    mapping = ConversionMapping(transforms)
+    made = mapping.map_keys(dict.fromkeys(names), converted=False)
+    for name, meant in run_one(rule, names).items():
+        if made[name] != (meant,):
+            raise PatternError(f"it makes {meant} of {name}, which a key pattern would not")
+    return transforms
+
+
+def _scopes(rule: Any, names: Sequence[str]) -> list[str]:
+    """Where a rule looks, among these names: below its scope, and below the base model's prefix and its scope."""
+    if rule.scope_prefix is None:
+        return [""]
+    places = dict.fromkeys(_joined(base, rule.scope_prefix) for base in (rule.base_model_prefix, ""))
+    touched = [name for name, made in run_one(rule, names).items() if made != name]
+    held = {next(place for place in places if not place or name.startswith(f"{place}.")) for name in touched}
+    return [place for place in places if place in held]
+
+
+def _joined(*parts: str | None) -> str:
+    return ".".join(part for part in parts if part)
 
 
 def _rules(source: Any) -> Sequence[Any]:
@@ -105,6 +159,8 @@ def _rules(source: Any) -> Sequence[Any]:
     if isinstance(source, Mapping):
         renaming = import_module(LOADING).WeightRenaming
         return [renaming(source_patterns=old, target_patterns=new) for old, new in source.items()]
+    if hasattr(source, "named_modules"):
+        return list(import_module(REGISTRY).get_model_conversion_mapping(source))
     return list(source)
 
 
@@ -118,10 +174,10 @@ def read_rule(rule: Any, names: Iterable[str] | None = None) -> Transform:
     """
     kind = type(rule).__name__
     if kind not in _READERS:
-        why = "converts, and takes its sizes from the tensors" if hasattr(rule, "operations") else "is code"
+        why = "takes its sizes from the tensors: pass the checkpoint and the model" if _converts(rule) else "is code"
         raise PatternError(f"a {kind} {why}")
     try:
-        transform = _READERS[kind](rule, names is None)
+        transform = _READERS[kind](rule, names is None, rule.scope_prefix or "")
     except MappingError as error:
         raise PatternError(error.what) from error
     if names is None:
@@ -131,20 +187,24 @@ def read_rule(rule: Any, names: Iterable[str] | None = None) -> Transform:
     return transform
 
 
-def _prefix(rule: Any, exact: bool) -> Transform:
-    under = ".".join(part for part in (rule.scope_prefix, rule.model_prefix) if part)
-    return PrefixChange(_plain(rule.prefix_to_add), _plain(rule.prefix_to_remove), _plain(under) or "")
+def _converts(rule: Any) -> bool:
+    return hasattr(rule, "operations")
+
+
+def _prefix(rule: Any, exact: bool, under: str) -> Transform:
+    place = _plain(_joined(under, rule.model_prefix)) or ""
+    return PrefixChange(_plain(rule.prefix_to_add), _plain(rule.prefix_to_remove), place)
 
 
 def _plain(text: str | None) -> str | None:
     return text if text is None else text.replace("\\.", ".")
 
 
-def _renaming(rule: Any, exact: bool) -> Transform:
+def _renaming(rule: Any, exact: bool, under: str) -> Transform:
     pairs = [_pair(source, rule.target_patterns[0], exact) for source in rule.source_patterns]
     if len(pairs) > 1:
         raise PatternError("several patterns go to one: only the first could be written back")
-    (old, new), under = pairs[0], rule.scope_prefix or ""
+    old, new = pairs[0]
     if not old and not new:
         raise PatternError("nothing changes")
     if not old.removeprefix("**."):
@@ -152,9 +212,9 @@ def _renaming(rule: Any, exact: bool) -> Transform:
     return Rename(old, new, under) if new else PrefixChange(remove=old, under=under)
 
 
-def _group(rule: Any, exact: bool) -> Transform:
+def _group(rule: Any, exact: bool, under: str) -> Transform:
     pairs = (_pair(*pair, exact) for pair in zip(rule.source_patterns, rule.target_patterns, strict=True))
-    return Rename(dict(pairs), None, rule.scope_prefix or "")
+    return Rename(dict(pairs), None, under)
 
 
 _READERS = {"PrefixChange": _prefix, "WeightRenaming": _renaming, "GroupWeightRename": _group}
@@ -218,9 +278,9 @@ def _filled(target: str, holes: Sequence[str]) -> str:
 
 def _refuse_difference(rule: Any, transform: Transform) -> None:
     mapping = ConversionMapping([transform])
-    fresh = _fresh(rule)
+    met = fresh(rule)
     for key in sorted(sample_keys(mapping), key=import_module(LOADING).dot_natural_key):
-        made, meant = fresh.rename_source_key(key)[0], mapping.map_keys([key], converted=False)[key][0]
+        made, meant = met.rename_source_key(key)[0], mapping.map_keys([key], converted=False)[key][0]
         inner = key.count(".") > 1 and key.split(".")[0] == "block"
         if made != meant and (inner or not _at_an_edge(rule)):
             raise PatternError(f"it makes {made} of {key}, which a key pattern would not")
@@ -228,7 +288,7 @@ def _refuse_difference(rule: Any, transform: Transform) -> None:
 
 def _refuse_difference_on(rule: Any, transform: Transform, names: Iterable[str]) -> None:
     mapping = ConversionMapping([transform])
-    for name, made in _run_one(rule, names).items():
+    for name, made in run_one(rule, names).items():
         meant = mapping.map_keys([name], converted=False)[name][0]
         if made != meant:
             raise PatternError(f"it makes {made} of {name}, which a key pattern would not")

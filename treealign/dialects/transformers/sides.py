@@ -57,7 +57,7 @@ def sides_of(mapping: ConversionMapping, checkpoint: Any, model: Any) -> Sides:
     TreealignError
         A side cannot be read, or the mapping cannot be run on it.
     """
-    parts = _parts(model)
+    parts = parts_in(model)
     left, right = _tree(checkpoint), _tree(model)
     model_keys = None if right is None else [key for key in right.keys if key not in right.tied]
     if left is not None:
@@ -75,7 +75,8 @@ def _tree(source: Any) -> KeyTree | None:
     return source if source is None or isinstance(source, KeyTree) else read_tree(source)
 
 
-def _parts(model: Any) -> dict[str, Part]:
+def parts_in(model: Any) -> dict[str, Part]:
+    """The parts of a model, or of whatever `read_tree` makes one of, that are models themselves."""
     if hasattr(model, "config") and hasattr(model, "named_modules") and hasattr(model, "base_model_prefix"):
         return parts_of(model)
     tree = _tree(model)

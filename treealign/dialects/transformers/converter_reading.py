@@ -1,0 +1,139 @@
+"""The groups of keys that a converter of transformers takes, with what it does to them, proved on numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from treealign.dialects.samples import are_few, counted, shrunk
+from treealign.dialects.transformers.collecting import Names, Taken, fresh
+from treealign.dialects.transformers.operation_readers import Shape
+from treealign.dialects.transformers.proving import load, save
+from treealign.dialects.transformers.sized_operations import sized
+from treealign.dialects.transformers.skeleton import Part
+from treealign.errors import PatternError
+from treealign.mapping import execution
+from treealign.mapping.operations import Operation
+from treealign.mapping.planning import Step
+
+_FEW_NUMBERS = 200_000
+
+
+class Group(NamedTuple):
+    """Keys that are converted together.
+
+    Attributes
+    ----------
+    keys, names : tuple of str
+        In the checkpoint, and as the converter meets them; in the order in which the operations take them.
+    shapes : tuple of Shape
+        Theirs.
+    made : dict of str to Shape
+        What comes out.
+    operations : tuple of Operation
+        Empty where nothing changes.
+    """
+
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    made: Mapping[str, Shape]
+    operations: tuple[Operation, ...]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of what comes out."""
+        return tuple(self.made)
+
+
+def groups_of(
+    rule: Any, taken: Sequence[Taken], names: Names, shapes: Mapping[str, Shape | None], model: Any
+) -> list[Group]:
+    """All groups of one converter.
+
+    Raises
+    ------
+    PatternError
+        One of them is converted in a way that we have no operations for.
+    """
+    return [_group(fresh(rule), each, names, shapes, model) for each in taken]
+
+
+def _group(rule: Any, taken: Taken, names: Names, shapes: Mapping[str, Shape | None], model: Any) -> Group:
+    keys = [key for pattern in rule.source_patterns for key in taken.keys.get(pattern, ())]
+    given = {pattern: [_shape(shapes, key) for key in found] for pattern, found in taken.keys.items()}
+    made = sized(rule, taken.first, given, model)
+    operations = made.operations
+    flat = tuple(_shape(shapes, key) for key in keys)
+    if not operations and len(keys) != 1:
+        raise PatternError(f"it makes {len(made.targets)} tensors of {len(keys)} by no operation")
+    return Group(tuple(keys), tuple(names[key] for key in keys), flat, made.targets, operations)
+
+
+def _shape(shapes: Mapping[str, Shape | None], key: str) -> Shape:
+    shape = shapes[key]
+    if shape is None:
+        raise PatternError(f"it takes its sizes from the tensors, and the shape of {key} is not known")
+    return shape
+
+
+def refuse_other_numbers(rule: Any, groups: Sequence[Group], parts: Mapping[str, Part]) -> list[str]:
+    """Run both sides on numbers, one group of each kind, and raise where they differ.
+
+    Returns
+    -------
+    list of str
+        What transformers itself does not undo when it saves.
+
+    Raises
+    ------
+    PatternError
+        transformers loads other numbers than ours.
+    """
+    kinds = {(group.operations, group.shapes): group for group in groups if group.operations}
+    notes = [note for group in kinds.values() if (note := _numbers(rule, group, parts))]
+    return list(dict.fromkeys(notes))
+
+
+def _numbers(rule: Any, group: Group, parts: Mapping[str, Part]) -> str:
+    step = Step(group.names, group.targets, group.operations)
+    shapes = _fewer(step, rule, list(group.shapes))
+    if not are_few(shapes):
+        return ""
+    torch, state = import_module("torch"), dict(counted(step, shapes))
+    made = execution.run(group.operations, list(state.values()))
+    wanted = dict(zip(step.targets, made, strict=True))
+    sizes = {key: tuple(tensor.shape) for key, tensor in wanted.items()}
+    model, _ = load([fresh(rule)], state, sizes, parts)
+    loaded = dict(model.state_dict())
+    other = [key for key, tensor in wanted.items() if not torch.equal(tensor, loaded[key])]
+    if other:
+        raise PatternError(f"transformers makes other numbers than ours, in {other[0]}")
+    return _not_undone(torch, model, loaded, state)
+
+
+def _not_undone(torch: Any, model: Any, loaded: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    try:
+        saved = save(model, loaded)
+    except Exception as error:
+        return f"transformers cannot undo it: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    gone = [key for key in state if key not in saved]
+    other = [key for key, tensor in state.items() if key in saved and not torch.equal(tensor, saved[key])]
+    if not gone and not other:
+        return ""
+    return f"transformers does not undo it: saving {f'loses {gone[0]}' if gone else f'changes {other[0]}'}"
+
+
+def _fewer(step: Step, rule: Any, shapes: list[Shape]) -> list[Shape]:
+    """Small shapes in place of large ones, but where the operation looks whether a shape fits."""
+    looks = any(getattr(operation, "check_dims", False) for operation in rule.operations)
+    few = sum(map(_count, shapes)) <= _FEW_NUMBERS
+    return shapes if looks or few else shrunk(step, shapes)
+
+
+def _count(shape: Shape) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
