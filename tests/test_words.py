@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import treealign
+from treealign import KeyTree
 from treealign.align.words import split_words, tokens
 
 
@@ -53,3 +55,22 @@ def test_order_of_words_in_a_name_is_kept():
     mine = {t.text for t in tokens(("cross_attn_token_to_image", "q", "weight")) if t.qualified}
     theirs = {t.text for t in tokens(("cross_attn_image_to_token", "q", "weight")) if t.qualified}
     assert mine != theirs
+
+
+def test_names_with_slashes_are_read_segment_by_segment():
+    checkpoint = [(f"decoder/layers_{n}/mlp/wi/kernel", (32, 88), "float32") for n in range(4)]
+    checkpoint += [(f"encoder/layers_{n}/mlp/wi/kernel", (32, 88), "float32") for n in range(3)]
+    model = [(f"decoder.block.{n}.mlp.wi.weight", (88, 32), "float32") for n in range(4)]
+    model += [(f"encoder.block.{n}.mlp.wi.weight", (88, 32), "float32") for n in range(3)]
+    suggestion = treealign.suggest(KeyTree.from_leaves(checkpoint), KeyTree.from_leaves(model, ordered=True))
+    found = {m.checkpoint[0]: m.model[0] for m in suggestion.matches}
+    assert found["decoder/layers_2/mlp/wi/kernel"] == "decoder.block.2.mlp.wi.weight"
+    assert len(found) == len(model)
+
+
+def test_a_norm_1_beside_a_norm_without_a_number_is_the_second():
+    checkpoint = [(f"block/{name}/gamma", (32,), "float32") for name in ("LayerNorm", "LayerNorm_1")]
+    model = [(f"block.{name}.weight", (32,), "float32") for name in ("attention.LayerNorm", "final_layer_norm")]
+    suggestion = treealign.suggest(KeyTree.from_leaves(checkpoint), KeyTree.from_leaves(model, ordered=True))
+    wrong = ("block/LayerNorm_1/gamma", "block.attention.LayerNorm.weight")
+    assert wrong not in [(m.checkpoint[0], m.model[0]) for m in suggestion.matches if m.certain]

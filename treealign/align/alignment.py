@@ -31,6 +31,7 @@ from treealign.align.matching.scoring import Floats, Side
 from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
+from treealign.align.spelling import with_dots
 from treealign.align.words import Token
 from treealign.tree.keytree import KeyTree
 
@@ -95,7 +96,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
 
     """
     shapes = not any(leaf.shape is None for tree in (checkpoint, model) for leaf in tree.leaves)
-    here, there = staged_alike(checkpoint, model) if shapes else (checkpoint, model)
+    here, there = with_dots(checkpoint), with_dots(model)
+    here, there = staged_alike(here, there) if shapes else (here, there)
     left = build_patterns(here, shapes=shapes)
     right = build_patterns(there, frozenset(there.tied), shapes)
     trees = checkpoint, model

@@ -20,6 +20,7 @@ from treealign.align.words import Token
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 PAIR_ROLES = (("@pre_attn", "@post_attn"), ("@pre_mlp", "@post_mlp"))  # the first norm of a block, the second
 LETTERED_ROLES = frozenset({"@gate", "@up", "@down"})  # w1, w3 and w2, of all three
+_COUNTED = re.compile(r"_[0-9]+$", re.ASCII)
 _LETTERED = re.compile(r"w_?[123](?![0-9])", re.ASCII)
 NUMBERED_ROLES = frozenset(role for roles in PAIR_ROLES for role in roles)
 
@@ -55,13 +56,13 @@ def with_series(
     groups = _sibling_groups(patterns)
     orders = _orders(groups, patterns, ordered, ranks)
     crowded = {at for members in groups for at in members if len(members) > 2}
-    complete = _complete(patterns)
+    complete, second = _complete(patterns), _after_a_bare_name(patterns)
     out = []
     for at, found in enumerate(tokens):
         mine = ranks.get(at, [])
         # "the second norm" names a role only where a block has two
         numbered = any(t.ordinal and t.depth == 1 for t in found)
-        long = numbered and (at in crowded or any(r.members > 2 for r in mine if r.depth == 1))
+        long = numbered and (at in crowded or at in second or any(r.members > 2 for r in mine if r.depth == 1))
         kept = [t for t in found if not t.ordinal and not (long and t.text in NUMBERED_ROLES)]
         if numbered and not long:
             kept = [*_by_rank(kept, next((r for r in mine if r.depth == 1), None))]
@@ -85,6 +86,18 @@ def _complete(patterns: Sequence[Pattern]) -> set[int]:
                 place = p.segments[: len(p.segments) - 1 - depth]
                 found[place, segment[hit.end() :], depth][hit.group()[-1]].append(at)
     return {at for numbers in found.values() if len(numbers) == 3 for members in numbers.values() for at in members}
+
+
+def _after_a_bare_name(patterns: Sequence[Pattern]) -> set[int]:
+    """Leaves of `norm_1` beside `norm`: TensorFlow numbers from the second on, so that the 1 is not the first."""
+    modules = {p.segments[:-1] for p in patterns if len(p.segments) > 1}
+    bare = {m for m in modules if (*m[:-1], f"{m[-1]}_1") in modules}
+    return {
+        at
+        for at, p in enumerate(patterns)
+        if len(p.segments) > 1 and _COUNTED.search(p.segments[-2])
+        if (*p.segments[:-2], _COUNTED.sub("", p.segments[-2])) in bare
+    }
 
 
 def _is_lettered(p: Pattern, depth: int) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from math import prod
 
 from treealign.align.patterns import hold_whole
+from treealign.align.spelling import respelled
 from treealign.tree.keytree import KeyTree
 from treealign.tree.lists import Lists, Path, Place, is_cut
 
@@ -89,9 +90,4 @@ def _renumbered(tree: KeyTree, places: Mapping[Path, Mapping[Place, Place]]) -> 
             here, segments = len(path) - 1, keys[position].split(".")
             segments[here : here + 1] = map(str, places[path][int(row[0]),])
             keys[position] = ".".join(segments)
-    if not places or len(set(keys)) < len(keys):
-        return tree
-    names = dict(zip(tree.keys, keys, strict=True))
-    tied = {names[a]: names[b] for a, b in tree.tied.items() if a in names and b in names}
-    leaves = tuple(leaf._replace(key=key) for leaf, key in zip(tree.leaves, keys, strict=True))
-    return KeyTree(leaves, tree.modules, tied, tree.ordered, tree.source, tree.trace)
+    return respelled(tree, keys) if places else tree
