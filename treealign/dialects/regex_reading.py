@@ -57,7 +57,7 @@ def read_all(
     """Read rules, each given as a substitution, or with the reason why it is none."""
     transforms, unread, names = list[Transform](), list[tuple[Any, str]](), None if keys is None else list(keys)
     for rule, (pair, reason) in zip(rules, pairs, strict=True):
-        read, why = (None, reason) if reason else _read_or_why(pair, names)
+        read, why = (None, reason) if reason else read_or_why(pair, names)
         if read is None:
             unread.append((rule, why))
         else:
@@ -67,7 +67,8 @@ def read_all(
     return Reading(ConversionMapping(transforms), tuple(unread), tuple(rules), run)
 
 
-def _read_or_why(pair: Substitution, names: Iterable[str] | None) -> tuple[Transform | None, str]:
+def read_or_why(pair: Substitution, names: Iterable[str] | None) -> tuple[Transform | None, str]:
+    """One substitution as a transform, or the reason why it is none; see `read_pair`."""
     try:
         return read_pair(pair, names), ""
     except PatternError as error:

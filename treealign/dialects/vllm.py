@@ -1,59 +1,83 @@
-"""vLLM: a `WeightsMapper`, which renames in four passes: regular expressions, substrings, prefixes, suffixes.
+"""vLLM: a `WeightsMapper`, which renames in passes: regular expressions, substrings, prefixes, suffixes.
 
 Within a pass the entries apply one after the other, in order, and each sees what the one before made; None drops the
-weight. Regular expressions replace all that they match, the others the first occurrence (a suffix the last). That is
-what `vllm.model_executor.models.utils.WeightsMapper` does; `map_name` here does the same, on names alone.
+weight. Regular expressions replace all that they match, the others the first occurrence (a suffix the last). Before
+them come renamings of transformers, and after the substrings those that also say into which shard of a parameter the
+weight goes. That is what `vllm.model_executor.models.utils.WeightsMapper` does (0.33); `map_name` here does the same,
+on names alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from treealign.dialects.given import Given, given
-from treealign.dialects.regex_reading import Reading, read_all
 from treealign.dialects.renaming_only import differences, heading, refuse, renamings
 from treealign.dialects.substitutions import Substitution, substitutions
-from treealign.errors import TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange, Rename
 from treealign.tree.grammar import is_literal
 
-PASSES = ("regex", "substr", "prefix", "suffix")
+PASSES = ("renaming", "regex", "substr", "stacked", "prefix", "suffix")
 _MODULE = "vllm.model_executor.models.utils"
 
 
 class Entry(NamedTuple):
-    """One entry of a `WeightsMapper`: in which of its passes, from what, to what; None drops the weight."""
+    """One entry of a `WeightsMapper`.
+
+    Attributes
+    ----------
+    kind : str
+        In which of the passes.
+    old, new : str
+        From what, to what; None drops the weight.
+    held : optional
+        Of a regular expression its compiled form, of a renaming the rule of transformers, of a stacked weight the
+        shard that it becomes.
+    """
 
     kind: str
     old: str
     new: str | None
+    held: Any = None
 
 
 def map_name(entries: Sequence[Entry], key: str) -> str | None:
     """What vLLM makes of a name; None where it drops the weight."""
+    name: str | None = key
     for entry in sorted(entries, key=lambda entry: PASSES.index(entry.kind)):
-        found = _found(entry, key)
-        if found and entry.new is None:
-            return None
-        if found and entry.new is not None:
-            key = _replaced(entry.kind, entry.old, entry.new, key)
-    return key
+        name = None if name is None else map_by(entry, name)
+    return name
+
+
+def map_by(entry: Entry, key: str) -> str | None:
+    """What one entry makes of a name."""
+    if entry.kind == "renaming":
+        renamed: str = entry.held.rename_source_key(key)[0]
+        return renamed
+    if not _found(entry, key) or entry.new is None:
+        return None if _found(entry, key) else key
+    if entry.kind == "regex":
+        made: str = _pattern(entry).sub(entry.new, key)
+        return made
+    if entry.kind == "suffix":
+        return entry.new.join(key.rsplit(entry.old, 1))
+    return key.replace(entry.old, entry.new, 1)
 
 
 def _found(entry: Entry, key: str) -> bool:
     if entry.kind == "regex":
-        return re.search(entry.old, key) is not None
-    return {"substr": key.__contains__, "prefix": key.startswith, "suffix": key.endswith}[entry.kind](entry.old)
+        return _pattern(entry).search(key) is not None
+    asked = {"prefix": key.startswith, "suffix": key.endswith}
+    return asked.get(entry.kind, key.__contains__)(entry.old)
 
 
-def _replaced(kind: str, old: str, new: str, key: str) -> str:
-    if kind == "regex":
-        return re.sub(old, new, key)
-    return new.join(key.rsplit(old, 1)) if kind == "suffix" else key.replace(old, new, 1)
+def _pattern(entry: Entry) -> Any:
+    """Of `re`, or of the module of other makers that vLLM uses."""
+    return re.compile(entry.old) if entry.held is None else entry.held
 
 
 # -- out ---------------------------------------------------------------------------------------------------------------
@@ -150,46 +174,3 @@ def _text(entry: Entry) -> str:
 
 def _raw(text: str) -> str:
     return f'r"{text}"' if "\\" in text and '"' not in text else repr(text).replace("'", '"')
-
-
-# -- in ----------------------------------------------------------------------------------------------------------------
-
-
-def read_mapper(source: Any, keys: Iterable[str] | None = None) -> Reading:
-    """A `WeightsMapper`, or a dict of its fields (``orig_to_new_prefix`` and so on), as a conversion mapping.
-
-    Raises
-    ------
-    TreealignError
-        It is neither.
-    """
-    fields = source if isinstance(source, Mapping) else {f"orig_to_new_{kind}": None for kind in PASSES}
-    entries: list[Entry] = []
-    for kind in PASSES:
-        field = f"orig_to_new_{kind}"
-        held = fields.get(field) if source is fields else getattr(source, field, None)
-        entries += [Entry(kind, getattr(old, "pattern", old), new) for old, new in (held or {}).items()]
-    unknown = [field for field in fields if field.removeprefix("orig_to_new_") not in PASSES]
-    if unknown or (not entries and source is not fields and not hasattr(source, "orig_to_new_prefix")):
-        raise TreealignError("no WeightsMapper, nor a dict of its fields", facts=unknown or [repr(source)])
-    return read_all(entries, [(_as_pair(entry), _why(entry)) for entry in entries], _runner(entries), keys)
-
-
-def _why(entry: Entry) -> str:
-    return "it drops the weights that it matches, which no renaming does" if entry.new is None else ""
-
-
-def _as_pair(entry: Entry) -> Substitution:
-    """The same as one substitution."""
-    old, new = entry.old, (entry.new or "")
-    if entry.kind == "regex":
-        return Substitution(old, new)
-    literal, text = re.escape(old).replace("\\-", "-"), new.replace("\\", r"\\")
-    return Substitution({"substr": literal, "prefix": f"^{literal}", "suffix": f"{literal}$"}[entry.kind], text)
-
-
-def _runner(entries: Sequence[Entry]) -> Any:
-    def run(key: str) -> str | None:
-        return map_name(entries, key)
-
-    return run
