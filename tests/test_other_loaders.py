@@ -10,6 +10,7 @@ import types
 import pytest
 import torch
 from hypothesis import given, settings
+from loaders import WeightsMapper, install, revised
 from strategies import mappings_and_keys
 
 from treealign import ConversionMapping, Convert, KeyTree, PrefixChange, Rename, TreealignError, emit, operations
@@ -36,57 +37,10 @@ RENAMES = [
 ]
 
 
-class WeightsMapper:
-    """vLLM's, from its documentation: regular expressions, substrings, prefixes, suffixes; None drops."""
-
-    def __init__(self, orig_to_new_regex=(), orig_to_new_substr=(), orig_to_new_prefix=(), orig_to_new_suffix=()):
-        self.orig_to_new_regex, self.orig_to_new_substr = dict(orig_to_new_regex), dict(orig_to_new_substr)
-        self.orig_to_new_prefix, self.orig_to_new_suffix = dict(orig_to_new_prefix), dict(orig_to_new_suffix)
-
-    def apply_list(self, names):
-        return [new for name in names if (new := self.map(name)) is not None]
-
-    def map(self, name):
-        for regex, new in self.orig_to_new_regex.items():
-            if regex.search(name):
-                if new is None:
-                    return None
-                name = regex.sub(new, name)
-        for text, new in self.orig_to_new_substr.items():
-            if text in name:
-                if new is None:
-                    return None
-                head, tail = name.split(text, 1)
-                name = head + new + tail
-        for text, new in self.orig_to_new_prefix.items():
-            if name.startswith(text):
-                if new is None:
-                    return None
-                name = new + name[len(text) :]
-        for text, new in self.orig_to_new_suffix.items():
-            if name.endswith(text):
-                if new is None:
-                    return None
-                name = name[: len(name) - len(text)] + new
-        return name
-
-
-def revised(pairs, name):
-    """mmengine's load_checkpoint: each pair is one re.sub on every key."""
-    for pattern, replacement in pairs:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
 @pytest.fixture
 def loaders(monkeypatch):
     """vllm and torchtitan with what emitted code imports from them."""
-    for path in ("vllm.model_executor.models.utils", "torchtitan.protocols.state_dict_adapter"):
-        parts = path.split(".")
-        for n in range(len(parts)):
-            monkeypatch.setitem(sys.modules, ".".join(parts[: n + 1]), types.ModuleType(path))
-    sys.modules["vllm.model_executor.models.utils"].WeightsMapper = WeightsMapper
-    sys.modules["torchtitan.protocols.state_dict_adapter"].StateDictAdapter = type("StateDictAdapter", (), {})
+    install(monkeypatch)
 
 
 def executed(text):
@@ -135,7 +89,7 @@ def test_vllm_maps_the_names_as_the_mapping_does(transform, loaders):
     mapping = ConversionMapping([transform])
     mapper = executed(emit(mapping, "vllm"))["hf_to_vllm_mapper"]
     keys = example_keys(mapping)
-    assert {key: mapper.map(key) for key in keys} == {k: v[0] for k, v in mapping.map_keys(keys).items()}
+    assert {key: mapper.map_name(key) for key in keys} == {k: v[0] for k, v in mapping.map_keys(keys).items()}
 
 
 @pytest.mark.parametrize("transform", RENAMES, ids=repr)
@@ -161,7 +115,7 @@ def test_fixed_text_in_front_is_a_prefix_for_vllm(loaders):
 def test_a_prefix_that_has_to_come_before_a_regular_expression_is_one_too(loaders):
     mapping = [PrefixChange(remove="a"), Rename("l.{i}.x", "l.{i}.y")]
     mapper = executed(emit(mapping, "vllm", checkpoint=tree("a.l.0.x")))["hf_to_vllm_mapper"]
-    assert (mapper.map("a.l.0.x"), mapper.orig_to_new_prefix) == ("l.0.y", {})
+    assert (mapper.map_name("a.l.0.x"), mapper.orig_to_new_prefix) == ("l.0.y", {})
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "mmengine"])
@@ -221,9 +175,21 @@ def test_plain_functions_rename_as_the_mapping_does_and_back(drawn):
     assert same(made["model_to_checkpoint"](meant), state)
 
 
+def test_sizes_that_differ_from_group_to_group_are_looked_up_by_name():
+    table = operations.SizeTable.by("i", {0: 4, 1: 6, 2: 6})
+    mapping = ConversionMapping([Convert("s.{i}.qk", ["s.{i}.q", "s.{i}.k"], [operations.Split(0, (table, 2))])])
+    state = {f"s.{i}.qk.w": torch.arange(n * 3).reshape(n, 3) for i, n in enumerate((6, 8, 8))}
+    made = executed(emit(mapping, "python", checkpoint=tree_of(state)))
+    wanted = dict(mapping.apply(state))
+    assert same(made["checkpoint_to_model"](state), wanted)
+    assert same(made["model_to_checkpoint"](wanted), state)
+    with pytest.raises(TreealignError, match="no size for"):
+        emit(mapping, "python")
+
+
 def test_a_torchtitan_adapter_converts_both_ways(loaders):
     state, wanted = everything()
-    adapter = executed(emit(EVERYTHING, "torchtitan", checkpoint=tree_of(state), name="Adapter"))["Adapter"]()
+    adapter = executed(emit(EVERYTHING, "torchtitan", checkpoint=tree_of(state), name="Adapter"))["Adapter"](None, None)
     assert same(adapter.from_hf(state), wanted)
     assert same(adapter.to_hf(wanted), state)
 
@@ -309,6 +275,83 @@ def test_a_weights_mapper_is_read_as_prefixes_substrings_and_suffixes():
         ],
         (),
     )
+
+
+STACKED = {".q": (".qkv", "q"), ".k": (".qkv", "k"), ".v": (".qkv", "v")}
+PROJECTIONS = {"a.0.q.weight": (8, 6), "a.0.k.weight": (2, 6), "a.0.v.weight": (2, 6), "a.0.q_norm.weight": (3,)}
+
+
+def stacked(shapes, **more):
+    fields = {"orig_to_new_stacked": STACKED, "orig_to_new_prefix": {"a.": "model."}} | more
+    return read_mapping(fields, "vllm", KeyTree.from_leaves([(key, shape, None) for key, shape in shapes.items()]))
+
+
+def test_what_vllm_stacks_is_a_conversion_where_shapes_are_known():
+    found = stacked({key: shape for key, shape in PROJECTIONS.items() if "norm" not in key})
+    joined = Convert(["**.q", "**.k", "**.v"], "**.qkv", [operations.Concat(0, (8, 2, 2))])
+    assert (list(found.mapping), found.unread) == ([Rename("a", "model"), joined], ())
+
+
+def test_what_vllm_stacks_within_segments_is_reported_for_these_keys():
+    found = stacked(PROJECTIONS)
+    assert (list(found.mapping), len(found.unread)) == ([Rename("a", "model")], 3)
+    assert found.run(["a.0.q_norm.weight"]) == {"a.0.q_norm.weight": "model.0.qkv_norm.weight"}
+
+
+def test_towers_of_other_sizes_are_stacked_below_their_own_modules():
+    shapes = {
+        f"{m}.{n}.{p}.bias": (2 + 2 * (m == "eye") + 3 * (p == "q"),)
+        for m in ("eye", "text")
+        for n in (0, 1)
+        for p in "qkv"
+    }
+    found = stacked(shapes)
+    sizes = {convert.under: convert.operations for convert in list(found.mapping)[1:]}
+    assert sizes == {"eye": (operations.Concat(0, (7, 4, 4)),), "text": (operations.Concat(0, (5, 2, 2)),)}
+
+
+def test_what_vllm_stacks_is_named_where_no_shapes_are_known():
+    found = read_mapping({"orig_to_new_stacked": STACKED}, "vllm", ["h.q.weight"])
+    assert [why for _, why in found.unread] == [found.unread[0][1]] * 3
+    assert "pass the checkpoint" in found.unread[0][1]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ({"h.q.w": (2,), "h.k.w": (2,)}, "not made of one weight for each"),
+        ({f"h.{n}.{p}.w": (n + 1,) for n in (0, 1) for p in "qkv"}, "differ within"),
+        ({f"h.{p}.w": () for p in "qkv"}, "no rows"),
+    ],
+)
+def test_shards_that_do_not_show_how_they_lie_are_reported(shapes, reason):
+    found = stacked(shapes)
+    assert len(found.unread) == 3
+    assert reason in found.unread[0][1]
+
+
+def test_fields_of_a_later_vllm_are_not_passed_over():
+    with pytest.raises(TreealignError, match="orig_to_new_other"):
+        read_mapping(types.SimpleNamespace(orig_to_new_prefix={"a.": "b."}, orig_to_new_other={"x": "y"}), "vllm")
+
+
+def test_flags_of_a_regular_expression_count():
+    found = read_mapping({"orig_to_new_regex": {re.compile(r"^A\.", re.IGNORECASE): "b."}}, "vllm", ["a.w"])
+    assert (found.run(["a.w"]), len(found.unread)) == ({"a.w": "b.w"}, 1)
+
+
+def test_fixed_text_is_read_as_segments_where_it_is_that_in_the_keys():
+    found = read_mapping({"orig_to_new_prefix": {"visual": "model.visual"}}, "vllm", ["visual.a", "head.b"])
+    assert list(found.mapping) == [Rename("visual", "model.visual")]
+
+
+def test_renamings_of_transformers_come_first_for_vllm():
+    from transformers.core_model_loading import WeightRenaming
+
+    rules = {"orig_to_new_renaming": [WeightRenaming("^old\\.", "new.")], "orig_to_new_prefix": {"new.": "model."}}
+    found = read_mapping(rules, "vllm")
+    assert list(found.mapping) == [Rename("old", "new"), Rename("new", "model")]
+    assert found.run(["old.w"]) == {"old.w": "model.w"}
 
 
 def test_what_vllm_drops_is_reported_and_still_run():

@@ -31,8 +31,11 @@ def rename(state_dict, pattern, replacement):
 '''
 CONVERTING = '''
 
-def convert(state_dict, sources, count, targets, operations):
-    """Groups of `count` tensors, in the order of `sources` and of the numbers in their names, become others."""
+def convert(state_dict, sources, count, targets, operations, by=()):
+    """Groups of `count` tensors, in the order of `sources` and of the numbers in their names, become others.
+
+    Where sizes differ from group to group, `operations` are looked up by the parts of the name that `by` lists.
+    """
     made, groups = {}, {}
     for key, tensor in state_dict.items():
         found, at = next(((f, n) for n, source in enumerate(sources) if (f := re.match(source, key))), (None, 0))
@@ -46,7 +49,8 @@ def convert(state_dict, sources, count, targets, operations):
         names = [target.format(**dict(parts)) for target in targets]
         if len(members) != count:
             raise KeyError(f"{names[0]} is made of {count} keys, and {len(members)} are there")
-        tensors = operations([tensor for _, tensor in sorted(members, key=lambda member: member[0])])
+        operate = operations[tuple(dict(parts)[name] for name in by)] if by else operations
+        tensors = operate([tensor for _, tensor in sorted(members, key=lambda member: member[0])])
         made.update(zip(names, (tensor.contiguous() for tensor in tensors), strict=True))
     return made
 
@@ -86,7 +90,7 @@ def statements(transforms: Iterable[Transform], names: Sequence[str], sampled: b
     lines, converts = list[str](), False
     for transform in transforms:
         if isinstance(transform, Convert):
-            lines += _conversion(transform)
+            lines += _conversion(transform, () if sampled else names)
             converts = True
         else:
             pairs = substitutions(transform, () if sampled else names)
@@ -107,22 +111,36 @@ def _renaming(pattern: str, replacement: str) -> str:
 # -- conversions -------------------------------------------------------------------------------------------------------
 
 
-def _conversion(convert: Convert) -> list[str]:
+def _conversion(convert: Convert, names: Sequence[str]) -> list[str]:
     sources = [text for pattern in convert._patterns[0] for text in _source(convert, pattern)]
     count = sum(map(convert._member_count, convert._patterns[0]))
     targets = [_target(convert, pattern) for pattern in convert._patterns[1]]
     if convert.counts:
         raise MappingError("groups of different sizes are not written as code", facts=[repr(convert)])
-    operations = code(convert.operations, "t")
+    by = sorted({name for operation in convert.operations for name in operation.capture_names})
+    operations = _by_group(convert, by, names) if by else [f"    lambda t: {code(convert.operations, 't')},"]
     return [
         "state_dict = convert(",
         "    state_dict,",
         *_listed([f'r"{source}"' for source in sources]),
         f"    {count},",
         *_listed(targets),
-        f"    lambda t: {operations},",
+        *operations,
         ")",
     ]
+
+
+def _by_group(convert: Convert, by: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Operations whose sizes depend on captures, for each of the groups that are there."""
+    found: dict[str, dict[tuple[str, ...], None]] = {}
+    for group in filter(None, map(convert.group, names)):
+        operations = tuple(operation.resolve(group.captures) for operation in convert.operations)
+        found.setdefault(code(operations, "t"), {})[tuple(group.captures[name] for name in by)] = None
+    if not found:
+        hint = "pass the checkpoint, whose keys say which groups there are"
+        raise MappingError("sizes differ from group to group", facts=[repr(convert)], hint=hint)
+    cases = [f"        **dict.fromkeys({list(keys)}, lambda t: {text})," for text, keys in found.items()]
+    return ["    {", *cases, "    },", f"    {list(by)},"]
 
 
 def _listed(items: Sequence[str]) -> list[str]:

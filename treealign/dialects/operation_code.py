@@ -34,7 +34,7 @@ def code(operations: tuple[Operation, ...], given: str) -> str:
     Raises
     ------
     MappingError
-        Sizes differ from group to group, or an operation has no such code.
+        Sizes are not resolved, or an operation has no such code.
     """
     for operation in operations:
         given = _one(operation, given)

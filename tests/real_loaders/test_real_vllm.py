@@ -1,0 +1,125 @@
+"""The mappers of vLLM's models, run by its own `WeightsMapper` and by ours, and read as conversion mappings."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+
+import pytest
+from loaders import install
+from scoring import read_cases
+from vllm_source import mappers, weights_mapper
+
+from treealign import ConversionMapping, KeyTree, TreealignError, emit
+from treealign.dialects.reading import read_mapping
+
+KINDS = ("regex", "substr", "stacked", "prefix", "suffix")
+DROPS = "it drops the weights"
+
+
+@cache
+def found():
+    return tuple(mappers())
+
+
+@cache
+def known():
+    return tuple(one for one in found() if one.mapper is not None)
+
+
+@cache
+def checkpoints():
+    """Class of transformers, which vLLM's is mostly called after, to keys of its checkpoints."""
+    cases = {}
+    for corpus in ("transformers", "pairs"):
+        for case in read_cases(corpus):
+            cases.setdefault(case.name.rsplit("/", 1)[-1], []).append(KeyTree.from_leaves(case.checkpoint))
+    return cases
+
+
+def names_for(mapper):
+    """Names in which the texts of its entries stand in all places."""
+    for kind in KINDS:
+        for old in getattr(mapper, f"orig_to_new_{kind}"):
+            text = getattr(old, "pattern", old)
+            yield from (text, f"{text}x.weight", f"a.{text}", f"model.layers.3{text}.weight", f"{text}.{text}.b")
+
+
+def test_nearly_all_mappers_of_the_models_are_known_from_the_sources(capsys):
+    reasons = Counter(re.sub(r"\w+ is made", "made", one.reason) for one in found() if one.mapper is None)
+    with capsys.disabled():
+        print(f"\nvLLM: the mappers of {len(known())} of {len(found())} classes; the others: {dict(reasons)}")
+    assert len(known()) > 0.9 * len(found()) > 200
+
+
+def test_every_name_comes_out_as_vllm_makes_it():
+    real = [key for trees in checkpoints().values() for tree in trees for key in tree.keys][::150]
+    for one in known():
+        run = read_mapping(one.mapper, "vllm").run
+        names = [*names_for(one.mapper), *real]
+        assert run(names) == {name: one.mapper.map_name(name) for name in names}, one.name
+
+
+def test_what_is_read_for_a_checkpoint_is_what_vllm_does(capsys):
+    """Wherever vLLM also has a class of transformers' name; a class with several checkpoints counts for each."""
+    counts, left = Counter(), Counter()
+    for one, tree in ((same, tree) for same in known() for tree in checkpoints().get(same.name, ())):
+        reading = read_mapping(one.mapper, "vllm", tree)
+        open_ = [(rule, why) for rule, why in reading.unread if DROPS not in why]
+        counts["all"] += 1
+        if open_:
+            left.update({f"{one.name}: {rule.old}" for rule, _ in open_})
+            continue
+        kept = {key: (name,) for key in tree.keys if (name := one.mapper.map_name(key)) is not None}
+        assert reading.mapping.map_keys(kept, converted=False) == kept, one.name
+        counts["whole"] += 1
+    with capsys.disabled():
+        print(f"\nvLLM: {counts['whole']} of {counts['all']} checkpoints read whole; left open: {sorted(left)}")
+    assert counts["whole"] >= 0.8 * counts["all"] > 20
+
+
+def test_without_keys_nothing_is_read_otherwise_than_vllm_does_it(capsys):
+    rules, unread = Counter(), Counter()
+    for one in known():
+        reading = read_mapping(one.mapper, "vllm")
+        rules.update(rule.kind for rule in reading.rules)
+        unread.update("dropped" if DROPS in why else rule.kind for rule, why in reading.unread)
+    with capsys.disabled():
+        print(f"\nvLLM: {sum(rules.values())} entries {dict(rules)}; without keys not read: {dict(unread)}")
+    assert sum(unread.values()) < sum(rules.values())
+
+
+@pytest.mark.parametrize("name", ["LlavaForConditionalGeneration", "CLIPModel", "Qwen2VLForConditionalGeneration"])
+def test_a_mapper_that_is_read_and_emitted_does_in_vllm_what_the_first_did(name, monkeypatch):
+    install(monkeypatch)
+    for one, tree in ((same, tree) for same in known() if same.name == name for tree in checkpoints().get(name, ())):
+        fields = {f"orig_to_new_{kind}": getattr(one.mapper, f"orig_to_new_{kind}") for kind in KINDS}
+        renaming = weights_mapper()(**fields | {"orig_to_new_stacked": {}})
+        reading = read_mapping(renaming, "vllm", tree)
+        scope = {}
+        exec(emit(reading.mapping, "vllm", checkpoint=tree), scope)
+        kept = [key for key in tree.keys if renaming.map_name(key) is not None]
+        assert [scope["hf_to_vllm_mapper"].map_name(key) for key in kept] == list(map(renaming.map_name, kept))
+
+
+@pytest.mark.parametrize("corpus", ["transformers", "pairs"])
+def test_renamings_of_the_corpus_are_done_by_vllm(corpus, monkeypatch):
+    """What is emitted is compared with our own `map_name` before it is handed out; here the real class runs it."""
+    from treealign import suggest
+
+    install(monkeypatch)
+    done = 0
+    for case in list(read_cases(corpus))[::12]:
+        checkpoint, model = case.trees()
+        mapping = ConversionMapping(suggest(checkpoint, model).mapping)
+        try:
+            text = emit(mapping, "vllm", checkpoint=checkpoint)
+        except TreealignError:
+            continue
+        scope = {}
+        exec(text, scope)
+        wanted = {key: names[0] for key, names in mapping.map_keys(checkpoint.keys).items()}
+        assert scope["hf_to_vllm_mapper"].apply_dict({key: key for key in wanted}) == {n: k for k, n in wanted.items()}
+        done += 1
+    assert done
