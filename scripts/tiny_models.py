@@ -17,33 +17,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from treealign.dialects.transformers.default_configs import completed, guessed, rebuilt, sub_configs
+
 WIDTH = re.compile(
     r"(hidden|embed|inter|ffn|model|head|latent|state|channel|conv|codebook|proj|output|text|audio|feature|kv|q|v|qk|nope|rope|adapter)"
     r"\w*(_size|_sizes|_dim|_dims|_rank|_channels|_width)|^(d_\w+|dim|width|embed_dim|hidden_\w*|decoder_ffn_dim|"
-    r"encoder_ffn_dim|neck_\w*|\w*channels|\w*_dim|\w*_rank|vocab_size|\w*_vocab_size|\w*_hidden_size|\w*intermediate_size|head_dim|upsample_groups)$"
+    r"encoder_ffn_dim|neck_\w*|\w*channels?|\w*_dim|\w*_rank|vocab_size|\w*_vocab_size|\w*_hidden_size|\w*intermediate_size|head_dim|upsample_groups)$"
 )
-# what the default configs leave open, or set to what no model can be made of
-OVERRIDES: dict[str, dict[str, Any]] = {
-    "hunyuan_v1_moe": {"head_dim": 8, "num_experts": 4, "moe_topk": 2},
-    "hunyuan_vl": {"text_config.head_dim": 8},
-    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
-    "aya_vision": {"vision_config.num_attention_heads": 2},
-    "emu3": {"vocabulary_map": {"<image>": 3, "<|extra_200|>": 4}, "vq_config.base_channels": 32},
-    "sapiens2": {
-        "head_config.upsample_out_channels": [8, 8],
-        "head_config.upsample_kernel_sizes": [4, 4],
-        "head_config.conv_out_channels": [8],
-        "head_config.conv_kernel_sizes": [1],
-        "head_config.scale_conv_out_channels": [8],
-        "head_config.scale_conv_kernel_sizes": [1],
-        "head_config.scale_final_input_size": 8,
-        "head_config.scale_final_hidden_sizes": [8, 8],
-    },
-    "ernie4_5_vl_moe_text": {
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
-    },
-    "deepseek_ocr2": {"text_config.mlp_layer_types": ["dense", "sparse"]},
-}
 NO_WIDTH = re.compile(
     r"image|patch|window|kernel|stride|merge|num_|tile|input_channels|^in_channels|max_|pool|grid|label"
 )
@@ -88,13 +68,14 @@ def tiny_config(kind: Any, settings: Mapping[str, Any] = MappingProxyType({})) -
     One whose heads have an even number of rows, if there is one: rotary orders need that.
     """
     failures: list[Exception] = []
-    for even, most, measure in product((True, False), MOST_NUMBERS, _measures()):
+    for guess, even, most, measure in product((False, True), (True, False), MOST_NUMBERS, _measures()):
         try:
-            config = kind.config_class()
+            config = completed(kind, kind.config_class())
             _shrink(config, measure)
-            _override(config)
+            config = guessed(kind, config) if guess else config
+            _fit_rotary(config)
             _set(config, settings)
-            config = kind.config_class.from_dict(_within_layers(config.to_dict()))
+            config = rebuilt(kind, config)
             if (not even or _even_heads(config)) and _count(kind, config) <= most:
                 return config
         except Exception as error:
@@ -102,46 +83,20 @@ def tiny_config(kind: Any, settings: Mapping[str, Any] = MappingProxyType({})) -
     raise failures[0] if failures else ValueError("it stays too large")
 
 
-def _within_layers(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of single layers only for layers that there are."""
-    made = {name: _within_layers(v) if isinstance(v, dict) else v for name, v in settings.items()}
-    single, layers = made.get("per_layer_config"), made.get("num_hidden_layers")
-    if isinstance(single, dict) and layers is not None:
-        made["per_layer_config"] = {at: held for at, held in single.items() if int(at) < layers}
-    last = next(iter(made.get("out_features") or ()), "")
-    if layers is not None and last.removeprefix("stage").isdigit() and int(last.removeprefix("stage")) > layers:
-        made["out_features"], made["out_indices"] = [f"stage{layers}"], [layers]
-    return made
-
-
-def _override(config: Any) -> None:
-    for path, value in OVERRIDES.get(config.model_type, {}).items():
-        *parts, name = path.split(".")
-        held = config
-        for part in parts:
-            held = getattr(held, part)
-        setattr(held, name, value)
-    if type(getattr(config, "backbone_config", None)).__name__ == "TimmBackboneConfig":
-        made = import_module("transformers").ResNetConfig(
-            embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1] * 4, out_features=["stage2", "stage3", "stage4"]
-        )
-        config.backbone_config, config.use_timm_backbone = made, False
-    rope = getattr(config, "rope_parameters", None)
-    if isinstance(rope, dict) and "mrope_section" in rope:
-        half = (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads) // 2
-        third = max(1, half // 3) if half > 1 else 0
-        rope["mrope_section"] = [half - 2 * third, third, third]
-    for value in vars(config).values():
-        if hasattr(value, "to_dict"):
-            _override(value)
+def _fit_rotary(config: Any) -> None:
+    """Sections of rotary frequencies that add up to half of a head."""
+    for held in sub_configs(config):
+        rope = getattr(held, "rope_parameters", None)
+        if isinstance(rope, dict) and "mrope_section" in rope:
+            half = (getattr(held, "head_dim", None) or held.hidden_size // held.num_attention_heads) // 2
+            third = max(1, half // 3) if half > 1 else 0
+            rope["mrope_section"] = [half - 2 * third, third, third]
 
 
 def _set(config: Any, settings: Mapping[str, Any]) -> None:
-    for name, value in settings.items() if all(hasattr(config, name) for name in settings) else ():
-        setattr(config, name, value)
-    for value in vars(config).values():
-        if hasattr(value, "to_dict"):
-            _set(value, settings)
+    for held in sub_configs(config):
+        for name, value in settings.items() if all(hasattr(held, name) for name in settings) else ():
+            setattr(held, name, value)
 
 
 def _even_heads(config: Any) -> bool:

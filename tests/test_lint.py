@@ -278,3 +278,50 @@ def test_sarif_names_the_rule_the_level_and_the_line(tmp_path):
 def test_json_holds_the_findings():
     data = json.loads(run("transformers:xCLIPTextModel", "--json").stdout)
     assert [finding["kind"] for finding in data["entries"][0]["findings"]] == ["orphan"]
+
+
+# -- the models that entries are checked on ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "entry", ["dots1", "emu3", "lfm2_moe", "hunyuan_v1_moe", "BeitForSemanticSegmentation", "Sapiens2ForImageMatting"]
+)
+def test_a_default_config_that_leaves_something_open_is_completed(entry):
+    found = entry_report(entry)
+    assert (found.unchecked, kinds(found)) == ((), set())
+    assert found.models
+
+
+def test_heads_that_do_not_divide_the_width_are_made_to():
+    assert entry_report("aya_vision").models == ("AyaVisionForConditionalGeneration",)
+
+
+def test_the_default_config_that_was_given_stays_as_it_is():
+    from treealign.dialects.transformers.default_configs import completed, guessed
+
+    kind = model_class("Dots1Model")
+    config = kind.config_class()
+    before = config.to_dict()
+    made = guessed(kind, completed(kind, config))
+    assert (config.to_dict(), made.n_routed_experts) == (before, 4)
+
+
+def test_a_rule_for_layers_that_the_small_model_does_not_reach_is_not_dead():
+    # its first layers are dense, its experts come after them
+    assert kinds(entry_report("dots3_note_vision_encoder")) == set()
+
+
+def test_what_needs_a_library_says_so(monkeypatch):
+    from treealign.dialects import linting
+    from treealign.dialects.lint_checks.results import EntryReport, Lint
+
+    def absent(kind, config=None):
+        raise ImportError(f"{kind.__name__} requires the timm library but it was not found")
+
+    monkeypatch.setattr(linting, "build", absent)
+    from treealign.cli.render_lint import lint_lines
+
+    report = entry_report("timm_wrapper")
+    assert isinstance(report, EntryReport)
+    text = " ".join(" ".join(lint_lines(Lint("5", (report,)))).split())
+    assert "timm_wrapper: ImportError: TimmWrapperModel requires the timm library" in text

@@ -62,8 +62,9 @@ def _place(finding: Finding) -> str:
 
 
 def _unchecked_lines(found: Lint) -> Iterator[str]:
-    unchecked = [report.entry for report in found.entries if report.unchecked and not report.models]
+    unchecked = [report for report in found.entries if report.unchecked and not report.models]
     if unchecked:
         yield ""
-        yield f"not checked, for no model could be built: {_entries(len(unchecked))} (--json has the reasons)"
-        yield fold_line(f"  {', '.join(unchecked)}", "  ")
+        yield f"not checked, for no model could be built: {_entries(len(unchecked))}"
+    for report in unchecked:
+        yield fold_line(f"  {report.entry}: {report.unchecked[0][1]}", "    ")

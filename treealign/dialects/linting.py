@@ -10,6 +10,7 @@ from importlib import import_module
 from multiprocessing import get_context
 from os import PathLike
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from treealign.dialects.lint_checks.model_checks import collisions, converted, reversal, smaller, uncovered
@@ -32,6 +33,7 @@ _CHECKS: tuple[Callable[[Case], Iterator[Said]], ...] = (
 )
 _OF_NAMES = (collisions, unused, matching, dots)
 _MOST_CLASSES = 6
+_REASON = 200  # characters
 # a rule that one class has no use for may serve another: only if all agree is it a finding
 _UNANIMOUS = {"dead", "shadowed", "not-written-back", "smaller"}
 _PLAIN_ENTRIES = ("legacy",)  # names of any model: it belongs to no class
@@ -142,7 +144,7 @@ def entry_report(name: str, given: Given | None = None) -> EntryReport:
         try:
             found = _said(kind, given)
         except Exception as error:
-            unchecked.append((kind.__name__, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"))
+            unchecked.append((kind.__name__, shorten(f"{type(error).__name__}: {error}", _REASON, placeholder=" …")))
             continue
         checked.append(kind.__name__)
         said += [(kind.__name__, one) for one in found]
@@ -161,14 +163,16 @@ def _said(kind: Any, given: Given | None) -> list[Said]:
     if given is None:
         made = [one for case in [case_of(build(kind))] for check in _CHECKS for one in check(case)]
         alive = _alive_otherwise(kind, {one.rule for one in made if one.kind == "dead"})
-        return [one for one in made if not (one.kind == "dead" and one.rule in alive)]
+        # fewer rules were looked for without the keys that only another model has
+        kept = [one for one in made if not (one.kind == "smaller" and alive)]
+        return [one for one in kept if not (one.kind == "dead" and one.rule in alive)]
     fits = isinstance(given.config, kind.config_class)
     case = case_of(build(kind, given.config if fits else None), given.shapes)
     return [one for check in (*_OF_NAMES, *((uncovered,) if fits else ())) for one in check(case)]
 
 
 def _alive_otherwise(kind: Any, dead: set[int | None]) -> set[int | None]:
-    """The rules that touch something once a switch of the config is turned."""
+    """The rules that touch something in a model with all layers, or once a switch of the config is turned."""
     alive: set[int | None] = set()
     for model in variants(kind) if dead else ():
         alive |= dead & case_of(model).loading.touched.keys()

@@ -8,8 +8,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
+from inspect import Parameter, signature
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+from treealign.dialects.transformers.default_configs import completed, guessed, rebuilt
 
 _LAYERS = re.compile(r"^(num_\w*layers|n_layers?|\w*_layers|num_\w*blocks|depth|\w*_depth)$")
 _FEW = 4
@@ -57,7 +61,11 @@ def classes_of(entry: str) -> list[Any]:
 
 def _is_model(kind: Any) -> bool:
     base = import_module("transformers.modeling_utils").PreTrainedModel
-    return isinstance(kind, type) and issubclass(kind, base) and not kind.__name__.endswith("PreTrainedModel")
+    if not (isinstance(kind, type) and issubclass(kind, base)) or kind.__name__.endswith("PreTrainedModel"):
+        return False
+    # what needs more than its config is a part of a model, and is never loaded by itself
+    needed = [p for p in signature(kind).parameters.values() if p.default is Parameter.empty]
+    return len([p for p in needed if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]) == 1
 
 
 def build(kind: Any, config: Any = None) -> Any:
@@ -66,25 +74,36 @@ def build(kind: Any, config: Any = None) -> Any:
     Raises
     ------
     Exception
-        Whatever the last attempt raised.
+        Whatever the first attempt raised.
     """
-    torch = import_module("torch")
+    if config is not None:
+        return _on_meta(kind, config)
+    return _built(kind, _default(kind))
+
+
+def _built(kind: Any, config: Any) -> Any:
+    """The first that can be built of the config with few layers, or all of them, as it is, or with guesses."""
     failure: Exception | None = None
-    for most in (None,) if config is not None else (_FEW, None):
+    for complete, most in product((_as_it_is, guessed), (_FEW, None)):
         try:
-            made = config if config is not None else _default(kind, most)
-            with torch.device("meta"):
-                return kind(copy.deepcopy(made))
+            return _on_meta(kind, complete(kind, _shorter(kind, config, most)))
         except Exception as error:
             failure = failure or error
     assert failure is not None
     raise failure
 
 
-def _default(kind: Any, most: int | None) -> Any:
-    config = kind.config_class()
-    _complete(config)
-    return _shorter(kind, config, most)
+def _as_it_is(_: Any, config: Any) -> Any:
+    return config
+
+
+def _on_meta(kind: Any, config: Any) -> Any:
+    with import_module("torch").device("meta"):
+        return kind(copy.deepcopy(config))
+
+
+def _default(kind: Any) -> Any:
+    return completed(kind, kind.config_class())
 
 
 def _shorter(kind: Any, config: Any, most: int | None) -> Any:
@@ -93,20 +112,7 @@ def _shorter(kind: Any, config: Any, most: int | None) -> Any:
         return config
     made = copy.deepcopy(config)
     _cut(made, most)
-    return kind.config_class.from_dict(made.to_dict())
-
-
-def _complete(config: Any) -> None:
-    """Fill in what a default config leaves to the published ones, or to a library that need not be there."""
-    if type(getattr(config, "backbone_config", None)).__name__ == "TimmBackboneConfig":
-        stages = ["stage2", "stage3", "stage4"]
-        config.backbone_config = import_module("transformers").ResNetConfig(out_features=stages)
-        config.use_timm_backbone = False
-    if getattr(config, "vocab_size", 0) is None:
-        config.vocab_size = 33
-    for value in vars(config).values():
-        if hasattr(value, "to_dict"):
-            _complete(value)
+    return rebuilt(kind, made)
 
 
 def _cut(config: Any, most: int) -> None:
@@ -124,9 +130,10 @@ def _cut(config: Any, most: int) -> None:
 
 
 def variants(kind: Any) -> Iterator[Any]:
-    """Models of a class by its default config with one switch turned, those that can be built."""
-    config = kind.config_class()
-    _complete(config)
+    """Models of a class by its default config that can be built: with all layers, then with one switch turned."""
+    config = _default(kind)
+    with contextlib.suppress(Exception):
+        yield _on_meta(kind, config)
     for path in list(_switches(config))[:_MOST_SWITCHES]:
         turned = copy.deepcopy(config)
         *parts, name = path
@@ -134,10 +141,8 @@ def variants(kind: Any) -> Iterator[Any]:
         for part in parts:
             held = getattr(held, part)
         setattr(held, name, not getattr(held, name))
-        for most in (_FEW, None):
-            with contextlib.suppress(Exception):
-                yield build(kind, _shorter(kind, turned, most))
-                break
+        with contextlib.suppress(Exception):
+            yield _built(kind, turned)
 
 
 def _switches(config: Any) -> Iterator[tuple[str, ...]]:

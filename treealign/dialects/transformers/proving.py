@@ -74,6 +74,8 @@ def load(
     model = skeleton(wanted, parts, device)
     for rule in rules:
         rule._was_used = False
+        if device == "meta" and getattr(rule, "force_cpu", False):
+            rule.force_cpu = False  # nothing here has a size, and it cannot be moved
     config = utils.LoadStateDictConfig(weight_mapping=list(rules), device_map={"": device})
     with _quiet():
         info, _ = loading.convert_and_load_state_dict_in_model(model, dict(state), config)
