@@ -17,10 +17,10 @@ SAMPLE = ("mixtral", "ernie4_5_vl_moe", "step3p5_vision", "inkling2_loop", "inkl
 
 
 @pytest.mark.parametrize("entry", SAMPLE)
-def test_an_entry_read_loads_the_same_model_as_transformers_and_saves_the_same_file(entry):
+def test_an_entry_read_loads_as_transformers_does_saves_the_same_file_and_is_emitted_again(entry):
     quiet_transformers()
     outcome = check(entry)
-    assert (outcome.fault, outcome.unread) == ("", [])
+    assert (outcome.fault, outcome.unread, outcome.emitted) == ("", [], "")
     assert outcome.converters == outcome.read > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from treealign.dialects.transformers.calls import Call, converter
@@ -10,7 +11,7 @@ from treealign.dialects.transformers.operating import operation_calls
 from treealign.dialects.transformers.pieces import AFTER_DOT, AFTER_SEGMENT, BEFORE_SEGMENT, START, re_text
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert
-from treealign.mapping.operations import Operation, Stack, Unstack
+from treealign.mapping.operations import Operation, Parallel, Stack
 from treealign.mapping.planning import Step
 
 MOST_RULES = 64
@@ -35,7 +36,6 @@ def convert_calls(
     model_keys: Sequence[str],
     config: Any = None,
     taken: Iterable[Call] = (),
-    sampled: bool = False,
 ) -> tuple[Call, ...]:
     """The converters for one conversion.
 
@@ -52,8 +52,6 @@ def convert_calls(
     taken : iterable of Call
         The converters so far: transformers knows a converter by its patterns, whatever its scope, so that two must not
         share one.
-    sampled : bool
-        The names are made up: patterns keep what the transform's own say.
 
     Raises
     ------
@@ -61,8 +59,8 @@ def convert_calls(
         transformers cannot do it, or cannot undo it.
     """
     failure = ""
-    before, least = tuple(taken), _own_context(convert) if sampled else 0
-    for calls in sorted(_candidates(steps, config, least), key=len):
+    before, said = tuple(taken), Said(_own_context(convert), _says_ends(convert, steps))
+    for calls in sorted(_candidates(steps, config, said), key=len):
         if _share_patterns([*before, *calls]):
             continue
         failure = _first_difference(calls, steps, names, model_keys)
@@ -91,12 +89,39 @@ def _own_context(convert: Convert) -> int:
     return next((n for n, s in enumerate(reversed(shared)) if s.literal is None), len(shared))
 
 
-def _candidates(steps: Sequence[Step], config: Any, least: int) -> Iterator[tuple[Call, ...]]:
-    """With more and more segments in front; with and without the module that holds all groups as scope."""
-    heads = [_parts(step).head for step in steps]
+class Said(NamedTuple):
+    """What the transform's own patterns say, which those of converters keep for their readers.
+
+    Attributes
+    ----------
+    context : int
+        How many segments they share in front.
+    ends : bool
+        They hold the ends of the keys.
+    """
+
+    context: int
+    ends: bool
+
+
+def _says_ends(convert: Convert, steps: Sequence[Step]) -> bool:
+    lasts = {key.rpartition(".")[2] for step in steps for key in step.sources}
+    patterns = [pattern.segments[-1].literal for pattern in convert._patterns[0]]
+    return lasts == set(patterns)
+
+
+def _candidates(steps: Sequence[Step], config: Any, said: Said) -> Iterator[tuple[Call, ...]]:
+    """With more and more segments in front; with and without the module that holds all groups as scope.
+
+    What all keys of a group end with is left out at first, so that one rule does for weights and biases, and put in
+    where others end otherwise.
+    """
+    heads = [_parts(step, whole=False).head for step in steps]
     module = heads[0][: _shared(heads)]
-    for kept in range(least, max(map(len, heads)) + 1):
-        shapes = _shapes(steps, kept)
+    lists = (True, False) if any(_lists(step.operations) for step in steps) else (True,)
+    ends, most = (True, False) if said.ends else (False, True), max(map(len, heads))
+    for kept, whole, starred in product(range(min(said.context, most), most + 1), ends, lists):
+        shapes = _shapes(steps, kept, whole, starred)
         for left in (AFTER_DOT, AFTER_SEGMENT):
             calls = _alike([_call(shape, left, config) for shape in shapes])
             if len(calls) > MOST_RULES:
@@ -112,8 +137,8 @@ class _Parts(NamedTuple):
     targets: tuple[tuple[str, ...], ...]
 
 
-def _parts(step: Step) -> _Parts:
-    """The segments that all keys of a group begin with, and what follows them, without what all end with."""
+def _parts(step: Step, whole: bool) -> _Parts:
+    """The segments that all keys of a group begin with, and what follows them, with or without what all end with."""
     sides = [[tuple(key.split(".")) for key in keys] for keys in (step.sources, step.targets)]
     every = [*sides[0], *sides[1]]
     head = _shared(every)
@@ -121,6 +146,7 @@ def _parts(step: Step) -> _Parts:
     tail = min(_shared([end[::-1] for end in ends]), min(len(end) for end in ends) - 1)
     if tail < 0:  # one name begins as all do and ends there
         head, tail = head + tail, 0
+    tail *= not whole
     cut = [[name[head : len(name) - tail] for name in side] for side in sides]
     return _Parts(every[0][:head], tuple(cut[0]), tuple(cut[1]))
 
@@ -129,20 +155,32 @@ def _shared(names: Sequence[Sequence[object]]) -> int:
     return next((at for at, parts in enumerate(zip(*names, strict=False)) if len(set(parts)) > 1), min(map(len, names)))
 
 
-def _shapes(steps: Sequence[Step], kept: int) -> list[Shape]:
-    """The different shapes of the groups, with `kept` segments of what their keys share in front."""
+def _lists(operations: Sequence[Operation]) -> bool:
+    """Whether all they do is stack one list."""
+    return len(operations) == 1 and isinstance(operations[0], Stack)
+
+
+def _shapes(steps: Sequence[Step], kept: int, whole: bool, starred: bool) -> list[Shape]:
+    """The different shapes of the groups, with `kept` segments of what their keys share in front.
+
+    `starred`: one pattern stands for a list that counts from 0; otherwise each member has its own.
+    """
     found: dict[Shape, None] = {}
     for step in steps:
-        head, sources, targets = _parts(step)
+        head, sources, targets = _parts(step, whole)
         before = head[max(0, len(head) - kept) :]
         old, new = (_patterns(before, side) for side in (sources, targets))
-        if any(isinstance(operation, Stack) for operation in step.operations):
+        if starred and any(_is(operation, Stack) for operation in step.operations):
             old = _starred(old)
-        if any(isinstance(operation, Unstack) for operation in step.operations):
-            new = _starred(new)
         patterns = tuple(map(".".join, old)), tuple(map(".".join, new))
         found[Shape(*patterns, step.operations, kept >= len(head))] = None
     return list(found)
+
+
+def _is(operation: Operation, kind: type[Operation]) -> bool:
+    """Whether it is one of these, or several of them side by side."""
+    parts = operation.operations if isinstance(operation, Parallel) else (operation,)
+    return all(isinstance(part, kind) for part in parts)
 
 
 def _alike(calls: Sequence[Call]) -> tuple[Call, ...]:
@@ -185,7 +223,7 @@ def _series(names: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], int] | N
 
 
 def _call(shape: Shape, left: str, config: Any) -> Call:
-    made = operation_calls(shape.operations, len(shape.sources), len(shape.targets), config)
+    made = operation_calls(shape.operations, shape.sources, shape.targets, config)
     mark = START if shape.start else left
     right = BEFORE_SEGMENT if any(not text[-1].isalnum() for text in (*shape.sources, *shape.targets)) else ""
     sides = ([f"{mark}{_text(text)}{right}" for text in side] for side in (shape.sources, shape.targets))

@@ -14,6 +14,7 @@ from treealign.dialects.samples import are_few, counted, shrunk
 from treealign.dialects.transformers.calls import LOADING
 from treealign.dialects.transformers.skeleton import Part, skeleton
 from treealign.dialects.transformers.stages import Journey
+from treealign.dialects.transformers.towers import joined_steps
 from treealign.errors import MappingError
 from treealign.mapping import execution
 from treealign.mapping.operations import output_shapes
@@ -78,7 +79,14 @@ def load(
             rule.force_cpu = False  # nothing here has a size, and it cannot be moved
     config = utils.LoadStateDictConfig(weight_mapping=list(rules), device_map={"": device})
     with _quiet():
-        info, _ = loading.convert_and_load_state_dict_in_model(model, dict(state), config)
+        try:
+            info, _ = loading.convert_and_load_state_dict_in_model(model, dict(state), config)
+        except Exception as error:
+            raise MappingError(
+                "transformers fails when it loads by these rules",
+                facts=[f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"],
+                hint="treealign's own load and save do it",
+            ) from error
     return model, info
 
 
@@ -148,7 +156,8 @@ def _save_faults(saved: Mapping[str, Any], given: Mapping[str, tuple[int, ...]])
 def _samples(journey: Journey, given: Mapping[str, tuple[int, ...]]) -> list[tuple[Step, list[tuple[int, ...]]]]:
     """One group of each kind of conversion, and shapes for it as small as its operations allow."""
     found: dict[Any, Step] = {}
-    for step in journey.steps:
+    together = joined_steps(journey.steps)
+    for step in (together.get(step, step) for step in journey.steps):
         if step.operations:
             found.setdefault((step.operations, tuple(given[key] for key in step.sources)), step)
     small = [(step, shrunk(step, [given[key] for key in step.sources])) for step in found.values()]

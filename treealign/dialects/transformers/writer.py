@@ -31,6 +31,7 @@ from treealign.dialects.transformers.splitting import (
     steps_within,
 )
 from treealign.dialects.transformers.stages import Journey, Stage
+from treealign.dialects.transformers.towers import with_towers_together
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.convert import Convert
@@ -128,7 +129,7 @@ def _ruled(sides: Sides) -> list[Ruled]:
     journey, parts = sides.journey, sides.parts
     found = [_renamed(stage, renaming_part(stage, parts), sides.sampled) for stage in journey.renamings]
     taken: list[Call] = []
-    for convert in journey.conversions:
+    for convert in with_towers_together(journey.conversions):
         found.append(_converted(convert, conversion_part(convert, parts), sides, taken))
         taken += found[-1].calls
     return found
@@ -146,7 +147,7 @@ def _converted(pair: tuple[Convert, tuple[Step, ...]], part: str, sides: Sides, 
     def calls(within: str) -> tuple[Call, ...]:
         names, keys = (journey.renamed, journey.targets) if not within else _inside(journey, within)
         inner = steps if not within else steps_within(steps, within)
-        return convert_calls(convert, inner, names, keys, sides.config, taken, sides.sampled)
+        return convert_calls(convert, inner, names, keys, sides.config, taken)
 
     return Ruled(calls(""), part, or_none(lambda: calls(part)) if part else None)
 
