@@ -149,6 +149,57 @@ def test_a_scope_is_found_with_and_without_the_prefix_of_the_base_model():
         assert list(read([rule], given).mapping) == [PrefixChange(remove="vision_model", under=place)]
 
 
+def skeleton_of(keys, **parts):
+    """A model without weights, its keys, and its parts by path: class name, model type, prefix of the base model."""
+    from treealign.dialects.transformers.skeleton import Part, skeleton
+
+    shapes = dict.fromkeys(keys, (1, 2))
+    return skeleton(shapes, {path.replace("root", ""): Part(*said) for path, said in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("scope", "given", "wanted"),
+    [
+        ("", "old_q.weight", "model.q.weight"),
+        ("", "model.old_q.weight", "model.q.weight"),
+        ("sub", "sub.old_q.weight", "model.sub.q.weight"),
+        ("sub", "model.sub.old_q.weight", "model.sub.q.weight"),
+    ],
+)
+def test_a_checkpoint_of_the_base_model_gets_its_prefix_after_a_rule_of_a_part(scope, given, wanted):
+    from transformers.core_model_loading import WeightRenaming
+
+    rule = WeightRenaming("^old_q", "q")
+    rule.scope_prefix, rule.base_model_prefix = scope, "model"
+    model = skeleton_of([wanted], root=("Root", None, "model"))
+    reading = read_mapping([rule], checkpoint=tree({given: (1, 2)}), model=model)
+    assert (reading.unread, reading.findings) == ((), ())
+    assert reading.mapping.map_keys([given]) == {given: (wanted,)}
+    assert reading.mapping.reverse.map_keys([wanted]) == {wanted: (given,)}
+
+
+def test_two_parts_of_one_model_type_are_both_read(empty_registry):
+    from transformers.core_model_loading import WeightRenaming
+
+    empty_registry["of_both"] = [WeightRenaming(r"^w\.", "renamed_w.")]
+    keys = {f"{part}.w.x": f"{part}.renamed_w.x" for part in ("encoder", "decoder")} | {"w.x": "w.x"}
+    parts = {"encoder": ("First", "of_both"), "decoder": ("Second", "of_both")}
+    model = skeleton_of(keys.values(), root=("Root", "of_none"), **parts)
+    reading = read_mapping(model, checkpoint=tree(dict.fromkeys(keys, (1, 2))))
+    assert (reading.unread, reading.findings) == ((), ())
+    assert {key: to for key, (to,) in reading.mapping.map_keys(keys).items()} == keys
+
+
+def test_a_renaming_that_swallows_an_index_is_read_where_there_is_one_and_refused_where_there_are_two():
+    from transformers.core_model_loading import WeightRenaming
+
+    rule = WeightRenaming("moe.experts.*.w1.weight", "mlp.experts.gate_up")
+    one = {"h.moe.experts.3.w1.weight": (1, 2)}
+    assert read([rule], one).mapping.map_keys(one) == {next(iter(one)): ("h.mlp.experts.gate_up",)}
+    ((_, reason),) = read([rule], {**one, "h.moe.experts.4.w1.weight": (1, 2)}).unread
+    assert reason.startswith("it makes h.mlp.experts.gate_up of both")
+
+
 def test_reading_leaves_the_rules_as_they_are():
     from transformers.core_model_loading import WeightRenaming
 

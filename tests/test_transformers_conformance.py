@@ -164,6 +164,19 @@ CONVERTED = [
         {"patch.weight": (4, 3, 2, 2, 2)},
     ),
     Numbers(
+        "a matrix set up as a kernel in three dimensions",
+        [Convert("patch.weight", "patch.weight", [operations.Reshape((4, 24), (4, 3, 2, 2, 2))])],
+        {"patch.weight": (4, 24)},
+    ),
+    Numbers(
+        "a start that moves, and a fused projection below it",
+        [
+            Rename("decoder", "encoder"),
+            Convert("attn.qkv", ["attn.q", "attn.k", "attn.v"], [operations.Split(0, (2, 2, 2))], under="encoder"),
+        ],
+        {"decoder.attn.qkv.weight": (6, 4), "other.attn.qkv.weight": (6, 4)},
+    ),
+    Numbers(
         "rows of gate and up that take turns",
         [
             Convert(
@@ -222,6 +235,10 @@ def paired(weight, heads=2):
     """The other way round."""
     rows = weight.shape[0] // heads
     return weight.view(heads, 2, rows // 2, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+
+
+def as_it_is(weight):
+    return weight
 
 
 def stacked(part, experts, of="h.0"):
@@ -306,6 +323,31 @@ BY_HAND = [
         {"h.0.experts.up": (3, 2, 2)},
         {f"h.0.experts.{j}.up": lambda given, j=j: given["h.0.experts.up"][j] for j in range(3)},
     ),
+    ByHand(
+        "a fused projection of a vision tower, the heads of all three parts in halves",
+        [
+            Convert(
+                "**.qkv",
+                ["**.q", "**.k", "**.v"],
+                [operations.Split(0, (8, 8, 8)), operations.RotaryPermute(2, 4)],
+            )
+        ],
+        {"vision.0.qkv.weight": (24, 8)},
+        {f"vision.0.{part}.weight": rotated(halved, at) for at, part in enumerate("qkv")},
+    ),
+    ByHand(
+        "three parts fused, the heads of two in pairs",
+        [rotary(operations.RotaryPermute)[0].inverse],
+        {f"vision.0.{part}.weight": (8, 8) for part in "qkv"},
+        {
+            "vision.0.qkv.weight": lambda given: torch.cat(
+                [
+                    order(given[f"vision.0.{part}.weight"])
+                    for part, order in zip("qkv", (paired, paired, as_it_is), strict=True)
+                ]
+            )
+        },
+    ),
     *(
         ByHand(
             f"a fused projection of a vision tower, {said}",
@@ -314,7 +356,7 @@ BY_HAND = [
             {
                 "vision.0.q.weight": rotated(by_hand, 0),
                 "vision.0.k.weight": rotated(by_hand, 1),
-                "vision.0.v.weight": rotated(lambda weight: weight, 2),
+                "vision.0.v.weight": rotated(as_it_is, 2),
             },
         )
         for said, order, by_hand in (
@@ -445,6 +487,51 @@ def test_what_cannot_be_said_to_transformers_is_refused_with_the_reason(case):
     with pytest.raises(TreealignError, match=case.said) as refusal:
         emit(case.mapping, live=True, checkpoint=tree, model=model)
     assert "treealign's own load and save do it" in str(refusal.value)
+
+
+SPLIT_OF_ONE_LAYER = [Convert("layers.0.qkv", ["layers.0.q", "layers.0.k"], [operations.Split(0, (2, 2))])]
+
+
+def test_what_no_rule_is_for_is_missing_and_unexpected_in_transformers_as_with_us():
+    from treealign import load
+    from treealign.dialects.transformers.proving import run as load_and_save
+
+    state = {f"layers.{i}.qkv": torch.randint(0, 999, (4, 3)) for i in range(2)}
+    shapes = {f"layers.{i}.{part}": (2, 3) for i in range(2) for part in "qk"}
+    tree = KeyTree.from_leaves([("layers.0.qkv", (4, 3), "int64")])
+    _, info, _ = load_and_save(emit(SPLIT_OF_ONE_LAYER, live=True, checkpoint=tree), state, shapes, {})
+    result = load(with_heads(shapes, 2), state, SPLIT_OF_ONE_LAYER, strict=False, dtype="checkpoint")
+    assert info.missing_keys == {*result.missing_keys} == {"layers.1.q", "layers.1.k"}
+    assert {*result.unexpected_keys} == {"layers.1.qkv"} == info.unexpected_keys
+
+
+CHAIN = {"h.0.norm0.w": "h.0.norm1.w", "h.0.norm1.w": "h.0.norm2.w", "h.0.attn.w": "h.0.attn.w"}
+
+
+@pytest.mark.parametrize("given", [list(CHAIN), list(CHAIN.values())], ids=["to be converted", "converted already"])
+def test_a_chain_of_names_is_loaded_and_saved_as_it_came(given):
+    from treealign.dialects.transformers.proving import run as load_and_save
+
+    mapping = [Rename({"**.norm0": "**.norm1", "**.norm1": "**.norm2"})]
+    rules = emit(mapping, live=True, checkpoint=KeyTree.from_leaves([(key, (2,), "int64") for key in CHAIN]))
+    state = {key: torch.full((2,), at) for at, key in enumerate(given)}
+    loaded, info, saved = load_and_save(rules, state, dict.fromkeys(CHAIN.values(), (2,)), {})
+    assert (info.missing_keys, info.unexpected_keys) == (set(), set())
+    assert {key: int(tensor[0]) for key, tensor in loaded.items()} == {key: at for at, key in enumerate(CHAIN.values())}
+    assert {key: int(tensor[0]) for key, tensor in saved.items()} == {key: at for at, key in enumerate(given)}
+
+
+def test_an_entry_that_is_there_is_replaced_and_a_second_one_of_its_name_is_not(empty_registry):
+    from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
+    from treealign.dialects.transformers.entries import run_source
+
+    empty_registry["mine"] = [WeightRenaming("a", "b"), WeightRenaming("b", "c")]
+    run_source(emit([Rename("attn", "self_attn")], name="mine"))
+    assert [rule.target_patterns for rule in empty_registry["mine"]] == [["self_attn"]]
+    with pytest.raises(ValueError, match="already exists"):
+        register_checkpoint_conversion_mapping("mine", [])
 
 
 def sides(keys, modules):
