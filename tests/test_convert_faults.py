@@ -14,6 +14,7 @@ import time
 import pytest
 import torch
 from converting import EXPERTS, PREFIX, contents, layer, sharded
+from safetensors.torch import load_file
 from weights import write
 
 from treealign import ConversionMapping, Rename, TreealignError, convert_checkpoint
@@ -316,3 +317,52 @@ def test_data_of_large_files_stand_where_blocks_can_be_shared(tmp_path):
     assert begins[0] % 4096 == begins[1] % 4096
     convert_checkpoint(tmp_path / "out.safetensors", tmp_path / "back.safetensors", PREFIX, reverse=True)
     assert (tmp_path / "back.safetensors").read_bytes() == path.read_bytes()
+
+
+def sharing(shared):
+    """A file system that shares whole blocks, and keeps a list of them."""
+
+    def share(source, target, begin, at, size):
+        assert (begin % 4096, at % 4096, size % 4096) == (0, 0, 0)
+        shared.append(size)
+        moving.write_at(target, os.pread(source, size, begin), at)
+
+    return share
+
+
+def test_whole_blocks_are_shared_and_only_the_ends_copied(tmp_path, monkeypatch):
+    path = write(tmp_path / "in.safetensors", {f"l.{i}": torch.randn(1 << 18) for i in range(30)})
+    shared, copied = list[int](), list[int]()
+    whole = os.copy_file_range
+    monkeypatch.setattr(moving, "share", sharing(shared))
+    monkeypatch.setattr(os, "copy_file_range", lambda s, t, size, *at: copied.append(size) or whole(s, t, size, *at))
+    convert_checkpoint(path, tmp_path / "out.safetensors", PREFIX)
+    convert_checkpoint(tmp_path / "out.safetensors", tmp_path / "back.safetensors", PREFIX, reverse=True)
+    assert (tmp_path / "back.safetensors").read_bytes() == path.read_bytes()
+    assert sum(shared) > 2 * (30 << 20) - 4 * 4096
+    assert all(size < 4096 for size in copied)
+
+
+def test_what_cannot_be_shared_is_asked_for_once_and_copied(tmp_path, monkeypatch):
+    path = write(tmp_path / "in.safetensors", {f"l.{i}": torch.randn(1 << 18) for i in range(70)})
+    asked = list[int]()
+
+    def refuse(*arguments):
+        asked.append(arguments[-1])
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(moving, "share", refuse)
+    convert_checkpoint(path, tmp_path / "out.safetensors", PREFIX)
+    assert len(asked) == 1
+    assert load_file(tmp_path / "out.safetensors").keys() == {f"model.l.{i}" for i in range(70)}
+
+
+def test_a_full_disk_while_blocks_are_shared_is_said(source, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = write(tmp_path / "in.safetensors", {"l": torch.randn(1 << 19)})
+    monkeypatch.setattr(moving, "share", full)
+    with pytest.raises(FormatError, match="cannot write: No space left"):
+        convert_checkpoint(path, tmp_path / "out.safetensors", PREFIX)
+    assert not (tmp_path / "out.safetensors").exists()
