@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from releases import need_rule
 from scoring import read_cases
 
 from treealign import (
@@ -117,6 +118,7 @@ def test_the_end_of_a_key_is_held():
 
 @pytest.mark.parametrize("pairs", [{"norm0": "norm1", "norm1": "norm2"}, {"a": "b", "b": "a"}])
 def test_chains_and_swaps_are_done_at_once(pairs):
+    need_rule("GroupWeightRename")
     used = rules([Rename({f"**.{old}": f"**.{new}" for old, new in pairs.items()})])
     assert [type(rule).__name__ for rule in used] == ["GroupWeightRename"]
     assert [renamed(used, f"h.0.{old}.w") for old in pairs] == [f"h.0.{new}.w" for new in pairs.values()]
@@ -128,6 +130,7 @@ def test_a_chain_that_counts_down_is_done_one_after_the_other():
 
 
 def test_a_split_into_unequal_parts_reads_them_off_the_model():
+    need_rule("Split")
     split = Convert("**.attn.qkv", ["**.attn.q", "**.attn.k", "**.attn.v"], [operations.Split(0, (8, 2, 2))])
     (rule,) = rules([split])
     assert type(rule.operations[0]).__name__ == "Split"
@@ -173,6 +176,7 @@ def test_what_is_more_than_renaming_is_no_key_mapping(transform):
 
 
 def test_two_converters_never_share_a_pattern():
+    need_rule("Split")
     both = [
         Convert(f"{tower}.h.{{i}}.qkv", [f"{tower}.h.{{i}}.q", f"{tower}.h.{{i}}.k"], [operations.Split(0, sizes)])
         for tower, sizes in (("text", (8, 4)), ("vision", (2, 2)))
@@ -258,6 +262,7 @@ def test_an_unknown_dialect_is_named_with_the_known_ones():
 
 
 def test_emitted_rules_load_numbers_as_the_mapping_does():
+    need_rule("Split")
     split = Convert("**.qkv", ["**.q", "**.k", "**.v"], [operations.Split(0, (8, 2, 2))])
     (rule,) = rules([split])
     rule.add_tensor("h.q.weight", "h.qkv.weight", rule.source_patterns[0], torch.arange(24).reshape(12, 2))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from real_models import quiet_transformers
+from releases import need_entry
 from tiny_models import model_class, tiny_config
 from typer.testing import CliRunner
 
@@ -75,6 +76,7 @@ def saved_by_its_entry(model, folder):
 
 
 def test_a_reversal_that_loses_keys_loses_them_in_transformers(tmp_path):
+    need_entry("Qwen2_5OmniThinkerForConditionalGeneration")
     assert "reversal" in {kind for kind, _ in kinds(entry_report("Qwen2_5OmniThinkerForConditionalGeneration"))}
     model = tiny("Qwen2_5OmniThinkerForConditionalGeneration")
     saved_by_its_entry(model, tmp_path)
@@ -83,6 +85,7 @@ def test_a_reversal_that_loses_keys_loses_them_in_transformers(tmp_path):
 
 
 def test_an_entry_for_no_class_is_never_looked_up():
+    need_entry("xCLIPVisionModel")
     from transformers import XCLIPVisionModel
     from transformers.conversion_mapping import extract_weight_conversions_for_model
 
@@ -124,12 +127,14 @@ def test_a_rule_that_matches_too_much_leaves_keys_to_the_fallback_of_loading(tmp
 
 
 def test_names_that_a_rule_reads_and_saving_does_not_write(tmp_path):
+    need_entry("UltrabertForMaskedLM")
     (finding,) = [f for f in entry_report("UltrabertForMaskedLM").findings if f.kind == "not-written-back"]
     names = saved_by_its_entry(tiny("UltrabertForMaskedLM"), tmp_path)
     assert (finding.rule, [name for name in names if name.startswith("cls.")]) == (1, [])
 
 
 def test_a_checkpoint_with_the_models_names_is_saved_otherwise(tmp_path):
+    need_entry("Tipsv2TextModel")
     assert ("saved-otherwise", None) in kinds(entry_report("Tipsv2TextModel"))
     model = tiny("Tipsv2TextModel")
     model._weight_conversions = []
@@ -141,6 +146,7 @@ def test_a_checkpoint_with_the_models_names_is_saved_otherwise(tmp_path):
 
 
 def test_a_dead_rule_is_used_neither_loading_nor_saving(tmp_path):
+    need_entry("Qwen2VLModel")
     (finding,) = [f for f in entry_report("Qwen2VLModel").findings if f.kind == "dead"]
     model = tiny("Qwen2VLModel")
     saved_by_its_entry(model, tmp_path)
@@ -150,6 +156,7 @@ def test_a_dead_rule_is_used_neither_loading_nor_saving(tmp_path):
 
 
 def test_fewer_rules_save_the_same_file(tmp_path):
+    need_entry("cosmos3_omni")
     from transformers.core_model_loading import WeightRenaming
 
     (finding,) = [f for f in entry_report("cosmos3_omni").findings if f.kind == "smaller"]
@@ -256,6 +263,7 @@ def run(*arguments):
 
 
 def test_the_verb_exits_0_when_clean_1_with_findings_2_for_another_library():
+    need_entry("xCLIPTextModel")
     codes = [run(f"transformers:{name}").exit_code for name in ("llava", "xCLIPTextModel")]
     assert [*codes, run("diffusers").exit_code] == [0, 1, 2]
 
@@ -276,6 +284,7 @@ def test_sarif_names_the_rule_the_level_and_the_line(tmp_path):
 
 
 def test_json_holds_the_findings():
+    need_entry("xCLIPTextModel")
     data = json.loads(run("transformers:xCLIPTextModel", "--json").stdout)
     assert [finding["kind"] for finding in data["entries"][0]["findings"]] == ["orphan"]
 

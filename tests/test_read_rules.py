@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from releases import need_entry, need_rule
 from scoring import read_cases
 
 from treealign import ConversionMapping, PrefixChange, Rename, TreealignError, emit
@@ -14,6 +15,7 @@ def transforms(source, **options):
 
 
 def test_a_registry_entry_is_read_by_its_name():
+    need_entry("CLIPVisionModel")
     assert transforms("CLIPVisionModel") == [PrefixChange(remove="vision_model")]
 
 
@@ -44,6 +46,7 @@ def test_a_key_mapping_is_read_as_its_renamings():
 
 
 def test_a_swap_is_read_as_one_renaming():
+    need_rule("GroupWeightRename")
     from transformers.core_model_loading import GroupWeightRename
 
     assert transforms([GroupWeightRename([r"\.a\.", r"\.b\."], [r"\.b\.", r"\.a\."])]) == [
@@ -81,6 +84,7 @@ def test_an_entry_read_with_keys_does_what_its_rules_do(name):
     case = next(c for c in read_cases("transformers", name) if c.name == f"tf/{name}")
     keys = [leaf[0] for leaf in case.checkpoint]
     entry = {"LlavaForConditionalGeneration": "llava", "ViTModel": "ViTModel", "Kolibri1Model": "kolibri1"}[name]
+    need_entry(entry)
     reading = read_mapping(entry, keys=keys)
     read = {id(rule) for rule, _ in reading.unread}
     own = read_mapping([rule for rule in reading.rules if id(rule) not in read], keys=keys)

@@ -18,7 +18,8 @@ from treealign.dialects.lint_checks.models import Case, case_of
 from treealign.dialects.lint_checks.registered_models import build, classes_of, variants
 from treealign.dialects.lint_checks.results import KINDS, EntryReport, Finding, Lint
 from treealign.dialects.lint_checks.rule_checks import Said, dots, matching, rule_text, static, unused
-from treealign.dialects.transformers.entries import REGISTRY, existing
+from treealign.dialects.transformers.entries import existing
+from treealign.dialects.transformers.installed import REGISTRY, require, version
 from treealign.errors import TreealignError
 from treealign.tree.reading import read_tree
 
@@ -66,12 +67,9 @@ def lint(
     Raises
     ------
     TreealignError
-        transformers is not installed, or has no such entry, or the checkpoint cannot be read.
+        transformers is not installed, or too old, or has no such entry, or the checkpoint cannot be read.
     """
-    try:
-        transformers: Any = import_module("transformers")
-    except ImportError as error:
-        raise TreealignError("transformers is not installed", hint="pip install 'treealign[transformers]'") from error
+    require()
     names = _names(entry)
     if checkpoint is not None and entry is None:
         raise TreealignError("a checkpoint is for one entry", hint="name its model type")
@@ -81,7 +79,7 @@ def lint(
         reports.append(report)
         if progress:
             progress(report)
-    return Lint(transformers.__version__, tuple(sorted(reports, key=lambda report: names.index(report.entry))))
+    return Lint(version(), tuple(sorted(reports, key=lambda report: names.index(report.entry))))
 
 
 class Given(NamedTuple):

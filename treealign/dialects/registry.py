@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from treealign.dialects.transformers.installed import require
 from treealign.errors import TreealignError
 
 
@@ -83,9 +84,11 @@ def function(place: str) -> Callable[..., Any]:
     Raises
     ------
     TreealignError
-        Its library is not installed.
+        Its library is not installed, or too old.
     """
     module, _, name = place.partition(":")
+    if module.startswith(f"{_HERE}.transformers."):
+        require()
     try:
         found: Callable[..., Any] = getattr(import_module(module), name)
     except ImportError as error:

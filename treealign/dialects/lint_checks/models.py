@@ -8,8 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from treealign.dialects.lint_checks.walks import Walk, backward, forward
-from treealign.dialects.transformers.calls import LOADING
-from treealign.dialects.transformers.entries import REGISTRY
+from treealign.dialects.transformers.installed import LOADING, REGISTRY
 from treealign.dialects.transformers.proving import run
 from treealign.dialects.transformers.skeleton import Part, parts_of
 

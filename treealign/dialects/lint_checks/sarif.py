@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from treealign.dialects.lint_checks.results import KINDS, Finding, Lint
-from treealign.dialects.transformers.entries import REGISTRY
+from treealign.dialects.transformers.installed import REGISTRY
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _FILE = "src/transformers/conversion_mapping.py"

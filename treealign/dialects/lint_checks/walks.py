@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from treealign.dialects.transformers.calls import LOADING
+from treealign.dialects.transformers.installed import LOADING
 
 
 class Touch(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any
 
-LOADING = "transformers.core_model_loading"
+from treealign.dialects.transformers.installed import make, scope_settings
+
 _INDENT = "    "
 _WIDTH = 110
 
@@ -40,10 +40,16 @@ class Call:
         return replace(self, scope=scope)
 
     def build(self) -> Any:
-        """The object."""
-        made = getattr(import_module(LOADING), self.name)(**{key: _built(value) for key, value in self.arguments})
-        if self.scope:
-            made.scope_prefix, made.base_model_prefix = self.scope, ""
+        """The object.
+
+        Raises
+        ------
+        MappingError
+            The installed release has no such class.
+        """
+        made = make(self.name, {key: _built(value) for key, value in self.arguments})
+        for name, value in scope_settings(self.scope).items() if self.scope else ():
+            setattr(made, name, value)
         return made
 
     def names(self) -> Iterable[str]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from treealign.dialects.transformers.calls import LOADING
+from treealign.dialects.transformers.installed import LOADING
 
 Names = Mapping[str, str]
 

@@ -122,8 +122,8 @@ def _candidates(steps: Sequence[Step], config: Any, said: Said) -> Iterator[tupl
     ends, most = (True, False) if said.ends else (False, True), max(map(len, heads))
     for kept, whole, starred in product(range(min(said.context, most), most + 1), ends, lists):
         shapes = _shapes(steps, kept, whole, starred)
-        for left in (AFTER_DOT, AFTER_SEGMENT):
-            calls = _alike([_call(shape, left, config) for shape in shapes])
+        for left, star in product((AFTER_DOT, AFTER_SEGMENT), _stars(shapes)):
+            calls = _alike([_call(shape, left, star, config) for shape in shapes])
             if len(calls) > MOST_RULES:
                 return
             yield calls
@@ -222,25 +222,34 @@ def _series(names: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], int] | N
     return None
 
 
-def _call(shape: Shape, left: str, config: Any) -> Call:
+def _stars(shapes: Sequence[Shape]) -> tuple[str, ...]:
+    """How an index that counts may be written: not every release takes a dot that is escaped in front of it."""
+    counted = any("*" in text for shape in shapes for text in (*shape.sources, *shape.targets))
+    return (r"\.*.", ".*.") if counted else ("",)
+
+
+def _call(shape: Shape, left: str, star: str, config: Any) -> Call:
     made = operation_calls(shape.operations, shape.sources, shape.targets, config)
     mark = START if shape.start else left
     right = BEFORE_SEGMENT if any(not text[-1].isalnum() for text in (*shape.sources, *shape.targets)) else ""
-    sides = ([f"{mark}{_text(text)}{right}" for text in side] for side in (shape.sources, shape.targets))
+    sides = ([f"{mark}{_text(text, star)}{right}" for text in side] for side in (shape.sources, shape.targets))
     sources, targets = sides
     return converter([sources[at] for at in made.sources], [targets[at] for at in made.targets], made.calls)
 
 
-def _text(pattern: str) -> str:
-    """Escaped but for the ``*.`` that counts."""
-    pieces = pattern.split("*.")
-    return "*.".join(re_text(piece) for piece in pieces)
+def _text(pattern: str, star: str) -> str:
+    """Escaped but for the ``*.`` that counts; `star` stands for a whole segment of it, with the dots around."""
+    whole = ("*.".join(map(re_text, piece.split("*."))) for piece in pattern.split(".*."))
+    return star.join(whole)
 
 
 def _first_difference(
     calls: Sequence[Call], steps: Sequence[Step], names: Sequence[str], model_keys: Sequence[str]
 ) -> str:
-    rules = [call.build() for call in calls]
+    try:
+        rules = [call.build() for call in calls]
+    except MappingError as error:
+        return error.what
     firsts = {key: set(step.targets) for step in steps for key in step.sources}
     wrong = _difference(rules, names, firsts, "loading")
     if wrong:

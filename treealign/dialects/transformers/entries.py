@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from treealign.dialects.transformers.calls import LOADING, Call
+from treealign.dialects.transformers.calls import Call
+from treealign.dialects.transformers.installed import LOADING, REGISTRY, registered_by_users, scope_settings
 from treealign.dialects.transformers.skeleton import Part, skeleton
 
-REGISTRY = "transformers.conversion_mapping"
 PLACEHOLDER = "your_model_type"
 
 
@@ -32,18 +32,18 @@ def source_text(entries: Sequence[Entry], heading: str, remarks: Sequence[str] =
     if needed:
         lines += [f"from {LOADING} import (", *(f"    {name}," for name in needed), ")"]
     if any(call.scope for call in calls):
-        lines += ["", "", *_SCOPED]
+        lines += ["", "", *_scoped_text()]
     for entry in entries:
         lines += ["", *_registration(entry)]
     return "\n".join(lines) + "\n"
 
 
-_SCOPED = (
-    "def scoped(transform, prefix):",
-    '    transform.scope_prefix, transform.base_model_prefix = prefix, ""',
-    "    return transform",
-    "",
-)
+def _scoped_text() -> tuple[str, ...]:
+    """A function of the source that limits a rule to a module."""
+    settings = scope_settings("prefix")
+    names = ", ".join(f"transform.{name}" for name in settings)
+    values = ", ".join(value or '""' for value in settings.values())
+    return "def scoped(transform, prefix):", f"    {names} = {values}", "    return transform", ""
 
 
 def _registration(entry: Entry) -> list[str]:
@@ -69,14 +69,14 @@ def registry_restored() -> Iterator[dict[str, Any]]:
     """Whatever is registered inside is forgotten afterwards; gives the registry itself."""
     home = import_module(REGISTRY)
     home.get_checkpoint_conversion_mapping("")  # builds it
-    before, users = dict(home._checkpoint_conversion_mapping_cache), set(home.USER_REGISTERED_MAPPINGS)
+    before, users = dict(home._checkpoint_conversion_mapping_cache), set(registered_by_users())
     try:
         yield home._checkpoint_conversion_mapping_cache
     finally:
         home._checkpoint_conversion_mapping_cache.clear()
         home._checkpoint_conversion_mapping_cache.update(before)
-        home.USER_REGISTERED_MAPPINGS.clear()
-        home.USER_REGISTERED_MAPPINGS.update(users)
+        registered_by_users().clear()
+        registered_by_users().update(users)
 
 
 def rules_of(parts: Mapping[str, Part]) -> list[Any]:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from treealign.dialects.samples import are_few, counted, shrunk
-from treealign.dialects.transformers.calls import LOADING
+from treealign.dialects.transformers.installed import LOADING, load_into
 from treealign.dialects.transformers.skeleton import Part, skeleton
 from treealign.dialects.transformers.stages import Journey
 from treealign.dialects.transformers.towers import joined_steps
@@ -71,16 +71,14 @@ def load(
 ) -> tuple[Any, Any]:
     """A model of these shapes with a state dict loaded into it by transformers, and its report."""
     device = next((tensor.device.type for tensor in state.values()), "cpu")
-    loading, utils = import_module(LOADING), import_module("transformers.modeling_utils")
     model = skeleton(wanted, parts, device)
     for rule in rules:
         rule._was_used = False
         if device == "meta" and getattr(rule, "force_cpu", False):
             rule.force_cpu = False  # nothing here has a size, and it cannot be moved
-    config = utils.LoadStateDictConfig(weight_mapping=list(rules), device_map={"": device})
     with _quiet():
         try:
-            info, _ = loading.convert_and_load_state_dict_in_model(model, dict(state), config)
+            info = load_into(model, state, rules, device)
         except Exception as error:
             raise MappingError(
                 "transformers fails when it loads by these rules",

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import Any
 
 from treealign.dialects.transformers.both import Both, both_of
-from treealign.dialects.transformers.calls import LOADING
 from treealign.dialects.transformers.collecting import fresh, run_one
-from treealign.dialects.transformers.entries import REGISTRY, existing
+from treealign.dialects.transformers.entries import existing
+from treealign.dialects.transformers.installed import LOADING, REGISTRY, renamed
 from treealign.dialects.transformers.sides import sample_keys
 from treealign.dialects.transformers.whole_reading import read_whole
 from treealign.errors import MappingError, PatternError, TreealignError
@@ -63,14 +63,11 @@ class Reading:
 
         They are copied first, and meet the keys in the order in which transformers loads them.
         """
-        loading = import_module(LOADING)
         rules = [fresh(rule) for rule in self.rules]
         if reverse:
             rules = [rule.reverse_transform() for rule in reversed(rules)]
-        renamings = [rule for rule in rules if isinstance(rule, loading.WeightRenaming)]
-        converters = [rule for rule in rules if isinstance(rule, loading.WeightConverter)]
-        ordered = sorted(keys, key=loading.dot_natural_key)
-        return {key: loading.rename_source_key(key, renamings, converters, reverse=reverse)[0] for key in ordered}
+        ordered = sorted(keys, key=import_module(LOADING).dot_natural_key)
+        return {key: renamed(key, rules, reverse) for key in ordered}
 
 
 def read_rules(source: Any, keys: Iterable[str] | None = None, checkpoint: Any = None, model: Any = None) -> Reading:

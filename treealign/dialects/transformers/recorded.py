@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from typing import Any, NamedTuple
 
-from treealign.dialects.transformers.calls import LOADING
+from treealign.dialects.transformers.installed import LOADING
 from treealign.errors import LoadError
 from treealign.mapping import execution
 from treealign.mapping.operations import Operation, invert
@@ -71,7 +72,7 @@ def _made() -> Any:
         "__deepcopy__": lambda self, memo: _rebuilt(self.groups, self.refusal, self.saving),
         "rename_source_key": _rename_source_key,
         "add_tensor": _add_tensor,
-        "convert": _convert,
+        "convert": _convert_and_report if _reports(loading.WeightConverter.convert) else _convert,
         "reverse_transform": _reverse_transform,
     }
     return type("Recorded", (loading.WeightConverter,), body)
@@ -83,7 +84,9 @@ def _rebuilt(groups: dict[str, Group], refusal: str, saving: bool) -> Any:
 
 def _init(self: Any, groups: dict[str, Group], refusal: str, saving: bool) -> None:
     loading = import_module(LOADING)
-    loading.WeightConverter.__init__(self, _PATTERN, _PATTERN, [loading._IdentityOp()])
+    # an operation there must be; none is run, for `convert` is ours
+    given = {"source_patterns": _PATTERN, "target_patterns": _PATTERN, "operations": [loading.Chunk(dim=0)]}
+    loading.WeightConverter.__init__(self, **given)
     self.groups, self.refusal, self.saving = groups, refusal, saving
     self.tensors = {}
     self._was_used = True
@@ -119,6 +122,15 @@ def _convert(self: Any, layer_name: str, **_: Any) -> dict[str, Any]:
         return dict.fromkeys(group.keys, given[group.names[0]])
     made = execution.run(group.operations, [given[name] for name in group.names])
     return {key: tensor.contiguous() for key, tensor in zip(group.keys, made, strict=True)}
+
+
+def _reports(convert: Any) -> bool:
+    """Whether conversions of the installed release give their errors too, beside the tensors."""
+    return "conversion_errors" in signature(convert).parameters
+
+
+def _convert_and_report(self: Any, layer_name: str, conversion_errors: Any = None, **_: Any) -> tuple[Any, Any]:
+    return _convert(self, layer_name), conversion_errors
 
 
 def _value(tensor: Any) -> Any:

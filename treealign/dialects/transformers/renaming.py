@@ -10,7 +10,8 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-from treealign.dialects.transformers.calls import LOADING, Call, group_renaming, prefix_change, renaming
+from treealign.dialects.transformers.calls import Call, group_renaming, prefix_change, renaming
+from treealign.dialects.transformers.installed import LOADING
 from treealign.dialects.transformers.pieces import (
     AFTER_DOT,
     AFTER_SEGMENT,
@@ -69,7 +70,10 @@ def rename_calls(stage: Stage, sampled: bool = False, only: str = "") -> tuple[C
 
 def first_difference(calls: Sequence[Call], stage: Stage) -> str:
     """Where rules do other than the stage, forward or reverse; empty if nowhere."""
-    rules = [call.build() for call in calls]
+    try:
+        rules = [call.build() for call in calls]
+    except MappingError as error:
+        return error.what
     changed = dict.fromkeys(stage.changed)
     # those that change first: most candidates fail there
     same = [(a, b) for a, b in zip(stage.before, stage.after, strict=True) if (a, b) not in changed]

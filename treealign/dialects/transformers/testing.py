@@ -44,8 +44,12 @@ def rules(reverse=False):
 
 def renamed(keys, reverse=False):
     """Keys to what becomes of them, in the order in which they are loaded; of several targets the first."""
-    used = rules(reverse)
-    return {key: rename_source_key(key, *used, reverse=reverse)[0] for key in sorted(keys, key=dot_natural_key)}, used
+    renamings, converters = rules(reverse)
+    steps = [(renamings, []), ([], converters)]
+    made = {key: key for key in sorted(keys, key=dot_natural_key)}
+    for step in reversed(steps) if reverse else steps:
+        made = {key: rename_source_key(name, *step)[0] for key, name in made.items()}
+    return made, (renamings, converters)
 
 
 def test_every_key_goes_to_its_place():
