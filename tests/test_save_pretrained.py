@@ -1,8 +1,9 @@
 """After `treealign.load`, plain `save_pretrained` writes the names that the checkpoint came with.
 
-P1 to P10 are the cases of `test_known_breakages`, here through transformers' own saving. Impossible there, for nothing
-was loaded that could tell: P9, a fresh model, is saved by transformers' registry, and P10, rules that transformers
-attaches itself; `treealign.save` does both right.
+P1 to P10 are the cases of `test_known_breakages`, here through transformers' own saving. Impossible there, for
+treealign has no part in it: P9, a fresh model, is saved by transformers' registry, and P10, by a list that transformers
+attaches itself and in full. `treealign.save` does both right, and so does `save_original_format=False` where the
+model's own names are wanted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from real_models import build, quiet_transformers, tiny
 from safetensors.torch import load_file
 from weights import saved_keys, write
 
-from treealign import Convert, PrefixChange, Rename, TreealignError, load, operations, save
+from treealign import Convert, PrefixChange, Rename, TreealignError, attach, load, operations, save
 
 LLAMA = {
     "hidden_size": 16,
@@ -169,21 +170,55 @@ def test_p8_a_part_that_is_saved_alone_has_the_names_of_its_part(renamed, tmp_pa
     assert saved_keys(tmp_path / "out") == inside
 
 
+def vit():
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return build(tiny("ViTModel", image_size=8, patch_size=4, **sizes), 0)
+
+
 def test_p9_a_fresh_model_is_saved_under_its_own_names_by_treealign(tmp_path):
-    model = build(
-        tiny(
-            "ViTModel",
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            image_size=8,
-            patch_size=4,
-        ),
-        0,
-    )
+    model = vit()
     save(model, tmp_path / "out")
     assert saved_keys(tmp_path / "out") == model.state_dict().keys()
+
+
+def test_p9_is_transformers_own_affair_and_its_switch_gives_the_model_s_names(tmp_path):
+    model = vit()
+    model.save_pretrained(tmp_path / "old")
+    model.save_pretrained(tmp_path / "own", save_original_format=False)
+    assert saved_keys(tmp_path / "own") == model.state_dict().keys() != saved_keys(tmp_path / "old")
+
+
+def test_p9_a_fresh_model_that_loads_its_own_names_is_saved_under_them(tmp_path):
+    model = vit()
+    load(model, state(model, lambda key: key), [])
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == model.state_dict().keys()
+
+
+def test_p10_a_list_that_is_attached_in_full_misleads_transformers_and_not_treealign(tmp_path):
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = build(tiny("BertModel", vocab_size=8, **sizes), 0)
+    given = state(model, lambda key: key.replace("encoder.layer", "blocks"))
+    load(model, given, [Rename("blocks", "encoder.layer")])
+    model._weight_conversions = get_model_conversion_mapping(model)
+    model.save_pretrained(tmp_path / "theirs")
+    save(model, tmp_path / "ours")
+    assert saved_keys(tmp_path / "ours") == given.keys()
+    assert "embeddings.LayerNorm.gamma" in saved_keys(tmp_path / "theirs")
+
+
+def test_names_that_a_state_dict_has_by_its_hooks_are_not_changed_again(tmp_path):
+    model = vit()
+    own = model.state_dict().keys()
+    given = {key.replace("layers.", "blocks.") for key in own}
+    with attach(model, [Rename("blocks", "layers")]):
+        model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == given
+    save(model, tmp_path / "own")
+    assert saved_keys(tmp_path / "own") == own
+    assert not hasattr(model, "_weight_conversions")
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, "torch"], ids=["deepcopy", "torch.save"])

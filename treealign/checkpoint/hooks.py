@@ -53,6 +53,10 @@ def attach(model: nn.Module, mapping: ConversionMapping | str | PathLike[str] | 
     return Attachment(model, as_mapping(mapping))
 
 
+# what a model of transformers undoes when it is saved, by the names that it expects of its state dict
+_REVERSED = "_weight_conversions"
+
+
 class Attachment:
     """The hooks on a model. `remove` takes them off again; so does leaving it as a context manager."""
 
@@ -65,11 +69,16 @@ class Attachment:
             hooked.register_load_state_dict_post_hook(self._after_load),
             hooked._register_state_dict_hook(self._after_state_dict),
         ]
+        self._kept = _without_reversal(model)
 
     def remove(self) -> None:
         """Take the hooks off: names are the model's own again."""
         while self._handles:
             self._handles.pop().remove()
+        while self._kept:
+            model, before = self._kept.pop()
+            del model.__dict__[_REVERSED]
+            model.__dict__.update(before)
 
     def __enter__(self) -> Self:
         return self
@@ -159,3 +168,12 @@ def _fill_ties(state_dict: dict[str, Any], prefix: str, places: Places) -> None:
         if held and len(held) < len(spots):
             for spot in spots:
                 state_dict.setdefault(prefix + spot.raw, held[0])
+
+
+def _without_reversal(model: nn.Module) -> list[tuple[nn.Module, dict[str, Any]]]:
+    """Let `save_pretrained` write the names of the state dict as they are; gives what to put back afterwards."""
+    if not hasattr(model, "save_pretrained"):
+        return []
+    before = {name: held for name, held in model.__dict__.items() if name == _REVERSED}
+    model.__dict__[_REVERSED] = []
+    return [(model, before)]
