@@ -61,8 +61,8 @@ def renamed(base: Path, source: Path, shares: bool) -> None:
             shared, blocks = extents(base / folder / path.name)
             assert blocks - shared <= 4, f"{folder}/{path.name}: {shared} of {blocks} blocks are shared"
     shared, blocks = extents(weights(base / "out")[0])
-    took = f"{there / MEGABYTE:.1f} MiB more, with the way back {both / MEGABYTE:.1f}"
-    print(f"  renamed: {shared} of {blocks} blocks of a shard are shared, the disk holds {took}; back byte for byte")
+    print(f"  renamed, and back byte for byte: {shared} of {blocks} blocks of a shard are shared")
+    print(f"  the disk holds {there / MEGABYTE:.1f} MiB more, with the way back {both / MEGABYTE:.1f}")
     remove(base / "out", base / "back")
 
 
@@ -72,7 +72,7 @@ def turned(base: Path, source: Path, shares: bool) -> None:
     assert digests(base / "back") == digests(source), "not the bytes that were there"
     shared, blocks = extents(weights(base / "out")[0])
     assert not shares or shared > 0.8 * blocks, f"{shared} of {blocks} blocks are shared"
-    print(f"  one tensor in eight turned: {shared} of {blocks} blocks of a shard are shared; back byte for byte")
+    print(f"  one tensor in eight turned, and back byte for byte: {shared} of {blocks} blocks are shared")
     remove(base / "out", base / "back")
 
 
