@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aligning import aligned, certain_pairs, guessed_pairs, tree
 
-from treealign import suggest
+from treealign import KeyTree, suggest
 from treealign.align.words import tokens
 
 
@@ -108,3 +108,22 @@ def test_a_sequential_of_convolutions_and_norms_is_no_repeat():
     old = {f"stem.{n}.weight": s for n, s in enumerate(((8, 3, 3, 3), (8,), (8, 8, 3, 3), (8,)))}
     new = {"a.weight": (8, 3, 3, 3), "n.weight": (8,), "b.weight": (8, 8, 3, 3), "m.weight": (8,)}
     assert guessed_pairs(aligned(old, new))["stem.2.weight"] == "b.weight"
+
+
+def test_a_list_is_unfolded_along_the_index_whose_members_differ():
+    """Three layers of three sublayers: the norms of one sublayer in all layers belong together."""
+    inner = {"0": "SelfAttention.q", "1": "EncDecAttention.q", "2": "DenseReluDense.wi"}
+    checkpoint = [
+        (f"decoder.block.{n}.layer.{m}.{name}.weight", shape, "float32")
+        for n in range(3)
+        for m, function in inner.items()
+        for name, shape in ((function, (8, 16)), ("layer_norm", (16,)))
+    ]
+    names = {"attn_q": (8, 16), "cross_attn_q": (8, 16), "ffn_up": (8, 16)}
+    names |= {"attn_norm": (16,), "cross_attn_norm": (16,), "ffn_norm": (16,)}
+    model = [(f"dec.blk.{n}.{name}.weight", shape, "float32") for n in range(3) for name, shape in names.items()]
+    suggestion = suggest(KeyTree.from_leaves(checkpoint), KeyTree.from_leaves(model, ordered=True))
+    found = {m.checkpoint[0]: m.model[0] for m in suggestion.matches}
+    assert found["decoder.block.2.layer.0.layer_norm.weight"] == "dec.blk.2.attn_norm.weight"
+    assert found["decoder.block.0.layer.1.layer_norm.weight"] == "dec.blk.0.cross_attn_norm.weight"
+    assert found["decoder.block.1.layer.2.layer_norm.weight"] == "dec.blk.1.ffn_norm.weight"

@@ -83,3 +83,27 @@ def test_rows_of_an_adapter_s_outputs_are_doubted_like_those_of_its_layer():
     assert not certain["layers.0.attn.q_proj.lora_b.weight"]
     assert certain["layers.0.attn.q_proj.lora_a.weight"]
     assert certain["layers.0.attn.v_proj.lora_b.weight"]
+
+
+def test_a_bare_matrix_of_equal_shape_is_doubted_where_both_sides_hold_its_transpose_too():
+    checkpoint = {"layer.0.mlp.wi.weight": (WIDE, NARROW), "layer.0.mlp.wo.weight": (NARROW, WIDE)}
+    model = {"encoder.0.mlp.W_in": (NARROW, WIDE), "encoder.0.mlp.W_out": (WIDE, NARROW)}
+    assert [m for m in suggest(checkpoint, model).matches if m.certain and not m.operations] == []
+
+
+def attention(module, q, k):
+    return {
+        f"layers.{n}.{module}.{name}.weight": shape
+        for n in range(2)
+        for name, shape in {q: (32, 32), k: (16, 32), "q_norm": (8,), "k_norm": (8,)}.items()
+    }
+
+
+def test_a_norm_of_rotated_rows_is_doubted_like_the_rows():
+    suggestion = suggest(attention("attn.in_proj", "query", "key"), attention("self_attn", "q_proj", "k_proj"))
+    assert [m.checkpoint[0] for m in suggestion.matches if m.certain] == []
+
+
+def test_such_a_norm_is_certain_where_the_rows_are():
+    suggestion = suggest(attention("self_attn", "q_proj", "k_proj"), attention("self_attn", "q_proj", "k_proj"))
+    assert all(m.certain for m in suggestion.matches)

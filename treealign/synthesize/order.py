@@ -54,8 +54,11 @@ class Order:
     samples: tuple[Sample, ...] = ()
 
 
-def order(rules: Sequence[Rule], samples: Iterable[Sample]) -> Order:
-    """An order in which the rules turn every sample's source into its target and back."""
+def order(rules: Sequence[Rule], samples: Iterable[Sample], explain: bool = True) -> Order:
+    """An order in which the rules turn every sample's source into its target and back.
+
+    Where there is none and `explain` is false, the rules that are stuck are not narrowed down, which takes longest.
+    """
     demands: dict[Ways, Demand] = {}
     tied: list[frozenset[int]] = []
     for sample in samples:
@@ -68,10 +71,10 @@ def order(rules: Sequence[Rule], samples: Iterable[Sample]) -> Order:
             tied.append(tie)
         if len(touching) > 1:
             demands.setdefault(ways or frozenset({(tuple(sorted(touching)),)}), (touching, sample))
-    return _arrange(rules, demands, tied)
+    return _arrange(rules, demands, tied, explain)
 
 
-def _arrange(rules: Sequence[Rule], demands: dict[Ways, Demand], tied: list[frozenset[int]]) -> Order:
+def _arrange(rules: Sequence[Rule], demands: dict[Ways, Demand], tied: list[frozenset[int]], explain: bool) -> Order:
     """An order, with rules tied as far as they have to be."""
     known: Sequence[Ways] = list(demands) if not tied else []
     while True:
@@ -86,7 +89,10 @@ def _arrange(rules: Sequence[Rule], demands: dict[Ways, Demand], tied: list[froz
             return _stuck(demands, min(knots, key=len))
         tied = [*tied, *knots]
     found = _search(groups, known) if all(known) else None
-    return Order(found) if found is not None else _contradiction(groups, known, demands)
+    if found is not None:
+        return Order(found)
+    every = frozenset(n for group in groups for n in group)
+    return _contradiction(groups, known, demands) if explain else _stuck(demands, every)
 
 
 def _contradiction(groups: Sequence[Group], known: Sequence[Ways], demands: dict[Ways, Demand]) -> Order:

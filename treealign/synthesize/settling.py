@@ -39,7 +39,7 @@ def settle(chosen: Sequence[int], found: Sequence[Candidate], samples: Sequence[
             return Settled(tuple(in_step(rules, ordered.groups, numbers, found)), ordered.groups)
         hard += [s for s in ordered.samples if s not in hard]
         tried = list(_variants(numbers, ordered, found))
-        better = next((n for n in tried if order(_rules(n, found), hard).groups), None)
+        better = next((n for n in tried if order(_rules(n, found), hard, explain=False).groups), None)
         if better is None:
             return Settled((), (), tuple(_cuts(tried, ordered, found)))
         numbers = better

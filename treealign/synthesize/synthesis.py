@@ -105,7 +105,7 @@ def _exactly(task: Task) -> _Attempt | None:
     tried = None
     for whole in (False, True):
         rules = list(dict.fromkeys(rule for t in task.problem.templates if (rule := _exact(t, whole)) is not None))
-        groups = order(rules, task.samples).groups
+        groups = order(rules, task.samples, explain=False).groups
         tried = attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
         if tried is not None and not tried.findings:
             break

@@ -9,25 +9,24 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from treealign.align.doubting.habits import Guess, Habits
+from treealign.align.doubting.layouts import BothWays, Turned, all_turned, is_bare, is_kernel, is_table
 from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.words import quantised_piece, tokens, unwrapped
-from treealign.mapping.operations import Deinterleave, Interleave, Permute, Reshape, RotaryPermute, RotaryUnpermute
+from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 
 ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it"
 FUSED = "the fused rows may take turns on one side: the names differ, and shapes cannot show it"
 HEADS = "the rows of a fused qkv may be grouped by head, which shapes cannot show"
 SQUARE = "a square matrix in a block whose other matrices are transposed: shapes cannot show it"
 KERNEL = "a kernel has its inputs first and a weight its outputs: one would be the transpose of the other"
+WAY = "a bare parameter on one side and a layer's weight on the other: both sides hold a matrix of its transpose, too"
 BARE = "a square matrix of its own on one side, of a layer on the other: either may be the transpose"
 OUTPUTS = {"lora_b", "lora_magnitude_vector"}  # of an adapter: one row for each output of its layer
 TURNED = {"q", "k", "qkv"}
@@ -41,14 +40,43 @@ def hidden_changes(links: Sequence[Link], habits: Habits, hints: Sequence[Hint] 
     all one that a habit of either library gives cause for.
     """
     learned = _learned_positions(links)
-    transposed = _turned(links)
+    transposed = all_turned(links)
+    both_ways = BothWays.of(habits.left, habits.right)
     found = []
     for link in links:
         guess = _suggested(link, learned, transposed, habits)
-        if guess is None and link.certain and not _hinted(link, hints) and (reason := _doubt(link, learned)):
+        if guess is None and link.certain and not _hinted(link, hints) and (reason := _doubt(link, learned, both_ways)):
             guess = Guess(link.operations, reason)
         found.append(link if guess is None else _guessed(link, guess))
-    return found
+    return _with_their_norms(found, hints)
+
+
+def _with_their_norms(links: list[Link], hints: Sequence[Hint]) -> list[Link]:
+    """The links, norms of q and of k doubted as the rows are that they scale."""
+    rotary = (RotaryPermute, RotaryUnpermute)
+    doubted = {
+        (block(p), role)
+        for link in links
+        if link.reason == ROTARY or (not link.certain and any(isinstance(o, rotary) for o in link.operations))
+        for p in link.right
+        for role in {"q", "k"} & _roles(p)
+    }
+    return [
+        _guessed(link, Guess((), ROTARY))
+        if link.certain
+        and not _hinted(link, hints)
+        and any((block(link.right[0]), role) in doubted for role in _scaled(link))
+        else link
+        for link in links
+    ]
+
+
+def _scaled(link: Link) -> set[str]:
+    """Which of q and k a norm of their rows scales."""
+    if link.operations or len(next(iter(link.right[0].shapes.values())) or ()) != 1:
+        return set()
+    words = {t.text for t in tokens(link.right[0].segments) if t.depth <= 1}
+    return {"q", "k"} & words if "norm" in words else set()
 
 
 def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
@@ -103,25 +131,19 @@ def _suggested(link: Link, learned: set[Path], transposed: Turned, habits: Habit
     return guess
 
 
-def _doubt(link: Link, learned: set[Path]) -> str:
+def _doubt(link: Link, learned: set[Path], both_ways: BothWays) -> str:
     """What the names of a certain link may hide."""
     if link.operations and "qkv" in {r for side in (link.left, link.right) for p in side for r in _roles(p)}:
         return HEADS
     if _may_turn(link, learned):
         return ROTARY
-    if _is_bare(link):
+    if is_bare(link):
         return BARE
-    if not link.operations and is_matrix(link.right[0]) and not _is_table(link.right[0]) and _is_kernel(link):
+    if both_ways.speaks_of(link):
+        return WAY
+    if not link.operations and is_matrix(link.right[0]) and not is_table(link.right[0]) and is_kernel(link):
         return KERNEL
     return FUSED if _may_alternate(link) else ""
-
-
-def _is_bare(link: Link) -> bool:
-    """A square matrix as it is, or with its rows or columns cut, that is a layer's weight on one side only."""
-    if _is_table(link.right[0]) or not all(isinstance(o, Reshape) for o in link.operations):
-        return False
-    kinds = sorted(map(_kind, (link.left[0], link.right[0])))
-    return kinds == ["", "weight"] and (is_square(link.left[0]) or is_square(link.right[0]))
 
 
 def _guessed(link: Link, guess: Guess) -> Link:
@@ -187,49 +209,3 @@ def _may_alternate(link: Link) -> bool:
     if link.operations or "gate up" not in _roles(link.left[0]) | _roles(link.right[0]):
         return False
     return _module(link.left[0])[-1:] != _module(link.right[0])[-1:]
-
-
-class Turned(NamedTuple):
-    """Where all matrices that can show it are transposed: blocks of the model, kinds of leaves of the checkpoint."""
-
-    blocks: set[Path]
-    kinds: set[str]
-
-    def speaks_of(self, link: Link) -> bool:
-        """Whether a square matrix stands among them; tables are written row by row everywhere."""
-        if _is_table(link.right[0]):
-            return False
-        return block(link.right[0]) in self.blocks or _kind(link.left[0]) in self.kinds or _is_kernel(link)
-
-
-def _turned(links: Sequence[Link]) -> Turned:
-    blocks: dict[Path, set[bool]] = defaultdict(set)
-    kinds: dict[str, set[bool]] = defaultdict(set)
-    for link in links:
-        if len(link.left) > 1 or len(link.right) > 1 or not is_matrix(link.right[0]) or is_square(link.right[0]):
-            continue
-        turned = link.operations == (Permute((1, 0)),)
-        if where := block(link.right[0]):
-            blocks[where].add(turned)
-        if not any(
-            "embed" in t.text for t in tokens(link.right[0].segments)
-        ):  # tables are written row by row everywhere
-            kinds[_kind(link.left[0])].add(turned)
-    always = {True}
-    turned_blocks = {where for where, seen in blocks.items() if seen == always}
-    return Turned(turned_blocks, {kind for kind, seen in kinds.items() if seen == always})
-
-
-def _is_table(p: Pattern) -> bool:
-    return any("embed" in t.text for t in tokens(p.segments))
-
-
-def _is_kernel(link: Link) -> bool:
-    """Whether one library calls the matrix a kernel, inputs first, and the other a weight, outputs first."""
-    return {_kind(link.left[0]), _kind(link.right[0])} == {"kernel", "weight"}
-
-
-def _kind(p: Pattern) -> str:
-    """What a library calls the matrix of a layer: `kernel`, `weight`; nothing for a bare parameter."""
-    words = re.split(r"[^a-z]+", p.segments[-1].rpartition("/")[2].lower())
-    return next((name for name in ("kernel", "weight") if name in words), "")

@@ -7,12 +7,13 @@ layers before layers of experts, a checkpoint with extra layers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from treealign.align.patterns import Digest, Indices, Outline, Pattern, pieces, without_constants
 
 MAX_ROUNDS = 8
 LEAST = 3  # more than one in so many cells must find a partner, or the pieces that do are not what was folded
+Apart = Counter[tuple[str, ...]]  # path of a list to how many patterns stand below single members
 Splits = dict[int, int]  # id of a pattern to the capture to unfold
 
 
@@ -26,9 +27,10 @@ def refine(left: list[Pattern], right: list[Pattern]) -> tuple[list[Pattern], li
     left, right = _common_parts(left, right), _common_parts(right, left)
     for _ in range(MAX_ROUNDS):
         open_left, open_right = _open(left, right), _open(right, left)
-        split_left, split_right = _splits(open_left, open_right), _splits(open_right, open_left)
+        kinds = _members_apart(left), _members_apart(right)
+        split_left, split_right = _splits(open_left, open_right, kinds[0]), _splits(open_right, open_left, kinds[1])
         if not split_left and not split_right:
-            split_left, split_right = _mutual_splits(open_left, open_right)
+            split_left, split_right = _mutual_splits(open_left, open_right, kinds)
         if not split_left and not split_right:
             break
         left, right = _apply(left, split_left), _apply(right, split_right)
@@ -104,34 +106,44 @@ def _part(p: Pattern, keys: Set[Indices]) -> Pattern:
     return Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}, p.whole)
 
 
-def _splits(side: list[Pattern], wanted: list[Pattern]) -> Splits:
+def _members_apart(side: Sequence[Pattern]) -> Apart:
+    """How many patterns stand below single members of each list, whose members differ in what they hold."""
+    return Counter(p.segments[:at] for p in side for at, s in enumerate(p.segments) if s.isdecimal())
+
+
+def _splits(side: list[Pattern], wanted: list[Pattern], apart: Apart) -> Splits:
     outlines, ranked = {p.outline for p in wanted}, Counter(p.ranked for p in wanted)
-    return {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
+    return {id(p): best for p in side if (best := _best_capture(p, outlines, ranked, apart)) is not None}
 
 
-def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Mapping[Digest, int]) -> int | None:
-    """The capture whose pieces find most partners, each its own; of equals the one with the fewest pieces."""
-    best: tuple[int, int, int] | None = None
+def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Mapping[Digest, int], apart: Apart) -> int | None:
+    """The capture whose pieces find most partners, each its own; of equals the one with the fewest pieces.
+
+    And of those the one whose members are told apart by what else they hold: layer 0 attends, layer 1 feeds forward.
+    """
+    best: tuple[int, int, int, int] | None = None
+    lists = [p.segments[:at] for at, s in enumerate(p.segments) if "{}" in s]
     for capture in range(p.captures):
         if outlines.isdisjoint(p.piece_outlines(capture)):
             continue
         parts = pieces(p, capture)
         found = Counter(q.ranked for q in parts if q.outline in outlines)
         hit = sum(digest[0] * min(n, ranked.get(digest, 0)) for digest, n in found.items())
-        if hit * LEAST > len(p) and (best is None or (hit, -len(parts)) > best[:2]):
-            best = hit, -len(parts), capture
-    return best[2] if best else None
+        merit = hit, -len(parts), apart[lists[capture]]
+        if hit * LEAST > len(p) and (best is None or merit > best[:3]):
+            best = *merit, capture
+    return best[3] if best else None
 
 
-def _mutual_splits(left: list[Pattern], right: list[Pattern]) -> tuple[Splits, Splits]:
+def _mutual_splits(left: list[Pattern], right: list[Pattern], apart: tuple[Apart, Apart]) -> tuple[Splits, Splits]:
     """Captures on both sides whose pieces find one another."""
     outlines = _piece_outlines(left) & _piece_outlines(right)
     if not outlines:
         return {}, {}
     ranked = _piece_ranks(left, outlines) & _piece_ranks(right, outlines)
     out = [
-        {id(p): best for p in side if (best := _best_capture(p, outlines, ranked)) is not None}
-        for side in (left, right)
+        {id(p): best for p in side if (best := _best_capture(p, outlines, ranked, kinds)) is not None}
+        for side, kinds in zip((left, right), apart, strict=True)
     ]
     return out[0], out[1]
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from treealign.align.hints import contains
 from treealign.align.matching.series import companions, with_series
+from treealign.align.matching.sublayers import with_functions
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token, tokens
 
@@ -49,7 +50,7 @@ class Side:
     @classmethod
     def of(cls, patterns: Sequence[Pattern], ordered: bool, hints: Sequence[tuple[str, ...]] = ()) -> Side:
         """Read the names of all patterns; `hints` are this side's runs of segments."""
-        named = with_series(patterns, [tokens(p.segments) for p in patterns], ordered)
+        named = with_series(patterns, [tokens(path) for path in with_functions(patterns)], ordered)
         if hints:
             named = [ts + _hinted(p, hints) for p, ts in zip(patterns, named, strict=True)]
         return cls(patterns, named)
