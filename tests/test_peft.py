@@ -8,8 +8,9 @@ import pytest
 import torch
 from real_models import build, image_in_text, outputs, tiny
 from safetensors.torch import load_file, save_file
+from weights import write
 
-from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, operations
+from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, load, operations
 from treealign.dialects.peft import adapter_keys, migrate_adapter
 
 # the published layout of LLaVA -> that of today
@@ -85,6 +86,30 @@ def test_an_adapter_of_the_old_layout_loads_without_a_missing_key_and_computes_t
     inputs = image_in_text(40, 4)
     merged = [outputs(m.merge_and_unload().eval(), inputs) for m in (model, again)]
     assert all(torch.equal(a, b) for a, b in zip(*merged, strict=True))
+
+
+def test_beside_a_base_that_was_loaded_under_old_names_the_adapter_loads_whole_and_leaves_its_file(
+    tmp_path, monkeypatch
+):
+    from transformers.integrations import peft
+
+    # transformers may ask for a release of peft that is not out yet
+    monkeypatch.setattr(peft, "MIN_PEFT_VERSION", "0.18.0")
+    model = adapted(["q_proj", "v_proj"])
+    saved_before(model, tmp_path / "old")
+    migrate_adapter(tmp_path / "old", tmp_path / "new", LLAVA)
+    old = LLAVA.reverse.map_keys(llava().state_dict())
+    given = write(tmp_path / "base.safetensors", {old[key][0]: t for key, t in llava().state_dict().items()})
+    base = llava()
+    load(base, given, LLAVA)
+    report = base.load_adapter(tmp_path / "new")
+    assert (report.missing_keys, report.unexpected_keys) == (set(), set())
+    inputs = image_in_text(40, 4)
+    both = [outputs(m.eval(), inputs) for m in (model, base)]
+    assert all(torch.equal(a, b) for a, b in zip(*both, strict=True))
+    base.delete_adapter("default")
+    base.save_pretrained(tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
 
 
 def test_keys_keep_what_the_adapter_adds():

@@ -16,8 +16,9 @@ shards and header as they were, and the names of a model that was never loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
+from inspect import currentframe, unwrap
 from typing import Any
 
 from treealign.dialects.transformers.recorded import Group, recorded
@@ -57,7 +58,7 @@ class Answer:
         return _answer(module) if _carries(module) else []
 
     def __set__(self, module: Any, conversions: Any) -> None:
-        if module.__dict__.get(ATTRIBUTE) != _RECORD or not _of_an_adapter(module, conversions):
+        if module.__dict__.get(ATTRIBUTE) != _RECORD or not _loads_an_adapter(module):
             module.__dict__[ATTRIBUTE] = conversions
 
     def __delete__(self, module: Any) -> None:
@@ -75,13 +76,18 @@ def _carries(module: Any) -> bool:
     return any(slices(part) for part in module.modules())
 
 
-def _of_an_adapter(module: Any, conversions: Iterable[Any] | None) -> bool:
-    """Whether transformers sets this for the adapter that it has just loaded: it names it, or nothing was renamed."""
-    if conversions is None or not getattr(module, "_hf_peft_config_loaded", False):
-        return False
-    ends = tuple(f".{name}" for name in getattr(module, "peft_config", ()))
-    texts = [text for rule in conversions for text in (*rule.source_patterns, *rule.target_patterns)]
-    return not texts or any("base_model" in text or text.endswith(ends) for text in texts)
+def _loads_an_adapter(module: Any) -> bool:
+    """Whether transformers is loading an adapter into this model: what it sets then is about the adapter only.
+
+    What it sets does not show it: the list is empty where no name of the adapter changes. The calls on the way here do.
+    """
+    adapters = import_module("transformers.integrations.peft").PeftAdapterMixin
+    code, frame = unwrap(adapters.load_adapter).__code__, currentframe()
+    while frame is not None:
+        if frame.f_code is code and frame.f_locals.get("self") is module:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _answer(module: Any) -> list[Any]:
