@@ -31,7 +31,6 @@ from typing import Any
 from scoring import read_cases
 from tiny_models import model_class, tiny_config
 
-
 BY_VALUES = "pass by values"
 LISTED = "all listed as ambiguous"
 
