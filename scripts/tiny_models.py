@@ -121,6 +121,8 @@ def _count(kind: Any, config: Any) -> int:
 
 def _shrink(config: Any, measure: Measure) -> None:
     cut: dict[int, int] = {}
+    if hasattr(config, "architecture") and hasattr(config, "model_args") and measure.divisor > 1:
+        config.model_args = {"channel_multiplier": 1 / measure.divisor}  # a model of timm: not all take it
     for name, value in list(vars(config).items()):
         if hasattr(value, "to_dict"):
             _shrink(value, measure)
