@@ -131,6 +131,23 @@ def operations_and_shapes(draw: st.DrawFn) -> tuple[tuple[operations.Operation, 
 
 
 @st.composite
+def strided_pairs(draw: st.DrawFn) -> list[tuple[tuple[int, ...], ...]]:
+    """Two views of one shape, of 0 to 5 dimensions: sizes to cut from, where to begin, order of dimensions, shape."""
+    shape = tuple(draw(st.lists(st.integers(0, 5), max_size=5)))
+
+    def one() -> tuple[tuple[int, ...], ...]:
+        order = tuple(draw(st.permutations(range(len(shape)))))
+        starts = tuple(draw(st.sampled_from([0, 0, 1, 3])) for _ in shape)
+        rests = tuple(draw(st.sampled_from([0, 0, 2])) for _ in shape)
+        sizes = [0] * len(shape)
+        for dim, at in enumerate(order):
+            sizes[at] = starts[dim] + shape[dim] + rests[dim]
+        return tuple(sizes), starts, order, shape
+
+    return [one(), one()]
+
+
+@st.composite
 def described_tensors(draw: st.DrawFn) -> tuple[str, tuple[int, ...], int]:
     """Dtype and shape of a tensor that fills whole bytes, with how many."""
     dtype = draw(st.sampled_from(sorted(BITS)))

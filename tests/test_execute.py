@@ -55,9 +55,15 @@ def random_bytes(shape, dtype=torch.float32, seed=0):
     return raw.view(dtype).view(shape)
 
 
+def dense(tensor):
+    """A clone in one piece; by bytes, for torch may make 1 of a bool that is 2."""
+    cells = tensor.view(torch.uint8) if tensor.element_size() == 1 else tensor
+    return cells.clone(memory_format=torch.contiguous_format).view(tensor.dtype)
+
+
 def raw(tensor):
     # a dimension of size 1 may have any stride and count as contiguous; only a clone has strides to be viewed as bytes
-    return bytes(tensor.clone(memory_format=torch.contiguous_format).flatten().view(torch.uint8))
+    return dense(tensor).flatten().view(torch.uint8).numpy().tobytes()
 
 
 def as_bytes(tensors):

@@ -13,6 +13,7 @@ from treealign.align.contents.fingerprints import Contents, Elements, Fingerprin
 from treealign.checkpoint.execute import run
 from treealign.checkpoint.fingerprints import Bytes, fingerprints, in_memory, whole_hash, widened
 from treealign.checkpoint.source import Source, open_source
+from treealign.checkpoint.transposing import contiguous
 from treealign.errors import FormatError, TreealignError
 from treealign.mapping.operations import Operation
 from treealign.tree.keytree import KeyTree
@@ -73,7 +74,7 @@ def _open(side: Any, name: str) -> Source:
 def _execute(operations: Sequence[Operation], arrays: Sequence[Elements]) -> list[Elements]:
     """Operations on numpy arrays whose elements stand for something."""
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-    return [tensor.contiguous().numpy() for tensor in run(operations, tensors)]
+    return [contiguous(tensor).numpy() for tensor in run(operations, tensors)]
 
 
 class _Again:

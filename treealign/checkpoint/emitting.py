@@ -13,6 +13,7 @@ from treealign.checkpoint.execute import expected, run
 from treealign.checkpoint.naming import Emission, Naming
 from treealign.checkpoint.places import Place, dtype_name
 from treealign.checkpoint.source import same_bytes
+from treealign.checkpoint.transposing import contiguous
 from treealign.errors import LoadError, MappingError
 from treealign.formats.dtypes import safetensors_dtype, safetensors_shape
 from treealign.mapping.operations import invert, is_lossy
@@ -56,7 +57,7 @@ class Outgoing:
 
     def read_bytes(self) -> Any:
         """The bytes, little endian and contiguous."""
-        tensor = self.make().to(self.dtype).contiguous()
+        tensor = contiguous(self.make().to(self.dtype))
         return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 

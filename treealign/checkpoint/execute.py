@@ -126,15 +126,47 @@ def byte_moves(operations: Sequence[Operation], shapes: Sequence[Shape]) -> list
     """
     inputs = [torch.empty(shape, device="meta") for shape in shapes]
     outputs = expected(operations, inputs)
-    given: list[Tensor] | None = inputs
-    for operation in operations:
-        given = views(operation, given) if given is not None else None
+    given = run_views(operations, inputs)
     if given is not None and all(tensor.is_contiguous() for tensor in given):
         return [Move(at, offset, to, 0, n) for to, (at, offset, n) in enumerate(_within(given, inputs))]
     places = _places(operations, outputs)
     if places is not None and all(place.is_contiguous() for place in places) and _cover(places, outputs):
         return [Move(at, 0, to, offset, n) for at, (to, offset, n) in enumerate(_within(places, outputs))]
     return None
+
+
+def run_views(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Tensor] | None:
+    """As `run`, where all results are views of the given tensors; None where they are not."""
+    given: list[Tensor] | None = list(tensors)
+    for operation in operations:
+        given = views(operation, given) if given is not None else None
+    return given
+
+
+def dense_places(operations: Sequence[Operation], outputs: Sequence[Tensor]) -> list[Tensor] | None:
+    """Where in the outputs each input belongs, as views, if each fills one run of memory and together they fill all.
+
+    Parameters
+    ----------
+    operations : sequence of Operation
+        With plain ints for sizes.
+    outputs : sequence of Tensor
+        Contiguous, as on the meta device: nothing is written to them.
+    """
+    places = _places(operations, outputs)
+    if places is None or not _cover(places, outputs):
+        return None
+    return places if all(map(_is_dense, places)) else None
+
+
+def _is_dense(place: Tensor) -> bool:
+    """Whether the elements fill a run of memory, in whatever order of the dimensions."""
+    width = 1
+    for stride, size in sorted(zip(place.stride(), place.shape, strict=True)):
+        if size > 1 and stride != width:
+            return False
+        width *= size
+    return True
 
 
 def _cover(places: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:

@@ -20,6 +20,7 @@ import torch
 from treealign.align.contents.fingerprints import Elements, Fingerprint, Hashes, Sizes
 from treealign.checkpoint.hashing import WORD, as_words, hash_rows, join, shifted
 from treealign.checkpoint.source import Source
+from treealign.checkpoint.transposing import contiguous
 from treealign.tree.keytree import KeyTree, Leaf
 
 Bytes = npt.NDArray[np.uint8]
@@ -97,7 +98,7 @@ def in_memory(tensor: torch.Tensor) -> Stored:
 def _compact(view: torch.Tensor) -> torch.Tensor:
     """A copy of a view with its numbers as they lie in memory: torch transposes that many times as fast."""
     order = sorted(range(view.ndim), key=lambda d: -view.stride()[d])
-    return view.permute(order).contiguous().permute([order.index(d) for d in range(view.ndim)])
+    return contiguous(view.permute(order)).permute([order.index(d) for d in range(view.ndim)])
 
 
 def fingerprint(tensor: Stored, *, wide: bool = False) -> Fingerprint:

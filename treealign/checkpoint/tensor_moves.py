@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from treealign.checkpoint.transposing import copy_strided
 from treealign.mapping.operations import (
     Deinterleave,
     FoldWeightNorm,
@@ -50,7 +51,7 @@ def copy_bytes(place: Tensor, tensor: Tensor) -> None:
     if tensor.dtype == place.dtype and tensor.element_size() == 1:
         # torch would make 1 of a bool that is 2, and cannot copy every float of one byte everywhere
         place, tensor = place.view(torch.uint8), tensor.view(torch.uint8)
-    place.copy_(tensor)
+    copy_strided(place, tensor)
 
 
 def _select(operation: Any, parts: Sequence[Tensor], whole: Sequence[Tensor]) -> Pairs:

@@ -56,8 +56,9 @@ def _loses_nothing(one: Made, tensors: Mapping[str, SourceTensor], wanted: str) 
 
     from treealign.checkpoint.execute import run
     from treealign.checkpoint.source import same_bytes
+    from treealign.checkpoint.transposing import contiguous
 
     with Reader() as reader:
         given = [tensors[key].read(reader) for key in one.step.sources]
-        tensor = run(one.step.operations, given)[one.output].contiguous()
+        tensor = contiguous(run(one.step.operations, given)[one.output])
         return same_bytes([tensor, tensor.to(getattr(torch, torch_dtype(wanted))).to(tensor.dtype)])

@@ -25,9 +25,9 @@ def holds(task: ShardTask, descriptor: int, reader: Reader) -> bool:
     if not all(_same(descriptor, reader.descriptor(span.path), span) for span in task.spans):
         return False
     return all(
-        os.pread(descriptor, _PIECE, output.at + done)[: data.nbytes - done] == data[done : done + _PIECE]
+        os.pread(descriptor, _PIECE, at + done)[: data.nbytes - done] == data[done : done + _PIECE]
         for computation in task.computations
-        for output, data in computed(computation, reader)
+        for at, data in computed(computation, reader)
         for done in range(0, data.nbytes, _PIECE)
     )
 

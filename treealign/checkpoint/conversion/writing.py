@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,9 +18,6 @@ from treealign.checkpoint.conversion.tensors import Reader
 from treealign.checkpoint.conversion.verifying import forget, holds
 from treealign.errors import FormatError
 from treealign.formats.atomic import sync_folder
-
-# one transform at a time: memory is that of the largest, however many files are being written
-_COMPUTING = threading.Lock()
 
 
 def run_task(
@@ -114,10 +110,9 @@ def _write(task: ShardTask, path: Path, advance: Advance, flush: bool) -> None:
         for span in task.spans:
             mover.move(reader.descriptor(span.path), span)
         for computation in task.computations:
-            with _COMPUTING:
-                for output, data in computed(computation, reader):
-                    write_at(target, data, output.at)
-                    advance(data.nbytes)
+            for at, data in computed(computation, reader):
+                write_at(target, data, at)
+                advance(data.nbytes)
         # empty tensors at the end, or none at all
         os.ftruncate(target, task.size)
         refuse_changed(task.stamps)
