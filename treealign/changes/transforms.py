@@ -28,7 +28,7 @@ def transform_changes(mapping: ConversionMapping, old: KeyTree, doubtful: frozen
     `doubtful` are the positions of leaves whose match is not certain.
     """
     decision = decide(mapping.transforms, old.folds, converted=False)
-    states = run(mapping.transforms, old.keys, old.folds, decision)
+    states, _ = run(mapping.transforms, old.keys, old.folds, decision)
     found = []
     for at, transform in enumerate(mapping.transforms):
         touched = [state for state in states if at in state.touched]

@@ -99,7 +99,7 @@ def carry(
     text, layout_text = record.to_text(), json.dumps(layout.to_json(), ensure_ascii=False, separators=(",", ":"))
     remember(text, record)
     filled = _filled(record.by_model, at, path)
-    around = {p for key in filled for p in _ancestors(key)}
+    around = _above(filled)
     stale = {text, *_overtaken(modules, filled)}
     marked: set[int] = set()  # a module shared under two names carries the first of its places
     for place, module in modules.items():
@@ -112,7 +112,7 @@ def carry(
 
 def put(module: nn.Module, carried: Iterable[Slice]) -> None:
     """Let a module carry these and nothing else."""
-    entries = tuple(tuple(entry) for entry in carried)
+    entries = tuple([tuple(entry) for entry in carried])
     if entries:
         module.__dict__[ATTRIBUTE] = entries
     else:
@@ -121,16 +121,21 @@ def put(module: nn.Module, carried: Iterable[Slice]) -> None:
 
 def _filled(keys: Iterable[str], at: str, path: str) -> set[str]:
     """The record's keys, as keys of the module that was loaded."""
+    if not path and not at:
+        return set(keys)
     found = (moved(key, path, at) for key in keys)
     return {key for key in found if key is not None}
 
 
-def _ancestors(key: str) -> Iterable[str]:
-    """Paths of all modules above a key, the root included."""
-    path = key
-    while path:
-        path = path.rpartition(".")[0]
-        yield path
+def _above(keys: Iterable[str]) -> set[str]:
+    """Paths of all modules above the keys, the root included; each is met once, however much is below it."""
+    found: set[str] = set()
+    level = {key.rpartition(".")[0] for key in keys}
+    while level - found:
+        level -= found
+        found |= level
+        level = {path.rpartition(".")[0] for path in level}
+    return found
 
 
 def _overtaken(modules: Mapping[str, nn.Module], filled: set[str]) -> set[str]:

@@ -24,13 +24,15 @@ from treealign.tree.fold import fold, fold_names
 class Track:
     """Steps that belong to one record.
 
-    `steps` stand in the record's names; `levels` says where these are in the files and in the model.
+    `steps` stand in the record's names; `levels` says where these are in the files and in the model; `said` whether the
+    steps are just what the mapping says, the names of the model apart.
     """
 
     mapping: ConversionMapping
     decision: GuardDecision
     steps: tuple[Step, ...]
     levels: Levels = WHOLE
+    said: bool = False
 
     @property
     def translated(self) -> list[Step]:
@@ -113,10 +115,11 @@ def _planned(
     source: Source, places: Places, mapping: ConversionMapping, decision: GuardDecision
 ) -> tuple[bool, Chosen, int]:
     """What the mapping makes of a model under these names, whether all of it fits, and how much does."""
-    known = {*places.places, *places.recomputed}
-    steps = mapping.plan(source.tree, decision, known)
-    fitting = sum(all(key in known for key in step.targets) for step in steps)
-    return fitting == len(steps) > 0, Chosen((Track(mapping, decision, steps),), places, "mapping"), fitting
+    known = frozenset((*places.places, *places.recomputed))
+    steps, unaided = mapping.plan_for(source.tree, decision, known)
+    fitting = sum(known.issuperset(step.targets) for step in steps)
+    track = Track(mapping, decision, steps, said=unaided)
+    return fitting == len(steps) > 0, Chosen((track,), places, "mapping"), fitting
 
 
 def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, converted: Any) -> GuardDecision:

@@ -54,47 +54,67 @@ def fill(
     -----
     Memory beyond the model: one tensor, or all parts of one conversion where it does not merely join or permute.
     """
-    waiting: list[tuple[Sequence[Place], torch.Tensor]] = []
-    changed: list[str] = []
-    casts: dict[str, str] = {}
+    filling = _Filling(source, places, to_model, assign)
     try:
         for step in _in_file_order(steps, source):
-            dtypes = [_wanted(key, step, source, places, to_model) for key in step.targets]
-            spots = [_spots(key, places) for key in step.targets]
-            in_place = not all(spot[0].tensor.is_meta for spot in spots)
-            changed += step.targets if in_place else ()
-            taken = _taken(step, source, spots[0], dtypes[0]) if assign else None
-            rooms = [taken] if taken is not None else _read(step, source, spots, dtypes)
-            for spot, filled in zip(spots, rooms, strict=True):
-                if in_place:
-                    settle(spot, filled)
-                else:
-                    waiting.append((spot, filled))
-            casts |= _casts(step, source, dtypes)
+            filling.take(step)
     except Exception as error:
-        raise _stopped(error, changed) from error
-    for spot, filled in waiting:
+        raise _stopped(error, filling.changed) from error
+    for spot, filled in filling.waiting:
         settle(spot, filled)
     for step in copies:
-        casts |= _casts(step, source, [_spots(step.targets[0], places)[0].tensor.dtype])
-    return casts
+        filling.note_casts(step, _spots(step.targets[0], places)[0].tensor.dtype)
+    return filling.casts
 
 
-def _read(
-    step: Step, source: Source, spots: Sequence[Sequence[Place]], dtypes: Sequence[torch.dtype]
-) -> list[torch.Tensor]:
-    rooms = [room(spot, dtype) for spot, dtype in zip(spots, dtypes, strict=True)]
-    run_into(step.operations, (source.read(key) for key in step.sources), rooms, cast=True)
-    return rooms
+class _Filling:
+    """Takes steps one by one; what goes to the meta device waits for the end."""
 
+    def __init__(self, source: Source, places: Places, to_model: bool, assign: bool) -> None:
+        self.source, self.places, self.to_model, self.assign = source, places, to_model, assign
+        self.waiting: list[tuple[Sequence[Place], torch.Tensor]] = []
+        self.changed: list[str] = []
+        self.casts: dict[str, str] = {}
 
-def _taken(step: Step, source: Source, spot: Sequence[Place], dtype: torch.dtype) -> torch.Tensor | None:
-    """What the source holds, where it can stand in the model as it is."""
-    if step.operations or not takes_another(spot):
-        return None
-    held = source.shared(step.sources[0])
-    fits = held is not None and held.dtype == dtype and held.device.type == "cpu"
-    return held if fits else None
+    def take(self, step: Step) -> None:
+        spots = [_spots(key, self.places) for key in step.targets]
+        olds = [spot[0].tensor for spot in spots]
+        dtypes = self._dtypes(step, olds)
+        in_place = not all(old.is_meta for old in olds)
+        if in_place:
+            self.changed += step.targets
+        taken = self._taken(step, spots[0], dtypes[0]) if self.assign and not step.operations else None
+        rooms = [taken] if taken is not None else self._read(step, spots, dtypes)
+        if in_place:
+            for spot, filled in zip(spots, rooms, strict=True):
+                settle(spot, filled)
+        else:
+            self.waiting += zip(spots, rooms, strict=True)
+        self.note_casts(step, dtypes[0])
+
+    def note_casts(self, step: Step, dtype: torch.dtype) -> None:
+        """Remember which of the tensors of a step had another dtype than they were loaded as."""
+        name = dtype_name(dtype)
+        for key in step.sources:
+            given = self.source.tree.leaf(key).dtype
+            if given != name:
+                self.casts[key] = given or ""
+
+    def _dtypes(self, step: Step, olds: Sequence[torch.Tensor]) -> list[torch.dtype]:
+        given: torch.dtype = getattr(torch, self.source.tree.leaf(step.sources[0]).dtype or "")
+        owns = [old.dtype for old in olds]
+        return [own if self.to_model or own.is_floating_point != given.is_floating_point else given for own in owns]
+
+    def _read(self, step: Step, spots: Sequence[Sequence[Place]], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
+        rooms = [room(spot, dtype) for spot, dtype in zip(spots, dtypes, strict=True)]
+        run_into(step.operations, (self.source.read(key) for key in step.sources), rooms, cast=True)
+        return rooms
+
+    def _taken(self, step: Step, spot: Sequence[Place], dtype: torch.dtype) -> torch.Tensor | None:
+        """What the source holds, where it can stand in the model as it is."""
+        held = self.source.shared(step.sources[0]) if takes_another(spot) else None
+        fits = held is not None and held.dtype == dtype and held.device.type == "cpu"
+        return held if fits else None
 
 
 def _in_file_order(steps: Iterable[Step], source: Source) -> list[Step]:
@@ -107,18 +127,6 @@ def _spots(key: str, places: Places) -> Sequence[Place]:
     if key in places.recomputed:
         return (places.recomputed[key],)
     return places.names[places.tied.get(key, key)]
-
-
-def _wanted(key: str, step: Step, source: Source, places: Places, to_model: bool) -> torch.dtype:
-    own = _spots(key, places)[0].tensor.dtype
-    given: torch.dtype = getattr(torch, source.tree.leaf(step.sources[0]).dtype or "")
-    return own if to_model or own.is_floating_point != given.is_floating_point else given
-
-
-def _casts(step: Step, source: Source, dtypes: Sequence[torch.dtype]) -> dict[str, str]:
-    now = dtype_name(dtypes[0])
-    given = ((key, source.tree.leaf(key).dtype or "") for key in step.sources)
-    return {key: dtype for key, dtype in given if dtype != now}
 
 
 def _stopped(error: Exception, changed: Sequence[str]) -> LoadError:

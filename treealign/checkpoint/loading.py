@@ -132,12 +132,11 @@ def load(
     refuse_managed(model, "the model")
     if dtype not in _DTYPES:
         raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
-    with open_source(checkpoint) as source:
+    with collector_paused(), open_source(checkpoint) as source:
         to_model = dtype == "model"
-        with collector_paused():
-            chosen = choose(model, source, mapping, hints, converted)
-            steps = [step for track in chosen.tracks for step in track.translated]
-            verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
+        chosen = choose(model, source, mapping, hints, converted)
+        steps = [step for track in chosen.tracks for step in track.translated]
+        verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
         _refuse(verdict, chosen, source, strict)
         kept = _kept(verdict, source)
         casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=assign)
@@ -189,21 +188,23 @@ def _carry(
 ) -> Record:
     """Make the record of one track and let the model carry it."""
     loaded = {step.sources for steps in (verdict.steps, verdict.copies, verdict.recomputed) for step in steps}
-    own, names = _own_steps(track, loaded)
+    pairs = [
+        (step, there) for step, there in zip(track.steps, track.translated, strict=True) if there.sources in loaded
+    ]
+    own = [step for step, _ in pairs]
+    names = _names(pairs) if kept or casts else {}
     dtypes = {key: casts[name] for key, name in names.items() if name in casts}
-    record = make_record(track.mapping, track.decision, own, dtypes)
+    said = track.said and len(own) == len(track.steps)
+    record = make_record(track.mapping, track.decision, own, dtypes, said=said)
     tensors = {key: kept[name] for key, name in names.items() if name in kept}
     levels = track.levels
     carry(chosen.places.modules, record, source.layout, tensors, at=levels.module, path=levels.path)
     return record
 
 
-def _own_steps(track: Track, loaded: set[tuple[str, ...]]) -> tuple[list[Step], dict[str, str]]:
-    """The steps that were loaded, and their keys of the checkpoint with the names these have in the files."""
-    steps: Sequence[tuple[Step, Step]] = list(zip(track.steps, track.translated, strict=True))
-    own = [(step, there) for step, there in steps if there.sources in loaded]
-    names = {key: name for step, there in own for key, name in zip(step.sources, there.sources, strict=True)}
-    return [step for step, _ in own], names
+def _names(pairs: Iterable[tuple[Step, Step]]) -> dict[str, str]:
+    """Keys of the checkpoint with the names that these have in the files."""
+    return {key: name for step, there in pairs for key, name in zip(step.sources, there.sources, strict=True)}
 
 
 def _joined(records: Sequence[Record], casts: Mapping[str, str]) -> Record:

@@ -46,12 +46,16 @@ def refuse_managed(model: nn.Module, where: str) -> None:
 
 def _any_marks(model: nn.Module) -> bool:
     """Whether any of the libraries may have a hand in it: one quick look, for most models have no marks."""
-    for module in model.modules():
+    waiting = [model]
+    while waiting:
+        module = waiting.pop()
         if "_hf_hook" in module.__dict__ or "_handle" in module.__dict__:
             return True
         for tensor in module._parameters.values():
             if hasattr(tensor, "ds_status"):
                 return True
+        # not `modules()`, whose generators stand on one another as deep as the model is
+        waiting += [child for child in module._modules.values() if child is not None]
     return False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
@@ -28,8 +28,7 @@ _HOPS: dict[str, frozenset[str] | None] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One name of one tensor.
 
     Attributes
@@ -96,7 +95,7 @@ class Places:
     @cached_property
     def tree(self) -> KeyTree:
         """The model as a `KeyTree`."""
-        leaves = [Leaf(key, _shape(p.tensor), dtype_name(p.tensor.dtype), p.kind) for key, p in self.places.items()]
+        leaves = [Leaf(key, shape_of(p.tensor), dtype_name(p.tensor.dtype), p.kind) for key, p in self.places.items()]
         classes = {path: type(module).__name__ for path, module in self.modules.items()}
         return KeyTree.from_leaves(leaves, classes, self.tied, ordered=True, source="the model")
 
@@ -122,6 +121,8 @@ def find_places(model: nn.Module, *, raw: bool = False) -> Places:
     for full, clean, module in walked:
         path = full if raw else clean
         modules[path] = module
+        if not (module._parameters or module._buffers):
+            continue
         for place in _places_of(module, path, full):
             held = recomputed if place.kind == "recomputed" else places
             if place.key in held:  # a wrapper holds something under the name of what it wraps
@@ -179,14 +180,16 @@ def join(path: str, name: str) -> str:
 def _places_of(module: nn.Module, path: str, full: str) -> Iterator[Place]:
     for name, parameter in module._parameters.items():
         if parameter is not None:
-            yield Place(join(path, name), join(full, name), module, name, "parameter")
+            key = join(path, name)
+            yield Place(key, key if path == full else join(full, name), module, name, "parameter")
     for name, buffer in module._buffers.items():
         if buffer is not None:
             kind = "recomputed" if name in module._non_persistent_buffers_set else "buffer"
             yield Place(join(path, name), join(full, name), module, name, kind)
 
 
-def _shape(tensor: torch.Tensor) -> tuple[int, ...] | None:
+def shape_of(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    """The shape of a tensor; None where it has none yet."""
     try:
         return tuple(tensor.shape)
     except RuntimeError:  # a lazy parameter that no forward pass has given a shape

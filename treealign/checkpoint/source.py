@@ -12,7 +12,7 @@ from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch import nn
@@ -52,7 +52,7 @@ class Source:
     _where: Mapping[str, Held]
     _open: dict[str, BufferedReader]
     _stack: ExitStack
-    _mapped: dict[str, torch.UntypedStorage] = field(default_factory=dict)
+    _mapped: dict[str, Any] = field(default_factory=dict)
 
     def read(self, key: str) -> torch.Tensor:
         """A tensor, on the CPU for one from a file, in memory of its own.
@@ -90,14 +90,14 @@ class Source:
         if isinstance(held, DistributedTensor):
             return None
         header, entry = held
-        dtype = getattr(torch, entry.torch_dtype)
-        begin, end = (header.data_start + at for at in (entry.begin, entry.end))
-        if begin % dtype.itemsize or begin == end:
+        dtype: torch.dtype = getattr(torch, entry.torch_dtype)
+        at, size = header.data_start + entry.begin, entry.end - entry.begin
+        if at % dtype.itemsize or not size:
             return None
         # a storage of its own, so that what copies or saves it takes this tensor and not the whole file
-        made: Any = torch.empty(0, dtype=dtype)
-        made.set_(self._map(header)[begin:end], 0, entry.torch_shape)
-        return cast("torch.Tensor", made)
+        run = torch.frombuffer(self._map(header), dtype=dtype, count=size // dtype.itemsize, offset=at)
+        # a view would do as well, and remember for ever what it is a view of
+        return run.resize_(entry.torch_shape)
 
     @cached_property
     def _storages(self) -> Counter[int]:
@@ -105,7 +105,8 @@ class Source:
         held = (tensor for tensor in self._where.values() if isinstance(tensor, torch.Tensor))
         return Counter(tensor.untyped_storage()._cdata for tensor in held)
 
-    def _map(self, header: Header) -> torch.UntypedStorage:
+    def _map(self, header: Header) -> Any:
+        """The bytes of a file, mapped; as a numpy array, of which torch takes parts without copying."""
         if header.path not in self._mapped:
             try:
                 if Path(header.path).stat().st_size != header.size:
@@ -113,7 +114,7 @@ class Source:
                 storage: Any = torch.UntypedStorage.from_file(header.path, shared=False, nbytes=header.size)
             except (OSError, RuntimeError) as error:
                 raise FormatError(f"cannot map the file into memory: {error}", where=header.path) from error
-            self._mapped[header.path] = storage
+            self._mapped[header.path] = torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).numpy()
         return self._mapped[header.path]
 
     def in_memory(self, key: str) -> torch.Tensor | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
 
 from treealign.checkpoint.assigning import is_sharded
-from treealign.checkpoint.places import Places, dtype_name
+from treealign.checkpoint.places import Places, dtype_name, shape_of
 from treealign.checkpoint.source import Source, same_bytes
 from treealign.errors import MappingError
 from treealign.mapping.operations import is_lossy, output_shapes
@@ -128,14 +129,15 @@ class _Judge:
         self.met: set[str] = set()  # keys of the checkpoint that are dealt with, loaded or not
 
     def take(self, step: Step) -> None:
-        if step.absent or not all(key in self.places.places for key in step.targets):
+        if step.absent or not all(map(self.places.places.__contains__, step.targets)):
             if not step.operations and step.targets[0] in self.places.recomputed:
                 self.met.update(step.sources)
                 self._take_recomputed(step)
             return
         self.met.update(step.sources)
-        found = list(_mismatches(step, self.source, self.places, self.to_model))
-        if found:
+        if _fits_plainly(step, self.source, self.places):
+            self._fill(step)
+        elif found := list(_differences(step, self.source, self.places, self.to_model)):
             self.mismatched += found
         elif step.operations and is_lossy(step.operations) and not self.allow_lossy:
             self.lossy.append(step)
@@ -176,19 +178,18 @@ class _Judge:
         )
 
 
-def _mismatches(step: Step, source: Source, places: Places, to_model: bool) -> Iterator[Mismatch]:
-    if not _fits_plainly(step, source, places):
-        yield from _differences(step, source, places, to_model)
-
-
 def _fits_plainly(step: Step, source: Source, places: Places) -> bool:
     """Whether a name and perhaps a width is all that changes; asked first, for so it is of most steps."""
     if step.operations:
         return False
     _, shape, dtype, _ = source.tree.leaf(step.sources[0])
     tensor = places.places[step.targets[0]].tensor
-    alike = dtype is not None and _kind(getattr(torch, dtype)) == _kind(tensor.dtype)
-    return alike and shape == _shape(places, step.targets[0]) and not is_sharded(tensor)
+    return shape == shape_of(tensor) and _of_one_kind(dtype, tensor.dtype) and not is_sharded(tensor)
+
+
+@cache
+def _of_one_kind(given: str | None, wanted: torch.dtype) -> bool:
+    return given is not None and _kind(getattr(torch, given)) == _kind(wanted)
 
 
 def _differences(step: Step, source: Source, places: Places, to_model: bool) -> Iterator[Mismatch]:
@@ -256,7 +257,10 @@ def _same(a: str, b: str, source: Source) -> bool:
     return tree.leaf(a)[1:3] == tree.leaf(b)[1:3] and same_bytes([source.read(a), source.read(b)])
 
 
-def _refuse_collisions(steps: Iterable[Step]) -> None:
+def _refuse_collisions(steps: Sequence[Step]) -> None:
+    every = [key for step in steps for key in step.targets]
+    if len(set(every)) == len(every):
+        return
     reached: dict[str, Step] = {}
     facts = []
     for step in steps:
@@ -273,7 +277,7 @@ def _refuse_collisions(steps: Iterable[Step]) -> None:
 
 
 def _shape(places: Places, key: str) -> Shape:
-    return places.tree.leaf(key).shape
+    return shape_of(places.places[key].tensor)
 
 
 def _shown(shape: Shape) -> str:

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple, TypeAlias
 from treealign.errors import MappingError, PatternError
 from treealign.formats.collector import collector_paused
 from treealign.mapping import execution
-from treealign.mapping.folded import State
 from treealign.mapping.guards import GuardDecision, decide
 from treealign.mapping.planning import Step, plan_steps
-from treealign.mapping.running import run, several_positions
+from treealign.mapping.running import Run, run, several_positions
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Rename
 from treealign.mapping.writing import targets_of
@@ -30,6 +29,13 @@ class KeyTrace(NamedTuple):
 
     targets: tuple[str, ...]
     transforms: tuple[int, ...]
+
+
+class Plan(NamedTuple):
+    """The steps for some keys, and whether they are what the mapping says without the names that the model has."""
+
+    steps: tuple[Step, ...]
+    unaided: bool
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -101,7 +107,7 @@ class ConversionMapping:
             transform was done. The message names the keys and the transforms.
         """
         with collector_paused():
-            names, states = self._run(keys, converted, model_keys)
+            names, (states, _) = self._run(keys, converted, model_keys)
             return targets_of(states, names)
 
     def trace(
@@ -114,7 +120,7 @@ class ConversionMapping:
         MappingError
             As `map_keys`.
         """
-        names, states = self._run(keys, converted, model_keys)
+        names, (states, _) = self._run(keys, converted, model_keys)
         touched = {names[position]: state.touched for state in states for position in state.rows.positions}
         return {key: KeyTrace(targets, touched[key]) for key, targets in targets_of(states, names).items()}
 
@@ -128,7 +134,7 @@ class ConversionMapping:
         MappingError
             As `map_keys`.
         """
-        _, states = self._run(keys, converted, model_keys)
+        _, (states, _) = self._run(keys, converted, model_keys)
         touched = {index for state in states for index in state.touched}
         return ConversionMapping(t for index, t in enumerate(self.transforms) if index in touched)
 
@@ -154,8 +160,18 @@ class ConversionMapping:
         MappingError
             As `map_keys`; or a size depends on captures and has no entry for them.
         """
-        names, states = self._run(keys, converted, model_keys)
-        return plan_steps(self.transforms, states, names)
+        return self.plan_for(keys, converted, model_keys).steps
+
+    def plan_for(self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None) -> Plan:
+        """As `plan`, and whether the names of the model made a difference.
+
+        Raises
+        ------
+        MappingError
+            As `plan`.
+        """
+        names, (states, unaided) = self._run(keys, converted, model_keys)
+        return Plan(plan_steps(self.transforms, states, names), unaided)
 
     def apply(self, state_dict: Mapping[str, Any], converted: Converted = None) -> Iterator[tuple[str, Any]]:
         """Tensors under their new names, one by one; a tensor is taken from `state_dict` when its turn comes.
@@ -189,9 +205,7 @@ class ConversionMapping:
 
         return cls(read_mapping_json(path))
 
-    def _run(
-        self, keys: Keys, converted: Converted, model_keys: Iterable[str] | None
-    ) -> tuple[Sequence[str], list[State]]:
+    def _run(self, keys: Keys, converted: Converted, model_keys: Iterable[str] | None) -> tuple[Sequence[str], Run]:
         names, folds = _folded(keys)
         decision, known = self._decision(folds, converted), None if model_keys is None else frozenset(model_keys)
         return names, run(self.transforms, names, folds, decision, known)

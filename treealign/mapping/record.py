@@ -115,7 +115,12 @@ class Record:
 
 
 def make_record(
-    mapping: ConversionMapping, decision: GuardDecision, steps: Sequence[Step], dtypes: Mapping[str, str]
+    mapping: ConversionMapping,
+    decision: GuardDecision,
+    steps: Sequence[Step],
+    dtypes: Mapping[str, str],
+    *,
+    said: bool = False,
 ) -> Record:
     """The record of what was done.
 
@@ -129,22 +134,29 @@ def make_record(
         What was loaded, from keys of the checkpoint to keys of the model.
     dtypes : mapping of str to str
         Key of the checkpoint to its dtype there, where it was cast.
+    said : bool
+        Whether the steps are just what the mapping makes of their keys, none left out.
 
     Notes
     -----
-    Linear in the number of keys: the mapping is run once more, and what differs is kept as an exception.
+    Linear in the number of keys: unless that was `said`, the mapping is run once more, and what differs is kept as an
+    exception.
     """
     used = sorted({at for step in steps for at in step.transforms})
+    if said and len(used) == len(mapping.transforms):
+        record = Record(mapping, decision, tuple(key for step in steps for key in step.sources), (), dict(dtypes))
+        record.__dict__["steps"] = tuple(steps)
+        return record
     kept = ConversionMapping(tuple(mapping)[at] for at in used)
     decided = GuardDecision(tuple(decision.decided[at] for at in used))
-    said = _says(kept, decided, tuple(key for step in steps for key in step.sources))
-    says = {step.sources: (step.targets, step.operations) for step in said}
+    alone = _says(kept, decided, tuple(key for step in steps for key in step.sources))
+    says = {step.sources: (step.targets, step.operations) for step in alone}
     exceptions = [step for step in steps if says.get(step.sources) != (step.targets, step.operations)]
     excepted = {key for step in exceptions for key in step.sources}
     keys = tuple(key for step in steps for key in step.sources if key not in excepted)
     record = Record(kept, decided, keys, tuple(step._replace(transforms=()) for step in exceptions), dict(dtypes))
     if not exceptions:
-        record.__dict__["steps"] = said  # worked out already
+        record.__dict__["steps"] = alone  # worked out already
     return record
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import is_
+from typing import NamedTuple
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert
@@ -18,13 +20,20 @@ from treealign.tree.fold import Fold
 from treealign.tree.segments import Captures, Name, Slots
 
 
+class Run(NamedTuple):
+    """The states that keys end in, and whether they are the same without the names that the model has."""
+
+    states: list[State]
+    unaided: bool
+
+
 def run(
     transforms: Sequence[Transform],
     keys: Sequence[str],
     folds: Sequence[Fold],
     decision: GuardDecision,
     model_keys: frozenset[str] | None = None,
-) -> list[State]:
+) -> Run:
     """The states that folded keys end in.
 
     Raises
@@ -32,12 +41,11 @@ def run(
     MappingError
         A guard cannot tell, the decision was made for another mapping, or two keys reach one name.
     """
-    *_, states = _passes(transforms, keys, folds, decision)
-    if model_keys is not None:
-        states = [new for state in states for new in _kept_own(state, keys, model_keys)]
+    *_, alone = _passes(transforms, keys, folds, decision)
+    states = alone if model_keys is None else [s for state in alone for s in _kept_own(state, keys, model_keys)]
     refuse_unsure(transforms, ((i, keys[p]) for s in states for i in s.unsure for p in s.rows.positions))
     check_injective(transforms, keys, states)
-    return states
+    return Run(states, all(map(is_, alone, states)))
 
 
 def several_positions(
@@ -151,6 +159,9 @@ def _kept_own(state: State, keys: Sequence[str], model_keys: frozenset[str]) -> 
     new = [not model_keys.isdisjoint(names) for names in zip(*columns, strict=True)]
     own = [keys[position] in model_keys for position in state.rows.positions]
     kinds = list(zip(own, new, strict=True))
+    if not state.unsure and (True, False) not in kinds:
+        yield state
+        return
     for kind in sorted(set(kinds)):
         part = state.parted([one == kind for one in kinds])[0]
         if kind == (True, False):

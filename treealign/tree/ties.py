@@ -22,6 +22,8 @@ def tied_keys(tensors: Mapping[str, Any], declared: Mapping[str, str] | None = N
     Two views into one storage are tied only if they agree in offset, shape, strides and dtype.
     """
     declared = {alias: origin for alias, origin in (declared or {}).items() if alias in tensors and origin in tensors}
+    if not declared and len({_storage(tensor) for tensor in tensors.values()}) == len(tensors):
+        return {}
     views = {key: _view(tensor) for key, tensor in tensors.items()}
     joined: dict[object, object] = {}
     for alias, origin in declared.items():
@@ -70,6 +72,14 @@ def _view(tensor: Any) -> object:
         return storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), str(tensor.dtype)
     except (AttributeError, NotImplementedError, RuntimeError, ValueError):
         return id(tensor)
+
+
+def _storage(tensor: Any) -> object:
+    """What tensors that lie in one storage have in common; None where that cannot be told."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
+        return None
 
 
 def _is_meta(tensor: Any) -> bool:
