@@ -387,3 +387,68 @@ def test_regular_expressions_beyond_key_patterns_are_reported(pair):
 def test_our_json_comes_back_equal(tmp_path):
     (tmp_path / "m.json").write_text(emit(EVERYTHING, "json"))
     assert read_mapping(tmp_path / "m.json", "json").mapping == EVERYTHING
+
+
+# -- code that is read by running it -----------------------------------------------------------------------------------
+
+
+def by_hand(state):
+    """What people write: it renames, splits, drops, computes and makes up."""
+    made = {}
+    for key, tensor in state.items():
+        if "rotary" in key:
+            continue
+        name = key.replace("transformer.h.", "layers.")
+        if name.endswith("attn.weight"):
+            made |= dict(zip((name.replace("attn", part) for part in "qkv"), tensor.split([4, 2, 2]), strict=True))
+        elif name.endswith("position"):
+            made[name] = tensor[:3] + tensor[1:]
+        else:
+            made[name] = tensor
+    made["head.bias"] = torch.zeros(5)
+    return made
+
+
+LAYOUT = {"transformer.h.0.attn.weight": (8, 6), "transformer.h.1.attn.weight": (8, 6), "position": (4, 6)}
+LAYOUT |= {"transformer.h.0.rotary": (3,), "transformer.h.0.mlp.weight": (5, 6), "transformer.h.1.mlp.weight": (5, 6)}
+
+
+def layout(**more):
+    return KeyTree.from_leaves([(key, shape, "float32") for key, shape in (LAYOUT | more).items()])
+
+
+def test_a_function_is_read_by_what_it_does_to_numbers():
+    found = read_mapping(by_hand, "python", layout())
+    names = {key: found.mapping.map_keys([key])[key] for key in LAYOUT if "transformer" in key and "rotary" not in key}
+    assert names == {
+        **{f"transformer.h.{i}.attn.weight": tuple(f"layers.{i}.{part}.weight" for part in "qkv") for i in (0, 1)},
+        **{f"transformer.h.{i}.mlp.weight": (f"layers.{i}.mlp.weight",) for i in (0, 1)},
+    }
+
+
+def test_what_a_function_drops_computes_or_makes_up_is_reported():
+    reasons = dict(read_mapping(by_hand, "python", layout()).unread)
+    assert {key: why.split(",")[0] for key, why in reasons.items()} == {
+        "transformer.h.0.rotary": "it is dropped",
+        "position": "it is computed",
+        "head.bias": "it is made of nothing that the checkpoint holds",
+    }
+
+
+def test_an_emitted_function_is_read_back_as_its_mapping_does():
+    state, _ = everything()
+    function = executed(emit(EVERYTHING, "python", checkpoint=tree_of(state)))["checkpoint_to_model"]
+    found = read_mapping(function, "python", tree_of(state))
+    assert found.unread == ()
+    assert same(dict(found.mapping.apply(state)), dict(EVERYTHING.apply(state)))
+
+
+@pytest.mark.parametrize("keys", [None, ["a.b"], KeyTree.from_leaves([("a.b", None, None)])], ids=str)
+def test_a_function_is_not_read_without_shapes(keys):
+    with pytest.raises(TreealignError, match=r"(?s)checkpoint"):
+        read_mapping(by_hand, "timm", keys)
+
+
+def test_a_checkpoint_too_large_for_numbers_is_refused():
+    with pytest.raises(TreealignError, match=r"(?s)numbers.*small checkpoint"):
+        read_mapping(by_hand, "python", layout(huge=(1 << 20, 1 << 20)))

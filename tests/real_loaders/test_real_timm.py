@@ -7,7 +7,7 @@ original's where timm's filter makes the model's state dict of it.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 
 import pytest
@@ -16,6 +16,7 @@ import torch
 from timm.models import load_checkpoint
 
 from treealign import emit, read_tree, suggest
+from treealign.dialects.reading import read_mapping
 
 OPENAI = [
     (r"^patch_embed\.proj", "conv1"),
@@ -160,6 +161,20 @@ def test_an_emitted_filter_passes_what_timm_itself_has_saved(name, tmp_path):
     model = build(name)
     load_checkpoint(model, str(tmp_path / "own.pth"), filter_fn=emitted(name), strict=True)
     assert same(model.state_dict(), state)
+
+
+@ALL
+def test_timms_own_filter_is_read_by_what_it_does(name):
+    made, state = original(name)
+    whole = CASES[name][5](dict(made))
+    function = partial(import_module(f"timm.models.{CASES[name][2]}").checkpoint_filter_fn, model=build(name))
+    found = read_mapping(function, "timm", whole)
+    assert found.unread == {
+        "openai": (("head.bias", "it is made of nothing that the checkpoint holds"),),
+        "dinov2": (("mask_token", "it is dropped"),),
+    }.get(name, ())
+    out = dict(found.mapping.apply(dict(made)))
+    assert same(out, {key: state[key] for key in state if (name, key) != ("openai", "head.bias")})
 
 
 def emitted(name):

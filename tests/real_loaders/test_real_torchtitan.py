@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from treealign import KeyTree, emit, read_tree, suggest
+from treealign.dialects.reading import read_mapping
 
 # model, flavour, and the parameters that its adapter passes over (it knows them under other names, or not at all)
 MODELS = [
@@ -93,6 +94,15 @@ def test_an_emitted_adapter_does_what_torchtitans_own_does_both_ways(name, flavo
     made = adapter.from_hf(dict(hf))
     assert same(made, {key: back[key] for key in back if key not in tied(state)})
     assert same(adapter.to_hf(made), hf)
+
+
+@ALL
+def test_torchtitans_own_adapter_is_read_by_what_it_does(name, flavour, passed_over):
+    spec, state, hf, back = sides(name, flavour)
+    found = read_mapping(spec.state_dict_adapter(spec.model, None), "torchtitan", hf)
+    assert found.unread == ()
+    made = dict(found.mapping.apply(dict(hf)))
+    assert same(made, {key: back[key] for key in back if key not in tied(state)})
 
 
 def test_an_emitted_adapter_reads_and_writes_through_torchtitans_own_methods(tmp_path):

@@ -35,6 +35,7 @@ class Dialect(NamedTuple):
 
 
 _HERE = "treealign.dialects"
+_FUNCTION = f"{_HERE}.function_reading:read_function"
 
 DIALECTS: dict[str, Dialect] = {
     "transformers": Dialect(
@@ -56,9 +57,13 @@ DIALECTS: dict[str, Dialect] = {
         f"{_HERE}.mmengine:write_live",
         f"{_HERE}.mmengine:read_pairs",
     ),
-    "torchtitan": Dialect("a StateDictAdapter with from_hf and to_hf", f"{_HERE}.modules:write_torchtitan"),
-    "timm": Dialect("a checkpoint_filter_fn(state_dict, model)", f"{_HERE}.modules:write_timm"),
-    "python": Dialect("two functions on state dicts that need only torch", f"{_HERE}.modules:write_python"),
+    "torchtitan": Dialect(
+        "a StateDictAdapter with from_hf and to_hf", f"{_HERE}.modules:write_torchtitan", read=_FUNCTION
+    ),
+    "timm": Dialect("a checkpoint_filter_fn(state_dict, model)", f"{_HERE}.modules:write_timm", read=_FUNCTION),
+    "python": Dialect(
+        "two functions on state dicts that need only torch", f"{_HERE}.modules:write_python", read=_FUNCTION
+    ),
     "json": Dialect("treealign's own JSON", f"{_HERE}.modules:write_json", read=f"{_HERE}.modules:read_json"),
 }
 
