@@ -231,22 +231,67 @@ def test_an_entry_of_a_part_is_left_to_transformers_where_it_says_the_same(empty
     assert "vision_model" not in text
 
 
-def test_emitted_tests_pass_for_the_entry_and_fail_without_it(tmp_path):
+def outcomes(text):
+    """Name of each test of an emitted file to whether it passes, with what is registered just now."""
+
+    def passes(test):
+        try:
+            test()
+        except AssertionError:
+            return False
+        return True
+
+    scope = {}
+    exec(text, scope)
+    return {name: passes(test) for name, test in scope.items() if name.startswith("test_")}
+
+
+def test_emitted_tests_pass_for_the_entry_and_fail_without_it():
     from treealign.dialects.transformers.entries import registry_restored
 
     mapping = [Rename("blocks", "layers"), Rename("**.attn", "**.self_attn")]
     given = tree("blocks.0.attn.w", "blocks.1.attn.w", "norm.w")
     text = emit(mapping, checkpoint=given, name="mine", tests=True)
-    scope = {}
-    exec(text, scope)
-    tests = [test for name, test in scope.items() if name.startswith("test_")]
     with registry_restored():
         exec(emit(mapping, checkpoint=given, name="mine"), {})
-        for test in tests:
-            test()
-    with pytest.raises(TypeError):
-        tests[0]()
-    assert len(tests) == 4
+        assert list(outcomes(text).values()) == [True] * 4
+    assert list(outcomes(text).values()) == [False] * 4
+
+
+def test_emitted_tests_hold_the_entries_of_parts_too_and_fail_for_any_that_is_changed(empty_registry):
+    from transformers.core_model_loading import WeightRenaming
+
+    checkpoint, model = llava()
+    source, text = (emit(LLAVA, checkpoint=checkpoint, model=model, tests=tests) for tests in (False, True))
+    exec(source, {})
+    parts = [model.modules[path] for path in ("", "model.vision_tower")]
+    assert f'"model.vision_tower": "{parts[1]}"' in text
+    assert set(outcomes(text).values()) == {True}
+    unnoticed = []
+    for name in parts:
+        rules = empty_registry.pop(name)
+        changes = [None, [], rules[1:], rules[:-1], [*rules, WeightRenaming("weight", "wait")]]
+        for changed in [*changes, [*rules, WeightRenaming("nowhere", "somewhere")]]:
+            if changed is not None:
+                empty_registry[name] = changed
+            unnoticed += [(name, changed)] if False not in outcomes(text).values() else []
+        empty_registry[name] = rules
+    assert unnoticed == []
+
+
+def test_emitted_tests_take_an_entry_that_transformers_has_for_granted(empty_registry):
+    from transformers.core_model_loading import PrefixChange as Theirs
+    from transformers.core_model_loading import WeightRenaming
+
+    checkpoint, model = llava()
+    tower = model.modules["model.vision_tower"]
+    # a rule that this checkpoint does not use is the business of whoever registered it
+    empty_registry[tower] = [Theirs(prefix_to_remove="vision_model"), WeightRenaming("nowhere", "somewhere")]
+    text = emit(LLAVA, checkpoint=checkpoint, model=model, tests=True)
+    exec(emit(LLAVA, checkpoint=checkpoint, model=model), {})
+    assert set(outcomes(text).values()) == {True}
+    empty_registry[tower] = []
+    assert False in outcomes(text).values()
 
 
 def test_the_verb_prints_source_that_runs(tmp_path):

@@ -79,9 +79,9 @@ def registry_restored() -> Iterator[dict[str, Any]]:
         registered_by_users().update(users)
 
 
-def rules_of(parts: Mapping[str, Part]) -> list[Any]:
-    """The rules that transformers would use for a model with these parts, legacy names included."""
-    rules: list[Any] = import_module(REGISTRY).get_model_conversion_mapping(skeleton({}, parts))
+def rules_of(parts: Mapping[str, Part], legacy: bool = True) -> list[Any]:
+    """The rules that transformers would use for a model with these parts, those for names of any model included."""
+    rules: list[Any] = import_module(REGISTRY).get_model_conversion_mapping(skeleton({}, parts), add_legacy=legacy)
     return rules
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from json import dumps
 from typing import Any
 
-from treealign.dialects.transformers.entries import PLACEHOLDER, Entry, registry_restored, run_source, source_text
-from treealign.dialects.transformers.sides import sides_of
+from treealign.dialects.transformers.entries import existing, registry_restored, rules_of, run_source
+from treealign.dialects.transformers.installed import registered_by_users, scope_settings
+from treealign.dialects.transformers.sides import Sides
+from treealign.dialects.transformers.skeleton import Part
 from treealign.dialects.transformers.stages import Journey
-from treealign.dialects.transformers.writer import rules_for
+from treealign.dialects.transformers.writer import rooted_sides, source_for
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.tree.fold import fold
@@ -19,88 +22,134 @@ _HEAD = '''"""The conversion mapping of {name}: round trip, idempotence, coverag
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
 
+# path of each model within the model -> the name under which the registry has its rules
+PARTS = {parts}
 
-NAME = {name!r}
+# those that this mapping registers
+ENTRIES = {entries}
 
 # key of a checkpoint -> key of the model; of each series of keys the first and the last
-RENAMED = {{
-{renamed}
-}}
+RENAMED = {renamed}
 
 # keys of a checkpoint that are converted together -> what becomes of them
-CONVERTED = {{
-{converted}
-}}
+CONVERTED = {converted}
+
+OWN = [*RENAMED.values(), *(key for targets in CONVERTED.values() for key in targets)]
 '''
 _BODY = '''
 
-def rules(reverse=False):
-    transforms = get_checkpoint_conversion_mapping(NAME)
+def rules(name, path):
+    transforms = get_checkpoint_conversion_mapping(name)
+    assert transforms is not None, f"nothing is registered for {name}"
+    for transform in transforms if path else ():
+{scoped}
+    return transforms
+
+
+def collected():
+    """The rules of all parts, each below its path, as transformers collects them; and those of our entries."""
+    parts = {path: rules(name, path) for path, name in PARTS.items()}
+    ours = [transform for path, name in PARTS.items() if name in ENTRIES for transform in parts[path]]
+    return [transform for transforms in parts.values() for transform in transforms], ours
+
+
+def renamed(transforms, keys, reverse=False):
+    """Keys to what becomes of them, in the order in which they are loaded; of several targets the first."""
     if reverse:
         transforms = [transform.reverse_transform() for transform in reversed(transforms)]
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
-    return renamings, [transform for transform in transforms if isinstance(transform, WeightConverter)]
-
-
-def renamed(keys, reverse=False):
-    """Keys to what becomes of them, in the order in which they are loaded; of several targets the first."""
-    renamings, converters = rules(reverse)
+    converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
     steps = [(renamings, []), ([], converters)]
     made = {key: key for key in sorted(keys, key=dot_natural_key)}
     for step in reversed(steps) if reverse else steps:
         made = {key: rename_source_key(name, *step)[0] for key, name in made.items()}
-    return made, (renamings, converters)
+    if reverse:
+        return made
+    # a name that the model does not have leaves a key of the model as it was
+    return {key: key if key in OWN and name not in OWN else name for key, name in made.items()}
 
 
 def test_every_key_goes_to_its_place():
     converted = {key: targets[0] for sources, targets in CONVERTED.items() for key in sources}
-    assert renamed([*RENAMED, *converted])[0] == RENAMED | converted
+    assert renamed(collected()[0], [*RENAMED, *converted]) == RENAMED | converted
 
 
 def test_every_name_comes_back():
-    made, _ = renamed([*RENAMED.values()], reverse=True)
+    made = renamed(collected()[0], RENAMED.values(), reverse=True)
     assert made == {new: old for old, new in RENAMED.items()}
 
 
 def test_no_rule_is_dead():
-    keys = [*RENAMED, *(key for sources in CONVERTED for key in sources)]
-    _, (renamings, converters) = renamed(keys)
-    assert [rule for rule in (*renamings, *converters) if not rule.was_used()] == []
+    every, ours = collected()
+    renamed(every, [*RENAMED, *(key for sources in CONVERTED for key in sources)])
+    assert [rule for rule in ours if not rule.was_used()] == []
 '''
 _IDEMPOTENT = """
 
 def test_a_converted_checkpoint_stays_as_it_is():
-    own = [*RENAMED.values(), *(key for targets in CONVERTED.values() for key in targets)]
-    made, _ = renamed(own)
-    # a name that the model does not have leaves the key as it was
-    assert {key: new for key, new in made.items() if new != key and new in own} == {}
+    assert renamed(collected()[0], OWN) == {name: name for name in OWN}
 """
+_SCOPED = "        transform.{setting} = {value}"
 
 
 def write_tests(mapping: ConversionMapping, checkpoint: Any, model: Any, name: str | None) -> str:
-    """A pytest file for the emitted entry, which it passes; see `treealign.emit`.
+    """A pytest file for all emitted entries, those of parts included, which it passes; see `treealign.emit`.
 
     Raises
     ------
     MappingError
-        The entry cannot be emitted, or fails a test.
+        The entries cannot be emitted, or fail a test.
     """
-    sides = sides_of(mapping, checkpoint, model)
-    title = name or (sides.parts[""].class_name if "" in sides.parts else PLACEHOLDER)
-    calls = rules_for(sides)
-    renames, conversions = _shown(sides.journey)
-    head = _HEAD.format(
-        name=title,
-        renamed="\n".join(f'    "{old}": "{new}",' for old, new in renames.items()),
-        converted="\n".join(f"    {old!r}: {new!r},".replace("'", '"') for old, new in conversions),
-    )
-    entry = source_text([Entry(title, calls, overwrite=True)], title)
-    failing = _failing(entry, head + _BODY + _IDEMPOTENT)
+    sides = rooted_sides(mapping, checkpoint, model, name)
+    source = source_for(sides, name)
+    head = _head(sides, source, name or sides.parts[""].class_name)
+    body = _BODY.replace("{scoped}", _scoping())
+    failing = _failing(source, head + body + _IDEMPOTENT)
     idempotent = "test_a_converted_checkpoint_stays_as_it_is" not in failing
     rest = [test for test in failing if "stays" not in test]
     if rest:
-        raise MappingError("the emitted entry fails its tests", facts=rest)
-    return head + _BODY + (_IDEMPOTENT if idempotent else "")
+        raise MappingError("the emitted entries fail their tests", facts=rest)
+    return head + body + (_IDEMPOTENT if idempotent else "")
+
+
+def _head(sides: Sides, source: str, title: str) -> str:
+    renames, conversions = _shown(sides.journey)
+    with registry_restored():
+        before = {*registered_by_users()}
+        run_source(source)
+        entries = sorted(registered_by_users() - before)
+        parts = _names(sides.parts)
+    return _HEAD.format(
+        name=title,
+        parts=_table(f'"{path}": "{name}"' for path, name in parts.items()),
+        entries=dumps(entries),
+        renamed=_table(f'"{old}": "{new}"' for old, new in renames.items()),
+        converted=_table(f"{old!r}: {new!r}".replace("'", '"') for old, new in conversions),
+    )
+
+
+def _table(lines: Iterable[str]) -> str:
+    body = "".join(f"    {line},\n" for line in lines)
+    return f"{{\n{body}}}" if body else "{}"
+
+
+def _names(parts: Mapping[str, Part]) -> dict[str, str]:
+    """Path of each part whose own rules transformers uses, in its order, to the name that it finds them under."""
+    bare = {**parts, "": parts[""]._replace(base_model_prefix="")}
+    used = {getattr(rule, "scope_prefix", None) or "" for rule in rules_of(bare, legacy=False)}
+    names = {path: _looked_up(part) for path, part in parts.items() if path in used or not path}
+    return {path: name for path, name in names.items() if existing(name) is not None}
+
+
+def _looked_up(part: Part) -> str:
+    """A class comes before its model type."""
+    return part.class_name if existing(part.class_name) is not None else str(part.model_type)
+
+
+def _scoping() -> str:
+    """How a rule is told its path, in the words of the installed release."""
+    named = {key: "path" if value else '""' for key, value in scope_settings("path").items()}
+    return "\n".join(_SCOPED.format(setting=setting, value=value) for setting, value in named.items())
 
 
 def _failing(entry: str, text: str) -> list[str]:

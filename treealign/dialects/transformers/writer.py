@@ -40,12 +40,22 @@ from treealign.mapping.planning import Step
 
 def write_source(mapping: ConversionMapping, checkpoint: Any, model: Any, name: str | None) -> str:
     """Source with the entries, run and proved; see `treealign.emit`."""
+    return source_for(rooted_sides(mapping, checkpoint, model, name), name)
+
+
+def rooted_sides(mapping: ConversionMapping, checkpoint: Any, model: Any, name: str | None) -> Sides:
+    """Keys for a mapping, and a model for the root even where none is given."""
     sides = sides_of(mapping, checkpoint, model)
     root = sides.parts.get("") or Part(name or PLACEHOLDER, None)
-    sides = sides._replace(parts={"": root, **sides.parts})
+    return sides._replace(parts={"": root, **sides.parts})
+
+
+def source_for(sides: Sides, name: str | None) -> str:
+    """The entries for keys whose root is known, run and proved."""
+    title = name or sides.parts[""].class_name
     failure: MappingError | None = None
-    for entries, remarks in _plans(sides, name or root.class_name):
-        text = source_text(entries, _heading(name or root.class_name, sides), remarks)
+    for entries, remarks in _plans(sides, title):
+        text = source_text(entries, _heading(title, sides), remarks)
         try:
             prove_source(text, sides)
         except MappingError as error:
