@@ -176,3 +176,18 @@ def test_a_hundred_thousand_open_rows_are_not_all_drawn(driver, tmp_path):
     find(driver, "#search").send_keys("m999.x99")
     assert find(driver, "#left .row.picked").get_attribute("title") == "m999.x99"
     assert len(names(driver)) < 200
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", (1400, 900)), ("dark", (400, 800))])
+def test_a_lint_is_read_without_errors_and_without_running_what_it_names(driver, tmp_path, scheme, size):
+    from treealign.cli.lint_page import lint_page
+    from treealign.dialects.lint_checks.results import EntryReport, Finding, Lint
+
+    finding = Finding("collision", "llava", 0, "two keys become one", ("a." * 200, EVIL), ("LlavaModel",))
+    write_page(tmp_path / "lint.html", lint_page(Lint("5", (EntryReport("llava", ("r",), (), (finding,)),)), "lint"))
+    show(driver, tmp_path / "lint.html", scheme, size)
+    item = find(driver, ".notes li.error")
+    assert (driver.title, errors(driver)) == ("lint · treealign", [])
+    assert EVIL in item.text
+    assert item.text.splitlines()[1:3] == ["llava[0] r", "two keys become one"]
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")

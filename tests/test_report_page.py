@@ -12,6 +12,7 @@ from browser import needed
 from typer.testing import CliRunner
 
 from treealign import TreealignError, audit, suggest
+from treealign.cli.lint_page import lint_page
 from treealign.cli.paired_trees import PairedTrees, Row, paired_trees
 from treealign.cli.report_page import Note, Page, Section, audit_page, page_text, suggestion_page
 from treealign.cli.verbs import app
@@ -112,6 +113,41 @@ def test_the_verbs_write_the_page_beside_what_they_print(verb, tmp_path):
     done = CliRunner().invoke(app, [verb, str(OLD), str(NEW), "--html", str(tmp_path / "report.html")])
     assert done.stdout
     assert "<title>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def linted():
+    """A lint with an error, a note, and an entry that could not be checked."""
+    from treealign.dialects.lint_checks.results import EntryReport, Finding, Lint
+
+    found = (
+        Finding("saved-otherwise", "one", None, "saved under other names", ("a.w",), ("OneModel",)),
+        Finding("collision", "one", 1, "two keys become one", ("x and y become z", EVIL), ("OneModel",)),
+    )
+    reports = (
+        EntryReport("one", ("rule 0", "rule 1"), ("OneModel",), found),
+        EntryReport("fine", ("r",), ("FineModel",)),
+    )
+    return Lint("5.24", (*reports, EntryReport("closed", ("r",), unchecked=(("ClosedModel", "ImportError: timm"),))))
+
+
+def test_a_lint_is_told_by_kind_worst_first_with_rules_keys_and_classes():
+    page = lint_page(linted(), "t")
+    assert [(section.title.partition(":")[0], len(section.notes)) for section in page.sections] == [
+        ("collision", 1),
+        ("saved-otherwise", 1),
+        ("not checked", 1),
+    ]
+    note = page.sections[0].notes[0]
+    assert (note.level, note.title) == ("error", "one[1]  rule 1")
+    assert note.text.splitlines() == ["two keys become one", "x and y become z", EVIL, "in OneModel"]
+    assert page.facts[1:] == ("1 error, 0 warnings, 1 note", "1 entry without a finding")
+
+
+def test_the_lint_writes_its_page_beside_what_it_prints(tmp_path):
+    place = tmp_path / "lint.html"
+    done = CliRunner().invoke(app, ["lint", "transformers:xCLIPVisionModel", "--html", str(place)])
+    assert done.stdout.startswith("transformers ")
+    assert "orphan" in place.read_text(encoding="utf-8")
 
 
 def test_without_jinja2_there_is_an_error_with_the_extra_to_install(monkeypatch):

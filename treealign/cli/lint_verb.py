@@ -6,11 +6,14 @@ from collections.abc import Callable
 from itertools import count
 from json import dumps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from treealign.cli.console import put_json, put_lines, say
+
+if TYPE_CHECKING:
+    from treealign.dialects.lint_checks.results import Lint
 
 _WORKERS = 2
 _OFTEN = 25
@@ -26,6 +29,7 @@ def lint(
     sarif: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write SARIF 2.1.0, for code hosts and editors.")
     ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with all findings.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
 ) -> None:
     """Check transformers' conversion entries against the models they are for."""
@@ -42,6 +46,8 @@ def lint(
         from treealign.dialects.lint_checks.sarif import sarif as as_sarif
 
         _write(sarif, as_sarif(found))
+    if html is not None:
+        _write_page(found, html, entry)
     if json:
         put_json(found.as_dict())
     else:
@@ -58,6 +64,14 @@ def _progress() -> Callable[[object], None]:
             say(f"{number} entries")
 
     return told
+
+
+def _write_page(found: Lint, path: Path, entry: str) -> None:
+    from treealign.cli.lint_page import lint_page
+    from treealign.cli.report_page import write_page
+
+    write_page(path, lint_page(found, f"transformers: {entry or 'conversion entries'}"))
+    say(f"wrote {path}: open it in a browser")
 
 
 def _write(path: Path, data: object) -> None:

@@ -21,7 +21,7 @@ def lint_lines(found: Lint, notes: bool = False) -> Iterator[str]:
     levels = Counter(finding.level for finding in found.findings)
     models = sum(len(report.models) for report in found.entries)
     counts = ", ".join(plural(levels[level], level) for level in ("error", "warning", "note"))
-    yield f"transformers {found.version}: {_entries(len(found.entries))}, {plural(models, 'model')}: {counts}"
+    yield f"transformers {found.version}: {count_entries(len(found.entries))}, {plural(models, 'model')}: {counts}"
     rules = {report.entry: report.rules for report in found.entries}
     for kind, (level, says) in KINDS.items():
         shown = list(found.of_kind(kind)) if notes or level != "note" else []
@@ -35,7 +35,8 @@ def lint_lines(found: Lint, notes: bool = False) -> Iterator[str]:
         yield f"{plural(levels['note'], 'note')} not listed: --notes"
 
 
-def _entries(count: int) -> str:
+def count_entries(count: int) -> str:
+    """How many entries, in words."""
     return "1 entry" if count == 1 else f"{count:,} entries"
 
 
@@ -46,7 +47,7 @@ def _kind_lines(findings: list[Finding], rules: dict[str, tuple[str, ...]]) -> I
         grouped.setdefault((text, one.says, *one.facts), []).append(one)
     said = ""
     for (text, says, *facts), alike in grouped.items():
-        where = ", ".join(_place(one) for one in alike)
+        where = ", ".join(place(one) for one in alike)
         yield fold_line(f"  {where}", "    ")
         if text:
             yield f"      {text}"
@@ -57,7 +58,8 @@ def _kind_lines(findings: list[Finding], rules: dict[str, tuple[str, ...]]) -> I
         yield from (f"        {fact}" for fact in facts[:_MOST_FACTS])
 
 
-def _place(finding: Finding) -> str:
+def place(finding: Finding) -> str:
+    """The entry, and the number of its rule if it is about one."""
     return finding.entry if finding.rule is None else f"{finding.entry}[{finding.rule}]"
 
 
@@ -65,6 +67,6 @@ def _unchecked_lines(found: Lint) -> Iterator[str]:
     unchecked = [report for report in found.entries if report.unchecked and not report.models]
     if unchecked:
         yield ""
-        yield f"not checked, for no model could be built: {_entries(len(unchecked))}"
+        yield f"not checked, for no model could be built: {count_entries(len(unchecked))}"
     for report in unchecked:
         yield fold_line(f"  {report.entry}: {report.unchecked[0][1]}", "    ")
