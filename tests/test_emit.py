@@ -315,3 +315,10 @@ def test_emitted_rules_load_numbers_as_the_mapping_does():
     model.h = torch.nn.ModuleDict({n: torch.nn.Linear(2, s, bias=False) for n, s in (("q", 8), ("k", 2), ("v", 2))})
     made = rule.convert("h.q.weight", model=model)
     assert {key: len(value) for key, value in made.items()} == {"h.q.weight": 8, "h.k.weight": 2, "h.v.weight": 2}
+
+
+def test_source_fits_79_columns_where_names_let_it():
+    experts = [operations.Stack(0, 4), operations.Concat(1, (4, 4))]
+    patterns = ["**.experts.{j:0..3}.a_rather_long_name.weight", "**.experts.{j}.another_long_name.weight"]
+    text = emit([Convert(patterns, "**.experts.both", experts)], name="AModelWithQuiteALongNameForItsDocstring")
+    assert max(map(len, text.splitlines())) <= 79

@@ -22,11 +22,11 @@ def emit(
     json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
 ) -> None:
     """Write the mapping for another loader, run and checked by that loader's own code."""
-    from treealign.cli.models import resolve_model
+    from treealign.cli.models import resolve_model, resolve_module
     from treealign.dialects.emitting import emit as write
 
     left = resolve_model(checkpoint) if checkpoint else None
-    right = resolve_model(model) if model else None
+    right = resolve_module(model) if model else None
     made = write(mapping, to, model=right, checkpoint=left, name=name or None, tests=tests)
     if json:
         put_json({"mapping": str(mapping), "dialect": to, "emitted": made})

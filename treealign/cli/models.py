@@ -34,15 +34,28 @@ def resolve_model(text: str, trace: bool = False) -> KeyTree:
     """
     from treealign.tree.reading import read_tree
 
-    if text.startswith("transformers:"):
-        tree = read_tree(_transformers_model(text), example_inputs=trace or None)
-    elif not Path(text).exists() and _FACTORY.fullmatch(text):
-        tree = read_tree(_factory_model(text), example_inputs=trace or None)
-    else:
-        tree = read_tree(text)
+    made = resolve_module(text)
+    tree = made if isinstance(made, KeyTree) else read_tree(made, example_inputs=trace or None)
     if trace and (tree.trace is None or tree.trace.problem):
         say(f"not traced: {'a file cannot be run' if tree.trace is None else tree.trace.problem}")
     return tree
+
+
+def resolve_module(text: str) -> Any:
+    """The model of a MODEL argument, without weights; of a file, its tree.
+
+    Raises
+    ------
+    TreealignError
+        If it names nothing that can be read or built.
+    """
+    from treealign.tree.reading import read_tree
+
+    if text.startswith("transformers:"):
+        return _transformers_model(text)
+    if not Path(text).exists() and _FACTORY.fullmatch(text):
+        return _factory_model(text)
+    return read_tree(text)
 
 
 def resolve_weights(text: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from treealign.dialects.transformers.installed import make, scope_settings
 
 _INDENT = "    "
-_WIDTH = 110
+WIDTH = 79
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,19 @@ class Call:
                 if isinstance(part, Call):
                     yield from part.names()
 
-    def text(self, indent: str = "") -> str:
-        """Source, on one line where that fits."""
-        shown = [_shown(key, value, self.name) for key, value in self.arguments]
-        call = f"{self.name}({', '.join(shown)})"
-        if len(indent) + len(call) + 1 <= _WIDTH or len(shown) < 2:
-            return self._scoped_text(call)
-        inner = f",\n{indent}{_INDENT}".join(shown)
-        return self._scoped_text(f"{self.name}(\n{indent}{_INDENT}{inner},\n{indent})")
+    def text(self, indent: str = "", lead: int = 0) -> str:
+        """Source, on one line where that fits behind `lead` characters, else one argument a line."""
+        shown = [f"{self._keyword(key)}{_text(value)}" for key, value in self.arguments]
+        call = self._scoped_text(f"{self.name}({', '.join(shown)})")
+        if not shown or len(indent) + lead + len(call) + 1 <= WIDTH:
+            return call
+        inner = indent + _INDENT
+        laid = [f"{inner}{self._keyword(k)}{_laid(v, inner, len(self._keyword(k)))},\n" for k, v in self.arguments]
+        return self._scoped_text(f"{self.name}(\n{''.join(laid)}{indent})")
+
+    def _keyword(self, key: str) -> str:
+        # patterns of a renaming are read by position, everything else by name
+        return "" if self.name == "WeightRenaming" else f"{key}="
 
     def _scoped_text(self, call: str) -> str:
         return f"scoped({call}, {self.scope!r})" if self.scope else call
@@ -79,9 +84,15 @@ def _built(value: Any) -> Any:
     return value.build() if isinstance(value, Call) else value
 
 
-def _shown(key: str, value: Any, name: str) -> str:
-    # patterns of a renaming are read by position, everything else by name
-    return _text(value) if name == "WeightRenaming" else f"{key}={_text(value)}"
+def _laid(value: Any, indent: str, lead: int) -> str:
+    """A value behind `lead` characters, a list that does not fit there with one item a line."""
+    if isinstance(value, Call):
+        return value.text(indent, lead)
+    flat = _text(value)
+    if not isinstance(value, tuple) or len(indent) + lead + len(flat) + 1 <= WIDTH:
+        return flat
+    inner = indent + _INDENT
+    return "[\n" + "".join(f"{inner}{_laid(part, inner, 0)},\n" for part in value) + f"{indent}]"
 
 
 def _text(value: Any) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from textwrap import wrap
 from typing import Any, NamedTuple
 
-from treealign.dialects.transformers.calls import Call
+from treealign.dialects.transformers.calls import WIDTH, Call
 from treealign.dialects.transformers.installed import LOADING, REGISTRY, registered_by_users, scope_settings
 from treealign.dialects.transformers.skeleton import Part, skeleton
 
@@ -26,16 +27,30 @@ def source_text(entries: Sequence[Entry], heading: str, remarks: Sequence[str] =
     """Python source that registers the entries, ready to run."""
     calls = [call for entry in entries for call in entry.calls]
     needed = sorted({name for call in calls for name in call.names()})
-    lines = [f'"""{heading}"""', *([""] if remarks else []), *remarks]
+    lines = [*_docstring(heading), *([""] if remarks else []), *(line for text in remarks for line in _comment(text))]
     if entries:
-        lines += ["", f"from {REGISTRY} import register_checkpoint_conversion_mapping"]
+        lines += ["", *_import(REGISTRY, ["register_checkpoint_conversion_mapping"])]
     if needed:
-        lines += [f"from {LOADING} import (", *(f"    {name}," for name in needed), ")"]
+        lines += _import(LOADING, needed)
     if any(call.scope for call in calls):
         lines += ["", "", *_scoped_text()]
     for entry in entries:
         lines += ["", *_registration(entry)]
     return "\n".join(lines) + "\n"
+
+
+def _docstring(text: str) -> list[str]:
+    first, *rest = wrap(f'"""{text}', WIDTH - 3)
+    return [first, *rest, '"""'] if rest else [f'{first}"""']
+
+
+def _comment(text: str) -> list[str]:
+    return wrap(text, WIDTH, subsequent_indent="# ")
+
+
+def _import(module: str, names: Sequence[str]) -> list[str]:
+    line = f"from {module} import {', '.join(names)}"
+    return [line] if len(line) <= WIDTH else [f"from {module} import (", *(f"    {name}," for name in names), ")"]
 
 
 def _scoped_text() -> tuple[str, ...]:
