@@ -70,6 +70,14 @@ def test_parts_of_the_model_s_sizes_are_read_off_the_model():
     assert list(reading.mapping) == [Convert("**.qkv", ["**.q", "**.k"], [operations.Split(0, (4, 2))])]
 
 
+def test_what_a_converter_makes_for_no_key_of_the_model_goes_nowhere():
+    merged = converter("experts.*.up.weight", "experts.up", ("MergeModulelist", {"dim": 0}))
+    given = {f"{place}.experts.{j}.up.weight": (2, 3) for place in ("h", "elsewhere") for j in range(2)}
+    reading = read([merged], given, {"h.experts.up": (2, 2, 3)})
+    assert (reading.unread, reading.findings) == ((), ())
+    assert reading.mapping.map_keys(given)["h.experts.0.up.weight"] == ("h.experts.up",)
+
+
 def test_what_asks_the_model_is_not_read_without_it():
     split = converter(r"\.qkv\.", [".q.", ".k."], ("Split", {"dim": 0}))
     ((_, reason),) = read([split], {"h.0.qkv.weight": (6, 2)}).unread

@@ -193,8 +193,10 @@ def _whole(found: Found, collected: Collected, both: Both) -> ConversionMapping:
 
 
 def _task(found: Found, collected: Collected, both: Both) -> Task:
-    conversions = [c for c in found.conversions if c.operations]
-    plain = [(c.checkpoint[0], c.model[0]) for c in found.conversions if not c.operations]
+    # what a converter makes for no key of the model goes nowhere, as any other key does
+    landing = [c for c in found.conversions if both.model is None or set(c.model) <= both.model.keys()]
+    conversions = [c for c in landing if c.operations]
+    plain = [(c.checkpoint[0], c.model[0]) for c in landing if not c.operations]
     ends = {key: end for key, end in collected.ends.items() if both.model is None or end in both.model}
     pairs = [*ends.items(), *plain]
     made = [*(end for _, end in pairs), *(key for c in conversions for key in c.model)]
