@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from releases import need_class
 from safetensors.torch import save_file
 from torch import nn
 
@@ -66,6 +67,7 @@ def tiny(model: str, **config: Any) -> Callable[[], nn.Module]:
     """A factory of a model of transformers with this configuration."""
 
     def make() -> nn.Module:
+        need_class(model)
         kind = getattr(quiet_transformers(), model)
         made: nn.Module = kind(kind.config_class(**config))
         return made

@@ -125,6 +125,7 @@ def test_chains_and_swaps_are_done_at_once(pairs):
 
 
 def test_a_chain_that_counts_down_is_done_one_after_the_other():
+    need_rule("GroupWeightRename")
     mapping = [Rename({"**.norm2": "**.norm1", "**.norm1": "**.norm0"})]
     assert there_and_back(mapping, "h.norm1.w", "h.norm2.w") == (["h.norm0.w", "h.norm1.w"], True)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from releases import need_rule
 from strategies import operations_and_shapes
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import core_model_loading
@@ -222,10 +223,12 @@ def test_rotary_rows_move_as_in_the_llama_conversion_script(shape):
 @pytest.mark.parametrize("shape", [(24, 5), (24,)])
 @pytest.mark.parametrize(("kind", "inverse"), [(RotaryPermute, False), (RotaryUnpermute, True)])
 def test_rotary_rows_move_as_in_transformers(kind, inverse, shape):
+    need_rule("PermuteForRope", argument="inverse")
     tensor = random_bytes(shape, torch.int32)
     config = SimpleNamespace(num_attention_heads=3)
-    theirs = core_model_loading.PermuteForRope(inverse=inverse).convert({"w": tensor}, ["w"], ["w"], config)["w"]
-    assert torch.equal(execute.run((kind(3, 8),), [tensor])[0], theirs)
+    theirs = core_model_loading.PermuteForRope(permute_layer_names=["w"], inverse=inverse)
+    made = theirs.convert({"w": tensor}, ["w"], ["w"], config)["w"]
+    assert torch.equal(execute.run((kind(3, 8),), [tensor])[0], made)
 
 
 def test_attention_scores_survive_the_change_of_rotary_order():

@@ -16,6 +16,7 @@ from treealign.dialects.transformers.installed import RANGE, make, scope_setting
 
 SPLIT = Convert("**.qkv", ["**.q", "**.k", "**.v"], [operations.Split(0, (8, 2, 2))])
 SWAP = Rename({"**.a": "**.b", "**.b": "**.a"})
+CHAIN = Rename({"**.a": "**.b", "**.b": "**.c"})
 RULES = [
     lambda: emit([Rename("a", "b")]),
     lambda: emit([Rename("a", "b")], "key_mapping"),
@@ -26,7 +27,9 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "transform"), [("Split", SPLIT), ("GroupWeightRename", SWAP)])
+@pytest.mark.parametrize(
+    ("name", "transform"), [("Split", SPLIT), ("GroupWeightRename", SWAP), ("GroupWeightRename", CHAIN)]
+)
 def test_a_class_that_the_release_lacks_is_refused_by_name(name, transform, monkeypatch):
     from treealign.dialects.transformers.entries import existing
 

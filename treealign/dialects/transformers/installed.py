@@ -44,6 +44,11 @@ def version() -> str:
     return str(import_module("transformers").__version__)
 
 
+def has(name: str) -> bool:
+    """Whether there is a rule or an operation of this name."""
+    return hasattr(import_module(LOADING), name)
+
+
 def make(name: str, arguments: Mapping[str, Any]) -> Any:
     """A rule or an operation of transformers.
 

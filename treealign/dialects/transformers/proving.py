@@ -6,7 +6,8 @@ converted get their true shapes. All of it lives on the meta device. Then each c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -63,7 +64,8 @@ def run(
     """Load a state dict into a model of these shapes and save it again; what is there after each, and the report."""
     model, info = load(rules, state, wanted, parts)
     loaded = dict(model.state_dict())
-    return loaded, info, save(model, loaded)
+    with _refusing("saves"):
+        return loaded, info, save(model, loaded)
 
 
 def load(
@@ -76,16 +78,22 @@ def load(
         rule._was_used = False
         if device == "meta" and getattr(rule, "force_cpu", False):
             rule.force_cpu = False  # nothing here has a size, and it cannot be moved
-    with _quiet():
-        try:
-            info = load_into(model, state, rules, device)
-        except Exception as error:
-            raise MappingError(
-                "transformers fails when it loads by these rules",
-                facts=[f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"],
-                hint="treealign's own load and save do it",
-            ) from error
+    with _quiet(), _refusing("loads"):
+        info = load_into(model, state, rules, device)
     return model, info
+
+
+@contextmanager
+def _refusing(doing: str) -> Iterator[None]:
+    """Say what transformers fails at, whatever it raises."""
+    try:
+        yield
+    except Exception as error:
+        raise MappingError(
+            f"transformers fails when it {doing} by these rules",
+            facts=[f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"],
+            hint="treealign's own load and save do it",
+        ) from error
 
 
 def save(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,8 +103,6 @@ def save(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _quiet() -> Any:
-    from contextlib import contextmanager
-
     logging = import_module("transformers.utils.logging")
 
     @contextmanager

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from treealign.dialects.transformers.calls import Call, group_renaming, prefix_change, renaming
-from treealign.dialects.transformers.installed import LOADING
+from treealign.dialects.transformers.installed import LOADING, has
 from treealign.dialects.transformers.pieces import (
     AFTER_DOT,
     AFTER_SEGMENT,
@@ -207,7 +207,8 @@ def _exchanges(stage: Stage, transform: Rename, sampled: bool) -> Iterator[tuple
             for guard in (0, len(calls) - 1):
                 order = [guard, *(at for at in range(len(calls)) if at != guard)]
                 yield (group_renaming([sources[at] for at in order], [targets[at] for at in order]),)
-            if _is_chain(transform):
+            # without the class that does them at once, names that are converted already would be taken up again
+            if _is_chain(transform) and has("GroupWeightRename"):
                 yield tuple(reversed(calls))
 
 
