@@ -10,13 +10,12 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from itertools import product
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from treealign.dialects.lint_checks.registered_models import LAYERS, homes
 from treealign.dialects.transformers.default_configs import completed, guessed, rebuilt, sub_configs
 
 WIDTH = re.compile(
@@ -27,22 +26,9 @@ WIDTH = re.compile(
 NO_WIDTH = re.compile(
     r"image|patch|window|kernel|stride|merge|num_|tile|input_channels|^in_channels|max_|pool|grid|label"
 )
-LAYERS = re.compile(r"^(num_\w*layers|n_layers?|\w*_layers|num_\w*blocks|depth|\w*_depth)$")
 EXPERTS = re.compile(r"^(num_\w*experts|n_routed_experts|num_local_experts|moe_num_experts)$")
 MOST_NUMBERS = (20_000_000, 100_000_000)
 ALL = 10_000_000
-
-
-@cache
-def homes() -> dict[str, str]:
-    """Class name to the module of transformers that defines it."""
-    root = Path(import_module("transformers").__file__).parent
-    found: dict[str, str] = {}
-    for path in sorted((root / "models").glob("*/modeling_*.py")):
-        module = f"transformers.models.{path.parent.name}.{path.stem}"
-        for name in re.findall(r"^class (\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE):
-            found.setdefault(name, module)
-    return found
 
 
 def model_class(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Reading:
     rules: tuple[Any, ...]
     _run: Callable[[str], str | None]
 
-    def run(self, keys: Iterable[str]) -> dict[str, str | None]:
+    def run(self, keys: Iterable[str]) -> Mapping[str, str | None]:
         """What all rules make of keys, as the loader does it; None where it drops one."""
         return {key: self._run(key) for key in keys}
 

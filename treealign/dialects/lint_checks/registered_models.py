@@ -15,14 +15,14 @@ from typing import Any
 
 from treealign.dialects.transformers.default_configs import completed, guessed, rebuilt
 
-_LAYERS = re.compile(r"^(num_\w*layers|n_layers?|\w*_layers|num_\w*blocks|depth|\w*_depth)$")
+LAYERS = re.compile(r"^(num_\w*layers|n_layers?|\w*_layers|num_\w*blocks|depth|\w*_depth)$")
 _FEW = 4
 _MOST_SWITCHES = 24
 _NO_SWITCHES = {"return_dict", "output_hidden_states", "output_attentions", "use_cache", "is_encoder_decoder"}
 
 
 @cache
-def _homes() -> dict[str, str]:
+def homes() -> dict[str, str]:
     """Class name to the module of transformers that defines it; found by name alone, which imports nothing."""
     return {
         name: module
@@ -50,10 +50,10 @@ def _modules(kind: str) -> Iterator[tuple[Path, str]]:
 
 def classes_of(entry: str) -> list[Any]:
     """The model classes that an entry applies to, those with a head of their own last."""
-    if entry in _homes():
-        return [getattr(import_module(_homes()[entry]), entry)]
+    if entry in homes():
+        return [getattr(import_module(homes()[entry]), entry)]
     folders = _folders().get(entry, set())
-    names = {name: home for name, home in _homes().items() if home.split(".")[2] in folders}
+    names = {name: home for name, home in homes().items() if home.split(".")[2] in folders}
     found: list[Any] = [getattr(import_module(home), name, None) for name, home in names.items()]
     own = [kind for kind in found if _is_model(kind) and getattr(kind.config_class, "model_type", None) == entry]
     return sorted(own, key=lambda kind: ("For" in kind.__name__, kind.__name__))
@@ -120,7 +120,7 @@ def _cut(config: Any, most: int) -> None:
     for name, value in list(vars(config).items()):
         if hasattr(value, "to_dict"):
             _cut(value, most)
-        elif type(value) is int and _LAYERS.match(name) and value > most:
+        elif type(value) is int and LAYERS.match(name) and value > most:
             cut.add(value)
             setattr(config, name, most)
     for name, value in list(vars(config).items()):

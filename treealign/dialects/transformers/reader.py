@@ -8,11 +8,12 @@ by the code of transformers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from treealign.dialects.regex_reading import Reading
 from treealign.dialects.transformers.both import Both, both_of
 from treealign.dialects.transformers.collecting import fresh, run_one
 from treealign.dialects.transformers.entries import existing
@@ -29,17 +30,11 @@ _END = re.compile(r"(?:\(\?!\[\^\.\]\)|\(\?=\\\.\|\$\))$")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was read.
+class RulesReading(Reading):
+    """What was read of rules of transformers: renamings first in the mapping, converters behind them.
 
     Attributes
     ----------
-    mapping : ConversionMapping
-        The rules that were read, renamings first, converters behind them.
-    unread : tuple of (rule, reason)
-        Those that are not, with the reason; `run` runs them all the same.
-    rules : tuple
-        All rules, as objects of transformers.
     read : tuple of (rule, transforms)
         What was made of each rule that was read.
     idle : tuple
@@ -50,9 +45,6 @@ class Reading:
         What the mapping as a whole does not do as it should, run on the keys of both sides.
     """
 
-    mapping: ConversionMapping
-    unread: tuple[tuple[Any, str], ...]
-    rules: tuple[Any, ...]
     read: tuple[tuple[Any, tuple[Transform, ...]], ...] = ()
     idle: tuple[Any, ...] = ()
     notes: tuple[tuple[Any, str], ...] = ()
@@ -63,14 +55,12 @@ class Reading:
 
         They are copied first, and meet the keys in the order in which transformers loads them.
         """
-        rules = [fresh(rule) for rule in self.rules]
-        if reverse:
-            rules = [rule.reverse_transform() for rule in reversed(rules)]
-        ordered = sorted(keys, key=import_module(LOADING).dot_natural_key)
-        return {key: renamed(key, rules, reverse) for key in ordered}
+        return _run(self.rules, keys, reverse)
 
 
-def read_rules(source: Any, keys: Iterable[str] | None = None, checkpoint: Any = None, model: Any = None) -> Reading:
+def read_rules(
+    source: Any, keys: Iterable[str] | None = None, checkpoint: Any = None, model: Any = None
+) -> RulesReading:
     """Read rules of transformers.
 
     Parameters
@@ -107,14 +97,26 @@ def read_rules(source: Any, keys: Iterable[str] | None = None, checkpoint: Any =
         if names is not None:
             names = list(run_one(rule, names).values())
     mapping = ConversionMapping(transform for _, transforms in read for transform in transforms)
-    return Reading(mapping, tuple(unread), rules, tuple(read))
+    return RulesReading(mapping, tuple(unread), rules, _alone(rules), tuple(read))
 
 
-def _read_for(rules: tuple[Any, ...], both: Both) -> Reading:
+def _read_for(rules: tuple[Any, ...], both: Both) -> RulesReading:
     mapping, found = read_whole(rules, both, _as_written)
     known = [id(rule) for rule, _ in (*found.read, *found.unread)]
     idle = tuple(rule for rule in rules if id(rule) not in known)
-    return Reading(mapping, tuple(found.unread), rules, tuple(found.read), idle, tuple(found.notes), found.findings)
+    said = tuple(found.read), idle, tuple(found.notes), found.findings
+    return RulesReading(mapping, tuple(found.unread), rules, _alone(rules), *said)
+
+
+def _alone(rules: tuple[Any, ...]) -> Callable[[str], str | None]:
+    return lambda key: _run(rules, [key])[key]
+
+
+def _run(given: tuple[Any, ...], keys: Iterable[str], reverse: bool = False) -> dict[str, str]:
+    rules = [fresh(rule) for rule in given]
+    rules = [rule.reverse_transform() for rule in reversed(rules)] if reverse else rules
+    ordered = sorted(keys, key=import_module(LOADING).dot_natural_key)
+    return {key: renamed(key, rules, reverse) for key in ordered}
 
 
 def _as_written(rule: Any, names: Sequence[str]) -> Sequence[Transform]:
