@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from treealign.dialects.transformers.default_configs import completed, guessed, rebuilt
+from treealign.dialects.transformers.default_configs import completed, guessed, rebuilt, with_parts
 
 LAYERS = re.compile(r"^(num_\w*layers|n_layers?|\w*_layers|num_\w*blocks|depth|\w*_depth)$")
 _FEW = 4
@@ -130,10 +130,12 @@ def _cut(config: Any, most: int) -> None:
 
 
 def variants(kind: Any) -> Iterator[Any]:
-    """Models of a class by its default config that can be built: with all layers, then with one switch turned."""
+    """Models of a class by its default config that can be built: with all layers, all parts, or one switch turned."""
     config = _default(kind)
     with contextlib.suppress(Exception):
         yield _on_meta(kind, config)
+    with contextlib.suppress(Exception):
+        yield _built(kind, with_parts(kind, config))
     for path in list(_switches(config))[:_MOST_SWITCHES]:
         turned = copy.deepcopy(config)
         *parts, name = path

@@ -84,7 +84,7 @@ def _why_unused(case: Case, rules: Sequence[Any], n: int) -> Said:
     if found and not hasattr(rules[n], "operations"):
         facts = _shown(dict.fromkeys(touch.key for touch in found))
         return Said("not-written-back", n, "saving takes the names that it makes for those of another rule", facts)
-    return Said("dead", n, "the model has no name that it makes, whatever switch of its default config is turned")
+    return Said("dead", n, "the model has no name that it makes, whatever part or switch of its default config is set")
 
 
 def _first_taker(case: Case, n: int, keys: Sequence[str]) -> str:

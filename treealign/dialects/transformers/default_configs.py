@@ -68,6 +68,25 @@ def guessed(kind: Any, config: Any) -> Any:
     return rebuilt(kind, made)
 
 
+def with_parts(kind: Any, config: Any) -> Any:
+    """The config with a default one for each part that it may have and leaves out, such as a tower."""
+    made = copy.deepcopy(config)
+    for held in sub_configs(made):
+        known = {**(getattr(held, "sub_configs", None) or {}), **(getattr(held, "sub_configs_defaults", None) or {})}
+        for name, part in known.items():
+            if getattr(held, name, 0) is None and getattr(part, "model_type", ""):
+                setattr(held, name, _part(part))
+    return rebuilt(kind, made)
+
+
+def _part(part: Any) -> Any:
+    """The default of a part: given as its class, or as a model type with settings."""
+    if isinstance(part, type):
+        return part()
+    settings = getattr(part, "init_kwargs", None) or {}
+    return import_module("transformers").AutoConfig.for_model(part.model_type, **settings)
+
+
 def rebuilt(kind: Any, config: Any) -> Any:
     """The config as its class makes it of its settings, those of layers that there are not left out."""
     return kind.config_class.from_dict(within_layers(config.to_dict()))
