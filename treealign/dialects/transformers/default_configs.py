@@ -107,7 +107,11 @@ def within_layers(settings: dict[str, Any]) -> dict[str, Any]:
 def _set(config: Any, settings: dict[str, Any]) -> None:
     for path, value in settings.items():
         *parts, name = path.split(".")
-        setattr(reduce(getattr, parts, config), name, copy.deepcopy(value))
+        setattr(reduce(_attribute, parts, config), name, copy.deepcopy(value))
+
+
+def _attribute(held: Any, name: str) -> Any:
+    return getattr(held, name)
 
 
 def _turns(config: Any) -> None:
