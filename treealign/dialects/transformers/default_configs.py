@@ -72,9 +72,11 @@ def with_parts(kind: Any, config: Any) -> Any:
     """The config with a default one for each part that it may have and leaves out, such as a tower."""
     made = copy.deepcopy(config)
     for held in sub_configs(made):
-        known = {**(getattr(held, "sub_configs", None) or {}), **(getattr(held, "sub_configs_defaults", None) or {})}
+        known: dict[str, Any] = {}
+        for table in ("sub_configs", "sub_configs_defaults"):
+            known |= getattr(held, table, None) or {}
         for name, part in known.items():
-            if getattr(held, name, 0) is None and getattr(part, "model_type", ""):
+            if getattr(held, name, 0) is None and hasattr(part, "model_type") and part.model_type:
                 setattr(held, name, _part(part))
     return rebuilt(kind, made)
 
@@ -107,11 +109,7 @@ def within_layers(settings: dict[str, Any]) -> dict[str, Any]:
 def _set(config: Any, settings: dict[str, Any]) -> None:
     for path, value in settings.items():
         *parts, name = path.split(".")
-        setattr(reduce(_attribute, parts, config), name, copy.deepcopy(value))
-
-
-def _attribute(held: Any, name: str) -> Any:
-    return getattr(held, name)
+        setattr(reduce(getattr, parts, config), name, copy.deepcopy(value))
 
 
 def _turns(config: Any) -> None:
