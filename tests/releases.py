@@ -51,6 +51,12 @@ def need_entry(name: str) -> None:
         leave_out(f"entry {name}")
 
 
+def need_setting(name: str) -> None:
+    """An attribute of all rules."""
+    if not hasattr(import_module(LOADING).WeightTransform, name):
+        leave_out(f"{name} of rules")
+
+
 def need_rule(*names: str, argument: str = "") -> None:
     """Classes of rules or of operations, with an argument."""
     for name in names:

@@ -9,6 +9,7 @@ import sys
 import pytest
 from auditing import NEW, OLD, audited, llava
 from browser import needed
+from releases import need_entry
 from typer.testing import CliRunner
 
 from treealign import TreealignError, audit, suggest
@@ -144,6 +145,7 @@ def test_a_lint_is_told_by_kind_worst_first_with_rules_keys_and_classes():
 
 
 def test_the_lint_writes_its_page_beside_what_it_prints(tmp_path):
+    need_entry("xCLIPVisionModel")
     place = tmp_path / "lint.html"
     done = CliRunner().invoke(app, ["lint", "transformers:xCLIPVisionModel", "--html", str(place)])
     assert done.stdout.startswith("transformers ")

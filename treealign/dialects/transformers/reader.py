@@ -139,7 +139,7 @@ def _scopes(rule: Any, names: Sequence[str]) -> list[str]:
     """Where a rule looks, among these names: below its scope, and below the base model's prefix and its scope."""
     if rule.scope_prefix is None:
         return [""]
-    places = dict.fromkeys(_joined(base, rule.scope_prefix) for base in (rule.base_model_prefix, ""))
+    places = dict.fromkeys(_joined(base, rule.scope_prefix) for base in (getattr(rule, "base_model_prefix", ""), ""))
     touched = [name for name, made in run_one(rule, names).items() if made != name]
     held = {next(place for place in places if not place or name.startswith(f"{place}.")) for name in touched}
     return [place for place in places if place in held]

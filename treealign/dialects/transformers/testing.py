@@ -7,7 +7,7 @@ from json import dumps
 from typing import Any
 
 from treealign.dialects.transformers.entries import existing, registry_restored, rules_of, run_source
-from treealign.dialects.transformers.installed import registered_by_users, scope_settings
+from treealign.dialects.transformers.installed import scope_settings
 from treealign.dialects.transformers.sides import Sides
 from treealign.dialects.transformers.skeleton import Part
 from treealign.dialects.transformers.stages import Journey
@@ -114,10 +114,10 @@ def write_tests(mapping: ConversionMapping, checkpoint: Any, model: Any, name: s
 
 def _head(sides: Sides, source: str, title: str) -> str:
     renames, conversions = _shown(sides.journey)
-    with registry_restored():
-        before = {*registered_by_users()}
+    with registry_restored() as registry:
+        before = dict(registry)
         run_source(source)
-        entries = sorted(registered_by_users() - before)
+        entries = sorted(entry for entry, rules in registry.items() if rules is not before.get(entry))
         parts = _names(sides.parts)
     return _HEAD.format(
         name=title,
