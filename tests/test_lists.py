@@ -127,3 +127,37 @@ def test_a_list_is_unfolded_along_the_index_whose_members_differ():
     assert found["decoder.block.2.layer.0.layer_norm.weight"] == "dec.blk.2.attn_norm.weight"
     assert found["decoder.block.0.layer.1.layer_norm.weight"] == "dec.blk.0.cross_attn_norm.weight"
     assert found["decoder.block.1.layer.2.layer_norm.weight"] == "dec.blk.1.ffn_norm.weight"
+
+
+def residual(path, norms):
+    return [(f"{path.format(n)}.{name}", shape, "float32") for n in range(3) for name, shape in norms(n).items()]
+
+
+def test_numbered_norms_are_matched_for_themselves_where_a_block_lacks_one():
+    """The first block has no expansion, so that its first norm is that of the depthwise convolution."""
+    first, second = (16, 32, 64), (8, 16, 16)
+    checkpoint = residual(
+        "blocks.{}",
+        lambda n: {f"bn{k + 1}.weight": (s,) for k, s in enumerate(([first[n]] if n else []) + [first[n], second[n]])},
+    )
+    model = residual(
+        "blocks.{}",
+        lambda n: (
+            ({"expand.bn.weight": (first[n],)} if n else {})
+            | {"depthwise.bn.weight": (first[n],), "project.bn.weight": (second[n],)}
+        ),
+    )
+    suggestion = suggest(KeyTree.from_leaves(checkpoint), KeyTree.from_leaves(model, ordered=True))
+    wrong = ("blocks.1.bn1.weight", "blocks.1.depthwise.bn.weight")
+    assert wrong not in [(m.checkpoint[0], m.model[0]) for m in suggestion.matches if m.certain]
+
+
+def test_two_indices_that_may_trade_places_are_not_certain():
+    checkpoint = [(f"layer1.{i}.conv{n}.weight", (8, 8, 3, 3), "float32") for i in range(2) for n in (1, 2)]
+    model = [(f"layers.{i}.layer.{n}.convolution.weight", (8, 8, 3, 3), "float32") for i in range(2) for n in range(2)]
+    suggestion = suggest(KeyTree.from_leaves(checkpoint), KeyTree.from_leaves(model, ordered=True))
+    found = {m.checkpoint[0]: m.model[0] for m in suggestion.matches if m.certain}
+    assert (
+        found.get("layer1.0.conv2.weight", "layers.0.layer.1.convolution.weight")
+        == "layers.0.layer.1.convolution.weight"
+    )

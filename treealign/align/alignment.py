@@ -12,6 +12,7 @@ from treealign.align.converting.conversions import conversion_scores, conversion
 from treealign.align.converting.part_order import is_part_of_whole
 from treealign.align.converting.quantisation import with_weights
 from treealign.align.converting.weight_norm import with_weight_norms
+from treealign.align.doubting.axes import doubt_axes
 from treealign.align.doubting.conventions import hidden_changes
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.lists import doubt_lists
@@ -26,6 +27,7 @@ from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Given, assign
 from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
 from treealign.align.matching.mismatches import find_mismatches
+from treealign.align.matching.presence import part_by_presence
 from treealign.align.matching.refinement import refine
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.matching.staging import staged_alike
@@ -98,8 +100,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     shapes = not any(leaf.shape is None for tree in (checkpoint, model) for leaf in tree.leaves)
     here, there = with_dots(checkpoint), with_dots(model)
     here, there = staged_alike(here, there) if shapes else (here, there)
-    left = build_patterns(here, shapes=shapes)
-    right = build_patterns(there, frozenset(there.tied), shapes)
+    left = part_by_presence(build_patterns(here, shapes=shapes))
+    right = part_by_presence(build_patterns(there, frozenset(there.tied), shapes))
     trees = checkpoint, model
     anchors = find_anchors(contents, trees, (left, right)) if contents else no_anchors((left, right))
     left, right = refine(*map(list, anchors.rest))
@@ -120,6 +122,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         links = settled_by_hints(links, read)
         links = hidden_changes([*anchors.links, *links], Habits(left, right), read)
         links = doubt_siblings(doubt_lists(links, read), read)[len(anchors.links) :]
+        links = doubt_axes(links, here, there)
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
     if _nothing_shared(links, left, right):

@@ -6,18 +6,19 @@ some call the gate `fc` and the up-projection `gate`.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
-from treealign.align.patterns import Pattern
+from treealign.align.patterns import Digest, Pattern
 from treealign.align.words import split_words
 
 TORN = "the weight and the bias of one module went to different modules"
 PAIRED = "gate and up have one shape, and not both names say which is which"
 PARAMETERS = frozenset({"weight", "bias"})
+STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters
 Path = tuple[str, ...]
 
 
@@ -38,13 +39,18 @@ def doubt_siblings(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Li
 
 
 def _torn(links: Sequence[Link]) -> dict[int, list[Link]]:
-    """Links of the weight and the bias of one module of the checkpoint to two modules of the model."""
-    modules: dict[Path, list[Link]] = defaultdict(list)
+    """Links of the leaves of one module of the checkpoint, of either one linear layer or norm, to several modules."""
+    modules: dict[tuple[Path, Digest], list[Link]] = defaultdict(list)
     for link in links:
-        if len(link.left) == len(link.right) == 1 and link.right[0].segments[-1] in PARAMETERS:
-            modules[link.left[0].segments[:-1]].append(link)
+        if len(link.left) == len(link.right) == 1 and link.right[0].segments[-1] in PARAMETERS | STATISTICS:
+            modules[link.left[0].segments[:-1], link.left[0].indices].append(link)
     torn = (group for group in modules.values() if len({o.right[0].segments[:-1] for o in group}) > 1)
-    return {id(link): group for group in torn for link in group if len(group) == len(PARAMETERS)}
+    return {id(link): group for group in torn for link in group if _are_of_one_layer(group)}
+
+
+def _are_of_one_layer(group: Sequence[Link]) -> bool:
+    names = Counter(o.right[0].segments[-1] for o in group)
+    return max(names.values()) == 1 and (len(names) == len(PARAMETERS) or not STATISTICS.isdisjoint(names))
 
 
 def _paired(links: Sequence[Link]) -> dict[int, list[Link]]:

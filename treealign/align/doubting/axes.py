@@ -1,0 +1,97 @@
+"""Two indices that could trade places: `stages.0.layers.1.layer.0` for `stages.0.layers.0.layer.1`.
+
+Where two lists inside one another are equally long and of equal shapes, neither shapes nor the numbers by themselves
+tell which index of the one side is which of the other. Only their order does: what is outside here is outside there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import combinations
+
+from treealign.align.links import Link
+from treealign.tree.keytree import KeyTree
+
+EXCHANGED = "two of the indices may trade places: the shapes are equal, and the order of the indices does not tell"
+_RUN = re.compile(r"([0-9]+)", re.ASCII)
+Ranks = tuple[int, ...]
+
+
+def doubt_axes(links: Sequence[Link], checkpoint: KeyTree, model: KeyTree) -> list[Link]:
+    """The links, those whose indices could trade places and do not stand in the same order on both sides uncertain.
+
+    Linear in the number of cells, for links whose keys exist with two indices exchanged.
+    """
+    sides = _Numbers(checkpoint), _Numbers(model)
+    return [
+        replace(link, certain=False, reason=EXCHANGED, rivals=(link.left, link.right))
+        if link.certain and not link.operations and _may_exchange(link, *sides)
+        else link
+        for link in links
+    ]
+
+
+class _Numbers:
+    """The numbers in the keys of one side, each with its rank among those at its place."""
+
+    def __init__(self, tree: KeyTree) -> None:
+        self.tree = tree
+
+    def cut(self, position: int) -> list[str]:
+        """A key cut at its numbers: text and numbers by turns."""
+        return _RUN.split(self.tree.keys[position])
+
+    @cached_property
+    def _ranks(self) -> dict[str, dict[str, int]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for key in self.tree.keys:
+            pieces = _RUN.split(key)
+            for at in range(1, len(pieces), 2):
+                found["#".join(pieces[:at:2])].add(pieces[at])
+        return {place: {n: r for r, n in enumerate(sorted(values, key=int))} for place, values in found.items()}
+
+    def ranks(self, pieces: Sequence[str]) -> Ranks:
+        """The rank of each number of a key that is cut into pieces; -1 where no key of the side has it there."""
+        places = ["#".join(pieces[:at:2]) for at in range(1, len(pieces), 2)]
+        return tuple(self._ranks.get(p, {}).get(n, -1) for p, n in zip(places, pieces[1::2], strict=True))
+
+
+def _may_exchange(link: Link, left: _Numbers, right: _Numbers) -> bool:
+    groups = [(g.left[0], g.right[0]) for g in link.expand()]
+    theirs = [right.cut(j) for _, j in groups]
+    places = range(1, len(theirs[0]), 2)
+    for x, y in combinations(places, 2):
+        other = [_exchanged(right.tree, pieces, x, y, j) for pieces, (_, j) in zip(theirs, groups, strict=True)]
+        if None in other or other == theirs:
+            continue
+        mine = [left.ranks(left.cut(i)) for i, _ in groups]
+        if not _in_order(mine, [right.ranks(p) for p in theirs]) or _in_order(
+            mine, [right.ranks(p) for p in other if p]
+        ):
+            return True
+    return False
+
+
+def _exchanged(tree: KeyTree, pieces: Sequence[str], x: int, y: int, position: int) -> list[str] | None:
+    """The key with two numbers exchanged, where it is one of the tree and of the same shape."""
+    if x >= len(pieces) or y >= len(pieces):
+        return None
+    other = list(pieces)
+    other[x], other[y] = other[y], other[x]
+    key = "".join(other)
+    return other if key in tree and tree.leaf(key).shape == tree.leaves[position].shape else None
+
+
+def _in_order(mine: Sequence[Ranks], theirs: Sequence[Ranks]) -> bool:
+    """Whether the indices of the side with fewer are some of the other's, in the same order, in all keys."""
+    fewer, more = sorted((mine, theirs), key=lambda rows: len(rows[0]))
+    if len({len(row) for row in fewer}) > 1 or len({len(row) for row in more}) > 1:
+        return False
+    return any(
+        all(tuple(row[n] for n in chosen) == short for short, row in zip(fewer, more, strict=True))
+        for chosen in combinations(range(len(more[0])), len(fewer[0]))
+    )
