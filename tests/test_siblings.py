@@ -31,7 +31,7 @@ def test_gate_and_up_are_certain_where_both_names_say_so():
 
 def test_weight_and_bias_of_one_module_that_went_to_two_are_doubted():
     old = {"m.alpha_beta.weight": (8, 4), "m.alpha_beta.bias": (8,)}
-    new = {"m.alpha.weight": (8, 4), "m.alpha.bias": (4,), "m.beta.weight": (4, 8), "m.beta.bias": (8,)}
+    new = {"m.alpha.weight": (8, 4), "m.alpha.bias": (3,), "m.beta.weight": (7, 6), "m.beta.bias": (8,)}
     suggestion = aligned(old, new)
     assert set(guessed_pairs(suggestion)) == set(old)
     assert not certain_pairs(suggestion)

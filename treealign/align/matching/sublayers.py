@@ -29,12 +29,18 @@ def with_functions(patterns: Sequence[Pattern]) -> list[Path]:
 
 
 def _below_function(segments: Path, beside: set[str]) -> Path:
-    if len(segments) < 3 or len(beside) != 2 or "norm" not in split_words(segments[-2]):
+    if len(segments) < 3 or len(beside) != 2 or segments[-2] not in beside or not _is_nameless(segments[-2]):
         return segments
     (function,) = beside - {segments[-2]} or ("",)
     if _is_index(function) or "norm" in split_words(function):
         return segments
     return (*segments[:-2], function, *segments[-2:])
+
+
+def _is_nameless(segment: str) -> bool:
+    """Whether it says that it is a norm, and nothing else."""
+    words = split_words(segment)
+    return "norm" in words and set(words) <= {"norm", "layer"}
 
 
 def _is_index(segment: str) -> bool:
