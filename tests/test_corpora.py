@@ -8,7 +8,7 @@ from scoring import read_cases
 from treealign.align.alignment import align
 
 
-@pytest.mark.parametrize("corpus", ["originals", "pairs"])
+@pytest.mark.parametrize("corpus", ["originals", "pairs", "real_text", "real_vision"])
 def test_no_certain_match_contradicts_the_known_answer(corpus):
     wrong = []
     for case in read_cases(corpus):
@@ -24,7 +24,9 @@ def test_no_certain_match_contradicts_the_known_answer(corpus):
     assert wrong == []
 
 
-@pytest.mark.parametrize(("corpus", "least"), [("originals", 0.9), ("pairs", 0.98)])
+@pytest.mark.parametrize(
+    ("corpus", "least"), [("originals", 0.9), ("pairs", 0.98), ("real_text", 0.92), ("real_vision", 0.75)]
+)
 def test_most_answers_are_found(corpus, least):
     right = total = 0
     for case in read_cases(corpus):

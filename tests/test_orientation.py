@@ -107,3 +107,11 @@ def test_a_norm_of_rotated_rows_is_doubted_like_the_rows():
 def test_such_a_norm_is_certain_where_the_rows_are():
     suggestion = suggest(attention("self_attn", "q_proj", "k_proj"), attention("self_attn", "q_proj", "k_proj"))
     assert all(m.certain for m in suggestion.matches)
+
+
+def test_a_square_weight_cut_into_the_heads_of_a_kernel_is_transposed_first_and_not_certain():
+    checkpoint = {"layers.0.attn.query.weight": (32, 32), "layers.0.attn.query.bias": (32,)}
+    suggestion = suggest(checkpoint, {"layer_0.attn.query.kernel": (32, 4, 8), "layer_0.attn.query.bias": (4, 8)})
+    found = next(m for m in suggestion.matches if m.checkpoint == ("layers.0.attn.query.weight",))
+    assert found.operations[0] == Permute((1, 0))
+    assert not found.certain

@@ -14,12 +14,13 @@ from treealign.align.converting.quantisation import with_weights
 from treealign.align.converting.weight_norm import with_weight_norms
 from treealign.align.doubting.axes import doubt_axes
 from treealign.align.doubting.conventions import hidden_changes
+from treealign.align.doubting.folded_space import doubt_orders
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.lists import doubt_lists
 from treealign.align.doubting.reflection import reflections
 from treealign.align.doubting.settling import settled_by_hints
 from treealign.align.doubting.siblings import doubt_siblings
-from treealign.align.doubting.surroundings import misplaced
+from treealign.align.doubting.surroundings import doubt_strangers, misplaced
 from treealign.align.doubting.transposition import turned, turned_blocks
 from treealign.align.hints import Hint, read_hints
 from treealign.align.links import Link
@@ -122,7 +123,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         links = settled_by_hints(links, read)
         links = hidden_changes([*anchors.links, *links], Habits(left, right), read)
         links = doubt_siblings(doubt_lists(links, read), read)[len(anchors.links) :]
-        links = doubt_axes(links, here, there)
+        links = doubt_orders(doubt_axes(links, here, there), model)
+        links = doubt_strangers(links, _unused(links, left))
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
     if _nothing_shared(links, left, right):
@@ -195,6 +197,12 @@ def _doubted(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:
     left, right = sides[0].patterns, sides[1].patterns
     rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
     return {"certain": False, "reason": doubt.reason, "rivals": rivals}
+
+
+def _unused(links: Sequence[Link], side: Sequence[Pattern]) -> list[Pattern]:
+    """Patterns of the checkpoint that no certain match uses."""
+    used = {id(p) for link in links if link.certain for p in link.left}
+    return [p for p in side if id(p) not in used]
 
 
 def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:

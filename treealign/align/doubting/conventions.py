@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.doubting.habits import Guess, Habits
-from treealign.align.doubting.layouts import BothWays, Turned, all_turned, is_bare, is_kernel, is_table
+from treealign.align.doubting.layouts import BothWays, Turned, all_turned, is_bare, is_cut_square, is_kernel, is_table
 from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
@@ -125,6 +125,9 @@ def _suggested(link: Link, learned: set[Path], transposed: Turned, habits: Habit
     """Operations that what is known of the block or of the libraries suggests."""
     if not link.operations and is_square(link.left[0]) and transposed.speaks_of(link):
         return Guess((Permute((1, 0)),), SQUARE)
+    if is_cut_square(link) and transposed.speaks_of(link):
+        turn = Permute((1, 0))
+        return Guess((turn, *link.operations) if is_square(link.left[0]) else (*link.operations, turn), SQUARE)
     guess = habits.fused(link)
     if guess is None and link.certain and _turns(link, learned):
         guess = habits.rotary(link)

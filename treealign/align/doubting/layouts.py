@@ -94,6 +94,12 @@ def kind(p: Pattern) -> str:
     return next((name for name in ("kernel", "weight") if name in words), "")
 
 
+def is_cut_square(link: Link) -> bool:
+    """Whether the rows or columns of a square matrix are cut, or joined into one: into heads, mostly."""
+    alone = len(link.left) == len(link.right) == 1 and len(link.operations) == 1
+    return alone and isinstance(link.operations[0], Reshape) and (is_square(link.left[0]) or is_square(link.right[0]))
+
+
 def is_bare(link: Link) -> bool:
     """A square matrix as it is, or with its rows or columns cut, that is a layer's weight on one side only."""
     if is_table(link.right[0]) or not all(isinstance(o, Reshape) for o in link.operations):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from treealign.align.links import Link
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
+from treealign.align.patterns import Digest, Pattern
 
 Path = tuple[str, ...]
 Leads = Mapping[Path, tuple[int, Path]]
+STRANGER = "all else comes from another part of the checkpoint, which has a leaf of the same sizes left"
 ENOUGH = 3  # certain leaves from which a part is known
 
 
@@ -72,3 +77,27 @@ def _astray(left: Side, right: Side, leads: Leads, i: int, j: int) -> bool:
         if count >= ENOUGH:
             return a[: len(common)] != common
     return False
+
+
+def doubt_strangers(links: Sequence[Link], rest: Sequence[Pattern]) -> list[Link]:
+    """The links, those uncertain that come from a part of the checkpoint of which nothing else is used.
+
+    Where the model is fed from one part of the checkpoint, a leaf of another part is not certain while the first part
+    has one of the same sizes left: the last norm of the text tower, where only the vision tower is wanted.
+    """
+    used: Counter[str] = Counter()
+    for link in links:
+        used[link.left[0].segments[0]] += len(link.left[0]) if link.certain else 0
+    spare: dict[tuple[str, Digest], list[Pattern]] = defaultdict(list)
+    for p in rest:
+        spare[p.segments[0], p.signature].append(p)
+    found = []
+    for link in links:
+        home, count = used.most_common(1)[0] if used else ("", 0)
+        p = link.left[0]
+        rivals = spare[home, p.signature] if p.segments[0] != home and count >= ENOUGH * used[p.segments[0]] else []
+        if link.certain and not link.operations and rivals and len(link.left) == 1:
+            found.append(replace(link, certain=False, reason=STRANGER, rivals=((p, *rivals), link.right)))
+        else:
+            found.append(link)
+    return found

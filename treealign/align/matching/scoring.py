@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from treealign.align.hints import contains
 from treealign.align.matching.series import companions, with_series
-from treealign.align.matching.sublayers import with_functions
+from treealign.align.matching.sublayers import with_functions, with_norms_apart
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token, tokens
 
@@ -51,6 +51,7 @@ class Side:
     def of(cls, patterns: Sequence[Pattern], ordered: bool, hints: Sequence[tuple[str, ...]] = ()) -> Side:
         """Read the names of all patterns; `hints` are this side's runs of segments."""
         named = with_series(patterns, [tokens(path) for path in with_functions(patterns)], ordered)
+        named = with_norms_apart(patterns, named)
         if hints:
             named = [ts + _hinted(p, hints) for p, ts in zip(patterns, named, strict=True)]
         return cls(patterns, named)

@@ -1,4 +1,6 @@
-"""Sublayers: a member of a list that holds one function and its norm, as T5 writes its blocks.
+"""Norms by where they stand: of sublayers that hold one function, and of blocks with two norms or with four.
+
+Sublayers: a member of a list that holds one function and its norm, as T5 writes its blocks.
 
 The norm of such a member bears no name of its own, `layer.1.layer_norm`; other libraries call it after the function,
 `cross_attn_norm`. It is read as if it stood inside the function that it belongs to.
@@ -10,9 +12,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from treealign.align.patterns import Pattern
-from treealign.align.words import split_words
+from treealign.align.words import Token, split_words
 
 Path = tuple[str, ...]
+_TWO = frozenset({"@post_attn", "@pre_mlp"})
+_ROLES = _TWO | {"@pre_attn", "@post_mlp"}
 
 
 def with_functions(patterns: Sequence[Pattern]) -> list[Path]:
@@ -26,6 +30,28 @@ def with_functions(patterns: Sequence[Pattern]) -> list[Path]:
             if _is_index(segment):
                 inside[p.segments[: at + 1]].add(p.segments[at + 1])
     return [_below_function(p.segments, inside.get(p.segments[:-2], set())) for p in patterns]
+
+
+def with_norms_apart(patterns: Sequence[Pattern], tokens: Sequence[tuple[Token, ...]]) -> list[tuple[Token, ...]]:
+    """The tokens, those of `post_attention_layernorm` for one of its two roles where its block tells which.
+
+    In a block of two norms the one after the attention is the one before the feed-forward part. Where
+    another norm of the block says that it is before the feed-forward part, it is the attention's own.
+    """
+    alone: dict[Path, set[str]] = defaultdict(set)
+    for p, found in zip(patterns, tokens, strict=True):
+        roles = _ROLES & {t.text for t in found}
+        if len(roles) == 1:
+            alone[_block(p)] |= roles & _TWO
+    return [
+        found if not {t.text for t in found} >= _TWO else tuple(t for t in found if t.text not in alone[_block(p)])
+        for p, found in zip(patterns, tokens, strict=True)
+    ]
+
+
+def _block(p: Pattern) -> Path:
+    last = max((at for at, s in enumerate(p.segments) if _is_index(s)), default=-1)
+    return p.segments[: last + 1]
 
 
 def _below_function(segments: Path, beside: set[str]) -> Path:

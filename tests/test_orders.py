@@ -1,0 +1,69 @@
+"""Orders that neither shapes nor names show: behind a fold of patches, in a modulation; and leaves of another tower."""
+
+from __future__ import annotations
+
+import treealign
+from treealign import KeyTree
+
+
+def certain(checkpoint, model, modules=None):
+    sides = [[(key, shape, "float32") for key, shape in side.items()] for side in (checkpoint, model)]
+    right = KeyTree.from_leaves(sides[1], modules=modules, ordered=True)
+    return {
+        m.checkpoint[0]: m.model[0]
+        for m in treealign.suggest(KeyTree.from_leaves(sides[0]), right).matches
+        if m.certain
+    }
+
+
+def merge(path):
+    return {f"{path}.{n}.downsample.{name}": shape for n in range(2) for name, shape in SHAPES.items()}
+
+
+SHAPES = {"norm.weight": (64,), "norm.bias": (64,), "reduction.weight": (32, 64)}
+
+
+def test_what_stands_behind_a_fold_is_not_certain_where_the_path_is_another():
+    modules = {"stages.0.downsample.sampler": "Unfold", "stages.1.downsample.sampler": "Unfold"}
+    assert certain(merge("layers"), merge("stages"), modules) == {}
+
+
+def test_it_is_where_both_sides_call_it_alike():
+    modules = {"stages.0.downsample.sampler": "Unfold", "stages.1.downsample.sampler": "Unfold"}
+    assert len(certain(merge("stages"), merge("stages"), modules)) == 6
+
+
+def test_the_halves_of_a_modulation_are_not_certain_under_another_name():
+    checkpoint = {"final_layer.adaLN_modulation.1.weight": (64, 32), "final_layer.linear.weight": (8, 32)}
+    model = {"norm_out.linear.weight": (64, 32), "proj_out.weight": (8, 32)}
+    assert "final_layer.adaLN_modulation.1.weight" not in certain(checkpoint, model)
+
+
+def test_a_norm_of_the_tower_that_is_not_wanted_is_not_certain():
+    tower = {
+        f"blocks.{n}.{name}": shape
+        for n in range(3)
+        for name, shape in {"a.weight": (8, 4), "b.weight": (16, 8)}.items()
+    }
+    checkpoint = {f"visual.{k}": s for k, s in tower.items()} | {f"text.{k}": s for k, s in tower.items()}
+    checkpoint |= {"visual.ln_post.weight": (12,), "ln_final.weight": (12,)}
+    found = certain(checkpoint, tower | {"norm.weight": (12,)})
+    assert found.get("visual.ln_post.weight", "norm.weight") == "norm.weight"
+    assert "ln_final.weight" not in found
+
+
+def norms(names):
+    return {f"layers.{n}.{name}.weight": (32,) for n in range(2) for name in names}
+
+
+def test_a_post_attention_norm_is_the_attention_s_own_where_another_stands_before_the_feed_forward_part():
+    checkpoint = norms(["mlp.pre_mlp_norm", "self_attention.linear_proj.post_layernorm"])
+    model = norms(["post_attention_layernorm", "pre_feedforward_layernorm"])
+    assert certain(checkpoint, model) == {
+        f"layers.{n}.{a}.weight": f"layers.{n}.{b}.weight"
+        for n in range(2)
+        for a, b in {
+            "mlp.pre_mlp_norm": "pre_feedforward_layernorm",
+            "self_attention.linear_proj.post_layernorm": "post_attention_layernorm",
+        }.items()
+    }

@@ -1,0 +1,48 @@
+"""Orders of elements that no shape and no name shows: folded space, and the halves of a modulation.
+
+A merge of patches concatenates what it folds in an order of its library's: slice by slice, or channel by channel as
+`torch.nn.Unfold` does. A modulation makes shift and scale, or scale and shift. A match of leaves behind them is not
+certain where the two sides spell them differently; where they spell them alike, they are taken to be one library's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern
+from treealign.align.words import split_words
+from treealign.tree.keytree import KeyTree
+
+FOLDED = "what stands behind a fold of patches may be in another order: the modules are called otherwise on one side"
+HALVES = "a modulation makes shift and scale, in an order that shapes cannot show: it is called otherwise on one side"
+FOLDING = frozenset({"Unfold", "PixelUnshuffle", "PixelShuffle"})
+Path = tuple[str, ...]
+
+
+def doubt_orders(links: Sequence[Link], model: KeyTree) -> list[Link]:
+    """The links, those behind a fold or of a modulation that is spelled differently uncertain."""
+    merges = {_parent(path) for path, name in model.modules.items() if name in FOLDING}
+    found = []
+    for link in links:
+        reason = _reason(link, model, merges) if link.certain and not link.operations else ""
+        rivals = link.left, link.right
+        found.append(replace(link, certain=False, reason=reason, rivals=rivals) if reason else link)
+    return found
+
+
+def _reason(link: Link, model: KeyTree, merges: set[str]) -> str:
+    a, b = link.left[0], link.right[0]
+    key = model.keys[next(iter(b.cells.values()))]
+    if any(merge and key.startswith(f"{merge}.") for merge in merges) and a.segments[-5:] != b.segments[-5:]:
+        return FOLDED
+    return HALVES if _modulates(a) != _modulates(b) else ""
+
+
+def _modulates(p: Pattern) -> bool:
+    return any("modulation" in split_words(segment) for segment in p.segments)
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0]
