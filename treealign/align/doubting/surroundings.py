@@ -87,7 +87,7 @@ def doubt_strangers(links: Sequence[Link], rest: Sequence[Pattern]) -> list[Link
     """
     used: Counter[str] = Counter()
     for link in links:
-        used[link.left[0].segments[0]] += len(link.left[0]) if link.certain else 0
+        used[link.left[0].segments[0]] += len(link.left[0])
     spare: dict[tuple[str, Digest], list[Pattern]] = defaultdict(list)
     for p in rest:
         spare[p.segments[0], p.signature].append(p)
