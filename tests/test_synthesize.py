@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from itertools import combinations
 
+import pytest
 from aligning import tree
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,3 +191,20 @@ def test_no_smaller_choice_does_it_than_the_program_takes(drawn):
     )
     found = minimum(program, [1.0] * size)
     assert (len(found.chosen), round(found.bound, 6)) == (fewest, fewest)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_places_in_no_order_are_written_out_rather_than_given_up(seed):
+    """No capture describes which goes where: what is written for some must not match the others."""
+    left = [f"a.{i}.{j}.{leaf}" for i in range(3) for j in range(4) for leaf in ("bias", "weight")]
+    places = [(k, m) for k in range(4) for m in range(3)]
+    random.Random(seed).shuffle(places)
+    where = {(i, j): places[4 * i + j] for i in range(3) for j in range(4)}
+    pairs = [
+        (key, "b.{}.{}.".format(*where[int(key.split(".")[1]), int(key.split(".")[2])]) + key.split(".")[3])
+        for key in left
+    ]
+    found = made(pairs)
+    assert found.findings == ()
+    assert found.mapping.map_keys(left) == {a: (b,) for a, b in pairs}
+    assert found.mapping.reverse.map_keys([b for _, b in pairs]) == {b: (a,) for a, b in pairs}

@@ -81,7 +81,22 @@ def _renamed(template: ConversionTemplate, rules: Sequence[Rule], groups: Sequen
         for part in single_cases(template):
             yield from _renamed(part, rules, groups)
     else:
-        yield Renamed(template, tuple(names))
+        yield _both_sided(template, tuple(names))
+
+
+def _both_sided(template: ConversionTemplate, names: tuple[Name, ...]) -> Renamed:
+    """The template, an index that a renaming has written out in the sources written out in the targets, too."""
+    sources = {p.column for name in names for p in _slots(name)}
+    loose = {p.column for name in template.targets for p in _slots(name)} ^ sources
+    if not any(column < template.shared for column in loose):
+        return Renamed(template, names)
+    several = frozenset({"0", "1"})
+    columns = [
+        held if n in loose and n < template.shared else several for n, held in enumerate(template.values.columns)
+    ]
+    values = Values(tuple(columns))
+    targets = tuple(values.seen(name) for name in template.targets)
+    return Renamed(replace(template, targets=targets), tuple(values.seen(name) for name in names))
 
 
 class _Shape(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from treealign.errors import PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -21,7 +22,7 @@ from treealign.synthesize.rules import Rule
 from treealign.synthesize.setting_aside import Kind, astray, fewest, kinds_of, without
 from treealign.synthesize.settling import settle
 from treealign.synthesize.task import Task
-from treealign.synthesize.templates import Template
+from treealign.synthesize.templates import Template, fold_pairs
 from treealign.synthesize.trimming import trim
 from treealign.synthesize.verify import verify
 from treealign.synthesize.words import with_choices
@@ -101,15 +102,23 @@ def _culprits(task: Task, tried: _Attempt | None) -> set[Kind]:
 
 
 def _exactly(task: Task) -> _Attempt | None:
-    """The list written out: a rule for each part of a name that changes; where that fails, one for each whole name."""
+    """The list written out: a rule for each part of a name that changes; where that fails, one for each whole name.
+
+    And where captures limited to a range would match what belongs to another rule, one for each range that does not.
+    """
     tried = None
-    for whole in (False, True):
-        rules = list(dict.fromkeys(rule for t in task.problem.templates if (rule := _exact(t, whole)) is not None))
+    for templates, whole in product((task.problem.templates, _boxed(task)), (False, True)):
+        rules = list(dict.fromkeys(rule for t in templates if (rule := _exact(t, whole)) is not None))
         groups = order(rules, task.samples, explain=False).groups
         tried = attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
         if tried is not None and not tried.findings:
             break
     return tried
+
+
+def _boxed(task: Task) -> tuple[Template, ...]:
+    found = fold_pairs(task.pairs, task.checkpoint, task.model, boxed=True)
+    return tuple(sorted((t for t in found if t.changed), key=lambda t: (t.samples, repr(t.source))))
 
 
 @dataclass(frozen=True)
@@ -122,11 +131,11 @@ def attempt(task: Task, rules: Sequence[Rule], groups: Sequence[Group]) -> _Atte
     """The rules as transforms, with the conversions behind them, run; None where they cannot be written."""
     try:
         transforms = [write([rules[n] for n in group]) for group in groups]
+        renamed = list(rename(task.converted, rules, groups))
+        lines = [Line(r.template.values.seen(name), r.template.values, n) for n, r in renamed for name in r.sources]
+        converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
     except PatternError:
         return None
-    renamed = list(rename(task.converted, rules, groups))
-    lines = [Line(r.template.values.seen(name), r.template.values, n) for n, r in renamed for name in r.sources]
-    converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
     guarded = guard([*transforms, *converts], task.checkpoint_names, task.model_names, task.lone)
     mapping = ConversionMapping(guarded)
     return _Attempt(mapping, verify(mapping, task))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from treealign.errors import MappingError
 from treealign.synthesize.relations import Relation, Rows, columns_of, related
@@ -79,8 +80,13 @@ class Template:
         return self.source != self.target
 
 
-def fold_pairs(pairs: Iterable[tuple[str, str]], checkpoint: KeyTree, model: KeyTree) -> list[Template]:
+def fold_pairs(
+    pairs: Iterable[tuple[str, str]], checkpoint: KeyTree, model: KeyTree, boxed: bool = False
+) -> list[Template]:
     """The templates of pairs of keys.
+
+    With `boxed` a template holds every key that ranges of its indices describe, so that captures limited to these
+    ranges match its own keys only.
 
     Raises
     ------
@@ -101,8 +107,32 @@ def fold_pairs(pairs: Iterable[tuple[str, str]], checkpoint: KeyTree, model: Key
     found: list[Template] = []
     for (a, b), members in groups.items():
         rows = Rows([left[c][1] for c, _ in members], [right[m][1] for _, m in members], members)
-        found += [_template(checkpoint.folds[a], model.folds[b], *part) for part in related(rows)]
+        parts = [whole for part in related(rows) for whole in (_boxes(*part) if boxed else [part])]
+        found += [_template(checkpoint.folds[a], model.folds[b], *part) for part in parts]
     return found
+
+
+def _boxes(rows: Rows[tuple[str, str]], relation: Relation) -> list[tuple[Rows[tuple[str, str]], Relation]]:
+    """Rows parted until each part holds all combinations of a run of values of each index."""
+    columns = columns_of(rows.left)
+    sizes = [len(set(c)) for c in columns]
+    gaps = [n for n, c in enumerate(columns) if max(map(int, c)) - min(map(int, c)) >= sizes[n]]
+    if not gaps and prod(sizes) == len(rows.items):
+        return [(rows, relation)]
+    # the index that takes the fewest values more than one
+    column = min((n for n, size in enumerate(sizes) if size > 1), key=lambda n: (n not in gaps, sizes[n]))
+    if column in gaps and prod(sizes) == len(rows.items):
+        return [box for part in rows.parted(_runs(columns[column])) for box in _boxes(part, relation)]
+    return [box for part in rows.parted(columns[column]) for box in _boxes(part, relation)]
+
+
+def _runs(column: Sequence[str]) -> list[str]:
+    """For each value the first of the run of consecutive values in which it stands."""
+    values = sorted({int(v) for v in column})
+    start: dict[int, int] = {}
+    for value in values:
+        start[value] = start.get(value - 1, value)
+    return [str(start[int(v)]) for v in column]
 
 
 def fold_name(fold: Fold, positions: Iterable[int]) -> tuple[Name, Values]:
