@@ -88,16 +88,20 @@ def doubt_strangers(links: Sequence[Link], rest: Sequence[Pattern]) -> list[Link
     used: Counter[str] = Counter()
     for link in links:
         used[link.left[0].segments[0]] += len(link.left[0])
-    spare: dict[tuple[str, Digest], list[Pattern]] = defaultdict(list)
+    home, count = used.most_common(1)[0] if used else ("", 0)
+    fed = {link.right[0].segments[0] for link in links if link.left[0].segments[0] == home}
+    spare: dict[Digest, list[Pattern]] = defaultdict(list)
     for p in rest:
-        spare[p.segments[0], p.signature].append(p)
+        if p.segments[0] == home:
+            spare[p.signature].append(p)
     found = []
     for link in links:
-        home, count = used.most_common(1)[0] if used else ("", 0)
-        p = link.left[0]
-        rivals = spare[home, p.signature] if p.segments[0] != home and count >= ENOUGH * used[p.segments[0]] else []
-        if link.certain and not link.operations and rivals and len(link.left) == 1:
-            found.append(replace(link, certain=False, reason=STRANGER, rivals=((p, *rivals), link.right)))
+        p, q = link.left[0], link.right[0]
+        # beside the one part on both sides: a head beside the body
+        alike = p.template == q.template or (len(fed) == 1 and q.segments[0] not in fed)
+        strange = p.segments[0] != home and count >= ENOUGH * used[p.segments[0]] and not alike
+        if strange and link.certain and not link.operations and spare[p.signature]:
+            found.append(replace(link, certain=False, reason=STRANGER, rivals=((p, *spare[p.signature]), link.right)))
         else:
             found.append(link)
     return found
