@@ -89,7 +89,9 @@ def doubt_strangers(links: Sequence[Link], rest: Sequence[Pattern]) -> list[Link
     for link in links:
         used[link.left[0].segments[0]] += len(link.left[0])
     home, count = used.most_common(1)[0] if used else ("", 0)
-    fed = {link.right[0].segments[0] for link in links if link.left[0].segments[0] == home}
+    mine = [link for link in links if link.left[0].segments[0] == home]
+    fed = {link.right[0].segments[0] for link in mine}
+    has_root = len(fed) == 1 and all(map(_is_as_deep, mine))  # the model has a level for this part
     spare: dict[Digest, list[Pattern]] = defaultdict(list)
     for p in rest:
         if p.segments[0] == home:
@@ -98,10 +100,14 @@ def doubt_strangers(links: Sequence[Link], rest: Sequence[Pattern]) -> list[Link
     for link in links:
         p, q = link.left[0], link.right[0]
         # beside the one part on both sides: a head beside the body
-        alike = p.template == q.template or (len(fed) == 1 and q.segments[0] not in fed)
+        alike = p.template == q.template or (has_root and q.segments[0] not in fed)
         strange = p.segments[0] != home and count >= ENOUGH * used[p.segments[0]] and not alike
         if strange and link.certain and not link.operations and spare[p.signature]:
             found.append(replace(link, certain=False, reason=STRANGER, rivals=((p, *spare[p.signature]), link.right)))
         else:
             found.append(link)
     return found
+
+
+def _is_as_deep(link: Link) -> bool:
+    return len(link.left[0].segments) <= len(link.right[0].segments)
