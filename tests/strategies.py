@@ -462,3 +462,31 @@ def renamed_modules(draw: st.DrawFn, keys: list[str]) -> dict[str, str]:
 
 raw_bytes = st.binary(min_size=1, max_size=100)
 small_counts = st.integers(1, 6)
+
+
+@st.composite
+def cut_twice(draw: st.DrawFn, distinct: bool = False) -> tuple[KeyTree, KeyTree]:
+    """One sequence of layers, cut into nested lists in two ways; the n-th leaf of the one is the n-th of the other.
+
+    Sizes repeat, so that many layers look alike, unless they are to be `distinct`.
+    """
+    layers = draw(st.integers(1, 12))
+    sizes = draw(
+        st.permutations(range(2, 2 + layers))
+        if distinct
+        else st.lists(st.integers(2, 4), min_size=layers, max_size=layers)
+    )
+    trees = []
+    for stem in ("stage", "part"):
+        keys = [f"{stem}.{path}.weight" for path in draw(nestings(layers))]
+        trees.append(KeyTree.from_leaves([(key, (size,), "float32") for key, size in zip(keys, sizes, strict=True)]))
+    return trees[0], trees[1]
+
+
+@st.composite
+def nestings(draw: st.DrawFn, members: int, depth: int = 3) -> list[str]:
+    """Paths of numbers that count so many members through, up to so many levels deep."""
+    if depth == 1 or members == 1:
+        return [str(n) for n in range(members)]
+    parts = draw(compositions(members))
+    return [f"{n}.{below}" for n, size in enumerate(parts) for below in draw(nestings(size, depth - 1))]

@@ -27,15 +27,16 @@ from treealign.align.links import Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Given, assign
 from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
+from treealign.align.matching.in_step import placed_in_step
 from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.presence import part_by_presence
 from treealign.align.matching.refinement import refine
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.matching.staging import staged_alike
+from treealign.align.matching.telling import told
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.spelling import with_dots
-from treealign.align.words import Token
 from treealign.tree.keytree import KeyTree
 
 Hints = Mapping[str, str] | Sequence[str] | None
@@ -127,10 +128,12 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         links = doubt_strangers(links, _unused(links, left))
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
+    resized = _resized(sides, assignment, links) if shapes else []
+    if shapes:
+        links, left, right = placed_in_step(links, resized, (here, there), (left, right))
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
-    resized = _resized(sides, assignment, links) if shapes else []
     made = _finish(checkpoint, model, links, resized, left, right, shapes)
     return replace(made, hints=tuple(read), findings=made.findings + trace_findings(links, trees))
 
@@ -158,7 +161,7 @@ def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int,
         if i in assignment.given.pairs:
             continue
         doubt = found.get(i)
-        link = Link((left[i],), (right[j],), evidence=_evidence(sides, i, j))
+        link = Link((left[i],), (right[j],), evidence=told(sides, i, j))
         if doubt is not None:
             link = replace(link, **_doubted(sides, doubt))
         links.append(link)
@@ -219,34 +222,6 @@ def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]
     scores = conversion_scores(*sides, assignment.names, votes)
     found = find_mismatches(*sides, free, scores, Agreement(*sides, votes))
     return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
-
-
-def _evidence(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
-    """What the two share, in words."""
-    a, b = sides[0].patterns[i], sides[1].patterns[j]
-    if a.template == b.template:
-        return ("same path", _shape_text(a))
-    mine, theirs = (_telling(side.tokens[n]) for side, n in zip(sides, (i, j), strict=True))
-    common = sorted(mine & theirs, key=lambda t: (t[0] not in "@!", t))
-    return (*map(_token_text, common), _shape_text(a))
-
-
-def _telling(tokens: Sequence[Token]) -> set[str]:
-    """Tokens worth naming: what can settle, and the order of definition, which ranks."""
-    return {t.text for t in tokens if t.qualified or t.text[0] == "$"}
-
-
-def _token_text(text: str) -> str:
-    kinds = {"@": "role ", "%": "rank ", "$": "order among siblings ", "=": "name ", "!": "hint "}
-    return kinds[text[0]] + text[1:] if text[0] in kinds else f"word {text}"
-
-
-def _shape_text(p: Pattern) -> str:
-    sizes = set(p.shapes.values())
-    shape = next(iter(sizes))
-    if shape is None:
-        return "shape unknown"
-    return f"shape {list(shape)}" if len(sizes) == 1 else f"{len(sizes)} shapes by index"
 
 
 def _nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from treealign.align.converting.shape_algebra import rearranged, several_turns
@@ -10,8 +11,8 @@ from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import MARGIN, RIVALLED
 from treealign.align.matching.scoring import Floats, Side
-from treealign.align.patterns import Pattern, as_numbers
-from treealign.mapping.operations import Operation
+from treealign.align.patterns import Indices, Pattern, as_numbers
+from treealign.mapping.operations import Operation, Reshape
 
 MIN_SCORE = 0.25
 TURNS = "equal sizes leave several orders of the dimensions"
@@ -31,9 +32,9 @@ def rearrangements(
     for i in free[0]:
         for j in free[1]:
             if i not in taken[0] and j not in taken[1] and scores[i, j] >= MIN_SCORE:
-                operation = _layout_change(left.patterns[i], right.patterns[j])
-                if operation is not None:
-                    options[i, j] = operation
+                operations = _layout_changes(left.patterns[i], right.patterns[j])
+                if operations:
+                    options[i, j] = operations
     links = []
     for i, j in sorted(options, key=lambda pair: (-float(scores[pair]), pair)):
         if i in taken[0] or j in taken[1]:
@@ -42,24 +43,32 @@ def rearrangements(
         taken[1].add(j)
         rivals = [pair for pair in options if pair != (i, j) and (pair[0] == i or pair[1] == j)]
         doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
-        link = _rearranged(left, right, (i, j), options[i, j], doubted)
+        made = _rearranged(left, right, (i, j), options[i, j], doubted)
         objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
         objection = objection or (TURNS if _several_turns(left.patterns[i], right.patterns[j]) else "")
-        links.append(replace(link, certain=False, reason=objection) if objection else link)
+        links += [replace(link, certain=False, reason=objection) if objection else link for link in made]
     return links
 
 
 def _rearranged(
-    left: Side, right: Side, pair: tuple[int, int], operation: Operation, doubted: Sequence[tuple[int, int]]
-) -> Link:
+    left: Side,
+    right: Side,
+    pair: tuple[int, int],
+    operations: Mapping[Operation, Sequence[Indices]],
+    doubted: Sequence[tuple[int, int]],
+) -> list[Link]:
+    """One link for each operation: repeats of different sizes are told apart."""
     a, b = left.patterns[pair[0]], right.patterns[pair[1]]
-    groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in sorted(a.cells, key=as_numbers))
     rivals = (
         tuple(left.patterns[i] for i in sorted({pair[0]} | {i for i, _ in doubted})),
         tuple(right.patterns[j] for j in sorted({pair[1]} | {j for _, j in doubted})),
     )
-    reason = RIVALLED if doubted else ""
-    return Link((a,), (b,), (operation,), groups, not doubted, reason, (f"shapes: {operation}",), rivals)
+    reason, links = RIVALLED if doubted else "", []
+    for operation, cells in operations.items():
+        groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in cells)
+        evidence = (f"shapes: {operation}",)
+        links.append(Link((a,), (b,), (operation,), groups, not doubted, reason, evidence, rivals))
+    return links
 
 
 def _several_turns(a: Pattern, b: Pattern) -> bool:
@@ -67,8 +76,14 @@ def _several_turns(a: Pattern, b: Pattern) -> bool:
     return any(x is not None and y is not None and several_turns(x, y) for x, y in pairs)
 
 
-def _layout_change(a: Pattern, b: Pattern) -> Operation | None:
+def _layout_changes(a: Pattern, b: Pattern) -> dict[Operation, list[Indices]]:
+    """The cells by the operation that turns one shape into the other; nothing unless it is of one kind for all."""
     if a.cells.keys() != b.cells.keys() or a.nature != b.nature:
-        return None
-    found = {rearranged(a.shapes[k], b.shapes[k]) for k in a.cells}
-    return found.pop() if len(found) == 1 else None
+        return {}
+    found: dict[Operation, list[Indices]] = defaultdict(list)
+    for k in sorted(a.cells, key=as_numbers):
+        operation = rearranged(a.shapes[k], b.shapes[k])
+        if operation is None:
+            return {}
+        found[operation].append(k)
+    return found if len(found) == 1 or all(isinstance(o, Reshape) for o in found) else {}

@@ -1,0 +1,181 @@
+"""Matches for what names leave open, where the layers of both sides run alike; see `walk`.
+
+Nothing but shapes and the order of layers speaks for them, so none is certain.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from treealign.align.links import Group, Link
+from treealign.align.matching.walk import Kind, walk
+from treealign.align.patterns import Pattern, without_constants
+from treealign.align.words import PARAMETER_ROLES, split_words
+from treealign.mapping.operations import Reshape
+from treealign.tree.keytree import KeyTree
+
+IN_STEP = "nothing but shapes and the order of the layers speaks for it"
+_LETTERS = {"w": "weight", "b": "bias"}
+EVIDENCE = "the layers in order"
+Trees = tuple[KeyTree, KeyTree]
+Patterns = tuple[Sequence[Pattern], Sequence[Pattern]]
+
+
+def placed_in_step(
+    links: Sequence[Link], resized: Sequence[Link], trees: Trees, patterns: Patterns
+) -> tuple[list[Link], list[Pattern], list[Pattern]]:
+    """The links, and those of leaves that correspond by what the layers hold and by their order.
+
+    A link that is certain, or has operations, stays and holds its leaves together on the walk. An uncertain rename
+    gives way where the walk leads elsewhere, and so does the guess that a linear layer was a convolution over one
+    point.
+
+    Parameters
+    ----------
+    links : sequence of Link
+        What was matched so far.
+    resized : sequence of Link
+        What was matched by name although a size differs; its leaves take no part.
+    trees : tuple of KeyTree
+        Checkpoint and model; all shapes known.
+    patterns : tuple of sequence of Pattern
+        All that is to be matched on either side.
+
+    Returns
+    -------
+    tuple of list
+        The links, and the patterns of either side, those parted of which the walk placed a part.
+    """
+    left, right = map(list, patterns)
+    loose = [link for link in links if _is_loose(link)]
+    fixed = [link for link in links if not _is_loose(link)]
+    if not loose and (_all_taken(links, 0, left) or _all_taken(links, 1, right)):
+        return list(links), left, right
+    sized = {id(p) for link in resized for p in (*link.left, *link.right)}
+    owners = _owners(left, sized), _owners(right, sized)
+    found = dict(walk(*trees, _kinds(fixed, trees, owners)))
+    held = {i for link in fixed for group in link.expand() for i in group.left}
+    current = {g.left[0]: g.right[0] for link in loose for g in link.expand()}
+    moved = {i: j for i, j in found.items() if i not in held and current.get(i) != j}
+    if not moved:
+        return list(links), left, right
+    kept = [part for link in loose for part in _without(link, moved)]
+    everything = [*fixed, *kept, *_links(moved, owners)]
+    return (
+        everything,
+        _parted(left, [link.left for link in everything]),
+        _parted(right, [link.right for link in everything]),
+    )
+
+
+def _is_loose(link: Link) -> bool:
+    return not link.certain and all(
+        isinstance(o, Reshape) and _dense(o.before) == _dense(o.after) for o in link.operations
+    )
+
+
+def _dense(shape: Sequence[Any]) -> tuple[Any, ...]:
+    """The shape without sizes of one."""
+    return tuple(size for size in shape if size != 1)
+
+
+def _all_taken(links: Iterable[Link], side: int, patterns: Iterable[Pattern]) -> bool:
+    used = {id(p) for link in links for p in (link.left, link.right)[side]}
+    return all(id(p) in used for p in patterns)
+
+
+def _owners(patterns: Iterable[Pattern], without: set[int]) -> dict[int, Pattern]:
+    """The pattern of each leaf, those left out whose ids are given."""
+    return {at: p for p in patterns if id(p) not in without for at in p.cells.values()}
+
+
+def _kinds(
+    fixed: Iterable[Link], trees: Trees, owners: tuple[dict[int, Pattern], dict[int, Pattern]]
+) -> tuple[dict[int, Kind], dict[int, Kind]]:
+    """What each leaf is: of a match that is fixed, or of a shape; with its own name where that is common to both."""
+    known: tuple[dict[int, Kind], dict[int, Kind]] = {}, {}
+    absent: tuple[set[int], set[int]] = set(), set()
+    for link in fixed:
+        for group in link.expand():
+            for side, members in enumerate(group):
+                absent[side].update(members)
+                known[side][members[0]] = ("matched", group.left[0])
+    names = [
+        {at: _parameter(tree.keys[at].rpartition(".")[2]) for at in mine if at not in gone}
+        for tree, mine, gone in zip(trees, owners, absent, strict=True)
+    ]
+    common = set(names[0].values()) & set(names[1].values())
+    for side, tree in enumerate(trees):
+        for at, name in names[side].items():
+            known[side][at] = tree.leaves[at].shape, owners[side][at].nature, name if name in common else ()
+    return known
+
+
+@lru_cache(maxsize=4096)
+def _parameter(name: str) -> tuple[str, ...]:
+    """Weight or bias, where a parameter's name says so at all, or the words of the name.
+
+    >>> _parameter("gamma"), _parameter("b_O"), _parameter("running_mean")
+    (('weight',), ('bias',), ('running', 'mean'))
+    """
+    words = split_words(name)
+    said = {_LETTERS.get(w, w) for w in words} & PARAMETER_ROLES.keys()
+    return tuple(said) if len(said) == 1 else words
+
+
+def _without(link: Link, moved: Mapping[int, int]) -> list[Link]:
+    """What is left of a link of which leaves were placed otherwise."""
+    groups, taken = list(link.expand()), set(moved.values())
+    kept = [g for g in groups if g.left[0] not in moved and g.right[0] not in taken]
+    if len(kept) == len(groups):
+        return [link]
+    return [_of(link, kept)] if kept else []
+
+
+def _of(link: Link, groups: Sequence[Group]) -> Link:
+    left = _part(link.left[0], {g.left[0] for g in groups})
+    right = _part(link.right[0], {g.right[0] for g in groups})
+    return replace(link, left=(left,), right=(right,), groups=tuple(groups))
+
+
+def _part(p: Pattern, leaves: set[int]) -> Pattern:
+    cells = {k: at for k, at in p.cells.items() if at in leaves}
+    if not cells:
+        return Pattern(p.segments, {}, {}, p.whole)
+    return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole))
+
+
+def _parted(patterns: Sequence[Pattern], linked: Sequence[tuple[Pattern, ...]]) -> list[Pattern]:
+    """The patterns as the links have them, and what none of these has."""
+    used = {id(p): p for members in linked for p in members}
+    own = {id(p) for p in patterns}
+    parts = [p for at, p in used.items() if at not in own]
+    taken = {at for p in parts for at in p.cells.values()}
+    rest = [
+        p if id(p) in used or taken.isdisjoint(p.cells.values()) else _part(p, set(p.cells.values()) - taken)
+        for p in patterns
+    ]
+    return [*(p for p in rest if p.cells), *parts]
+
+
+def _links(pairs: dict[int, int], owners: tuple[dict[int, Pattern], dict[int, Pattern]]) -> list[Link]:
+    """The pairs as links, one for each two patterns; leaves of one shape are rivals."""
+    groups: dict[tuple[int, int], list[Group]] = defaultdict(list)
+    for i, j in sorted(pairs.items()):
+        groups[id(owners[0][i]), id(owners[1][j])].append(Group((i,), (j,)))
+    made = []
+    for members in groups.values():
+        left = _part(owners[0][members[0].left[0]], {g.left[0] for g in members})
+        right = _part(owners[1][members[0].right[0]], {g.right[0] for g in members})
+        made.append(Link((left,), (right,), (), tuple(members), False, IN_STEP, (EVIDENCE,)))
+    return [replace(link, rivals=_rivals(link, made)) for link in made]
+
+
+def _rivals(link: Link, links: Sequence[Link]) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
+    shapes = set(link.left[0].shapes.values())
+    near = [other for other in links if not shapes.isdisjoint(other.left[0].shapes.values())]
+    return tuple(n.left[0] for n in near), tuple(n.right[0] for n in near)
