@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -238,11 +240,11 @@ def outcomes(text):
     def passes(test):
         try:
             test()
-        except AssertionError:
+        except Exception:
             return False
         return True
 
-    scope = {}
+    scope = {"__name__": "emitted_tests"}
     exec(text, scope)
     return {name: passes(test) for name, test in scope.items() if name.startswith("test_")}
 
@@ -293,6 +295,95 @@ def test_emitted_tests_take_an_entry_that_transformers_has_for_granted(empty_reg
     assert set(outcomes(text).values()) == {True}
     empty_registry[tower] = []
     assert False in outcomes(text).values()
+
+
+TENSORS = "test_tensors_are_converted_and_come_back"
+FUSED = Convert("**.qkv", ["**.q", "**.k", "**.v"], [operations.Split(0, (4, 4, 4))])
+EXPERTS = Convert(
+    ["**.experts.{j:0..3}.gate", "**.experts.{j}.up"],
+    "**.experts.both",
+    [operations.Stack(0, 4), operations.Concat(1, (6, 6))],
+)
+WHOLE = KeyTree.from_leaves(
+    [
+        *((f"blocks.{i}.attn.qkv.weight", (12, 4), None) for i in range(2)),
+        *(
+            (f"blocks.{i}.experts.{j}.{part}.weight", (6, 4), None)
+            for i in range(2)
+            for j in range(4)
+            for part in ("gate", "up")
+        ),
+    ]
+)
+
+
+def converting(registry):
+    """The emitted tests of a mapping that renames and converts, its entry registered; and what that entry holds."""
+    mapping = [Rename("blocks", "layers"), FUSED, EXPERTS]
+    exec(emit(mapping, checkpoint=WHOLE, name="mine"), {})
+    return emit(mapping, checkpoint=WHOLE, name="mine", tests=True), registry["mine"]
+
+
+def other_order(rule):
+    return type(rule)(rule._original_source_patterns, rule._original_target_patterns[::-1], rule.operations)
+
+
+def other_dim(rule, at):
+    made = deepcopy(rule)
+    made.operations[at].dim = 1 - made.operations[at].dim
+    return made
+
+
+def test_emitted_tests_convert_tensors_and_pass(empty_registry):
+    text, _ = converting(empty_registry)
+    found = outcomes(text)
+    assert found[TENSORS]
+    assert set(found.values()) == {True}
+
+
+BROKEN = {
+    "no renaming": lambda renaming, fused, experts: [fused, experts],
+    "no split": lambda renaming, fused, experts: [renaming, experts],
+    "no experts": lambda renaming, fused, experts: [renaming, fused],
+    "parts in another order": lambda renaming, fused, experts: [renaming, other_order(fused), experts],
+    "split elsewhere": lambda renaming, fused, experts: [renaming, other_dim(fused, 0), experts],
+    "stacked elsewhere": lambda renaming, fused, experts: [renaming, fused, other_dim(experts, 0)],
+    "joined elsewhere": lambda renaming, fused, experts: [renaming, fused, other_dim(experts, 1)],
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_emitted_tests_fail_for_a_conversion_that_is_broken(empty_registry, how):
+    text, rules_ = converting(empty_registry)
+    empty_registry["mine"] = BROKEN[how](*rules_)
+    assert not outcomes(text)[TENSORS]
+
+
+def test_emitted_tests_need_transformers_and_torch_only(tmp_path):
+    mapping = [Rename("blocks", "layers"), FUSED, EXPERTS]
+    for tests in (False, True):
+        text = emit(mapping, checkpoint=WHOLE, name="mine", tests=tests)
+        (tmp_path / ("test_mine.py" if tests else "conftest.py")).write_text(text)
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['treealign'] = None\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:treealign", str(tmp_path)]
+    quiet = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=quiet, check=False)
+    assert (done.returncode, "5 passed" in done.stdout) == (0, True), done.stdout
+
+
+def test_heads_that_transformers_reads_of_a_config_stand_in_the_emitted_tests(empty_registry):
+    from transformers import LlamaConfig, LlamaModel
+
+    need_rule("PermuteForRope")
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 8}
+    with torch.device("meta"):
+        model = LlamaModel(LlamaConfig(num_attention_heads=2, **sizes))
+    turned = operations.RotaryPermute(2, 4)
+    mapping = [Convert(f"**.{part}_old", f"**.{part}_proj", [turned]) for part in "qk"]
+    text = emit(mapping, model=model, tests=True)
+    exec(emit(mapping, model=model), {})
+    assert "SimpleNamespace(num_attention_heads=2)" in text
+    assert outcomes(text)[TENSORS]
 
 
 def test_the_verb_prints_source_that_runs(tmp_path):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from treealign.dialects.operation_code import code
+from treealign.dialects.operation_code import EACH, code
 from treealign.dialects.substitutions import Hole, Token, escaped, substitutions, tokens
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert
@@ -54,10 +54,6 @@ def convert(state_dict, sources, count, targets, operations, by=()):
         made.update(zip(names, (tensor.contiguous() for tensor in tensors), strict=True))
     return made
 
-
-def each(tensors, count, do):
-    """What `do` makes of each run of `count` tensors, one after the other."""
-    return [made for at in range(0, len(tensors), count) for made in do(tensors[at : at + count])]
 '''
 _REST = r"(?P<rest>(?:\..*)?)$"
 _WIDTH = 108
@@ -101,7 +97,7 @@ def statements(transforms: Iterable[Transform], names: Sequence[str], sampled: b
 
 def source_names(lines: Statements) -> str:
     """The helpers that the statements need."""
-    return HELPERS + (CONVERTING if lines.converts else "")
+    return HELPERS + (f"{CONVERTING}{EACH}" if lines.converts else "")
 
 
 def _renaming(pattern: str, replacement: str) -> str:

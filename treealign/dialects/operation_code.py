@@ -27,6 +27,13 @@ from treealign.mapping.operations import (
 )
 from treealign.mapping.operations.base import as_ints
 
+# what the expressions call
+EACH = '''
+def each(tensors, count, do):
+    """What `do` makes of each run of `count` tensors, one after the other."""
+    return [made for at in range(0, len(tensors), count) for made in do(tensors[at : at + count])]
+'''
+
 
 def code(operations: tuple[Operation, ...], given: str) -> str:
     """An expression for a list of tensors, from that of the list they are made of.

@@ -29,9 +29,9 @@ def source_text(entries: Sequence[Entry], heading: str, remarks: Sequence[str] =
     needed = sorted({name for call in calls for name in call.names()})
     lines = [*_docstring(heading), *([""] if remarks else []), *(line for text in remarks for line in _comment(text))]
     if entries:
-        lines += ["", *_import(REGISTRY, ["register_checkpoint_conversion_mapping"])]
+        lines += ["", *import_lines(REGISTRY, ["register_checkpoint_conversion_mapping"])]
     if needed:
-        lines += _import(LOADING, needed)
+        lines += import_lines(LOADING, needed)
     if any(call.scope for call in calls):
         lines += ["", "", *_scoped_text()]
     for entry in entries:
@@ -48,7 +48,8 @@ def _comment(text: str) -> list[str]:
     return wrap(text, WIDTH, subsequent_indent="# ")
 
 
-def _import(module: str, names: Sequence[str]) -> list[str]:
+def import_lines(module: str, names: Sequence[str]) -> list[str]:
+    """One import, on several lines if it is long."""
     line = f"from {module} import {', '.join(names)}"
     return [line] if len(line) <= WIDTH else [f"from {module} import (", *(f"    {name}," for name in names), ")"]
 

@@ -78,7 +78,7 @@ def load(
         rule._was_used = False
         if device == "meta" and getattr(rule, "force_cpu", False):
             rule.force_cpu = False  # nothing here has a size, and it cannot be moved
-    with _quiet(), _refusing("loads"):
+    with without_bars(), _refusing("loads"):
         info = load_into(model, state, rules, device)
     return model, info
 
@@ -102,20 +102,17 @@ def save(model: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     return saved
 
 
-def _quiet() -> Any:
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """No progress bars of transformers' inside."""
     logging = import_module("transformers.utils.logging")
-
-    @contextmanager
-    def without_bars() -> Any:
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            if shown:
-                logging.enable_progress_bar()
-
-    return without_bars()
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _shapes(journey: Journey, shapes: Shapes) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
@@ -157,13 +154,24 @@ def _save_faults(saved: Mapping[str, Any], given: Mapping[str, tuple[int, ...]])
     return faults
 
 
+def samples_of(journey: Journey, shapes: Shapes) -> list[tuple[Step, list[tuple[int, ...]]]]:
+    """One group of each kind of conversion, and shapes for it as small as its operations allow.
+
+    Raises
+    ------
+    MappingError
+        Shapes of keys that are converted are not known.
+    """
+    return _samples(journey, _shapes(journey, shapes)[0])
+
+
 def _samples(journey: Journey, given: Mapping[str, tuple[int, ...]]) -> list[tuple[Step, list[tuple[int, ...]]]]:
-    """One group of each kind of conversion, and shapes for it as small as its operations allow."""
     found: dict[Any, Step] = {}
     together = joined_steps(journey.steps)
     for step in (together.get(step, step) for step in journey.steps):
         if step.operations:
-            found.setdefault((step.operations, tuple(given[key] for key in step.sources)), step)
+            # two transforms that do the same are two rules
+            found.setdefault((step.operations, step.transforms, tuple(given[key] for key in step.sources)), step)
     small = [(step, shrunk(step, [given[key] for key in step.sources])) for step in found.values()]
     return [(step, shapes) for step, shapes in small if are_few(shapes)]
 
