@@ -3,7 +3,7 @@
 P1 to P10 are the cases of `test_known_breakages`, here through transformers' own saving. Impossible there, for
 treealign has no part in it: P9, a fresh model, is saved by transformers' registry, and P10, by a list that transformers
 attaches itself and in full. `treealign.save` does both right, and so does `save_original_format=False` where the
-model's own names are wanted.
+model's own names are wanted; whoever does otherwise is warned.
 """
 
 from __future__ import annotations
@@ -243,7 +243,9 @@ def test_p9_is_transformers_own_affair_and_its_switch_gives_the_model_s_names(tm
     model = vit()
     if not get_model_conversion_mapping(model, add_legacy=False):
         leave_out("rules for a ViT")
-    model.save_pretrained(tmp_path / "old")
+    save(model, tmp_path / "ours")
+    with pytest.warns(UserWarning, match=r"a ViTModel that was never loaded .* as encoder\.layer"):
+        model.save_pretrained(tmp_path / "old")
     model.save_pretrained(tmp_path / "own", save_original_format=False)
     assert saved_keys(tmp_path / "own") == model.state_dict().keys() != saved_keys(tmp_path / "old")
 
@@ -255,6 +257,24 @@ def test_p9_a_fresh_model_that_loads_its_own_names_is_saved_under_them(tmp_path)
     assert saved_keys(tmp_path / "out") == model.state_dict().keys()
 
 
+def test_p9_nobody_is_warned_where_the_names_are_the_model_s_own(tmp_path, recwarn):
+    model, other = vit(), llama()
+    save(model, tmp_path / "ours")
+    model.save_pretrained(tmp_path / "own", save_original_format=False)
+    other.save_pretrained(tmp_path / "other")
+    assert not hasattr(model, "_weight_conversions")
+    assert [str(one.message) for one in recwarn if "never loaded" in str(one.message)] == []
+
+
+def test_p9_a_fresh_model_with_a_part_that_was_loaded_is_saved_as_treealign_saves_it(tmp_path):
+    model = vit()
+    given = {f"old.{key}": tensor.clone() for key, tensor in model.layers.state_dict().items()}
+    load(model.layers, given, [PrefixChange(remove="old")])
+    save(model, tmp_path / "ours")
+    model.save_pretrained(tmp_path / "theirs")
+    assert saved_keys(tmp_path / "theirs") == saved_keys(tmp_path / "ours") != model.state_dict().keys()
+
+
 def test_p10_a_list_that_is_attached_in_full_misleads_transformers_and_not_treealign(tmp_path):
     from transformers.conversion_mapping import get_model_conversion_mapping
 
@@ -262,7 +282,8 @@ def test_p10_a_list_that_is_attached_in_full_misleads_transformers_and_not_treea
     model = build(tiny("BertModel", vocab_size=8, **sizes), 0)
     given = state(model, lambda key: key.replace("encoder.layer", "blocks"))
     load(model, given, [Rename("blocks", "encoder.layer")])
-    model._weight_conversions = get_model_conversion_mapping(model)
+    with pytest.warns(UserWarning, match="conversions are set on a model that treealign.load filled"):
+        model._weight_conversions = get_model_conversion_mapping(model)
     model.save_pretrained(tmp_path / "theirs")
     save(model, tmp_path / "ours")
     assert saved_keys(tmp_path / "ours") == given.keys()

@@ -11,17 +11,18 @@ The model itself holds an empty tuple there, so that what is pickled is plain da
 not in use yet, such a model is saved under its own names.
 
 What a conversion of transformers cannot do stays with `treealign.save`: tensors that the model does not hold, casts,
-shards and header as they were, and the names of a model that was never loaded.
+shards and header as they were, and the names of a model that was never loaded. Whoever saves such a model under names
+that it does not have, or sets a list that takes the place of a record, is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from inspect import currentframe, unwrap
 from typing import Any
 
 from treealign.dialects.transformers.recorded import Group, recorded
+from treealign.dialects.transformers.telling import loads_an_adapter, say_other_names, say_replaced
 from treealign.errors import TreealignError
 
 ATTRIBUTE = "_weight_conversions"
@@ -50,21 +51,27 @@ class Answer:
     def __get__(self, module: Any, owner: type) -> Any:
         if module is None:
             return self
-        if ATTRIBUTE not in module.__dict__:
-            raise AttributeError(ATTRIBUTE)
-        held = module.__dict__[ATTRIBUTE]
-        if held != _RECORD:
+        held = module.__dict__.get(ATTRIBUTE)
+        if ATTRIBUTE in module.__dict__ and held != _RECORD:
             return held
-        return _answer(module) if _carries(module) else []
+        if _carries(module):  # in a part of it, perhaps, that was loaded alone
+            return _answer(module)
+        if held == _RECORD:
+            return []
+        say_other_names(module)
+        raise AttributeError(ATTRIBUTE)
 
     def __set__(self, module: Any, conversions: Any) -> None:
-        if module.__dict__.get(ATTRIBUTE) != _RECORD or not _loads_an_adapter(module):
-            module.__dict__[ATTRIBUTE] = conversions
+        recorded_ = module.__dict__.get(ATTRIBUTE) == _RECORD
+        if recorded_ and loads_an_adapter(module):
+            return
+        if recorded_ and conversions and _carries(module):
+            say_replaced()
+        module.__dict__[ATTRIBUTE] = conversions
 
     def __delete__(self, module: Any) -> None:
-        if ATTRIBUTE not in module.__dict__:
+        if module.__dict__.pop(ATTRIBUTE, None) is None and not _carries(module):
             raise AttributeError(ATTRIBUTE)
-        del module.__dict__[ATTRIBUTE]
 
 
 def _kind() -> Any:
@@ -74,20 +81,6 @@ def _kind() -> Any:
 def _carries(module: Any) -> bool:
     slices = import_module("treealign.checkpoint.carrying").slices
     return any(slices(part) for part in module.modules())
-
-
-def _loads_an_adapter(module: Any) -> bool:
-    """Whether transformers is loading an adapter into this model: what it sets then is about the adapter only.
-
-    What it sets does not show it: the list is empty where no name of the adapter changes. The calls on the way here do.
-    """
-    adapters = import_module("transformers.integrations.peft").PeftAdapterMixin
-    code, frame = unwrap(adapters.load_adapter).__code__, currentframe()
-    while frame is not None:
-        if frame.f_code is code and frame.f_locals.get("self") is module:
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _answer(module: Any) -> list[Any]:
