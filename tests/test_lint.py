@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,15 @@ def rename(old, new):
     from transformers.core_model_loading import WeightRenaming
 
     return WeightRenaming(old, new)
+
+
+@contextmanager
+def registry_of(name, rules):
+    from treealign.dialects.transformers.entries import registry_restored
+
+    with registry_restored():
+        registered(rules, name)
+        yield
 
 
 def tiny(name):
@@ -170,6 +180,43 @@ def test_fewer_rules_save_the_same_file(tmp_path):
     assert files[0] == files[1]
 
 
+def test_a_converter_that_loses_numbers_loses_them_in_files(tmp_path):
+    need_entry("inkling2_text")
+    from safetensors.torch import load_file, save_file
+
+    (finding,) = [f for f in entry_report("inkling2_text").findings if f.kind == "reversal"]
+    kind = model_class("Inkling2ForCausalLM")
+    model = kind(tiny_config(kind, {"unpadded_vocab_size": 500}))
+    saved_by_its_entry(model, tmp_path)
+    given = load_file(tmp_path / "model.safetensors")
+    (key,) = [key for key in given if key.endswith("unembed.weight")]
+    given[key] += 1  # padding, too, as a trained file may have it
+    save_file(given, tmp_path / "model.safetensors", {"format": "pt"})
+    again, _ = loaded(model, tmp_path)
+    again.save_pretrained(tmp_path / "again")
+    other = [k for k, v in load_file(tmp_path / "again" / "model.safetensors").items() if not torch.equal(v, given[k])]
+    assert ("lm_head.weight" in finding.says, other) == (True, [key])
+
+
+def test_fewer_rules_that_convert_too_save_the_same_file_and_load_it(tmp_path):
+    need_entry("UnlimitedOcrVisionEncoder")
+    from transformers import core_model_loading
+
+    (finding,) = [f for f in entry_report("UnlimitedOcrVisionEncoder").findings if f.kind == "smaller"]
+    model = tiny("UnlimitedOcrVisionEncoder")
+    saved_by_its_entry(model, tmp_path / "many")
+    fewer = [eval(text, vars(core_model_loading)) for text in finding.facts]
+    assert any(hasattr(rule, "operations") for rule in fewer)
+    model._weight_conversions = fewer
+    model.save_pretrained(tmp_path / "few")
+    files = [(tmp_path / side / "model.safetensors").read_bytes() for side in ("many", "few")]
+    assert files[0] == files[1]
+    with registry_of(type(model).__name__, [eval(text, vars(core_model_loading)) for text in finding.facts]):
+        again, info = loaded(model, tmp_path / "many")
+    assert not info["missing_keys"]
+    assert all(torch.equal(tensor, again.state_dict()[key]) for key, tensor in model.state_dict().items())
+
+
 # -- on rules of our own -----------------------------------------------------------------------------------------------
 
 
@@ -193,6 +240,39 @@ def test_a_second_layout_is_read_and_not_written_back():
 
 def test_a_rule_for_names_that_the_model_lacks_is_dead():
     assert ("dead", 1) in kinds(linted(rename(r"^blocks\.", r"^layers\."), rename("^foo", "^bar")))
+
+
+def converting(old, new, *operations):
+    from transformers import core_model_loading
+
+    made = [getattr(core_model_loading, name)(dim=0) for name in operations]
+    return core_model_loading.WeightConverter(old, new, operations=made)
+
+
+def test_a_good_converter_has_no_finding():
+    found = linted(converting("self_attn.qkv", [f"self_attn.{part}_proj" for part in "qkv"], "Chunk"))
+    assert kinds(found) == set()
+
+
+def test_a_converter_for_names_that_the_model_lacks_is_dead():
+    found = linted(converting("self_attn.qkv", ["self_attn.left", "self_attn.right"], "Chunk"))
+    assert kinds(found) == {("dead", 0)}
+
+
+def test_renamings_beside_a_converter_that_say_what_one_could_are_told():
+    one_by_one = [rename(f"old_{name}_proj", f"{name}_proj") for name in ("gate", "up", "down")]
+    found = linted(*one_by_one, converting("self_attn.qkv", [f"self_attn.{part}_proj" for part in "qkv"], "Chunk"))
+    (finding,) = found.findings
+    assert (finding.kind, finding.says) == ("smaller", "2 rules do what 4 do")
+
+
+def test_the_converters_of_an_entry_are_read_once(monkeypatch):
+    from treealign.dialects import linting
+
+    asked = []
+    monkeypatch.setattr(linting, "conversions", lambda case: asked.append(case.name) or ())
+    report = entry_report("mixtral")
+    assert (len(report.models) > 2, len(asked)) == (True, 1)
 
 
 def test_references_beyond_the_first_group_are_told():

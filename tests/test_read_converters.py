@@ -239,3 +239,15 @@ def test_without_a_checkpoint_a_model_is_read_for_what_transformers_would_save_o
     assert (reading.unread, reading.findings) == ((), ())
     keys = ["model.layers.0.block_sparse_moe.experts.1.w2.weight"]
     assert reading.mapping.map_keys(keys) == {keys[0]: ("model.layers.0.mlp.experts.down_proj",)}
+
+
+def test_copies_of_a_converter_for_several_parts_are_read_where_one_matches_and_another_converts():
+    from treealign.dialects.transformers.installed import scope_settings
+
+    rules = [converter("qkv.weight", ["q.weight", "k.weight"], ("Chunk", {"dim": 0})) for _ in range(2)]
+    for rule, part in zip(rules, ("first", "second"), strict=True):
+        vars(rule).update({name: part if value else "" for name, value in scope_settings("x").items()})
+    given = {f"{part}.{n}.qkv.weight": (4, 2) for part in ("first", "second") for n in range(2)}
+    reading = read(rules, given, {key.replace("qkv", x): (2, 2) for key in given for x in "qk"})
+    assert (reading.unread, reading.findings) == ((), ())
+    assert reading.mapping.map_keys(["first.0.qkv.weight"])["first.0.qkv.weight"][0] == "first.0.q.weight"

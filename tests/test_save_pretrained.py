@@ -268,8 +268,8 @@ def test_p9_nobody_is_warned_where_the_names_are_the_model_s_own(tmp_path, recwa
 
 def test_p9_a_fresh_model_with_a_part_that_was_loaded_is_saved_as_treealign_saves_it(tmp_path):
     model = vit()
-    given = {f"old.{key}": tensor.clone() for key, tensor in model.layers.state_dict().items()}
-    load(model.layers, given, [PrefixChange(remove="old")])
+    given = {f"old.{key}": tensor.clone() for key, tensor in model.embeddings.state_dict().items()}
+    load(model.embeddings, given, [PrefixChange(remove="old")])
     save(model, tmp_path / "ours")
     model.save_pretrained(tmp_path / "theirs")
     assert saved_keys(tmp_path / "theirs") == saved_keys(tmp_path / "ours") != model.state_dict().keys()

@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
+from treealign.dialects.lint_checks.conversion_checks import conversions, converters_in
 from treealign.dialects.lint_checks.model_checks import collisions, converted, reversal, smaller, uncovered
 from treealign.dialects.lint_checks.models import Case, case_of
 from treealign.dialects.lint_checks.registered_models import build, classes_of, variants
@@ -133,21 +134,18 @@ def _quietly(given: Given | None, name: str) -> EntryReport:
 def entry_report(name: str, given: Given | None = None) -> EntryReport:
     """One entry, checked."""
     rules = existing(name) or []
-    texts, unchecked, said = tuple(map(rule_text, rules)), list[tuple[str, str]](), list[tuple[str, Said]]()
+    texts, unchecked, met = tuple(map(rule_text, rules)), list[tuple[str, str]](), list[Met]()
     every = classes_of(name)
     # a class with an entry of its own does not look at that of its model type
     kinds = [kind for kind in every if kind.__name__ == name or existing(kind.__name__) is None]
-    checked: list[str] = []
     for kind in _worth_checking(kinds, given):
         try:
-            found = _said(kind, given)
+            met.append(_met(kind, given, met))
         except Exception as error:
             unchecked.append((kind.__name__, shorten(f"{type(error).__name__}: {error}", _REASON, placeholder=" …")))
-            continue
-        checked.append(kind.__name__)
-        said += [(kind.__name__, one) for one in found]
+    checked = [one.model for one in met]
     findings = [Finding(one.kind, name, one.rule, one.says, one.facts) for one in static(rules)]
-    findings += _merged(name, said, checked)
+    findings += _merged(name, [(one.model, said) for one in met for said in one.said], checked)
     if not kinds:
         none = "transformers has no model class and no model type of this name"
         findings.append(Finding("orphan", name, None, "each of its classes has an entry of its own" if every else none))
@@ -156,17 +154,34 @@ def entry_report(name: str, given: Given | None = None) -> EntryReport:
     return EntryReport(name, texts, tuple(checked), tuple(findings), tuple(unchecked))
 
 
-def _said(kind: Any, given: Given | None) -> list[Said]:
-    """What is to be said of one class."""
-    if given is None:
-        made = [one for case in [case_of(build(kind))] for check in _CHECKS for one in check(case)]
-        alive = _alive_otherwise(kind, {one.rule for one in made if one.kind == "dead"})
-        # fewer rules were looked for without the keys that only another model has
-        kept = [one for one in made if not (one.kind == "smaller" and alive)]
-        return [one for one in kept if not (one.kind == "dead" and one.rule in alive)]
-    fits = isinstance(given.config, kind.config_class)
-    case = case_of(build(kind, given.config if fits else None), given.shapes)
-    return [one for check in (*_OF_NAMES, *((uncovered,) if fits else ())) for one in check(case)]
+class Met(NamedTuple):
+    """A class that an entry was checked against, what is to be said of it, and the entry's converters that it uses."""
+
+    model: str
+    said: list[Said]
+    converters: frozenset[int] = frozenset()
+
+
+def _met(kind: Any, given: Given | None, before: Sequence[Met]) -> Met:
+    """What is to be said of one class, after others."""
+    if given is not None:
+        fits = isinstance(given.config, kind.config_class)
+        case = case_of(build(kind, given.config if fits else None), given.shapes)
+        checks = (*_OF_NAMES, *((uncovered,) if fits else ()))
+        return Met(kind.__name__, [one for check in checks for one in check(case)])
+    case = case_of(build(kind))
+    used = converters_in(case)
+    made = [one for check in (*_CHECKS, *((conversions,) if _tells(used, before) else ())) for one in check(case)]
+    alive = _alive_otherwise(kind, {one.rule for one in made if one.kind == "dead"})
+    # fewer rules were looked for without the keys that only another model has
+    kept = [one for one in made if not (one.kind == "smaller" and alive)]
+    return Met(kind.__name__, [one for one in kept if not (one.kind == "dead" and one.rule in alive)], used)
+
+
+def _tells(converters: frozenset[int], before: Sequence[Met]) -> bool:
+    """Whether reading converters, which takes seconds, can tell more: they are others, or all agree on fewer rules."""
+    agreed = all(any(said.kind == "smaller" for said in one.said) for one in before)
+    return agreed or not converters <= frozenset().union(*(one.converters for one in before))
 
 
 def _alive_otherwise(kind: Any, dead: set[int | None]) -> set[int | None]:

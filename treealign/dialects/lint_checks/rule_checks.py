@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from inspect import signature
 from typing import Any, NamedTuple
 
 from treealign.dialects.lint_checks.models import Case
@@ -31,8 +32,16 @@ def rule_text(rule: Any) -> str:
         given = {**{name: text for name, text in sides.items() if text is not None}, "model_prefix": rule.model_prefix}
         return f"PrefixChange({', '.join(f'{name}={_quoted(text)}' for name, text in given.items() if text)})"
     old, new = map(_side_text, (rule._original_source_patterns, rule._original_target_patterns))
-    operations = [type(operation).__name__ for operation in getattr(rule, "operations", ())]
-    return f"{type(rule).__name__}({old}, {new}{', ' + ' + '.join(operations) if operations else ''})"
+    operations = ", ".join(map(_operation_text, getattr(rule, "operations", ())))
+    return f"{type(rule).__name__}({old}, {new}{f', [{operations}]' if operations else ''})"
+
+
+def _operation_text(operation: Any) -> str:
+    usual = {name: wanted.default for name, wanted in signature(type(operation)).parameters.items()}
+    held = {name: getattr(operation, name, default) for name, default in usual.items()}
+    # a dimension is said though it is the usual one
+    said = [f"{name}={value!r}" for name, value in held.items() if value != usual[name] or type(value) is int]
+    return f"{type(operation).__name__}({', '.join(said)})"
 
 
 def _side_text(patterns: Sequence[str]) -> str:

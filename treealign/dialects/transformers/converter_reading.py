@@ -78,8 +78,12 @@ def _shape(shapes: Mapping[str, Shape | None], key: str) -> Shape:
     return shape
 
 
-def refuse_other_numbers(rule: Any, groups: Sequence[Group], parts: Mapping[str, Part]) -> list[str]:
+def refuse_other_numbers(
+    rule: Any, groups: Sequence[Group], parts: Mapping[str, Part], rules: Sequence[Any] = ()
+) -> list[str]:
     """Run both sides on numbers, one group of each kind, and raise where they differ.
+
+    `rules` are those among which it stands: of several copies for several parts, one may match and another convert.
 
     Returns
     -------
@@ -92,11 +96,17 @@ def refuse_other_numbers(rule: Any, groups: Sequence[Group], parts: Mapping[str,
         transformers loads other numbers than ours.
     """
     kinds = {(group.operations, group.shapes): group for group in groups if group.operations}
-    notes = [note for group in kinds.values() if (note := _numbers(rule, group, parts))]
+    alike = [other for other in rules if other is rule or _shares_patterns(other, rule)] or [rule]
+    notes = [note for group in kinds.values() if (note := _numbers(rule, group, parts, alike))]
     return list(dict.fromkeys(notes))
 
 
-def _numbers(rule: Any, group: Group, parts: Mapping[str, Part]) -> str:
+def _shares_patterns(one: Any, other: Any) -> bool:
+    both_convert = hasattr(one, "operations") and hasattr(other, "operations")
+    return both_convert and not {*one.source_patterns}.isdisjoint(other.source_patterns)
+
+
+def _numbers(rule: Any, group: Group, parts: Mapping[str, Part], rules: Sequence[Any]) -> str:
     step = Step(group.names, group.targets, group.operations)
     shapes = _fewer(step, rule, list(group.shapes))
     if not are_few(shapes):
@@ -105,7 +115,7 @@ def _numbers(rule: Any, group: Group, parts: Mapping[str, Part]) -> str:
     made = execution.run(group.operations, list(state.values()))
     wanted = dict(zip(step.targets, made, strict=True))
     sizes = {key: tuple(tensor.shape) for key, tensor in wanted.items()}
-    model, _ = load([fresh(rule)], state, sizes, parts)
+    model, _ = load([fresh(each) for each in rules], state, sizes, parts)
     loaded = dict(model.state_dict())
     other = [key for key, tensor in wanted.items() if not torch.equal(tensor, loaded[key])]
     if other:

@@ -118,16 +118,17 @@ def _read_converters(found: Found, rules: Sequence[Any], collected: Collected, n
     model = None if both.model is None else skeleton(_known(both.model), both.parts)
     for at in sorted({taken.rule for taken in collected.taken}):
         taken = [each for each in collected.taken if each.rule == at]
-        _read(found, rules[at], partial(_converter, found, rules[at], taken, names, both, model))
+        _read(found, rules[at], partial(_converter, found, (rules[at], rules), taken, names, both, model))
 
 
 def _converter(
-    found: Found, rule: Any, taken: Sequence[Taken], names: Names, both: Both, model: Any
+    found: Found, among: tuple[Any, Sequence[Any]], taken: Sequence[Taken], names: Names, both: Both, model: Any
 ) -> Sequence[Transform]:
+    rule, rules = among
     groups = groups_of(rule, taken, names, both.checkpoint, model)
     _refuse_misfits(groups, both.model or {})
     made = _converting(groups, names, both)
-    notes = refuse_other_numbers(rule, groups, both.parts)
+    notes = refuse_other_numbers(rule, groups, both.parts, rules)
     found.notes += [(rule, note) for note in notes]
     found.conversions += [Conversion(g.keys, g.targets, g.operations) for g in groups]
     return made
