@@ -246,7 +246,8 @@ def test_copies_of_a_converter_for_several_parts_are_read_where_one_matches_and_
 
     rules = [converter("qkv.weight", ["q.weight", "k.weight"], ("Chunk", {"dim": 0})) for _ in range(2)]
     for rule, part in zip(rules, ("first", "second"), strict=True):
-        vars(rule).update({name: part if value else "" for name, value in scope_settings("x").items()})
+        for name, value in scope_settings(part).items():
+            setattr(rule, name, value)
     given = {f"{part}.{n}.qkv.weight": (4, 2) for part in ("first", "second") for n in range(2)}
     reading = read(rules, given, {key.replace("qkv", x): (2, 2) for key in given for x in "qk"})
     assert (reading.unread, reading.findings) == ((), ())
