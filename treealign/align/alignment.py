@@ -9,6 +9,7 @@ from typing import Any
 from treealign.align.contents.anchors import doubted, find_anchors, likely, no_anchors
 from treealign.align.contents.fingerprints import Contents
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
+from treealign.align.converting.leftovers import converted_leftovers
 from treealign.align.converting.part_order import is_part_of_whole
 from treealign.align.converting.quantisation import with_weights
 from treealign.align.converting.weight_norm import with_weight_norms
@@ -131,6 +132,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     resized = _resized(sides, assignment, links) if shapes else []
     if shapes:
         links, left, right = placed_in_step(links, resized, (here, there), (left, right))
+        links, left, right = converted_leftovers(links, resized, (here, there), (left, right), read)
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))

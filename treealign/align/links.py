@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from treealign.align.patterns import Indices, Pattern
+from treealign.align.patterns import Indices, Pattern, without_constants
 from treealign.tree.keytree import KeyTree
 
 
@@ -118,3 +118,24 @@ def keys_of(tree: KeyTree, patterns: Sequence[Pattern]) -> tuple[str, ...]:
     """The keys of all cells, in the order of the tree."""
     keys = tree.keys
     return tuple(keys[at] for at in sorted({at for p in patterns for at in p.cells.values()}))
+
+
+def parted(patterns: Sequence[Pattern], linked: Sequence[tuple[Pattern, ...]]) -> list[Pattern]:
+    """The patterns of one side as the links have them, and of each what none of these has."""
+    used = {id(p): p for members in linked for p in members}
+    own = {id(p) for p in patterns}
+    parts = [p for at, p in used.items() if at not in own]
+    taken = {at for p in parts for at in p.cells.values()}
+    rest = [
+        p if id(p) in used or taken.isdisjoint(p.cells.values()) else part_of(p, set(p.cells.values()) - taken)
+        for p in patterns
+    ]
+    return [*(p for p in rest if p.cells), *parts]
+
+
+def part_of(p: Pattern, leaves: set[int]) -> Pattern:
+    """A pattern of some of its leaves only, by position; captures that keep one value become names."""
+    cells = {k: at for k, at in p.cells.items() if at in leaves}
+    if not cells:
+        return Pattern(p.segments, {}, {}, p.whole)
+    return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole))

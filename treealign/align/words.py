@@ -33,6 +33,8 @@ class Vocabulary:
         A spelling to its one or more words.
     phrases : dict
         A run of words to the roles it names.
+    guesses : dict
+        A run of words to the role that it often, not always, names.
     longest : int
         Words in the longest run.
     generic : frozenset
@@ -51,10 +53,13 @@ class Vocabulary:
         Spellings of pieces of a quantised weight to their kinds; ``*`` stands for any beginning.
     contraries : tuple of frozenset
         Words that exclude each other: what is about the one is not about the other.
+    sequence : frozenset
+        Words that say which part comes first, and stand in that order in the alphabet too: `in`, `out`.
     """
 
     words: dict[str, tuple[str, ...]]
     phrases: dict[tuple[str, ...], tuple[str, ...]]
+    guesses: dict[tuple[str, ...], str]
     longest: int
     generic: frozenset[str]
     secondary: frozenset[str]
@@ -64,6 +69,7 @@ class Vocabulary:
     wrappers: frozenset[str]
     quantised: dict[str, str]
     contraries: tuple[frozenset[str], ...]
+    sequence: frozenset[str]
 
 
 @cache
@@ -79,6 +85,7 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(
         words,
         phrases,
+        {tuple(run.split()): f"@{role}" for role, runs in data["guesses"].items() for run in runs},
         max(map(len, phrases)),
         frozenset(data["generic"]),
         frozenset(data["secondary"]),
@@ -88,6 +95,7 @@ def vocabulary() -> Vocabulary:
         frozenset(data["wrappers"]),
         {spelling: kind for kind, spellings in data["quantised"].items() for spelling in spellings},
         tuple(map(frozenset, data["contraries"])),
+        frozenset(data["sequence"]),
     )
 
 
@@ -184,7 +192,7 @@ def tokens(segments: tuple[str, ...]) -> tuple[Token, ...]:
         words += [(w, last - at) for w in split_words(segment)]
     numbers = {last - at for at, segment in enumerate(segments) if segment.isdecimal()}
     found = [Token(w, d, _qualified(w), w.isdigit()) for w, d in words if w not in (INDEX, START)]
-    return tuple(found + _pair_tokens(segments) + _phrase_tokens(words, numbers))
+    return tuple(found + _pair_tokens(segments) + _phrase_tokens(words, numbers) + _guessed_tokens(words))
 
 
 def _pair_tokens(segments: tuple[str, ...]) -> list[Token]:
@@ -201,6 +209,13 @@ def _pair_tokens(segments: tuple[str, ...]) -> list[Token]:
                 found.append(Token(f"={segment}", last - at, at < last))
             found += [Token(f"{a} {b}", last - at, _qualified(a) or _qualified(b)) for a, b in pairwise(words)]
     return found
+
+
+def _guessed_tokens(words: Sequence[tuple[str, int]]) -> list[Token]:
+    """Roles that neighbouring words often name: the first attention of a block is the one to itself."""
+    guesses = vocabulary().guesses
+    pairs = (((a, b), depth) for (a, _), (b, depth) in pairwise(words))
+    return [Token(guesses[run], depth, False) for run, depth in pairs if run in guesses]
 
 
 def _qualified(word: str) -> bool:

@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from treealign.align.links import Group, Link
+from treealign.align.links import Group, Link, part_of, parted
 from treealign.align.matching.walk import Kind, walk
-from treealign.align.patterns import Pattern, without_constants
+from treealign.align.patterns import Pattern
 from treealign.align.words import PARAMETER_ROLES, split_words
 from treealign.mapping.operations import Reshape
 from treealign.tree.keytree import KeyTree
@@ -32,7 +32,7 @@ def placed_in_step(
 
     A link that is certain, or has operations, stays and holds its leaves together on the walk. An uncertain rename
     gives way where the walk leads elsewhere, and so does the guess that a linear layer was a convolution over one
-    point.
+    point, or that tensors were joined or cut for which nothing speaks but that their sizes add up.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def placed_in_step(
     owners = _owners(left, sized), _owners(right, sized)
     found = dict(walk(*trees, _kinds(fixed, trees, owners)))
     held = {i for link in fixed for group in link.expand() for i in group.left}
-    current = {g.left[0]: g.right[0] for link in loose for g in link.expand()}
+    current = {g.left[0]: g.right[0] for link in loose for g in link.expand() if len(g.left) == len(g.right) == 1}
     moved = {i: j for i, j in found.items() if i not in held and current.get(i) != j}
     if not moved:
         return list(links), left, right
@@ -67,15 +67,18 @@ def placed_in_step(
     everything = [*fixed, *kept, *_links(moved, owners)]
     return (
         everything,
-        _parted(left, [link.left for link in everything]),
-        _parted(right, [link.right for link in everything]),
+        parted(left, [link.left for link in everything]),
+        parted(right, [link.right for link in everything]),
     )
 
 
 def _is_loose(link: Link) -> bool:
-    return not link.certain and all(
-        isinstance(o, Reshape) and _dense(o.before) == _dense(o.after) for o in link.operations
-    )
+    """A rename that is not certain, or a conversion for which shapes alone speak."""
+    if link.certain:
+        return False
+    if len(link.left) > 1 or len(link.right) > 1:
+        return len(link.evidence) == 1
+    return all(isinstance(o, Reshape) and _dense(o.before) == _dense(o.after) for o in link.operations)
 
 
 def _dense(shape: Sequence[Any]) -> tuple[Any, ...]:
@@ -130,36 +133,18 @@ def _parameter(name: str) -> tuple[str, ...]:
 def _without(link: Link, moved: Mapping[int, int]) -> list[Link]:
     """What is left of a link of which leaves were placed otherwise."""
     groups, taken = list(link.expand()), set(moved.values())
-    kept = [g for g in groups if g.left[0] not in moved and g.right[0] not in taken]
+    kept = [g for g in groups if moved.keys().isdisjoint(g.left) and taken.isdisjoint(g.right)]
     if len(kept) == len(groups):
         return [link]
+    if len(link.left) > 1 or len(link.right) > 1:
+        return []
     return [_of(link, kept)] if kept else []
 
 
 def _of(link: Link, groups: Sequence[Group]) -> Link:
-    left = _part(link.left[0], {g.left[0] for g in groups})
-    right = _part(link.right[0], {g.right[0] for g in groups})
+    left = part_of(link.left[0], {g.left[0] for g in groups})
+    right = part_of(link.right[0], {g.right[0] for g in groups})
     return replace(link, left=(left,), right=(right,), groups=tuple(groups))
-
-
-def _part(p: Pattern, leaves: set[int]) -> Pattern:
-    cells = {k: at for k, at in p.cells.items() if at in leaves}
-    if not cells:
-        return Pattern(p.segments, {}, {}, p.whole)
-    return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole))
-
-
-def _parted(patterns: Sequence[Pattern], linked: Sequence[tuple[Pattern, ...]]) -> list[Pattern]:
-    """The patterns as the links have them, and what none of these has."""
-    used = {id(p): p for members in linked for p in members}
-    own = {id(p) for p in patterns}
-    parts = [p for at, p in used.items() if at not in own]
-    taken = {at for p in parts for at in p.cells.values()}
-    rest = [
-        p if id(p) in used or taken.isdisjoint(p.cells.values()) else _part(p, set(p.cells.values()) - taken)
-        for p in patterns
-    ]
-    return [*(p for p in rest if p.cells), *parts]
 
 
 def _links(pairs: dict[int, int], owners: tuple[dict[int, Pattern], dict[int, Pattern]]) -> list[Link]:
@@ -169,8 +154,8 @@ def _links(pairs: dict[int, int], owners: tuple[dict[int, Pattern], dict[int, Pa
         groups[id(owners[0][i]), id(owners[1][j])].append(Group((i,), (j,)))
     made = []
     for members in groups.values():
-        left = _part(owners[0][members[0].left[0]], {g.left[0] for g in members})
-        right = _part(owners[1][members[0].right[0]], {g.right[0] for g in members})
+        left = part_of(owners[0][members[0].left[0]], {g.left[0] for g in members})
+        right = part_of(owners[1][members[0].right[0]], {g.right[0] for g in members})
         made.append(Link((left,), (right,), (), tuple(members), False, IN_STEP, (EVIDENCE,)))
     return [replace(link, rivals=_rivals(link, made)) for link in made]
 

@@ -6,9 +6,10 @@ together, from the root down. Parts that hold tensors of the same kinds as one p
 The rest is cut wherever as much of every kind has passed on both sides. Of equal parts in a row, the first corresponds
 to the first. Whatever cannot be told so is opened, the largest part first, until leaves are reached.
 
-Order counts where it means something: between members of a list, and between parts in order of definition if those of
-the other side are a list (`bn1, bn2` against two norms with names). Parts of one content with names on both sides are
-never told apart by the order in which these happen to stand: without a name in common, they are left out.
+Order counts where it means something: between members of a list, between what is `in` and what is `out`, and between
+parts in order of definition if those of the other side are a list (`bn1, bn2` against two norms with names). Parts of
+one content with names on both sides are never told apart by the order in which these happen to stand: without a name in
+common, they are left out.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from treealign.align.words import split_words
+from treealign.align.words import split_words, vocabulary
 from treealign.tree.keytree import KeyTree
 
 Kind = Hashable
@@ -64,7 +66,17 @@ class _Node:
     @property
     def template(self) -> tuple[str, ...]:
         """The path without its numbers: members of a list have one and the same."""
-        return tuple(_NUMBER.sub("#", segment) for segment in self.path)
+        return tuple(map(_without_place, self.path))
+
+
+@lru_cache(maxsize=65536)
+def _without_place(segment: str) -> str:
+    """A segment without what says which of several it is.
+
+    >>> _without_place("layer_3"), _without_place("out_layers"), _without_place("bn_a")
+    ('layer_#', '#_layers', 'bn_#')
+    """
+    return "_".join("#" if word in vocabulary().sequence else word for word in _NUMBER.sub("#", segment).split("_"))
 
 
 class _Held(NamedTuple):

@@ -1,0 +1,100 @@
+"""Conversions of what is left over in the end, folded anew.
+
+While patterns are matched, those without a partner are taken apart, in the hope that their pieces find one. Where the
+pieces did not, and nothing else did, the repeats belong together again: three projections of twelve layers, and twelve
+fused ones. What all other matches say of the modules around them is known by then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence, Set
+from dataclasses import replace
+
+from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
+from treealign.align.hints import Hint
+from treealign.align.links import Link, parted
+from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.certainty import gather
+from treealign.align.matching.scoring import Side, name_scores
+from treealign.align.patterns import Pattern, build_patterns
+from treealign.tree.keytree import KeyTree
+
+LEFT_OVER = "found among what was left over, after all else was matched"
+MOST = 4_000_000  # pairs of patterns
+
+
+def converted_leftovers(
+    links: Sequence[Link],
+    resized: Sequence[Link],
+    trees: tuple[KeyTree, KeyTree],
+    patterns: tuple[Sequence[Pattern], Sequence[Pattern]],
+    hints: Sequence[Hint],
+) -> tuple[list[Link], list[Pattern], list[Pattern]]:
+    """The links, and the conversions between what none of them has, none of them certain.
+
+    Parameters
+    ----------
+    links, resized : sequence of Link
+        What was matched, and what was matched although a size differs.
+    trees : tuple of KeyTree
+        Checkpoint and model; all shapes known.
+    patterns : tuple of sequence of Pattern
+        All that is to be matched on either side.
+    hints : sequence of Hint
+        What the user said.
+
+    Returns
+    -------
+    tuple of list
+        The links, and the patterns of either side, those that are left over folded as the conversions need them.
+    """
+    left, right = map(list, patterns)
+    free = [_free(side, [*links, *resized], at) for at, side in enumerate((left, right))]
+    if not all(free):
+        return list(links), left, right
+    open_sides = [_folded(tree, at) for tree, at in zip(trees, free, strict=True)]
+    voters = [
+        _folded(tree, {n for p in side for n in p.cells.values()} - at)
+        for tree, side, at in zip(trees, (left, right), free, strict=True)
+    ]
+    sides = [Side.of([*mine, *rest], tree.ordered) for mine, rest, tree in zip(open_sides, voters, trees, strict=True)]
+    if len(sides[0].patterns) * len(sides[1].patterns) > MOST:
+        return list(links), left, right
+    votes = conversion_votes(sides[0], sides[1], _agreed(links, sides))
+    names = name_scores(sides[0], sides[1])
+    found = find_conversions(
+        sides[0],
+        sides[1],
+        (range(len(open_sides[0])), range(len(open_sides[1]))),
+        conversion_scores(sides[0], sides[1], names, votes),
+        gather(sides[0], sides[1]).total,
+        Agreement(sides[0], sides[1], votes),
+        hints,
+    )
+    if not found:
+        return list(links), left, right
+    everything = [*links, *(replace(link, certain=False, reason=link.reason or LEFT_OVER) for link in found)]
+    return everything, parted(left, [x.left for x in everything]), parted(right, [x.right for x in everything])
+
+
+def _free(patterns: Sequence[Pattern], links: Sequence[Link], side: int) -> set[int]:
+    used = {id(p) for link in links for p in (link.left, link.right)[side]}
+    return {at for p in patterns if id(p) not in used for at in p.cells.values()}
+
+
+def _folded(tree: KeyTree, leaves: Set[int]) -> list[Pattern]:
+    return build_patterns(tree, frozenset(key for at, key in enumerate(tree.keys) if at not in leaves))
+
+
+def _agreed(links: Sequence[Link], sides: Sequence[Side]) -> dict[int, int]:
+    """Where the matches send most of the leaves of each pattern."""
+    owners = [{at: n for n, p in enumerate(side.patterns) for at in p.cells.values()} for side in sides]
+    counts: Counter[tuple[int, int]] = Counter()
+    for link in links:
+        if len(link.left) == len(link.right) == 1:
+            counts.update((owners[0][g.left[0]], owners[1][g.right[0]]) for g in link.expand())
+    agreed: dict[int, int] = {}
+    for (i, j), _ in counts.most_common():
+        agreed.setdefault(i, j)
+    return agreed
