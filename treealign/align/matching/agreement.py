@@ -108,7 +108,11 @@ class Agreement:
             mine, theirs = _numbered(self.left, i, depth), _numbered(self.right, j, depth)
             if mine is None or theirs is None or mine[0] != theirs[0] or mine[1] == theirs[1]:
                 continue
-            if not _ranks(self.left, i, depth) & _ranks(self.right, j, depth):
+            here, there = _ranks(self.left, i, depth), _ranks(self.right, j, depth)
+            if here & there:
+                continue
+            # a bare number is a place in a list, and that list may stand at another depth on the other side
+            if mine[0] or not here & _all_ranks(self.right, j) or not there & _all_ranks(self.left, i):
                 return True
         return False
 
@@ -182,6 +186,10 @@ def _numbered(side: Side, at: int, depth: int) -> tuple[tuple[str, ...], tuple[s
 
 def _ranks(side: Side, at: int, depth: int) -> set[str]:
     return {t.text for t in side.tokens[at] if t.text[0] in RANKS and t.depth == depth}
+
+
+def _all_ranks(side: Side, at: int) -> set[str]:
+    return {t.text for t in side.tokens[at] if t.text[0] in RANKS}
 
 
 def _own_roles(side: Side, at: int) -> set[str]:
