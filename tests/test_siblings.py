@@ -45,6 +45,28 @@ def test_a_square_kernel_is_guessed_to_be_the_transpose_of_a_weight():
     assert not [k for k in certain_pairs(suggestion) if "kernel" in k]
 
 
+ENCODER = {"fc1.{}": (8, 32), "fc2.{}": (32, 8), "dense.{}": (8, 8)}
+
+
+def kernels_and_weights(turned):
+    """A block as Flax and as PyTorch have it, its oblong matrices transposed or (`turned` False) not all of them."""
+    old = layers({name.format("kernel"): shape for name, shape in ENCODER.items()})
+    new = layers({name.format("weight"): shape[::-1] for name, shape in ENCODER.items()})
+    if not turned:
+        new |= {f"layers.{n}.fc2.weight": (32, 8) for n in range(2)}
+    return aligned(old, new)
+
+
+def test_a_square_kernel_among_kernels_that_are_transposed_is_certainly_transposed():
+    suggestion = kernels_and_weights(turned=True)
+    assert operations_of(suggestion, "dense.kernel") == {(Permute((1, 0)),)}
+    assert certain_pairs(suggestion)["layers.1.dense.kernel"] == "layers.1.dense.weight"
+
+
+def test_a_square_kernel_is_not_certain_where_another_kernel_of_its_block_is_as_it_was():
+    assert not [k for k in certain_pairs(kernels_and_weights(turned=False)) if "dense" in k]
+
+
 def test_a_square_parameter_of_its_own_against_that_of_a_layer_is_not_certain():
     """OpenAI's CLIP multiplies by `text_projection` from the right."""
     rest = {"token_embedding.weight": (50, 8)}

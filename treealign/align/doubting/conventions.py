@@ -28,6 +28,7 @@ SQUARE = "a square matrix in a block whose other matrices are transposed: shapes
 KERNEL = "a kernel has its inputs first and a weight its outputs: one would be the transpose of the other"
 WAY = "a bare parameter on one side and a layer's weight on the other: both sides hold a matrix of its transpose, too"
 BARE = "a square matrix of its own on one side, of a layer on the other: either may be the transpose"
+KERNELS = "a kernel among kernels that are all transposed"
 OUTPUTS = {"lora_b", "lora_magnitude_vector"}  # of an adapter: one row for each output of its layer
 TURNED = {"q", "k", "qkv"}
 Path = tuple[str, ...]
@@ -43,12 +44,24 @@ def hidden_changes(links: Sequence[Link], habits: Habits, hints: Sequence[Hint] 
     transposed = all_turned(links)
     both_ways = BothWays.of(habits.left, habits.right)
     found = []
-    for link in links:
+    for given in links:
+        link = _turned_kernel(given, transposed)
         guess = _suggested(link, learned, transposed, habits)
         if guess is None and link.certain and not _hinted(link, hints) and (reason := _doubt(link, learned, both_ways)):
             guess = Guess(link.operations, reason)
         found.append(link if guess is None else _guessed(link, guess))
     return _with_their_norms(found, hints)
+
+
+def _turned_kernel(link: Link, transposed: Turned) -> Link:
+    """The transpose of a square kernel, which is one wherever it is called so and all others of its block are.
+
+    Not a habit of one library: `kernel` has its inputs first in TensorFlow, Keras and Flax alike, `weight` its outputs.
+    """
+    turned = link.certain and not link.operations and is_square(link.left[0]) and is_kernel(link)
+    if not turned or not transposed.settles(link):
+        return link
+    return replace(link, operations=(Permute((1, 0)),), groups=tuple(link.expand()), evidence=(*link.evidence, KERNELS))
 
 
 def _with_their_norms(links: list[Link], hints: Sequence[Hint]) -> list[Link]:

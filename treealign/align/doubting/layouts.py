@@ -58,6 +58,11 @@ class Turned(NamedTuple):
             return False
         return block(link.right[0]) in self.blocks or kind(link.left[0]) in self.kinds or is_kernel(link)
 
+    def settles(self, link: Link) -> bool:
+        """Whether nothing of its block and nothing of its name contradicts that it is transposed too."""
+        where, name = block(link.right[0]), kind(link.left[0])
+        return not is_table(link.right[0]) and where in self.blocks and name in self.kinds
+
 
 def all_turned(links: Sequence[Link]) -> Turned:
     """Where every match of two matrices that are not square transposes them."""
