@@ -120,8 +120,81 @@ def test_a_prefix_that_has_to_come_before_a_regular_expression_is_one_too(loader
 
 @pytest.mark.parametrize("dialect", ["vllm", "mmengine"])
 def test_conversions_are_refused_with_the_transform_and_a_hint(dialect):
-    with pytest.raises(TreealignError, match=r"this mapping converts(?s:.)*qkv(?s:.)*hint"):
+    with pytest.raises(TreealignError, match=r"this mapping (?s:.)*converts(?s:.)*qkv(?s:.)*hint"):
         emit([SPLIT], dialect)
+
+
+JOINED = [
+    Rename("h", "layers"),
+    Convert(["**.q_proj", "**.k_proj", "**.v_proj"], "**.qkv_proj", [operations.Concat(0, (8, 2, 2))]),
+    Convert(["**.w1", "**.w3"], "**.gate_up_proj", [operations.Concat(0, (6, 6))]),
+]
+JOINED_SHAPES = {
+    **{f"h.{n}.attn.{part}_proj.weight": (rows, 8) for n in range(2) for part, rows in (("q", 8), ("k", 2), ("v", 2))},
+    **{f"h.{n}.mlp.{part}.weight": (6, 8) for n in range(2) for part in ("w1", "w3")},
+    **{f"h.{n}.attn.q_proj_norm.weight": (8,) for n in range(2)},
+}
+JOINED_TREE = KeyTree.from_leaves([(key, shape, "float32") for key, shape in JOINED_SHAPES.items()])
+
+
+def test_what_a_mapping_joins_by_rows_is_stacked_by_vllm(loaders):
+    scope = executed(emit(JOINED, "vllm", checkpoint=JOINED_TREE))
+    assert scope["hf_to_vllm_mapper"].orig_to_new_stacked == {
+        ".q_proj.": (".qkv_proj.", "q"),
+        ".k_proj.": (".qkv_proj.", "k"),
+        ".v_proj.": (".qkv_proj.", "v"),
+        ".w1.": (".gate_up_proj.", 0),
+        ".w3.": (".gate_up_proj.", 1),
+    }
+    assert scope["packed_modules_mapping"] == {
+        "qkv_proj": ["q_proj", "k_proj", "v_proj"],
+        "gate_up_proj": ["w1", "w3"],
+    }
+
+
+def test_what_is_stacked_for_vllm_reads_back_as_the_same_conversions(loaders):
+    mapper = executed(emit(JOINED, "vllm", checkpoint=JOINED_TREE))["hf_to_vllm_mapper"]
+    found = read_mapping(mapper, "vllm", JOINED_TREE)
+    wanted, made = (
+        {s.sources: s[1:3] for s in ConversionMapping(m).plan(JOINED_TREE.keys)} for m in (JOINED, found.mapping)
+    )
+    assert (found.unread, made) == ((), wanted)
+
+
+TALL, WIDE = operations.Concat(0, (4, 4)), operations.Concat(1, (4, 4))
+TALLER = Convert(["**.a.w", "**.b.w"], "**.c.w", [TALL])
+
+
+@pytest.mark.parametrize(
+    ("convert", "shapes", "reason"),
+    [
+        (EXPERTS, {f"h.experts.{j}.{p}": (4, 3) for j in range(4) for p in ("gate", "up")}, "FusedMoE"),
+        (SPLIT, {"h.attn.qkv": (12, 3)}, "which vLLM keeps as one"),
+        (
+            Convert(["**.a", "**.b"], "**.c", [operations.Concat(1, (4, 4))]),
+            {"h.a": (4, 4), "h.b": (4, 4)},
+            "converts otherwise",
+        ),
+        (Convert(["**.x{i}a", "**.x{i}b"], "**.y{i}", [TALL]), {"h.x1a": (4, 4), "h.x1b": (4, 4)}, "by fixed text"),
+        # the text stands in another name first
+        (TALLER, {"h.a.z.a.w": (4, 4), "h.a.z.b.w": (4, 4)}, "would not do"),
+        # this one is left alone by the mapping
+        (
+            Convert(["**.a.w", "**.b.w"], "**.c.w", [TALL]),
+            {"h.a.w": (4, 4), "h.b.w": (4, 4), "h.a.v": (4, 4)},
+            "would not do",
+        ),
+    ],
+)
+def test_what_vllm_cannot_stack_is_refused_with_the_reason(convert, shapes, reason):
+    given = KeyTree.from_leaves([(key, shape, "float32") for key, shape in shapes.items()])
+    with pytest.raises(TreealignError, match=reason):
+        emit([convert], "vllm", checkpoint=given)
+
+
+def test_what_is_stacked_is_seen_on_keys_only():
+    with pytest.raises(TreealignError, match=r"on keys only(?s:.)*pass the checkpoint"):
+        emit(JOINED, "vllm")
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "mmengine", "python"])
@@ -240,10 +313,9 @@ OPERATIONS = [
 
 @pytest.mark.parametrize(("steps", "shapes"), OPERATIONS, ids=lambda value: str(value)[:40])
 def test_the_code_of_an_operation_does_what_it_does(steps, shapes):
-    from treealign.dialects.functions import CONVERTING
-    from treealign.dialects.operation_code import code
+    from treealign.dialects.operation_code import EACH, code
 
-    scope = executed("import re, torch" + CONVERTING)
+    scope = executed("import torch\n" + EACH)
     tensors = [torch.arange(100 * n, 100 * n + 100)[: torch.Size(s).numel()].reshape(s) for n, s in enumerate(shapes)]
     made = eval(f"list({code(tuple(steps), 't')})", scope | {"t": tensors})
     wanted = execute(tuple(steps), tensors)

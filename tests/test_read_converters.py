@@ -248,7 +248,8 @@ def test_copies_of_a_converter_for_several_parts_are_read_where_one_matches_and_
     for rule, part in zip(rules, ("first", "second"), strict=True):
         for name, value in scope_settings(part).items():
             setattr(rule, name, value)
-    given = {f"{part}.{n}.qkv.weight": (4, 2) for part in ("first", "second") for n in range(2)}
-    reading = read(rules, given, {key.replace("qkv", x): (2, 2) for key in given for x in "qk"})
+    given = {"first.0.qkv.weight": (4, 2), "second.0.qkv.weight": (6, 2)}
+    wanted = {key.replace("qkv", part): (rows // 2, 2) for key, (rows, _) in given.items() for part in "qk"}
+    reading = read(rules, given, wanted)
     assert (reading.unread, reading.findings) == ((), ())
     assert reading.mapping.map_keys(["first.0.qkv.weight"])["first.0.qkv.weight"][0] == "first.0.q.weight"

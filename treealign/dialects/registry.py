@@ -50,7 +50,9 @@ DIALECTS: dict[str, Dialect] = {
         f"{_HERE}.transformers.key_mapping:write_key_mapping",
         read=f"{_HERE}.transformers.reader:read_rules",
     ),
-    "vllm": Dialect("a WeightsMapper for vLLM", f"{_HERE}.vllm:write_mapper", read=f"{_HERE}.vllm_reading:read_mapper"),
+    "vllm": Dialect(
+        "a WeightsMapper for vLLM", f"{_HERE}.vllm_writing:write_mapper", read=f"{_HERE}.vllm_reading:read_mapper"
+    ),
     "mmengine": Dialect(
         "the revise_keys of mmengine's load_checkpoint",
         f"{_HERE}.mmengine:write_source",

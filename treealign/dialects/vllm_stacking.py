@@ -47,7 +47,7 @@ class Shards:
         self.shapes = {leaf.key: leaf.shape for leaf in tree.leaves}
         self.stacked = {key: map_name(entries, key) for key in tree.keys}
         self.apart = {key: map_name(others, key) for key in tree.keys}
-        self.entry = {key: _last(first, key) for key in tree.keys}
+        self.entry = {key: shard_entry(first, key) for key in tree.keys}
 
     def groups(self, entries: Sequence[Entry]) -> dict[str, list[_Part]]:
         """Parameter of vLLM to the weights that it is made of.
@@ -86,7 +86,7 @@ class Shards:
                 raise PatternError(f"a key pattern would make {made[key][0]} of {key}, not {self.stacked[key]}")
 
 
-def _last(entries: Sequence[Entry], key: str) -> Entry | None:
+def shard_entry(entries: Sequence[Entry], key: str) -> Entry | None:
     """The entry that says into which shard a weight goes."""
     found, name = None, key
     for entry in entries:
@@ -108,12 +108,12 @@ def conversions(entries: Sequence[Entry], shards: Shards) -> list[Transform]:
     PatternError
         They are no whole segments, or the checkpoint does not show one order and one size of the parts.
     """
-    ranks = sorted({_rank(entry) for entry in entries})
+    ranks = sorted({rank(entry) for entry in entries})
     target = _segments(str(entries[0].new))
     divisions: dict[_Division, list[str]] = {}
     for name, parts in shards.groups(entries).items():
-        held = sorted(parts, key=lambda part: _rank(part.entry))
-        if [_rank(part.entry) for part in held] != ranks:
+        held = sorted(parts, key=lambda part: rank(part.entry))
+        if [rank(part.entry) for part in held] != ranks:
             raise PatternError(f"{name} is not made of one weight for each of its shards")
         sources = tuple(f"**.{_segments(part.entry.old)}" for part in held)
         divisions.setdefault(_Division(sources, tuple(part.rows for part in held)), []).append(held[0].name)
@@ -123,7 +123,14 @@ def conversions(entries: Sequence[Entry], shards: Shards) -> list[Transform]:
     ]
 
 
-def _rank(entry: Entry) -> int:
+def rank(entry: Entry) -> int:
+    """Where among the shards of its parameter a weight lies.
+
+    Raises
+    ------
+    PatternError
+        It fills several that do not lie together.
+    """
     shard: Any = entry.held
     if shard in _LETTERS:
         return _LETTERS[shard]
