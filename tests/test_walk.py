@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 import transformers
 from hypothesis import given
+from safetensors.torch import save_file
 from strategies import cut_twice
 
 import treealign
@@ -147,3 +149,26 @@ def test_the_mapping_of_such_a_network_goes_both_ways(mobilenet):
     forward = mapping.map_keys(list(checkpoint.keys))
     assert forward == {v: (k,) for k, v in names.items()}
     assert mapping.reverse.map_keys(list(model.keys)) == {k: (v,) for k, v in names.items()}
+
+
+def test_it_is_not_said_that_a_hint_about_names_would_settle_what_no_name_speaks_of(mobilenet):
+    checkpoint, model, _ = mobilenet
+    said = {question.settled_by for question in treealign.suggest(checkpoint, model).ambiguous}
+    assert {text for text in said if IN_STEP in text} == {
+        f"{IN_STEP}: equal values on both sides, a probe, or a mapping of yours"
+    }
+
+
+def test_equal_values_settle_it(tmp_path):
+    """What the question names as an answer is one."""
+    torch.manual_seed(0)
+    sizes = [(4, 1, 3, 3), (4, 4, 1, 1)] * 3
+    tensors = [torch.randn(size) for size in sizes]
+    old = {f"blocks.{n // 2}.{('dw', 'pw')[n % 2]}.weight": t for n, t in enumerate(tensors)}
+    new = {f"layer.{n}.weight": t for n, t in enumerate(tensors)}
+    for name, state in (("old", old), ("new", new)):
+        save_file(state, tmp_path / f"{name}.safetensors")
+    paths = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    assert not any(m.certain for m in treealign.suggest(*paths).matches)
+    settled = treealign.suggest(*paths, values=True)
+    assert {m.checkpoint[0]: m.model[0] for m in settled.matches if m.certain} == dict(zip(old, new, strict=True))

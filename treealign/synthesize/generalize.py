@@ -95,8 +95,11 @@ def exact_run(name: Name, limits: Mapping[int, Capture | Choice]) -> Run | None:
     return tuple(found)
 
 
-def _with_shift(capture: Capture | Choice, shift: int) -> Capture | Choice:
-    return replace(capture, shift=shift) if isinstance(capture, Capture) else capture
+def _with_shift(capture: Capture | Choice, shift: int) -> Capture | Choice | str:
+    """The capture of a slot; an index that is limited to one value is written out."""
+    if not isinstance(capture, Capture):
+        return capture
+    return str(capture.low + shift) if capture.low == capture.high else replace(capture, shift=shift)
 
 
 def plain_captures(count: int) -> dict[int, Capture]:

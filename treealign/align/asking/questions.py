@@ -6,6 +6,7 @@ from treealign.align.alignment import Alignment
 from treealign.align.converting.quantisation import UNSCALED
 from treealign.align.doubting.conventions import without_guess
 from treealign.align.links import Ambiguity, Link, keys_of
+from treealign.align.matching.in_step import IN_STEP
 from treealign.align.patterns import Pattern
 
 ANY = "checkpoint name=model name"
@@ -48,7 +49,8 @@ def _question(alignment: Alignment, links: list[Link]) -> Ambiguity:
     reasons = "; ".join(dict.fromkeys(link.reason for link in links))
     if reasons == UNSCALED:
         return Ambiguity(left, right, f"{reasons}: the same quantisation on both sides, or none")
-    if any(without_guess(link) is not link for link in links):
+    # neither what a habit suggests nor what an order suggests is spelled: no hint about names speaks of it
+    if any(without_guess(link) is not link or link.reason == IN_STEP for link in links):
         return Ambiguity(left, right, f"{reasons}: equal values on both sides, a probe, or a mapping of yours")
     hint = next((hint for link in links if (hint := _hint(link)) != ANY), ANY)
     return Ambiguity(left, right, f"{reasons}: a hint such as '{hint}', or equal values on both sides")
