@@ -297,6 +297,15 @@ def test_emitted_tests_take_an_entry_that_transformers_has_for_granted(empty_reg
     assert False in outcomes(text).values()
 
 
+def test_what_was_made_up_stands_in_no_rule():
+    """Names without the level are possible too, and no rule keeps them apart: without keys that is refused."""
+    mapping = [Rename("{part:text|vision}", "model.{part}"), PrefixChange(remove="tower", under="model.vision")]
+    with pytest.raises(TreealignError, match=r"whatever the keys(?s:.)*pass the checkpoint"):
+        emit(mapping, name="mine")
+    text = emit(mapping, name="mine", checkpoint=tree("vision.tower.a", "vision.tower.b", "text.a"))
+    assert "weight" not in text
+
+
 TENSORS = "test_tensors_are_converted_and_come_back"
 FUSED = Convert("**.qkv", ["**.q", "**.k", "**.v"], [operations.Split(0, (4, 4, 4))])
 EXPERTS = Convert(

@@ -34,6 +34,8 @@ from treealign.tree.grammar import SegmentPattern
 from treealign.tree.patterns import Choice, KeyPattern
 
 MOST_RULES = 64
+_KEYS = "pass the checkpoint or the model (--checkpoint, --model): a rule may do for its keys"
+_OTHER = {"weight": "other", "part": "another"}  # what `sides` makes up names of, and what else could stand there
 _Run = list[SegmentPattern | Variable]
 
 
@@ -54,18 +56,25 @@ def rename_calls(stage: Stage, sampled: bool = False, only: str = "") -> tuple[C
     MappingError
         Nothing that transformers has does the same in both directions; the message says where it goes wrong.
     """
-    failure = ""
+    first, tried = "", [stage, *([_elsewhere(stage)] if sampled else [])]
     for calls in _candidates(stage, sampled):
         if only and any(call.name != only for call in calls):
             continue
-        failure = first_difference(calls, stage)
+        failure = next(filter(None, (first_difference(calls, each) for each in tried)), "")
         if not failure:
             return calls
+        first = first or failure
     raise MappingError(
-        "transformers has no rule that does this renaming and undoes it",
-        facts=[repr(stage.transform), *([f"  {failure}"] if failure else [])],
-        hint="treealign's own load and save do it",
+        f"transformers has no rule that does this renaming and undoes it{', whatever the keys' if sampled else ''}",
+        facts=[repr(stage.transform), *([f"  {first}"] if first else [])],
+        hint=_KEYS if sampled else "treealign's own load and save do it",
     )
+
+
+def _elsewhere(stage: Stage) -> Stage:
+    """The same for names that no candidate has seen: no rule may hold the parts that were only made up."""
+    names = tuple(".".join(_OTHER.get(part, part) for part in name.split(".")) for name in stage.before)
+    return stage._replace(before=names, after=tuple((stage.transform.map_key(name) or (name,))[0] for name in names))
 
 
 def first_difference(calls: Sequence[Call], stage: Stage) -> str:
