@@ -306,6 +306,25 @@ def test_what_was_made_up_stands_in_no_rule():
     assert "weight" not in text
 
 
+def test_a_converter_from_made_up_names_touches_no_other_place():
+    from transformers.core_model_loading import WeightConverter
+
+    parts = [operations.Split(0, (4, 4))]
+    for under, place in (("", "layers.3."), ("tower", "tower.")):
+        head = "layers.{i}." if not under else ""
+        (rule,) = rules([Convert(f"{head}a.qk", [f"{head}a.q", f"{head}a.k"], parts, under=under)])
+        assert isinstance(rule, WeightConverter)
+        met = [rule.rename_source_key(f"{where}a.qk.bias")[1] is not None for where in (place, f"eye.{place}")]
+        assert met == [True, False]
+
+
+def test_a_converter_that_would_hold_a_made_up_name_is_refused_without_keys():
+    turned = [Convert("x.y", "x", [operations.Permute((1, 0))])]
+    with pytest.raises(TreealignError, match=r"whatever the keys(?s:.)*pass the checkpoint"):
+        emit(turned)
+    assert "kernel" in emit(turned, checkpoint=tree("x.y.kernel"))
+
+
 TENSORS = "test_tensors_are_converted_and_come_back"
 FUSED = Convert("**.qkv", ["**.q", "**.k", "**.v"], [operations.Split(0, (4, 4, 4))])
 EXPERTS = Convert(

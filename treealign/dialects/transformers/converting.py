@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from treealign.dialects.transformers.calls import Call, converter
+from treealign.dialects.transformers.held_out import KEYS, elsewhere
 from treealign.dialects.transformers.operating import operation_calls
 from treealign.dialects.transformers.pieces import AFTER_DOT, AFTER_SEGMENT, BEFORE_SEGMENT, START, re_text
 from treealign.errors import MappingError
@@ -36,6 +37,7 @@ def convert_calls(
     model_keys: Sequence[str],
     config: Any = None,
     taken: Iterable[Call] = (),
+    sampled: bool = False,
 ) -> tuple[Call, ...]:
     """The converters for one conversion.
 
@@ -52,24 +54,26 @@ def convert_calls(
     taken : iterable of Call
         The converters so far: transformers knows a converter by its patterns, whatever its scope, so that two must not
         share one.
+    sampled : bool
+        The names are made up: only converters that do the same to any others are taken.
 
     Raises
     ------
     MappingError
         transformers cannot do it, or cannot undo it.
     """
-    failure = ""
+    failure, tried = "", [(steps, names, model_keys), *([elsewhere(convert, steps)] if sampled else [])]
     before, said = tuple(taken), Said(_own_context(convert), _says_ends(convert, steps))
     for calls in sorted(_candidates(steps, config, said), key=len):
         if _share_patterns([*before, *calls]):
             continue
-        failure = _first_difference(calls, steps, names, model_keys)
+        failure = next(filter(None, (_first_difference(calls, *each) for each in tried)), "")
         if not failure:
             return calls
     raise MappingError(
-        "transformers has no converter that does this and undoes it",
+        f"transformers has no converter that does this and undoes it{', whatever the keys' if sampled else ''}",
         facts=[repr(convert), *([f"  {failure}"] if failure else [])],
-        hint="treealign's own load and save do it",
+        hint=KEYS if sampled else "treealign's own load and save do it",
     )
 
 

@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 from treealign.dialects.transformers.calls import Call, group_renaming, prefix_change, renaming
+from treealign.dialects.transformers.held_out import KEYS, stage_elsewhere
 from treealign.dialects.transformers.installed import LOADING, has
 from treealign.dialects.transformers.pieces import (
     AFTER_DOT,
@@ -34,8 +35,6 @@ from treealign.tree.grammar import SegmentPattern
 from treealign.tree.patterns import Choice, KeyPattern
 
 MOST_RULES = 64
-_KEYS = "pass the checkpoint or the model (--checkpoint, --model): a rule may do for its keys"
-_OTHER = {"weight": "other", "part": "another"}  # what `sides` makes up names of, and what else could stand there
 _Run = list[SegmentPattern | Variable]
 
 
@@ -56,7 +55,7 @@ def rename_calls(stage: Stage, sampled: bool = False, only: str = "") -> tuple[C
     MappingError
         Nothing that transformers has does the same in both directions; the message says where it goes wrong.
     """
-    first, tried = "", [stage, *([_elsewhere(stage)] if sampled else [])]
+    first, tried = "", [stage, *([stage_elsewhere(stage)] if sampled else [])]
     for calls in _candidates(stage, sampled):
         if only and any(call.name != only for call in calls):
             continue
@@ -67,14 +66,8 @@ def rename_calls(stage: Stage, sampled: bool = False, only: str = "") -> tuple[C
     raise MappingError(
         f"transformers has no rule that does this renaming and undoes it{', whatever the keys' if sampled else ''}",
         facts=[repr(stage.transform), *([f"  {first}"] if first else [])],
-        hint=_KEYS if sampled else "treealign's own load and save do it",
+        hint=KEYS if sampled else "treealign's own load and save do it",
     )
-
-
-def _elsewhere(stage: Stage) -> Stage:
-    """The same for names that no candidate has seen: no rule may hold the parts that were only made up."""
-    names = tuple(".".join(_OTHER.get(part, part) for part in name.split(".")) for name in stage.before)
-    return stage._replace(before=names, after=tuple((stage.transform.map_key(name) or (name,))[0] for name in names))
 
 
 def first_difference(calls: Sequence[Call], stage: Stage) -> str:

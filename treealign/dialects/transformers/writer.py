@@ -157,7 +157,7 @@ def _converted(pair: tuple[Convert, tuple[Step, ...]], part: str, sides: Sides, 
     def calls(within: str) -> tuple[Call, ...]:
         names, keys = (journey.renamed, journey.targets) if not within else _inside(journey, within)
         inner = steps if not within else steps_within(steps, within)
-        return convert_calls(convert, inner, names, keys, sides.config, taken)
+        return convert_calls(convert, inner, names, keys, sides.config, taken, sides.sampled)
 
     return Ruled(calls(""), part, or_none(lambda: calls(part)) if part else None)
 
