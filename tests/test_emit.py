@@ -421,6 +421,12 @@ def test_the_verb_prints_source_that_runs(tmp_path):
     assert json.loads(done.stdout)["emitted"].startswith('"""Conversion mapping of mine')
 
 
+@pytest.mark.parametrize("dialect", ["transformers", "key_mapping", "vllm", "mmengine", "python", "timm", "torchtitan"])
+def test_a_mapping_that_touches_none_of_the_keys_is_refused_not_emitted_as_nothing(dialect):
+    with pytest.raises(TreealignError, match=r"touches none of the keys(?s:.)*layers"):
+        emit([Rename("blocks", "layers")], dialect, checkpoint=tree("layers.0.w", "layers.1.w"))
+
+
 def test_an_unknown_dialect_is_named_with_the_known_ones():
     with pytest.raises(TreealignError, match="key_mapping"):
         emit([Rename("a", "b")], "klingon")

@@ -363,6 +363,18 @@ def test_sarif_names_the_rule_the_level_and_the_line(tmp_path):
     assert {rule["id"] for rule in log["runs"][0]["tool"]["driver"]["rules"]} == set(KINDS)
 
 
+def test_every_result_of_sarif_has_a_file_and_the_rule_that_it_names():
+    from treealign.dialects.lint_checks.results import EntryReport, Finding, Lint
+    from treealign.dialects.lint_checks.sarif import sarif
+
+    found = [Finding(kind, "made_by_code", None, "says") for kind in KINDS]
+    (run_,) = sarif(Lint("5", (EntryReport("made_by_code", (), (), tuple(found)),)))["runs"]
+    rules = run_["tool"]["driver"]["rules"]
+    assert [rules[one["ruleIndex"]]["id"] for one in run_["results"]] == [one["ruleId"] for one in run_["results"]]
+    files = [one["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for one in run_["results"]]
+    assert {*files} == {"src/transformers/conversion_mapping.py"}
+
+
 def test_json_holds_the_findings():
     need_entry("xCLIPTextModel")
     data = json.loads(run("transformers:xCLIPTextModel", "--json").stdout)

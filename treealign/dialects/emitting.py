@@ -66,5 +66,5 @@ def emit(
     if live:
         return function(spoken.live)(transforms, checkpoint, model)
     if tests and not spoken.tests:
-        raise TreealignError(f"there are no tests to emit for {dialect}", hint="leave out tests=True")
+        raise TreealignError(f"there are no tests to emit for {dialect}", hint="leave out tests=True, or --tests")
     return function(spoken.tests if tests else spoken.write)(transforms, checkpoint, model, name)

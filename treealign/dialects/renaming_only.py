@@ -11,7 +11,7 @@ from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Convert
 from treealign.tree.fold import fold_names
 
-_ELSEWHERE = 'the model\'s own load_weights has to; or emit(mapping, "python") converts before'
+ELSEWHERE = 'the model\'s own load_weights has to; or emit(mapping, "python"), --to python, converts before'
 
 
 def renamings(mapping: ConversionMapping, held: Given, loader: str) -> list[Transform]:
@@ -26,7 +26,7 @@ def renamings(mapping: ConversionMapping, held: Given, loader: str) -> list[Tran
     used = [transform for at, transform in enumerate(mapping) if at in touched]
     converting = [repr(transform) for transform in used if isinstance(transform, Convert)]
     if converting:
-        raise MappingError(f"{loader} renames, and this mapping converts", facts=converting, hint=_ELSEWHERE)
+        raise MappingError(f"{loader} renames, and this mapping converts", facts=converting, hint=ELSEWHERE)
     return used
 
 
@@ -49,13 +49,18 @@ def refuse(loader: str, wrong: Sequence[str], transforms: Sequence[Transform]) -
         raise MappingError(
             f"{loader} would not do what the mapping says",
             facts=[*wrong[:10], *(f"by {transform!r}" for transform in transforms)],
-            hint='emit(mapping, "python") gives functions that do',
+            hint='emit(mapping, "python"), or --to python, gives functions that do',
         )
 
 
 def heading(held: Given) -> str:
     """What the emitted text was tried on, for its first line."""
-    return f"Checked on {len(held.keys):,} {'made up ' if held.sampled else ''}keys"
+    return f"Checked on {counted_keys(len(held.keys), held.sampled)}"
+
+
+def counted_keys(count: int, sampled: bool) -> str:
+    """How many keys, in words."""
+    return f"{count:,} {'made up ' if sampled else ''}key{'' if count == 1 else 's'}"
 
 
 def shown(keys: Sequence[str]) -> list[str]:

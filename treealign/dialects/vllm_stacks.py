@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from treealign.dialects.given import Given
+from treealign.dialects.renaming_only import ELSEWHERE
 from treealign.dialects.vllm import PASSES, Entry
 from treealign.dialects.vllm_stacking import rank, shard_entry
 from treealign.errors import MappingError
@@ -17,7 +18,6 @@ from treealign.mapping.transforms import Convert
 from treealign.tree.grammar import is_literal
 
 _LETTERS = "qkv"
-_HINT = 'the model\'s own load_weights has to; or emit(mapping, "python") converts before'
 _WHY: dict[type[Operation], str] = {
     Stack: "experts go into a FusedMoE layer, by what its make_expert_params_mapping lists",
     Split: "one weight becomes several, which vLLM keeps as one: let the mapping end at that one",
@@ -54,13 +54,13 @@ def _refuse_other(held: Given, converts: Sequence[Convert]) -> None:
         if odd or len(step.operations) > 1:
             why = next((text for kind, text in _WHY.items() if any(isinstance(one, kind) for one in odd)), "")
             says = f"{', '.join(step.targets)} of {step.sources[0]}: {' + '.join(map(repr, step.operations))}"
-            found.setdefault(f"{says}{f' ({why})' if why else ''}")
+            found.setdefault("\n    ".join([says, *([why] if why else [])]))
     if found:
         raise MappingError(
             "vLLM's WeightsMapper renames, and stacks weights along their first dimension; this mapping converts "
             "otherwise",
             facts=[*list(found)[:5], *(f"by {convert!r}" for convert in converts)],
-            hint=_HINT,
+            hint=ELSEWHERE,
         )
 
 
@@ -81,7 +81,7 @@ def _texts(source: str, target: str, end: str, whole: bool) -> tuple[str, str]:
     while len(old) > 1 and len(new) > 1 and old[-1] == new[-1]:
         old, new, last = old[:-1], new[:-1], True
     if not all(map(is_literal, (*old, *new))):
-        raise MappingError("vLLM stacks by fixed text", facts=[f"{source} becomes {target}"], hint=_HINT)
+        raise MappingError("vLLM stacks by fixed text", facts=[f"{source} becomes {target}"], hint=ELSEWHERE)
     before, behind = "." * inner, "." if last else end
     return f"{before}{'.'.join(old)}{behind}", f"{before}{'.'.join(new)}{behind}"
 

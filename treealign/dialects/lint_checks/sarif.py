@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from treealign import __version__
 from treealign.dialects.lint_checks.results import KINDS, Finding, Lint
 from treealign.dialects.transformers.installed import REGISTRY
 
@@ -24,7 +25,7 @@ def sarif(found: Lint) -> dict[str, Any]:
     ]
     rules = {report.entry: report.rules for report in found.entries}
     run = {
-        "tool": {"driver": {"name": "treealign lint", "rules": kinds}},
+        "tool": {"driver": {"name": "treealign lint", "version": __version__, "rules": kinds}},
         "properties": {"transformers": found.version},
         "results": [_result(one, rules[one.entry], lines) for one in found.findings],
     }
@@ -35,11 +36,18 @@ def _result(finding: Finding, rules: Sequence[str], lines: Sequence[str]) -> dic
     rule = "" if finding.rule is None else f" {rules[finding.rule]}"
     text = "\n".join([f"{finding.entry}{rule}: {finding.says}", *finding.facts])
     where = finding.entry if finding.rule is None else f"{finding.entry}[{finding.rule}]"
-    place: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": where}]}
+    # code hosts take no result without a file; some entries are made by code, and have no line of their own
+    file: dict[str, Any] = {"artifactLocation": {"uri": _FILE, "uriBaseId": "%SRCROOT%"}}
     line = _line(finding.entry, lines)
-    if line:
-        place["physicalLocation"] = {"artifactLocation": {"uri": _FILE}, "region": {"startLine": line}}
-    return {"ruleId": finding.kind, "level": finding.level, "message": {"text": text}, "locations": [place]}
+    file |= {"region": {"startLine": line}} if line else {}
+    place = {"physicalLocation": file, "logicalLocations": [{"fullyQualifiedName": where}]}
+    return {
+        "ruleId": finding.kind,
+        "ruleIndex": list(KINDS).index(finding.kind),
+        "level": finding.level,
+        "message": {"text": text},
+        "locations": [place],
+    }
 
 
 def _line(entry: str, lines: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ def write_key_mapping(mapping: ConversionMapping, checkpoint: Any, model: Any, n
         raise MappingError(
             "a key_mapping renames, and this mapping converts",
             facts=[repr(convert) for convert, _ in sides.journey.conversions],
-            hint='emit(mapping, "transformers") has converters',
+            hint='emit(mapping, "transformers"), or --to transformers, has converters',
         )
     calls: list[Call] = []
     for stage in sides.journey.renamings:

@@ -15,6 +15,7 @@ from treealign.mapping.operations import Operation, output_shapes
 from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange, Rename
+from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
 from treealign.tree.patterns import Capture, Choice, KeyPattern
 from treealign.tree.reading import read_tree
@@ -62,13 +63,24 @@ def sides_of(mapping: ConversionMapping, checkpoint: Any, model: Any) -> Sides:
     model_keys = None if right is None else [key for key in right.keys if key not in right.tied]
     if left is not None:
         shapes = {leaf.key: leaf.shape for leaf in left.leaves}
-        return Sides(follow(mapping, left.keys, model_keys), shapes, parts, sampled=False)
+        return Sides(_used(mapping, follow(mapping, left.keys, model_keys)), shapes, parts, sampled=False)
     if right is not None and model_keys is not None:
         shapes = _shapes_before(mapping, model_keys, {leaf.key: leaf.shape for leaf in right.leaves})
-        return Sides(follow(mapping, tuple(shapes), model_keys), shapes, parts, sampled=False)
+        return Sides(_used(mapping, follow(mapping, tuple(shapes), model_keys)), shapes, parts, sampled=False)
     keys = sample_keys(mapping)
     journey = follow(mapping, keys, None)
     return Sides(journey, dict(_sample_shapes(journey)), parts, sampled=True)
+
+
+def _used(mapping: ConversionMapping, journey: Journey) -> Journey:
+    """The journey; refused where a mapping that is not empty does nothing on it, for it belongs to something else."""
+    if len(mapping) and not any(step.transforms for step in journey.steps):
+        raise MappingError(
+            "the mapping touches none of the keys that it is emitted for",
+            facts=[*map(repr, mapping), *fold_names(journey.keys, limit=5)],
+            hint="does it belong to this checkpoint and model?",
+        )
+    return journey
 
 
 def _tree(source: Any) -> KeyTree | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from treealign.dialects.renaming_only import counted_keys
 from treealign.dialects.transformers.calls import Call
 from treealign.dialects.transformers.converting import convert_calls
 from treealign.dialects.transformers.entries import (
@@ -167,5 +168,5 @@ def _inside(journey: Journey, part: str) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def _heading(name: str, sides: Sides) -> str:
-    count = f"{len(sides.journey.keys):,} {'made up ' if sides.sampled else ''}keys"
+    count = counted_keys(len(sides.journey.keys), sides.sampled)
     return f"Conversion mapping of {name}: checked on {count}, loaded and saved by transformers."
