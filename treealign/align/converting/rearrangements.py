@@ -10,6 +10,7 @@ from treealign.align.converting.shape_algebra import rearranged, several_turns
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import MARGIN, RIVALLED
+from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Indices, Pattern, as_numbers
 from treealign.mapping.operations import Operation, Reshape
@@ -29,9 +30,10 @@ def rearrangements(
 ) -> list[Link]:
     """One tensor to one tensor of another layout: transposed, or dimensions merged or split."""
     options = {}
+    ways = inputs_first(left.patterns), inputs_first(right.patterns)
     for i in free[0]:
         for j in free[1]:
-            if i not in taken[0] and j not in taken[1] and scores[i, j] >= MIN_SCORE:
+            if i not in taken[0] and j not in taken[1] and scores[i, j] >= MIN_SCORE and not stored_alike(ways, i, j):
                 operations = _layout_changes(left.patterns[i], right.patterns[j])
                 if operations:
                     options[i, j] = operations

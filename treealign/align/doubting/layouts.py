@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from treealign.align.doubting.orientation import inputs_first
 from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.links import Link
+from treealign.align.matching.orientation import inputs_first
 from treealign.align.patterns import Pattern, Shape
 from treealign.align.words import tokens
 from treealign.mapping.operations import Permute, Reshape

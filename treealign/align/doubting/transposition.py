@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from treealign.align.doubting.orientation import inputs_first
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.certainty import MARGIN, Doubt
+from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
 
@@ -34,9 +34,11 @@ def turned(left: Side, right: Side, assignment: Assignment, total: Floats) -> di
         there = [q for q in tables[1].get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
         theirs = _layout(right.patterns[j])
         here = [p for p in tables[0].get(theirs, ()) if left.patterns[p].signature != mine.signature]
-        opposed = i in ways[0] and j in ways[1] and ways[0][i] != ways[1][j]
+        opposed = i in ways[0] and j in ways[1] and not stored_alike(ways, i, j)
         enough = float("-inf") if opposed else total[i, j] + MARGIN
-        there, here = [q for q in there if total[i, q] > enough], [p for p in here if total[p, j] > enough]
+        # of two that have their inputs on the same side, neither is the transpose of the other, whatever the names
+        there = [q for q in there if total[i, q] > enough and not stored_alike(ways, i, q)]
+        here = [p for p in here if total[p, j] > enough and not stored_alike(ways, p, j)]
         if there or here or opposed:
             reason = OPPOSED if opposed else TURNED
             found[i] = Doubt((i, j), tuple(sorted({i, *here})), tuple(sorted({j, *there})), reason)

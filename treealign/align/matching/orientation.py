@@ -8,7 +8,7 @@ and not for it: the one of [72, 32] here is not the one of [72, 32] there.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from treealign.align.patterns import Pattern, Shape
 
@@ -24,6 +24,11 @@ def inputs_first(patterns: Sequence[Pattern]) -> dict[int, bool]:
         if len(told) == 1 and None not in told:
             found[n] = bool(told.pop())
     return found
+
+
+def stored_alike(ways: tuple[Mapping[int, bool], Mapping[int, bool]], i: int, j: int) -> bool:
+    """Whether the biases of a left and a right matrix say that both have their inputs on the same side."""
+    return i in ways[0] and j in ways[1] and ways[0][i] == ways[1][j]
 
 
 def _biases(p: Pattern, vectors: dict[tuple[str, ...], Pattern]) -> list[Pattern]:
