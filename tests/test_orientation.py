@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scoring import read_cases
 
 import treealign
 from treealign import KeyTree
@@ -115,3 +116,11 @@ def test_a_square_weight_cut_into_the_heads_of_a_kernel_is_transposed_first_and_
     found = next(m for m in suggestion.matches if m.checkpoint == ("layers.0.attn.query.weight",))
     assert found.operations[0] == Permute((1, 0))
     assert not found.certain
+
+
+def test_a_matrix_whose_biases_say_that_it_is_stored_alike_is_not_turned_for_its_name():
+    """`w1` and `w2` of IBM's models say nothing of which of BERT's is the first; [72, 32] with a bias of 72 does."""
+    (case,) = [case for case in read_cases("real_text", "bert_hf__fmsplain") if case.name == "bert_hf__fmsplain"]
+    matches = {m.checkpoint[0]: m for m in treealign.suggest(*case.trees()).matches}
+    assert matches["encoder.layer.1.output.dense.weight"].model == ("base_model.layers.1.ff_sub_layer.w2.weight",)
+    assert not any(m.operations for m in matches.values())
