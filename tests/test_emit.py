@@ -402,7 +402,7 @@ def test_emitted_tests_need_transformers_and_torch_only(tmp_path):
 def test_heads_that_transformers_reads_of_a_config_stand_in_the_emitted_tests(empty_registry):
     from transformers import LlamaConfig, LlamaModel
 
-    need_rule("PermuteForRope")
+    need_rule("PermuteForRope", argument="inverse")
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 8}
     with torch.device("meta"):
         model = LlamaModel(LlamaConfig(num_attention_heads=2, **sizes))
