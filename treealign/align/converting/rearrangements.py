@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from treealign.align.converting.shape_algebra import rearranged, several_turns
+from treealign.align.converting.shape_algebra import headed, rearranged, several_turns
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import MARGIN, RIVALLED
@@ -16,6 +16,7 @@ from treealign.align.patterns import Indices, Pattern, as_numbers
 from treealign.mapping.operations import Operation, Reshape
 
 MIN_SCORE = 0.25
+IN_HEADS = "taken apart into heads and turned: shapes do not show which rows make a head"
 TURNS = "equal sizes leave several orders of the dimensions"
 
 
@@ -48,6 +49,7 @@ def rearrangements(
         made = _rearranged(left, right, (i, j), options[i, j], doubted)
         objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
         objection = objection or (TURNS if _several_turns(left.patterns[i], right.patterns[j]) else "")
+        objection = objection or (IN_HEADS if any(len(operations) > 1 for operations in options[i, j]) else "")
         links += [replace(link, certain=False, reason=objection) if objection else link for link in made]
     return links
 
@@ -56,7 +58,7 @@ def _rearranged(
     left: Side,
     right: Side,
     pair: tuple[int, int],
-    operations: Mapping[Operation, Sequence[Indices]],
+    operations: Mapping[tuple[Operation, ...], Sequence[Indices]],
     doubted: Sequence[tuple[int, int]],
 ) -> list[Link]:
     """One link for each operation: repeats of different sizes are told apart."""
@@ -66,10 +68,10 @@ def _rearranged(
         tuple(right.patterns[j] for j in sorted({pair[1]} | {j for _, j in doubted})),
     )
     reason, links = RIVALLED if doubted else "", []
-    for operation, cells in operations.items():
+    for made, cells in operations.items():
         groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in cells)
-        evidence = (f"shapes: {operation}",)
-        links.append(Link((a,), (b,), (operation,), groups, not doubted, reason, evidence, rivals))
+        evidence = (f"shapes: {', '.join(map(str, made))}",)
+        links.append(Link((a,), (b,), made, groups, not doubted, reason, evidence, rivals))
     return links
 
 
@@ -78,14 +80,15 @@ def _several_turns(a: Pattern, b: Pattern) -> bool:
     return any(x is not None and y is not None and several_turns(x, y) for x, y in pairs)
 
 
-def _layout_changes(a: Pattern, b: Pattern) -> dict[Operation, list[Indices]]:
-    """The cells by the operation that turns one shape into the other; nothing unless it is of one kind for all."""
+def _layout_changes(a: Pattern, b: Pattern) -> dict[tuple[Operation, ...], list[Indices]]:
+    """The cells by the operations that turn one shape into the other; nothing unless these are of one kind for all."""
     if a.cells.keys() != b.cells.keys() or a.nature != b.nature:
         return {}
-    found: dict[Operation, list[Indices]] = defaultdict(list)
+    found: dict[tuple[Operation, ...], list[Indices]] = defaultdict(list)
     for k in sorted(a.cells, key=as_numbers):
         operation = rearranged(a.shapes[k], b.shapes[k])
-        if operation is None:
+        operations = headed(a.shapes[k], b.shapes[k]) if operation is None else (operation,)
+        if operations is None:
             return {}
-        found[operation].append(k)
-    return found if len(found) == 1 or all(isinstance(o, Reshape) for o in found) else {}
+        found[operations].append(k)
+    return found if len(found) == 1 or all(isinstance(o, Reshape) for o, *_ in found) else {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from treealign.align.patterns import Shape
-from treealign.mapping.operations import Concat, Operation, Permute, Reshape, Stack
+from treealign.mapping.operations import Concat, Operation, Permute, Reshape, Stack, invert
 
 Sizes = tuple[int, ...]
 
@@ -66,6 +66,37 @@ def rearranged(before: Shape, after: Shape) -> Operation | None:
         return Permute(dims) if dims is not None else None
     short, long = sorted((before, after), key=len)
     return Reshape(before, after) if _merges(long, short) else None
+
+
+def headed(before: Shape, after: Shape) -> tuple[Operation, ...] | None:
+    """Two operations that take a matrix apart into heads and turn it, or put it together again; None if none do.
+
+    Tried in this order: outputs first, [heads x size, inputs] to [heads, inputs, size]; turned whole, then cut; inputs
+    first, [inputs, heads x size] to [heads, inputs, size]. More than one may fit; which it is shapes do not show, and
+    neither whether the rows of a head stand together.
+
+    >>> headed((32, 16), (4, 16, 8))
+    (Reshape((32, 16), (4, 8, 16)), Permute((0, 2, 1)))
+    >>> headed((16, 32), (4, 8, 16))
+    (Permute((1, 0)), Reshape((32, 16), (4, 8, 16)))
+    """
+    if before is None or after is None or prod(before) != prod(after):
+        return None
+    if (len(before), len(after)) == (3, 2):
+        back = _in_heads(after, before)
+        return None if back is None else invert(back)
+    return _in_heads(before, after) if (len(before), len(after)) == (2, 3) else None
+
+
+def _in_heads(before: Sizes, after: Sizes) -> tuple[Operation, ...] | None:
+    first, second, third = after
+    if before == (first * third, second):
+        return Reshape(before, (first, third, second)), Permute((0, 2, 1))
+    if _merges(after, before[::-1]):
+        return Permute((1, 0)), Reshape(before[::-1], after)
+    if before == (second, first * third):
+        return Reshape(before, (second, first, third)), Permute((1, 0, 2))
+    return None
 
 
 def _permutation(before: Sizes, after: Sizes) -> tuple[int, ...] | None:
