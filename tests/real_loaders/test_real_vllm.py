@@ -95,14 +95,19 @@ def test_without_keys_nothing_is_read_otherwise_than_vllm_does_it(capsys):
 @pytest.mark.parametrize("name", ["LlavaForConditionalGeneration", "CLIPModel", "Qwen2VLForConditionalGeneration"])
 def test_a_mapper_that_is_read_and_emitted_does_in_vllm_what_the_first_did(name, monkeypatch):
     install(monkeypatch)
+    done = 0
     for one, tree in ((same, tree) for same in known() if same.name == name for tree in checkpoints().get(name, ())):
         fields = {f"orig_to_new_{kind}": getattr(one.mapper, f"orig_to_new_{kind}") for kind in KINDS}
         renaming = weights_mapper()(**fields | {"orig_to_new_stacked": {}})
         reading = read_mapping(renaming, "vllm", tree)
+        if all(renaming.map_name(key) in (key, None) for key in tree.keys):
+            continue  # nothing is emitted for a checkpoint that already has the names
         scope = {}
         exec(emit(reading.mapping, "vllm", checkpoint=tree), scope)
         kept = [key for key in tree.keys if renaming.map_name(key) is not None]
         assert [scope["hf_to_vllm_mapper"].map_name(key) for key in kept] == list(map(renaming.map_name, kept))
+        done += 1
+    assert done
 
 
 def stacked_by(mapper, state):
