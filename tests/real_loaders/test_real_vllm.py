@@ -92,15 +92,15 @@ def test_without_keys_nothing_is_read_otherwise_than_vllm_does_it(capsys):
     assert sum(unread.values()) < sum(rules.values())
 
 
-@pytest.mark.parametrize("name", ["LlavaForConditionalGeneration", "CLIPModel", "Qwen2VLForConditionalGeneration"])
-def test_a_mapper_that_is_read_and_emitted_does_in_vllm_what_the_first_did(name, monkeypatch):
+def test_a_mapper_that_is_read_and_emitted_does_in_vllm_what_the_first_did(monkeypatch):
     install(monkeypatch)
     done = 0
-    for one, tree in ((same, tree) for same in known() if same.name == name for tree in checkpoints().get(name, ())):
+    for one, tree in ((same, tree) for same in known() for tree in checkpoints().get(same.name, ())):
         fields = {f"orig_to_new_{kind}": getattr(one.mapper, f"orig_to_new_{kind}") for kind in KINDS}
         renaming = weights_mapper()(**fields | {"orig_to_new_stacked": {}})
         reading = read_mapping(renaming, "vllm", tree)
-        if all(renaming.map_name(key) in (key, None) for key in tree.keys):
+        touched = any(renaming.map_name(key) not in (key, None) for key in tree.keys)
+        if not touched or any(DROPS not in why for _, why in reading.unread):
             continue  # nothing is emitted for a checkpoint that already has the names
         scope = {}
         exec(emit(reading.mapping, "vllm", checkpoint=tree), scope)
