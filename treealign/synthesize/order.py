@@ -124,12 +124,18 @@ def is_exchange(rules: Sequence[Rule]) -> bool:
 
 def _smallest_tie(rules: Sequence[Rule], touching: frozenset[int], sample: Sample) -> frozenset[int]:
     """The fewest rules that make the sample if they work at once; none if that does not help."""
-    for size in range(2, min(len(touching), _MOST_TIED) + 1):
-        for tie in combinations(sorted(touching), size):
+    taking = sorted(r for r in touching if any(_hands_over(rules, r, other) for other in touching))
+    for size in range(2, min(len(taking), _MOST_TIED) + 1):
+        for tie in combinations(taking, size):
             groups = [tie, *((r,) for r in touching if r not in tie)]
             if is_exchange([rules[r] for r in tie]) and _good(rules, groups, sample):
                 return frozenset(tie)
     return frozenset()
+
+
+def _hands_over(rules: Sequence[Rule], a: int, b: int) -> bool:
+    """Whether one makes what the other replaces: a rule that takes part in no exchange is no part of a tie."""
+    return a != b and (rules[a].new == rules[b].old or rules[b].new == rules[a].old)
 
 
 def _stuck(demands: dict[Ways, Demand], knot: frozenset[int]) -> Order:
