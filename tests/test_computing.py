@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +16,7 @@ from treealign.checkpoint.conversion import computing
 from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.tasks import Computation, Output
 from treealign.checkpoint.conversion.tensors import Reader, Stored
+from treealign.checkpoint.conversion.threads import one_thread
 from treealign.checkpoint.execute import run
 from treealign.formats.dtypes import safetensors_dtype
 from treealign.formats.safetensors_header import read_header
@@ -94,3 +97,18 @@ def test_what_goes_into_another_file_is_not_written(tmp_path):
     found = written(computation, size)
     assert found[: made[0].nbytes] == [None] * made[0].nbytes
     assert bytes(found[made[0].nbytes :]) == raw(made[1])
+
+
+def test_a_task_beside_others_computes_in_one_thread_and_leaves_torch_as_it_was():
+    before, inside = torch.get_num_threads(), []
+
+    def task(_):
+        with one_thread():
+            inside.append(torch.get_num_threads())
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(task, range(8)))
+        task(None)
+        after = [*threads.map(lambda _: torch.get_num_threads(), range(4)), torch.get_num_threads()]
+    assert set(inside) == {1}
+    assert set(after) == {before}

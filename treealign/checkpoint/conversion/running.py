@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
-from treealign.checkpoint.conversion.writing import flush_all, refusals, run_task
+from treealign.checkpoint.conversion.writing import flush_all, refusals, run_task, run_task_beside_others
 from treealign.checkpoint.executors import Call, gather
 from treealign.errors import TreealignError
 
@@ -42,12 +42,13 @@ def run_tasks(
     """
     count = _Count(sum(task.size for task in tasks), progress)
     if executor is not None:
-        calls = [Call(task.name, run_task, (task.anywhere, str(folder.absolute()))) for task in tasks]
+        calls = [Call(task.name, run_task_beside_others, (task.anywhere, str(folder.absolute()))) for task in tasks]
         gathered: list[ShardResult] = gather(executor, calls, lambda result: count.add(result.size))
         _refuse_elsewhere(tasks, folder)
         return gathered
+    run = run_task_beside_others if len(tasks) > 1 else run_task
     with ThreadPoolExecutor(2) as threads:
-        waiting = [threads.submit(run_task, task, folder, count.add, flush=False) for task in tasks]
+        waiting = [threads.submit(run, task, folder, count.add, flush=False) for task in tasks]
         try:
             results = [future.result() for future in waiting]
         except BaseException:

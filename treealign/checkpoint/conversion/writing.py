@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from treealign.checkpoint.conversion.computing import computed
@@ -15,6 +15,7 @@ from treealign.checkpoint.conversion.moving import Advance, Mover, write_at
 from treealign.checkpoint.conversion.origin import refuse_changed
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
 from treealign.checkpoint.conversion.tensors import Reader
+from treealign.checkpoint.conversion.threads import one_thread
 from treealign.checkpoint.conversion.verifying import forget, holds
 from treealign.errors import FormatError
 from treealign.formats.atomic import sync_folder
@@ -50,6 +51,14 @@ def run_task(
             # what is to be read again must be on the disk first
             _write(task, path, advance, flush or task.verify)
         return ShardResult(task.name, task.size, verified(task, path) if task.verify else "")
+
+
+def run_task_beside_others(
+    task: ShardTask, folder: str | os.PathLike[str], advance: Advance = lambda _: None, *, flush: bool = True
+) -> ShardResult:
+    """`run_task` where other cores are busy with other tasks: what it computes, it computes in one thread."""
+    with one_thread() if task.computations else nullcontext():
+        return run_task(task, folder, advance, flush=flush)
 
 
 @contextmanager
