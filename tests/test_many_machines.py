@@ -116,8 +116,8 @@ def test_a_refusal_of_a_task_is_passed_on_and_nothing_is_left(source, tmp_path, 
         os.utime(source / "model-00001-of-00006.safetensors", (1, 1))
         return written(task, folder)
 
-    written = running.run_task
-    monkeypatch.setattr(running, "run_task", touched)
+    written = running.run_task_beside_others
+    monkeypatch.setattr(running, "run_task_beside_others", touched)
     with ThreadPoolExecutor(2) as pool, pytest.raises(FormatError, match="has changed"):
         convert_checkpoint(source, tmp_path / "there", MAPPING, executor=pool)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
