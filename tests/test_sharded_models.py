@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
+from types import ModuleType
 
 import pytest
 import torch
@@ -74,7 +76,8 @@ class Status(Enum):
     NOT_AVAILABLE = 2
 
 
-def test_parameters_that_deepspeed_has_partitioned_are_refused(file):
+def test_parameters_that_deepspeed_has_partitioned_are_refused(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", ModuleType("deepspeed"))
     model = small()
     for parameter in model.parameters():
         parameter.ds_id, parameter.ds_status = 1, Status.NOT_AVAILABLE
@@ -84,7 +87,8 @@ def test_parameters_that_deepspeed_has_partitioned_are_refused(file):
     assert unchanged(model, before)
 
 
-def test_parameters_that_deepspeed_has_gathered_load(file):
+def test_parameters_that_deepspeed_has_gathered_load(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", ModuleType("deepspeed"))
     model = small()
     for parameter in model.parameters():
         parameter.ds_id, parameter.ds_status = 1, Status.AVAILABLE

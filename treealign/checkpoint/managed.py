@@ -5,6 +5,7 @@ They are known by the attributes that the libraries leave on modules and paramet
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,13 +48,13 @@ def refuse_managed(model: nn.Module, where: str) -> None:
 def _any_marks(model: nn.Module) -> bool:
     """Whether any of the libraries may have a hand in it: one quick look, for most models have no marks."""
     waiting = [model]
+    partitions = "deepspeed" in sys.modules  # whose parameters cannot exist without it
     while waiting:
         module = waiting.pop()
         if "_hf_hook" in module.__dict__ or "_handle" in module.__dict__:
             return True
-        for tensor in module._parameters.values():
-            if hasattr(tensor, "ds_status"):
-                return True
+        if partitions and any(hasattr(tensor, "ds_status") for tensor in module._parameters.values()):
+            return True
         # not `modules()`, whose generators stand on one another as deep as the model is
         waiting += [child for child in module._modules.values() if child is not None]
     return False
