@@ -26,13 +26,13 @@ from speed_load import load_figures
 from speed_workers import worker_figures
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
-CORPORA = ("transformers", "pairs", "originals", "synthetic", "scale")
+CORPORA = ("transformers", "pairs", "originals", "real_text", "real_vision", "synthetic", "scale")
 SUBSETS = ("all", "renames", "conversions")
 
 
 @app.command()
 def scoreboard(
-    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but scale.")] = None,
+    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but the last two.")] = None,
     subset: Annotated[
         str, typer.Option(help="all, renames or conversions: cases without or with tensor changes.")
     ] = "all",
@@ -45,7 +45,7 @@ def scoreboard(
     if subset not in SUBSETS or not set(corpora or ()) <= set(CORPORA):
         raise typer.BadParameter(f"subsets are {', '.join(SUBSETS)}; corpora are {', '.join(CORPORA)}")
     figures = {}
-    for corpus in corpora or CORPORA[:3]:
+    for corpus in corpora or CORPORA[:5]:
         total, left = Score(), show
         for case in read_cases(corpus, only):
             if subset == "all" or (subset == "renames") is case.renames_only:
