@@ -103,8 +103,10 @@ def carry(
     stale = {text, *_overtaken(modules, filled)}
     marked: set[int] = set()  # a module shared under two names carries the first of its places
     for place, module in modules.items():
-        here = moved(place, at, path) if place in around else None
-        if here is not None and id(module) not in marked:
+        if place not in around or id(module) in marked:
+            continue
+        here = moved(place, at, path) if at or path else place
+        if here is not None:
             marked.add(id(module))
             old = [carried for carried in slices(module) if carried.record not in stale]
             put(module, [Slice(text, layout_text, here, kept), *old])
@@ -142,7 +144,7 @@ def _overtaken(modules: Mapping[str, nn.Module], filled: set[str]) -> set[str]:
     """The earlier records that have nothing left below the module where they are first met."""
     seen: dict[str, bool] = {}
     for place, module in modules.items():
-        for carried in slices(module):
+        for carried in slices(module) if ATTRIBUTE in module.__dict__ else ():
             if carried.record not in seen:
                 own = _filled(carried.read_record().by_model, place, carried.path)
                 seen[carried.record] = own <= filled

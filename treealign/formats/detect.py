@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import zipfile
 from enum import Enum
 from pathlib import Path
@@ -60,11 +61,12 @@ def detect(path: str | os.PathLike[str]) -> Kind:
     """
     name = os.fspath(path)
     try:
-        if Path(name).is_dir():
+        mode = os.stat(name).st_mode  # noqa: PTH116  asked once for each file of a checkpoint
+        if stat.S_ISDIR(mode):
             return Kind.FOLDER
-        if Path(name).exists() and not Path(name).is_file():
+        if not stat.S_ISREG(mode):
             raise FormatError("not a regular file", where=name)
-        if Path(name).is_file() and (named := kind_by_name(name)):
+        if named := kind_by_name(name):
             return named
         with Path(name).open("rb") as file:
             return kind_of(file)
