@@ -11,8 +11,11 @@ from strategies import cut_twice
 
 import treealign
 from treealign import KeyTree
+from treealign.align.hints import read_hints
+from treealign.align.links import Link, part_of
 from treealign.align.matching import walk as walking
-from treealign.align.matching.in_step import IN_STEP
+from treealign.align.matching.in_step import IN_STEP, placed_in_step
+from treealign.align.patterns import build_patterns
 
 
 def tree(*leaves, ordered=False):
@@ -172,3 +175,20 @@ def test_equal_values_settle_it(tmp_path):
     assert not any(m.certain for m in treealign.suggest(*paths).matches)
     settled = treealign.suggest(*paths, values=True)
     assert {m.checkpoint[0]: m.model[0] for m in settled.matches if m.certain} == dict(zip(old, new, strict=True))
+
+
+def placed(hints):
+    """Where two uncertain links against the order end, `hints` given."""
+    here, there = tree(("a.0.w", (4,)), ("a.1.w", (4,))), tree(("b.0.w", (4,)), ("b.1.w", (4,)))
+    sides = [[part_of(p, {at}) for p in build_patterns(side) for at in (0, 1)] for side in (here, there)]
+    crossed = [Link((sides[0][n],), (sides[1][1 - n],), certain=False) for n in (0, 1)]
+    links, _, _ = placed_in_step(crossed, [], (here, there), (sides[0], sides[1]), read_hints(hints, *sides))
+    return {here.keys[g.left[0]]: there.keys[g.right[0]] for link in links for g in link.expand()}
+
+
+def test_an_uncertain_match_gives_way_to_the_order():
+    assert placed({}) == {"a.0.w": "b.0.w", "a.1.w": "b.1.w"}
+
+
+def test_what_a_hint_speaks_of_does_not():
+    assert placed({"a.0": "b.1", "a.1": "b.0"}) == {"a.0.w": "b.1.w", "a.1.w": "b.0.w"}

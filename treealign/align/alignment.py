@@ -131,7 +131,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     links = [*anchors.links, *doubted(links, anchors, trees)]
     resized = _resized(sides, assignment, links) if shapes else []
     if shapes:
-        links, left, right = placed_in_step(links, resized, (here, there), (left, right))
+        links, left, right = placed_in_step(links, resized, (here, there), (left, right), read)
         links, left, right = converted_leftovers(links, resized, (here, there), (left, right), read)
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"

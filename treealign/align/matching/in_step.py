@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Group, Link, part_of, parted
 from treealign.align.matching.walk import Kind, walk
 from treealign.align.patterns import Pattern
@@ -26,13 +27,13 @@ Patterns = tuple[Sequence[Pattern], Sequence[Pattern]]
 
 
 def placed_in_step(
-    links: Sequence[Link], resized: Sequence[Link], trees: Trees, patterns: Patterns
+    links: Sequence[Link], resized: Sequence[Link], trees: Trees, patterns: Patterns, hints: Sequence[Hint] = ()
 ) -> tuple[list[Link], list[Pattern], list[Pattern]]:
     """The links, and those of leaves that correspond by what the layers hold and by their order.
 
-    A link that is certain, or has operations, stays and holds its leaves together on the walk. An uncertain rename
-    gives way where the walk leads elsewhere, and so does the guess that a linear layer was a convolution over one
-    point, or that tensors were joined or cut for which nothing speaks but that their sizes add up.
+    A link that is certain, or has operations, or of which a hint speaks, stays and holds its leaves together on the
+    walk. An uncertain rename gives way where the walk leads elsewhere, and so does the guess that a linear layer was a
+    convolution over one point, or that tensors were joined or cut for which nothing speaks but that their sizes add up.
 
     Parameters
     ----------
@@ -44,6 +45,8 @@ def placed_in_step(
         Checkpoint and model; all shapes known.
     patterns : tuple of sequence of Pattern
         All that is to be matched on either side.
+    hints : sequence of Hint
+        What the user said, which no order outweighs.
 
     Returns
     -------
@@ -51,8 +54,9 @@ def placed_in_step(
         The links, and the patterns of either side, those parted of which the walk placed a part.
     """
     left, right = map(list, patterns)
-    loose = [link for link in links if _is_loose(link)]
-    fixed = [link for link in links if not _is_loose(link)]
+    said = {id(link) for link in links if any(speaks_of(hint, link.left, link.right) for hint in hints)}
+    loose = [link for link in links if _is_loose(link) and id(link) not in said]
+    fixed = [link for link in links if not _is_loose(link) or id(link) in said]
     if not loose and (_all_taken(links, 0, left) or _all_taken(links, 1, right)):
         return list(links), left, right
     sized = {id(p) for link in resized for p in (*link.left, *link.right)}
