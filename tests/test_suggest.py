@@ -106,8 +106,13 @@ ROTARY_OLD = {f"layers.{i}.attention.w{n}.weight": (4, 4) for i in range(2) for 
 ROTARY_NEW = {f"layers.{i}.self_attn.{n}_proj.weight": (4, 4) for i in range(2) for n in "qkvo"}
 
 
-def test_a_hint_that_names_the_modules_settles_their_rotary_doubt():
-    certain = certain_pairs(aligned(ROTARY_OLD, ROTARY_NEW, hints={"wq": "q_proj"}))
+def test_a_hint_about_names_leaves_the_order_of_rotary_rows_open():
+    certain = certain_pairs(aligned(ROTARY_OLD, ROTARY_NEW, hints={"wq": "q_proj", "wk": "k_proj"}))
+    assert not {"layers.0.attention.wq.weight", "layers.0.attention.wk.weight"} & certain.keys()
+
+
+def test_a_statement_about_the_rows_of_one_projection_leaves_the_other_open():
+    certain = certain_pairs(aligned(ROTARY_OLD, ROTARY_NEW, hints=["q_proj: rows as stored"]))
     assert "layers.0.attention.wq.weight" in certain
     assert "layers.0.attention.wk.weight" not in certain
 

@@ -11,7 +11,8 @@ from strategies import cut_twice
 
 import treealign
 from treealign import KeyTree
-from treealign.align.hints import read_hints
+from treealign.align.hinted import evidence_of
+from treealign.align.hints import read
 from treealign.align.links import Link, part_of
 from treealign.align.matching import walk as walking
 from treealign.align.matching.in_step import IN_STEP, placed_in_step
@@ -154,12 +155,10 @@ def test_the_mapping_of_such_a_network_goes_both_ways(mobilenet):
     assert mapping.reverse.map_keys(list(model.keys)) == {k: (v,) for k, v in names.items()}
 
 
-def test_it_is_not_said_that_a_hint_about_names_would_settle_what_no_name_speaks_of(mobilenet):
+def test_what_no_name_speaks_of_is_a_question_with_options(mobilenet):
     checkpoint, model, _ = mobilenet
-    said = {question.settled_by for question in treealign.suggest(checkpoint, model).ambiguous}
-    assert {text for text in said if IN_STEP in text} == {
-        f"{IN_STEP}: equal values on both sides, a probe, or a mapping of yours"
-    }
+    asked = [q for q in treealign.suggest(checkpoint, model).questions if IN_STEP in q.why]
+    assert asked and all(2 <= len(q.options) <= 6 for q in asked)
 
 
 def test_equal_values_settle_it(tmp_path):
@@ -182,7 +181,7 @@ def placed(hints):
     here, there = tree(("a.0.w", (4,)), ("a.1.w", (4,))), tree(("b.0.w", (4,)), ("b.1.w", (4,)))
     sides = [[part_of(p, {at}) for p in build_patterns(side) for at in (0, 1)] for side in (here, there)]
     crossed = [Link((sides[0][n],), (sides[1][1 - n],), certain=False) for n in (0, 1)]
-    links, _, _ = placed_in_step(crossed, [], (here, there), (sides[0], sides[1]), read_hints(hints, *sides))
+    links, _, _ = placed_in_step(crossed, [], (here, there), (sides[0], sides[1]), evidence_of(read(hints, *sides)))
     return {here.keys[g.left[0]]: there.keys[g.right[0]] for link in links for g in link.expand()}
 
 

@@ -8,16 +8,19 @@ from functools import cached_property
 from typing import Any
 
 from treealign.align.alignment import Alignment, align
+from treealign.align.asking.answering import answered, refusals
 from treealign.align.asking.probing import Probed, settle_by_probe
-from treealign.align.asking.questions import questions
+from treealign.align.asking.question import Option, Question, expand_matches
+from treealign.align.asking.questions import ambiguity, find_questions
+from treealign.align.hints import Hints, listed, parse, read
 from treealign.align.links import Ambiguity, Link, Match, keys_of
 from treealign.align.matching.mismatches import Mismatch
+from treealign.align.patterns import Pattern
+from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.operations import Operation, Reorder
 from treealign.mapping.planning import Step
 from treealign.synthesize import Conversion, Synthesis, synthesize
-from treealign.tree.keys import natural_key
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
@@ -34,15 +37,24 @@ class Suggestion:
     ----------
     alignment : Alignment
         The correspondence, folded.
-    synthesis : Synthesis
-        The mapping made from it, with its proof of minimality or the bound.
     probed : Probed or None
         What a probe was asked and what it said, where one was given and something was open.
+    hints : tuple of str
+        What has been said so far, to be given again.
+    asked : Alignment or None
+        What evidence alone makes of the two trees, before any answer.
     """
 
     alignment: Alignment
-    synthesis: Synthesis
     probed: Probed | None = None
+    hints: tuple[str, ...] = ()
+    asked: Alignment | None = None
+
+    @cached_property
+    def synthesis(self) -> Synthesis:
+        """The mapping made from the alignment, with its proof of minimality or the bound."""
+        with collector_paused():
+            return _synthesize(self.alignment)
 
     @property
     def mapping(self) -> ConversionMapping:
@@ -52,12 +64,43 @@ class Suggestion:
     @cached_property
     def matches(self) -> tuple[Match, ...]:
         """All matches, key by key; none names a tied alias."""
-        return tuple(m for link in self.alignment.links for m in _matches(self.alignment, link))
+        trees = self.alignment.checkpoint, self.alignment.model
+        return tuple(m for link in self.alignment.links for m in expand_matches(link, trees))
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        """What evidence leaves open, in the order in which to ask; empty when nothing is."""
+        return find_questions(self.alignment)
 
     @cached_property
     def ambiguous(self) -> tuple[Ambiguity, ...]:
-        """What evidence does not settle; the truth is among the keys of each."""
-        return questions(self.alignment)
+        """The questions as the keys among which the truth is, one for each."""
+        return tuple(map(ambiguity, self.questions))
+
+    def answer(self, question: Question, option: Option | None) -> Suggestion:
+        """The suggestion with one question answered.
+
+        Parameters
+        ----------
+        question : Question
+            One of `questions`.
+        option : Option or None
+            One of its options: the same as giving its hint to `suggest`. None says that none of these is so: the keys
+            in question belong to nothing, and become missing or unexpected.
+
+        Raises
+        ------
+        TreealignError
+            The question is none of this suggestion.
+
+        """
+        if question not in self.questions or (option is not None and option not in question.options):
+            way_out = "answer one of its `questions` by one of the question's `options`, or by None"
+            raise TreealignError("no question of this suggestion", hint=way_out)
+        said = refusals(question) if option is None else (option.hint,)
+        read_hints = [hint for hint in map(parse, said) if hint is not None]
+        alignment = answered(self.alignment, read_hints)
+        return Suggestion(alignment, self.probed, (*self.hints, *said), self.asked)
 
     @cached_property
     def missing_keys(self) -> tuple[str, ...]:
@@ -101,7 +144,7 @@ class Suggestion:
 def suggest(
     checkpoint: Any,
     model: Any,
-    hints: Mapping[str, str] | Sequence[str] | None = None,
+    hints: Hints = None,
     *,
     values: bool = False,
     probe: Callable[[Any], Any] | None = None,
@@ -148,14 +191,23 @@ def suggest(
 
     """
     with collector_paused():
-        alignment, probed = _align(checkpoint, model, hints, values), None
+        asked, probed = _align(checkpoint, model, hints, values), None
+        alignment = answered(asked, read(hints, *_patterns(asked)))
     if probe is not None and any(not link.certain for link in alignment.links):
         alignment, probed = _probe(alignment, checkpoint, model, probe, max_probes)
-    with collector_paused():
-        return Suggestion(alignment, _synthesize(alignment), probed)
+    made = Suggestion(alignment, probed, tuple(listed(hints)), asked)
+    _ = made.synthesis  # here, where the time for it is expected, and not when the mapping is first looked at
+    return made
 
 
-def _align(checkpoint: Any, model: Any, hints: Mapping[str, str] | Sequence[str] | None, values: bool) -> Alignment:
+def _patterns(alignment: Alignment) -> tuple[list[Pattern], list[Pattern]]:
+    """All patterns of both sides."""
+    links = (*alignment.links, *alignment.copies, *alignment.resized)
+    left = [p for link in links for p in link.left] + list(alignment.left)
+    return left, [p for link in links for p in link.right] + list(alignment.right)
+
+
+def _align(checkpoint: Any, model: Any, hints: Hints, values: bool) -> Alignment:
     trees = _tree(checkpoint), _tree(model)
     if not values:
         return align(*trees, hints)
@@ -219,20 +271,3 @@ def _conversions(alignment: Alignment, link: Link) -> Iterator[Conversion]:
     for group in link.expand():
         sources, targets = tuple(left[i] for i in group.left), tuple(right[j] for j in group.right)
         yield Conversion(sources, targets, link.operations)
-
-
-def _matches(alignment: Alignment, link: Link) -> Iterator[Match]:
-    left, right = alignment.checkpoint.keys, alignment.model.keys
-    operations, order = _listed(link, alignment)
-    for group in link.expand():
-        sources, targets = tuple(left[i] for i in group.left), [right[j] for j in group.right]
-        yield Match(sources, tuple(targets[n] for n in order), operations, link.certain, link.evidence)
-
-
-def _listed(link: Link, alignment: Alignment) -> tuple[tuple[Operation, ...], Sequence[int]]:
-    """Targets of a split stand in the order of the parts if the checkpoint has an order at all, else in natural one."""
-    first, keys = next(link.expand()).right, alignment.model.keys
-    order = sorted(range(len(first)), key=lambda n: natural_key(keys[first[n]]))
-    if len(link.left) > 1 or order == sorted(order) or alignment.checkpoint.ordered:
-        return link.operations, range(len(first))
-    return (*link.operations, Reorder(tuple(order))), order

@@ -14,16 +14,18 @@ from treealign.align.converting.part_order import is_part_of_whole
 from treealign.align.converting.quantisation import with_weights
 from treealign.align.converting.weight_norm import with_weight_norms
 from treealign.align.doubting.axes import doubt_axes
-from treealign.align.doubting.conventions import hidden_changes
+from treealign.align.doubting.conventions import Conventions, hidden_changes
 from treealign.align.doubting.folded_space import doubt_orders
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.lists import doubt_lists
 from treealign.align.doubting.reflection import reflections
-from treealign.align.doubting.settling import settled_by_hints
 from treealign.align.doubting.siblings import doubt_siblings
+from treealign.align.doubting.stacking import stacked
 from treealign.align.doubting.surroundings import doubt_strangers, misplaced
 from treealign.align.doubting.transposition import turned, turned_blocks
-from treealign.align.hints import Hint, read_hints
+from treealign.align.hinted import Hint, evidence_of
+from treealign.align.hints import Hints
+from treealign.align.hints import read as read_hints
 from treealign.align.links import Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Given, assign
@@ -39,8 +41,6 @@ from treealign.align.matching.traced_roles import trace_findings, with_trace_sai
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.spelling import with_dots
 from treealign.tree.keytree import KeyTree
-
-Hints = Mapping[str, str] | Sequence[str] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,9 @@ class Alignment:
     findings : tuple of str
         What a person should know about the two trees.
     hints : tuple of Hint
-        What the user said.
+        What the user said that counted as evidence.
+    conventions : Conventions or None
+        What the two sides show of their libraries; None where shapes are unknown.
     """
 
     checkpoint: KeyTree
@@ -74,6 +76,7 @@ class Alignment:
     resized: tuple[Link, ...] = ()
     findings: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
+    conventions: Conventions | None = None
 
 
 def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Contents | None = None) -> Alignment:
@@ -110,7 +113,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     left, right = refine(*map(list, anchors.rest))
     free = len(left), len(right)
     left, right = ([*side, *voters] for side, voters in zip((left, right), anchors.voters, strict=True))
-    read = read_hints(hints, left, right)
+    read = evidence_of(read_hints(hints, left, right))
     sides = (
         Side.of(left, checkpoint.ordered, [h.source for h in read]),
         Side.of(right, model.ordered, [h.target for h in read]),
@@ -119,12 +122,13 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     sides = with_traced_roles(sides[0], checkpoint), with_traced_roles(sides[1], model)
     assignment, evidence, found = assigned(sides, Given(anchors.pairs(free), free, likely(contents, left, right)))
     links = with_trace_said(_links(sides, assignment, found), untraced, trees)
+    conventions = None
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
         links = _with_conversions(sides, assignment, links, weak, evidence.total, read)
-        links = settled_by_hints(links, read)
-        links = hidden_changes([*anchors.links, *links], Habits(left, right), read)
-        links = doubt_siblings(doubt_lists(links, read), read)[len(anchors.links) :]
+        conventions = Conventions.of([*anchors.links, *links], Habits(left, right))
+        links = hidden_changes([*anchors.links, *links], conventions)
+        links = doubt_siblings(doubt_lists(links))[len(anchors.links) :]
         links = doubt_orders(doubt_axes(links, here, there), model)
         links = doubt_strangers(links, _unused(links, left))
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
@@ -136,8 +140,10 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     if _nothing_shared(links, left, right):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
+    links = stacked(links, conventions, model) if conventions else links
     made = _finish(checkpoint, model, links, resized, left, right, shapes)
-    return replace(made, hints=tuple(read), findings=made.findings + trace_findings(links, trees))
+    findings = made.findings + trace_findings(links, trees)
+    return replace(made, hints=tuple(read), findings=findings, conventions=conventions)
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
@@ -201,7 +207,8 @@ def _doubted(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:
     """What a doubt makes of a link."""
     left, right = sides[0].patterns, sides[1].patterns
     rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
-    return {"certain": False, "reason": doubt.reason, "rivals": rivals}
+    near = tuple(left[n] for n in doubt.near[0]), tuple(right[n] for n in doubt.near[1])
+    return {"certain": False, "reason": doubt.reason, "rivals": rivals, "near": near}
 
 
 def _unused(links: Sequence[Link], side: Sequence[Pattern]) -> list[Pattern]:

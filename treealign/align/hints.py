@@ -1,96 +1,267 @@
-"""Hints: runs of segments that a user says belong together, and the order in which parts stand in a whole."""
+"""The language of hints: everything that an answer can say, in one table, read in one place.
+
+======================================================  ================================================================
+hint                                                    says
+======================================================  ================================================================
+``attn_norm=input_layernorm``                           names that belong together, checkpoint first; nothing else
+``qkv=q,k,v`` or ``q,k,v=qkv``                          a whole and its parts, in the order in which they stand in it
+``lateral{i}: order as numbered``                       two lists run the same way
+``lateral{i}: order reversed``                          the first of one list is the last of the other
+``layers.{i}.{j}: indices exchanged``                   two indices trade places
+``q,k: rows as stored``                                 the rows stand alike on both sides
+``q,k: rows from interleaved to half split, heads of 4``  rotary rows; or ``from half split to interleaved``
+``qkv: rows by part``                                   all of q, then all of k, then all of v
+``qkv: rows by head of 64 in the checkpoint``           q, k and v of one head, then of the next; or ``in the model``
+``gate_up: rows in turns in the model``                 one row of each by turns; or ``in the checkpoint``
+``gate_up: halves swapped``                             the second half comes first on the other side
+``proj: axes as stored``, ``axes transposed``           which way round a matrix stands
+``kernel: axes 3,2,0,1``                                the model's dimensions, each by its number in the checkpoint
+``ema.norm: not in the model``                          keys of the checkpoint that belong to nothing
+``pos_ids: not in the checkpoint``                      keys of the model that nothing fills
+======================================================  ================================================================
+
+A path is a run of names that stand one after the other, wherever it occurs; ``^`` in front: at the root; ``$`` behind:
+at the end; ``{i}``: any index. Several paths are separated by commas. ``… under PATH`` at the end of any hint keeps it
+to the keys that have this path too.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
+from treealign.align.paths import fits
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import About
 from treealign.errors import TreealignError
 
-Run = tuple[str, ...]
+Hints = Mapping[str, str] | Sequence[str] | str | None
+End = Literal["checkpoint", "model"]
+_FORMS: tuple[tuple[About, str, str], ...] = (
+    ("order", "as numbered", r"order as numbered"),
+    ("order", "reversed", r"order reversed"),
+    ("order", "exchanged", r"indices exchanged"),
+    ("rows", "as stored", r"rows as stored"),
+    ("rows", "by part", r"rows by part"),
+    ("rows", "by head", r"rows by head of (?P<size>[1-9][0-9]*) in the (?P<end>checkpoint|model)"),
+    ("rows", "in turns", r"rows in turns in the (?P<end>checkpoint|model)"),
+    ("rows", "to half split", r"rows from interleaved to half split, heads of (?P<size>[1-9][0-9]*)"),
+    ("rows", "to interleaved", r"rows from half split to interleaved, heads of (?P<size>[1-9][0-9]*)"),
+    ("rows", "swapped", r"halves swapped"),
+    ("axes", "as stored", r"axes as stored"),
+    ("axes", "transposed", r"axes transposed"),
+    ("axes", "permuted", r"axes (?P<dims>[0-9]+(?:,[0-9]+)+)"),
+    ("belongs", "unused", r"not in the model"),
+    ("belongs", "unfilled", r"not in the checkpoint"),
+)
+_STATEMENT = re.compile(r"(?P<paths>\S+): (?P<said>.+)", re.ASCII)
+_UNDER = re.compile(r"(?P<rest>.+?) under (?P<under>\S+)", re.ASCII)
+_WORDS = ("order ", "indices ", "rows ", "halves ", "axes ", "not in ")
+EXAMPLE = (
+    "write --hint 'attn_norm=input_layernorm', names of the checkpoint, then of the model; "
+    "'qkv=q_proj,k_proj,v_proj', a whole and its parts in their order, on either side; "
+    "or 'q_proj,k_proj: rows as stored', paths and what is so with them"
+)
 
 
-class Hint(NamedTuple):
-    """A run of segments of the checkpoint, and the run of the model that it corresponds to."""
+@dataclass(frozen=True)
+class Said:
+    """What is said of some keys, apart from which keys.
 
-    source: Run
-    target: Run
-    parts: tuple[Run, ...] = ()  # all parts of a whole in their order, where the hint names them: `qkv=q,k,v`
+    Attributes
+    ----------
+    about : str
+        The aspect it settles.
+    kind : str
+        Which of the forms of the language.
+    size : int
+        Rows of a head; 0 where none is said.
+    end : str
+        On which side; empty where none is said.
+    dims : tuple of int
+        An order of dimensions.
+    """
+
+    about: About
+    kind: str
+    size: int = 0
+    end: str = ""
+    dims: tuple[int, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As the language spells it."""
+        return {
+            "as numbered": "order as numbered",
+            "reversed": "order reversed",
+            "exchanged": "indices exchanged",
+            "as stored": f"{self.about} as stored",
+            "by part": "rows by part",
+            "by head": f"rows by head of {self.size} in the {self.end}",
+            "in turns": f"rows in turns in the {self.end}",
+            "to half split": f"rows from interleaved to half split, heads of {self.size}",
+            "to interleaved": f"rows from half split to interleaved, heads of {self.size}",
+            "swapped": "halves swapped",
+            "transposed": "axes transposed",
+            "permuted": "axes " + ",".join(map(str, self.dims)),
+            "unused": "not in the model",
+            "unfilled": "not in the checkpoint",
+        }[self.kind]
 
 
-def read_hints(
-    hints: Mapping[str, str] | Sequence[str] | None, left: Sequence[Pattern], right: Sequence[Pattern]
-) -> list[Hint]:
-    """Parse hints and check that both sides of each name something; all complaints at once.
+@dataclass(frozen=True)
+class Statement:
+    """``paths: what is so``, as it was given."""
 
-    A hint is ``a=b``, or ``whole=part,part,…`` or ``part,part,…=whole`` with the parts in their order.
+    text: str
+    paths: tuple[str, ...]
+    said: Said
+    under: str = ""
+
+    def speaks_of(self, p: Pattern) -> bool:
+        """Whether it is about a pattern."""
+        return any(fits(path, p) for path in self.paths) and (not self.under or fits(self.under, p))
+
+
+@dataclass(frozen=True)
+class Naming:
+    """``a=b``, or a whole and its parts, as it was given."""
+
+    text: str
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    under: str = ""
+
+    @property
+    def floats(self) -> bool:
+        """Whether it may stand anywhere in a key."""
+        return not self.under and not any("^" in path or "$" in path for path in self.source + self.target)
+
+    def speaks_of(self, p: Pattern, side: int) -> bool:
+        """Whether it names a pattern of the checkpoint (0) or of the model (1)."""
+        paths = (self.source, self.target)[side]
+        return any(fits(path, p) for path in paths)
+
+    def within(self, left: Pattern, right: Pattern) -> bool:
+        """Whether its scope lets it speak of this pair."""
+        return not self.under or fits(self.under, left) or fits(self.under, right)
+
+
+def listed(hints: Hints) -> list[str]:
+    """Hints as texts; a single text is one hint.
+
+    >>> listed("a=b"), listed({"a": "b"}), listed(None)
+    (['a=b'], ['a=b'], [])
+    """
+    if hints is None:
+        return []
+    if isinstance(hints, str):
+        return [hints]
+    if isinstance(hints, Mapping):
+        return [f"{source}={target}" for source, target in hints.items()]
+    return list(hints)
+
+
+def parse(text: str) -> Statement | Naming | None:
+    """Read one hint; None if it is none.
+
+    >>> parse("q,k: rows from interleaved to half split, heads of 64").said.size
+    64
+    >>> parse("wq=q_proj under decoder").under, parse("nonsense")
+    ('decoder', None)
+    """
+    whole, under = text.strip(), ""
+    if hit := _UNDER.fullmatch(text.strip()):
+        text, under = hit["rest"], hit["under"]
+    hit = _STATEMENT.fullmatch(text.strip())
+    if hit and hit["said"].startswith(_WORDS):
+        said = _said(hit["said"].strip())
+        return None if said is None else Statement(whole, tuple(hit["paths"].split(",")), said, under)
+    sides = [tuple(name.strip() for name in side.split(",")) for side in text.split("=", 1)]
+    if len(sides) != 2 or not all(part for side in sides for name in side for part in name.split(".")):
+        return None
+    return None if min(map(len, sides)) > 1 else Naming(whole, sides[0], sides[1], under)
+
+
+def _said(text: str) -> Said | None:
+    for about, kind, form in _FORMS:
+        if hit := re.fullmatch(form, text):
+            groups = hit.groupdict()
+            dims = tuple(map(int, groups["dims"].split(","))) if groups.get("dims") else ()
+            return Said(about, kind, int(groups.get("size") or 0), groups.get("end") or "", dims)
+    return None
+
+
+def read(hints: Hints, left: Sequence[Pattern], right: Sequence[Pattern]) -> list[Statement | Naming]:
+    """Parse hints and check that each names something on the sides it speaks of; all complaints at once.
 
     Raises
     ------
     TreealignError
-        A hint without ``=``, or one that names nothing in the checkpoint or in the model.
+        A hint of no form of the language, one that names nothing, or two that contradict each other.
 
     """
-    pairs = list(hints.items()) if isinstance(hints, Mapping) else [tuple(h.split("=", 1)) for h in hints or ()]
-    read: list[Hint] = []
-    wrong = []
-    for pair in pairs:
-        found = _read(pair)
-        wrong += [] if found else [f"`{'='.join(pair)}` is not of the form checkpoint=model"]
-        read += found
-    for hint in read:
-        for run, side, name in ((hint.source, left, "checkpoint"), (hint.target, right, "model")):
-            if not any(contains(p.segments, run) for p in side):
-                wrong.append(f"`{'.'.join(run)}` names nothing in the {name}")
+    found: list[Statement | Naming] = []
+    wrong: list[str] = []
+    for text in listed(hints):
+        hint = parse(text) if isinstance(text, str) else None
+        if hint is None:
+            wrong.append(f"`{text}` is not of the form checkpoint=model, nor paths: what is so with them")
+        else:
+            wrong += _unnamed(hint, left, right)
+            found.append(hint)
+    wrong += [] if wrong else _contradictions(found, left, right)
     if wrong:
-        example = (
-            "write --hint 'attn_norm=input_layernorm', names of the checkpoint, then of the model; "
-            "or --hint 'qkv=q_proj,k_proj,v_proj', a whole and its parts in their order, on either side"
+        raise TreealignError("hints that cannot be used", facts=list(dict.fromkeys(wrong)), hint=EXAMPLE)
+    return list(dict.fromkeys(found))
+
+
+def _unnamed(hint: Statement | Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> list[str]:
+    sides = (left, "checkpoint"), (right, "model")
+    if isinstance(hint, Naming):
+        ends = zip((hint.source, hint.target), sides, strict=True)
+        wanted = [(path, side, name) for paths, (side, name) in ends for path in paths]
+    else:
+        kinds = {"unused": sides[:1], "unfilled": sides[1:]}.get(
+            hint.said.kind, (([*left, *right], "checkpoint or the model"),)
         )
-        raise TreealignError("hints that cannot be used", facts=list(dict.fromkeys(wrong)), hint=example)
-    return read
+        wanted = [(path, side, name) for path in hint.paths for side, name in kinds]
+    if hint.under:
+        wanted.append((hint.under, [*left, *right], "checkpoint or the model"))
+    return [
+        f"`{path}` names nothing in the {name}" for path, side, name in wanted if not any(fits(path, p) for p in side)
+    ]
 
 
-def _read(pair: Sequence[str]) -> list[Hint]:
-    """One hint for two names, one for each part where either side lists the parts of the other."""
-    sides = [[tuple(name.strip().split(".")) for name in side.split(",")] for side in pair]
-    if len(sides) != 2 or not all(all(run) for side in sides for run in side) or min(map(len, sides)) > 1:
-        return []
-    sources, targets = sides
-    listed = [side for side in sides if len(side) > 1]
-    parts = tuple(listed[0]) if listed else ()
-    return [Hint(source, target, parts) for source in sources for target in targets]
+def _contradictions(
+    hints: Sequence[Statement | Naming], left: Sequence[Pattern], right: Sequence[Pattern]
+) -> list[str]:
+    statements = [h for h in hints if isinstance(h, Statement)]
+    names = [h for h in hints if isinstance(h, Naming) and len(h.source) == len(h.target) == 1]
+    wrong = []
+    for n, one in enumerate(statements):
+        for other in statements[:n]:
+            if other.said.about == one.said.about and other.said != one.said:
+                both = [p for p in (*left, *right) if one.speaks_of(p) and other.speaks_of(p)]
+                wrong += [f"`{other.text}` and `{one.text}` both speak of `{both[0].template}`"] if both else []
+    for n, hint in enumerate(names):
+        for before in names[:n]:
+            if hint.under == before.under and _contradict(before, hint, left, right):
+                wrong.append(f"`{before.text}` and `{hint.text}` cannot both hold")
+    return wrong
 
 
-def names(p: Pattern, run: Run) -> bool:
-    """Whether a run of segments ends with the module's own name or the parameter's."""
-    return contains(p.segments, run) and run[-1] in p.segments[-2:]
-
-
-def speaks_of(hint: Hint, left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:
-    """Whether a hint names a pattern on either side."""
-    return any(names(p, hint.source) for p in left) and any(names(p, hint.target) for p in right)
-
-
-def hinted_order(whole: Pattern, parts: Sequence[Pattern], hints: Sequence[Hint]) -> tuple[int, ...] | None:
-    """The positions of the parts in the order that a hint gives them, if one names all of them and the whole."""
-    for hint in hints:
-        fused = hint.target if hint.source in hint.parts else hint.source
-        places = [next((n for n, run in enumerate(hint.parts) if names(p, run)), -1) for p in parts]
-        if hint.parts and names(whole, fused) and sorted(places) == list(range(len(hint.parts))):
-            return tuple(sorted(range(len(parts)), key=lambda n: places[n]))
-    return None
-
-
-def contains(segments: Run, run: Run) -> bool:
-    """Whether a path holds a run of segments; a literal index of the run also stands for a capture.
-
-    >>> contains(("layers", "{}", "attn_norm", "weight"), ("attn_norm",))
-    True
-    """
-    size = len(run)
-    return any(
-        all(a == b or (a == "{}" and b.isdigit()) for a, b in zip(segments[at : at + size], run, strict=True))
-        for at in range(len(segments) - size + 1)
-    )
+def _contradict(a: Naming, b: Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:
+    """Whether one name of the one side is said to be two of the other, neither of which stands within the other."""
+    for same, other, side in ((0, 1, right), (1, 0, left)):
+        mine = [(h.source[0], h.target[0]) for h in (a, b)]
+        if mine[0][same] == mine[1][same] and mine[0][other] != mine[1][other]:
+            ends = [h[other].split(".") for h in mine]
+            short, long = sorted(ends, key=len)
+            if any(long[at : at + len(short)] == short for at in range(len(long) - len(short) + 1)):
+                continue
+            if not any(fits(mine[0][other], p) and fits(mine[1][other], p) for p in side):
+                return True
+    return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from treealign.align.patterns import Indices, Pattern, without_constants
+from treealign.align.reasons import ASPECTS, About, Reason, about
 from treealign.tree.keytree import KeyTree
 
 
@@ -77,6 +78,12 @@ class Link:
         As in `Match`.
     rivals : tuple of two tuples of Pattern
         Patterns of either side that nothing separates from these.
+    near : tuple of two tuples of Pattern
+        Those of them with which it could be exchanged directly, without a third.
+    beneath : tuple of Reason
+        What else is open about it, be the first reason settled.
+    answered : tuple of str
+        What is settled by an answer; see `treealign.align.reasons.ASPECTS`.
     """
 
     left: tuple[Pattern, ...]
@@ -87,6 +94,19 @@ class Link:
     reason: str = ""
     evidence: tuple[str, ...] = ()
     rivals: tuple[tuple[Pattern, ...], tuple[Pattern, ...]] = ((), ())
+    near: tuple[tuple[Pattern, ...], tuple[Pattern, ...]] = ((), ())
+    beneath: tuple[Reason, ...] = ()
+    answered: tuple[About, ...] = ()
+
+    @property
+    def open(self) -> dict[About, str]:
+        """What is open about it, each with the first reason for it, in the order in which to ask."""
+        if self.certain:
+            return {}
+        found: dict[About, str] = {}
+        for reason in (self.reason, *self.beneath) if self.reason else self.beneath:
+            found.setdefault(about(reason), reason)
+        return {aspect: found[aspect] for aspect in ASPECTS if aspect in found and aspect not in self.answered}
 
     def expand(self) -> Iterator[Group]:
         """The groups of leaf positions, in the order of the left cells."""

@@ -13,7 +13,6 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.questions import connected
 from treealign.align.doubting.conventions import is_turned_square, without_guess
 from treealign.align.doubting.transposition import block
 from treealign.align.links import Group, Link
@@ -213,3 +212,28 @@ def square_choices(links: Sequence[Link]) -> list[Choice]:
         options = (Option(f"{names} transposed", turned=turned), Option(f"{names} as stored"))
         found.append(Choice(tuple(members), options))
     return found
+
+
+def connected(links: list[Link]) -> list[list[Link]]:
+    """Links grouped by shared rivals (union-find)."""
+    parent = list(range(len(links)))
+
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    seen: dict[int, int] = {}
+    for n, link in enumerate(links):
+        for p in _patterns(link):
+            first = seen.setdefault(id(p), n)
+            parent[root(n)] = root(first)
+    groups: dict[int, list[Link]] = {}
+    for n, link in enumerate(links):
+        groups.setdefault(root(n), []).append(link)
+    return list(groups.values())
+
+
+def _patterns(link: Link) -> list[Pattern]:
+    return [*link.left, *link.right, *link.rivals[0], *link.rivals[1]]

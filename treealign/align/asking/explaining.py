@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from treealign.align.alignment import Alignment, assigned
-from treealign.align.asking.probing import find_choices
+from treealign.align.asking.question import Question
+from treealign.align.asking.questions import find_questions
 from treealign.align.asking.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total, weight
 from treealign.align.links import Link, keys_of
 from treealign.align.matching.assignment import Given, comparable
@@ -173,11 +174,16 @@ class _Case:
         )
 
     def alternatives(self, link: Link) -> Iterator[str]:
-        """The ways that a probe would try."""
+        """The options of the questions that speak of it."""
         if not link.certain:
-            for choice in find_choices(self.alignment, lambda _: ()):
-                if any(link is other for other in choice.links):
-                    yield from (option.text for option in choice.options)
+            for question in self.questions:
+                if link in question.links:
+                    yield from (f"{option.text}: --hint '{option.hint}'" for option in question.options)
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        """What is open."""
+        return find_questions(self.alignment)
 
     def of_resized(self, link: Link) -> Explanation:
         """A pair whose sizes differ."""

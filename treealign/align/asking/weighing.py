@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from treealign.align.hints import Hint
+from treealign.align.hinted import Hint
 from treealign.align.matching.certainty import HINT, PAIR_OF_WORDS
 from treealign.align.patterns import Pattern
 

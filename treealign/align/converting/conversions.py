@@ -18,17 +18,18 @@ import numpy as np
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
 from treealign.align.converting.rearrangements import MIN_SCORE, rearrangements
 from treealign.align.converting.shape_algebra import joined, shards
-from treealign.align.hints import Hint
+from treealign.align.hinted import Hint
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.scoring import Floats, Side, Votes
 from treealign.align.patterns import Indices, Pattern, as_numbers
+from treealign.align.reasons import Reason, as_reason
 from treealign.mapping.operations import Operation, Stack, Unstack, invert
 
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
 COMPOSED = 0.4  # a fused name whose parts are all there
-SHARDS = "repeats may be joined for other reasons than being shards of one tensor"
+SHARDS = Reason("belongs", "repeats may be joined for other reasons than being shards of one tensor")
 
 
 class Whole(NamedTuple):
@@ -81,12 +82,18 @@ def find_conversions(
         if made and len(w.parts) == 1 and not any(isinstance(o, Stack | Unstack) for o in made[0].operations):
             objection = objection or SHARDS
         if objection:
-            made = [replace(link, certain=False, reason=objection) for link in made]
+            made = [_doubted(link, as_reason(objection)) for link in made]
         if made:
             used_whole.add(w.whole)
             used_parts |= set(w.parts)
             links += made
     return links + rearrangements(left, right, free, taken, scores, total, agreement)
+
+
+def _doubted(link: Link, reason: Reason) -> Link:
+    """The link, doubted for a reason, and for what it was doubted before."""
+    beneath = (*link.beneath, link.reason) if isinstance(link.reason, Reason) else link.beneath
+    return replace(link, certain=False, reason=reason, beneath=beneath)
 
 
 def _proposals(

@@ -12,15 +12,16 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
-from treealign.align.hints import Hint
+from treealign.align.hinted import Hint
 from treealign.align.links import Link, parted
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import gather
 from treealign.align.matching.scoring import Side, name_scores
 from treealign.align.patterns import Pattern, build_patterns
+from treealign.align.reasons import Reason
 from treealign.tree.keytree import KeyTree
 
-LEFT_OVER = "found among what was left over, after all else was matched"
+LEFT_OVER = Reason("belongs", "found among what was left over, after all else was matched")
 MOST = 4_000_000  # pairs of patterns
 
 
@@ -74,8 +75,15 @@ def converted_leftovers(
     )
     if not found:
         return list(links), left, right
-    everything = [*links, *(replace(link, certain=False, reason=link.reason or LEFT_OVER) for link in found)]
+    everything = [*links, *map(_left_over, found)]
     return everything, parted(left, [x.left for x in everything]), parted(right, [x.right for x in everything])
+
+
+def _left_over(link: Link) -> Link:
+    """That it was found late is open about it whatever else is."""
+    if link.reason:
+        return replace(link, certain=False, beneath=(*link.beneath, LEFT_OVER))
+    return replace(link, certain=False, reason=LEFT_OVER)
 
 
 def _free(patterns: Sequence[Pattern], links: Sequence[Link], side: int) -> set[int]:

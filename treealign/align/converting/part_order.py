@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from treealign.align.hints import Hint, hinted_order
+from treealign.align.hinted import Hint, hinted_order
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import split_words, tokens, vocabulary
 
-CONVENTION = "the order of the parts is a convention that the names do not spell"
+CONVENTION = Reason("order", "the order of the parts is a convention that the names do not spell")
+UNKNOWN = Reason("order", "nothing says in which order the parts stand")
 GIVEN = "order of the parts given by a hint"
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
@@ -46,7 +48,7 @@ def order_parts(whole: Pattern, parts: Sequence[Pattern], hints: Sequence[Hint] 
     if composed is not None:
         return Order(composed, False, CONVENTION, (f"order of {_name(whole)} by convention of the field",))
     positions = _conventional(parts, roles)
-    return Order(positions, False, "nothing says in which order the parts stand", ())
+    return Order(positions, False, UNKNOWN, ())
 
 
 def series_order(parts: Sequence[Pattern]) -> tuple[int, ...] | None:

@@ -12,10 +12,13 @@ from dataclasses import replace
 
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import quantised_piece, weight_beside
 from treealign.tree.keytree import KeyTree
 
-UNSCALED = "quantised on one side: its numbers are codes, and the other side has no scales to read them with"
+UNSCALED = Reason(
+    "belongs", "quantised on one side: its numbers are codes, and the other side has no scales to read them with"
+)
 CODES = ("float8", "float4", "int", "uint")
 Path = tuple[str, ...]
 

@@ -13,11 +13,12 @@ from treealign.align.matching.certainty import MARGIN, RIVALLED
 from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Indices, Pattern, as_numbers
+from treealign.align.reasons import Reason
 from treealign.mapping.operations import Operation, Reshape
 
 MIN_SCORE = 0.25
-IN_HEADS = "taken apart into heads and turned: shapes do not show which rows make a head"
-TURNS = "equal sizes leave several orders of the dimensions"
+IN_HEADS = Reason("rows", "taken apart into heads and turned: shapes do not show which rows make a head")
+TURNS = Reason("axes", "equal sizes leave several orders of the dimensions")
 
 
 def rearrangements(

@@ -14,9 +14,12 @@ from functools import cached_property
 from itertools import combinations
 
 from treealign.align.links import Link
+from treealign.align.reasons import Reason
 from treealign.tree.keytree import KeyTree
 
-EXCHANGED = "two of the indices may trade places: the shapes are equal, and the order of the indices does not tell"
+EXCHANGED = Reason(
+    "order", "two of the indices may trade places: the shapes are equal, and the order of the indices does not tell"
+)
 _RUN = re.compile(r"([0-9]+)", re.ASCII)
 Ranks = tuple[int, ...]
 

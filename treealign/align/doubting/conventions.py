@@ -9,48 +9,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
 
 from treealign.align.doubting.habits import Guess, Habits
 from treealign.align.doubting.layouts import BothWays, Turned, all_turned, is_bare, is_cut_square, is_kernel, is_table
 from treealign.align.doubting.transposition import block, is_matrix, is_square
-from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import quantised_piece, tokens, unwrapped
 from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 
-ROTARY = "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it"
-FUSED = "the fused rows may take turns on one side: the names differ, and shapes cannot show it"
-HEADS = "the rows of a fused qkv may be grouped by head, which shapes cannot show"
-SQUARE = "a square matrix in a block whose other matrices are transposed: shapes cannot show it"
-KERNEL = "a kernel has its inputs first and a weight its outputs: one would be the transpose of the other"
-WAY = "a bare parameter on one side and a layer's weight on the other: both sides hold a matrix of its transpose, too"
-BARE = "a square matrix of its own on one side, of a layer on the other: either may be the transpose"
+ROTARY = Reason(
+    "rows",
+    "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it",
+)
+FUSED = Reason("rows", "the fused rows may take turns on one side: the names differ, and shapes cannot show it")
+HEADS = Reason("rows", "the rows of a fused qkv may be grouped by head, which shapes cannot show")
+SQUARE = Reason("axes", "a square matrix in a block whose other matrices are transposed: shapes cannot show it")
+KERNEL = Reason(
+    "axes", "a kernel has its inputs first and a weight its outputs: one would be the transpose of the other"
+)
+WAY = Reason(
+    "axes",
+    "a bare parameter on one side and a layer's weight on the other: both sides hold a matrix of its transpose, too",
+)
+BARE = Reason("axes", "a square matrix of its own on one side, of a layer on the other: either may be the transpose")
 KERNELS = "a kernel among kernels that are all transposed"
 OUTPUTS = {"lora_b", "lora_magnitude_vector"}  # of an adapter: one row for each output of its layer
 TURNED = {"q", "k", "qkv"}
 Path = tuple[str, ...]
 
 
-def hidden_changes(links: Sequence[Link], habits: Habits, hints: Sequence[Hint] = ()) -> list[Link]:
+@dataclass(frozen=True, eq=False)
+class Conventions:
+    """What two sides show of the conventions of their libraries: what a match is judged by.
+
+    Attributes
+    ----------
+    habits : Habits
+        Of either library.
+    learned : set of tuple of str
+        Towers of the model in which positions are learned.
+    turned : Turned
+        Where all matrices that can show it are transposed.
+    both_ways : BothWays
+        Where matrices of a shape and of its transpose stand.
+    """
+
+    habits: Habits
+    learned: frozenset[Path]
+    turned: Turned
+    both_ways: BothWays
+
+    @classmethod
+    def of(cls, links: Sequence[Link], habits: Habits) -> Conventions:
+        """Read them off the matches."""
+        both_ways = BothWays.of(habits.left, habits.right)
+        return cls(habits, frozenset(_learned_positions(links)), all_turned(links), both_ways)
+
+    def judged(self, given: Link) -> Link:
+        """The link, uncertain if it may hide a change, and changed as a habit suggests."""
+        link = _turned_kernel(given, self.turned)
+        guess = _suggested(link, self.learned, self.turned, self.habits)
+        if guess is None and link.certain and (reasons := self.doubts(link)):
+            guess = Guess(link.operations, reasons[0])
+        return link if guess is None else _guessed(link, guess)
+
+    def doubts(self, link: Link) -> tuple[Reason, ...]:
+        """What the names of a link may hide, each aspect apart from the others."""
+        found = _rows_doubt(link, self.learned), _axes_doubt(link, self.both_ways)
+        return tuple(reason for reason in found if reason is not None)
+
+
+def hidden_changes(links: Sequence[Link], conventions: Conventions) -> list[Link]:
     """The links, those that may hide a change marked uncertain with the reason, changed as habits of libraries suggest.
 
-    A hint that names the very modules settles what their spelling alone has put in doubt, and no other doubt: least of
-    all one that a habit of either library gives cause for.
+    No hint about names settles any of it: names say nothing of rows and axes.
     """
-    learned = _learned_positions(links)
-    transposed = all_turned(links)
-    both_ways = BothWays.of(habits.left, habits.right)
-    found = []
-    for given in links:
-        link = _turned_kernel(given, transposed)
-        guess = _suggested(link, learned, transposed, habits)
-        if guess is None and link.certain and not _hinted(link, hints) and (reason := _doubt(link, learned, both_ways)):
-            guess = Guess(link.operations, reason)
-        found.append(link if guess is None else _guessed(link, guess))
-    return _with_their_norms(found, hints)
+    return _with_their_norms([conventions.judged(link) for link in links])
 
 
 def _turned_kernel(link: Link, transposed: Turned) -> Link:
@@ -64,7 +102,7 @@ def _turned_kernel(link: Link, transposed: Turned) -> Link:
     return replace(link, operations=(Permute((1, 0)),), groups=tuple(link.expand()), evidence=(*link.evidence, KERNELS))
 
 
-def _with_their_norms(links: list[Link], hints: Sequence[Hint]) -> list[Link]:
+def _with_their_norms(links: list[Link]) -> list[Link]:
     """The links, norms of q and of k doubted as the rows are that they scale."""
     rotary = (RotaryPermute, RotaryUnpermute)
     doubted = {
@@ -72,13 +110,11 @@ def _with_their_norms(links: list[Link], hints: Sequence[Hint]) -> list[Link]:
         for link in links
         if link.reason == ROTARY or (not link.certain and any(isinstance(o, rotary) for o in link.operations))
         for p in link.right
-        for role in {"q", "k"} & _roles(p)
+        for role in {"q", "k"} & roles(p)
     }
     return [
         _guessed(link, Guess((), ROTARY))
-        if link.certain
-        and not _hinted(link, hints)
-        and any((block(link.right[0]), role) in doubted for role in _scaled(link))
+        if link.certain and any((block(link.right[0]), role) in doubted for role in _scaled(link))
         else link
         for link in links
     ]
@@ -95,12 +131,12 @@ def _scaled(link: Link) -> set[str]:
 def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
     """What uncertain links may hide, whatever they are doubted for: id of the link to the reason."""
     learned = _learned_positions(links)
-    found = {}
+    found: dict[int, str] = {}
     for link in links:
         base = without_guess(link)
         if link.certain:
             continue
-        if len(link.left) == len(link.right) == 1 and "qkv" in _roles(link.left[0]) | _roles(link.right[0]):
+        if len(link.left) == len(link.right) == 1 and "qkv" in roles(link.left[0]) | roles(link.right[0]):
             found[id(link)] = HEADS
         elif _may_turn(base, learned):
             found[id(link)] = ROTARY
@@ -127,14 +163,10 @@ def is_turned_square(link: Link) -> bool:
 def rotated_parts(link: Link) -> tuple[Pattern, ...]:
     """The patterns of a link that stand for q or k alone: the model's, or those that are joined."""
     side = link.left if len(link.left) > 1 else link.right
-    return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & _roles(p))
+    return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & roles(p))
 
 
-def _hinted(link: Link, hints: Sequence[Hint]) -> bool:
-    return any(speaks_of(hint, link.left, link.right) for hint in hints)
-
-
-def _suggested(link: Link, learned: set[Path], transposed: Turned, habits: Habits) -> Guess | None:
+def _suggested(link: Link, learned: Set[Path], transposed: Turned, habits: Habits) -> Guess | None:
     """Operations that what is known of the block or of the libraries suggests."""
     if not link.operations and is_square(link.left[0]) and transposed.speaks_of(link):
         return Guess((Permute((1, 0)),), SQUARE)
@@ -147,19 +179,33 @@ def _suggested(link: Link, learned: set[Path], transposed: Turned, habits: Habit
     return guess
 
 
-def _doubt(link: Link, learned: set[Path], both_ways: BothWays) -> str:
-    """What the names of a certain link may hide."""
-    if link.operations and "qkv" in {r for side in (link.left, link.right) for p in side for r in _roles(p)}:
+def _rows_doubt(link: Link, learned: Set[Path]) -> Reason | None:
+    if _may_stand_by_head(link):
         return HEADS
     if _may_turn(link, learned):
         return ROTARY
+    return FUSED if _may_alternate(link) else None
+
+
+def _may_stand_by_head(link: Link) -> bool:
+    """Whether q, k and v are fused on either side."""
+    fused = {r for p in (*link.left, *link.right) for r in roles(p)}
+    parts = [roles(p) for p in (link.left if len(link.left) > 1 else link.right)]
+    if any("qkv" in r for r in (roles(p) for p in (*link.left, *link.right))):
+        return bool(link.operations)
+    whole = len(parts) == 3 and {"q", "k", "v"} <= fused
+    return whole and bool(link.operations)
+
+
+def _axes_doubt(link: Link, both_ways: BothWays) -> Reason | None:
+    if len(link.left) > 1 or len(link.right) > 1:
+        return None
     if is_bare(link):
         return BARE
     if both_ways.speaks_of(link):
         return WAY
-    if not link.operations and is_matrix(link.right[0]) and not is_table(link.right[0]) and is_kernel(link):
-        return KERNEL
-    return FUSED if _may_alternate(link) else ""
+    turnable = not link.operations and is_matrix(link.right[0]) and not is_table(link.right[0])
+    return KERNEL if turnable and is_kernel(link) else None
 
 
 def _guessed(link: Link, guess: Guess) -> Link:
@@ -174,7 +220,8 @@ def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
     return link.left, link.right
 
 
-def _roles(p: Pattern) -> set[str]:
+def roles(p: Pattern) -> set[str]:
+    """What a leaf stands for in an attention or an MLP, by its own name and its module's."""
     return {t.text[1:] for t in tokens(_layer(p)) if t.text[0] == "@" and t.depth <= 1}
 
 
@@ -192,15 +239,15 @@ def _module(p: Pattern) -> Path:
     return named[max(end - 2, 0) : end]
 
 
-def _turns(link: Link, learned: set[Path]) -> bool:
+def _turns(link: Link, learned: Set[Path]) -> bool:
     """Whether it may be a rotated q or k at all."""
-    roles = [r for side in (link.left, link.right) for p in side for r in _roles(p)]
-    if not TURNED & set(roles) or any(p.segments[: len(tower)] == tower for p in link.right for tower in learned):
+    found = [r for side in (link.left, link.right) for p in side for r in roles(p)]
+    if not TURNED & set(found) or any(p.segments[: len(tower)] == tower for p in link.right for tower in learned):
         return False
     return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
 
 
-def _may_turn(link: Link, learned: set[Path]) -> bool:
+def _may_turn(link: Link, learned: Set[Path]) -> bool:
     differ = bool(link.operations) or _module(link.left[0]) != _module(link.right[0])
     return differ and _turns(link, learned)
 
@@ -222,6 +269,6 @@ def _tower_of_positions(p: Pattern) -> Path | None:
 
 
 def _may_alternate(link: Link) -> bool:
-    if link.operations or "gate up" not in _roles(link.left[0]) | _roles(link.right[0]):
+    if link.operations or "gate up" not in roles(link.left[0]) | roles(link.right[0]):
         return False
     return _module(link.left[0])[-1:] != _module(link.right[0])[-1:]

@@ -12,32 +12,46 @@ from dataclasses import replace
 
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import split_words
 from treealign.tree.keytree import KeyTree
 
-FOLDED = "what stands behind a fold of patches may be in another order: the modules are called otherwise on one side"
-HALVES = "a modulation makes shift and scale, in an order that shapes cannot show: it is called otherwise on one side"
+FOLDED = Reason(
+    "rows", "what stands behind a fold of patches may be in another order: the modules are called otherwise on one side"
+)
+HALVES = Reason(
+    "rows",
+    "a modulation makes shift and scale, in an order that shapes cannot show: it is called otherwise on one side",
+)
 FOLDING = frozenset({"Unfold", "PixelUnshuffle", "PixelShuffle"})
 Path = tuple[str, ...]
 
 
 def doubt_orders(links: Sequence[Link], model: KeyTree) -> list[Link]:
     """The links, those behind a fold or of a modulation that is spelled differently uncertain."""
-    merges = {_parent(path) for path, name in model.modules.items() if name in FOLDING}
+    merges = folds(model)
     found = []
     for link in links:
-        reason = _reason(link, model, merges) if link.certain and not link.operations else ""
+        reason = order_doubt(link, model, merges) if link.certain else None
         rivals = link.left, link.right
         found.append(replace(link, certain=False, reason=reason, rivals=rivals) if reason else link)
     return found
 
 
-def _reason(link: Link, model: KeyTree, merges: set[str]) -> str:
+def folds(model: KeyTree) -> set[str]:
+    """The modules that fold patches together."""
+    return {_parent(path) for path, name in model.modules.items() if name in FOLDING}
+
+
+def order_doubt(link: Link, model: KeyTree, merges: set[str]) -> Reason | None:
+    """What a plain match of leaves behind a fold, or of a modulation, may hide."""
+    if link.operations:
+        return None
     a, b = link.left[0], link.right[0]
     key = model.keys[next(iter(b.cells.values()))]
     if any(merge and key.startswith(f"{merge}.") for merge in merges) and a.segments[-5:] != b.segments[-5:]:
         return FOLDED
-    return HALVES if _modulates(a) != _modulates(b) else ""
+    return HALVES if _modulates(a) != _modulates(b) else None
 
 
 def _modulates(p: Pattern) -> bool:

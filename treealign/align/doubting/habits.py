@@ -7,7 +7,7 @@ head. The table is data, ``habits.json`` beside this file. What it suggests is a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -15,12 +15,14 @@ from math import gcd
 from typing import Any, NamedTuple
 
 from treealign.align.doubting.transposition import block
-from treealign.align.hints import contains
+from treealign.align.hinted import contains
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import split_words
 from treealign.mapping.operations import Deinterleave, Interleave, Operation, RotaryPermute, RotaryUnpermute, Split
 
+MOST_HEADS = 64  # that are tried where no usual size fits
 Path = tuple[str, ...]
 
 
@@ -51,7 +53,7 @@ class Guess(NamedTuple):
     """Operations that a habit suggests, and why."""
 
     operations: tuple[Operation, ...]
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,8 @@ class Habits:
             return None
         made = (RotaryPermute if a[0] == "interleaved" else RotaryUnpermute)(rows // size, size)
         return Guess(
-            (made,), f"rotary rows are {a[0]} in {a[1]} and {b[0]} in {b[1]}; heads of {size} rows are a guess"
+            (made,),
+            Reason("rows", f"rotary rows are {a[0]} in {a[1]} and {b[0]} in {b[1]}; heads of {size} rows are a guess"),
         )
 
     def fused(self, link: Link) -> Guess | None:
@@ -95,7 +98,8 @@ class Habits:
                 operations = (
                     (Deinterleave(dim, blocks), *link.operations) if a else (*link.operations, Interleave(dim, blocks))
                 )
-                return Guess(operations, f"rows stand {kind} in {a or b}; turns of {list(blocks)} rows are a guess")
+                text = f"rows stand {kind} in {a or b}; turns of {list(blocks)} rows are a guess"
+                return Guess(operations, Reason("rows", text))
         return None
 
     def _rotary(self, left: bool, p: Pattern) -> tuple[str, str] | None:
@@ -134,13 +138,32 @@ class Habits:
         size = self._head_size(link, least)
         return None if size is None else tuple(n * size // least for n in sizes)
 
+    def head_sizes(self, link: Link) -> list[int]:
+        """The sizes that heads may have, the likeliest first: measured ones, then usual ones, then what divides."""
+        parts = link.left if len(link.left) > 1 else link.right
+        rows = [_rows(p) for p in parts if _rows(p)]
+        if len(parts) == 1 and rows and rows[0] % 3 == 0 and _is_fused(parts[0]):
+            rows = [rows[0] // 3]
+        least = gcd(*rows)
+        usual = list(self._sizes(link, least)) if rows else []
+        others = (least // n for n in range(1, min(least, MOST_HEADS) + 1) if least % n == 0)
+        return list(dict.fromkeys([*usual, *(size for size in others if size % 2 == 0 and size < least)]))
+
     def _head_size(self, link: Link, rows: int) -> int | None:
         """Rows of a head: told by a norm of the heads or by rotary frequencies, else the usual size that divides."""
+        return next(self._sizes(link, rows), None)
+
+    def _sizes(self, link: Link, rows: int) -> Iterator[int]:
         both = ((self.left, link.left[0]), (self.right, link.right[0]))
         measured = [n for side, p in both for n in _measured(side, p)]
         together = gcd(rows, *(n for side, p in both for n in _beside(side, p)))
-        sizes = [*measured, *_table()["head sizes"]]
-        return next((n for n in sizes if n % 2 == 0 and together % n == 0), None)
+        sizes = dict.fromkeys([*measured, *_table()["head sizes"]])
+        return (n for n in sizes if n % 2 == 0 and together % n == 0)
+
+
+def _is_fused(p: Pattern) -> bool:
+    words = {w for s in p.segments[-2:] for w in split_words(s)}
+    return not words & {"q", "k", "query", "key"} or "qkv" in words
 
 
 def _rows(p: Pattern) -> int:

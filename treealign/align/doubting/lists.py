@@ -13,13 +13,15 @@ from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
-from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Indices, Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import split_words
 
-ORDER = "nothing but their numbers says that the two lists run the same way"
-SPILLED = "the list is longer on one side, where its other members stand beside it: the numbers may be shifted"
+ORDER = Reason("order", "nothing but their numbers says that the two lists run the same way")
+SPILLED = Reason(
+    "names", "the list is longer on one side, where its other members stand beside it: the numbers may be shifted"
+)
 KINDS = (
     "layer",
     "block",
@@ -43,8 +45,8 @@ class Lists(NamedTuple):
     capture: int
 
 
-def doubt_lists(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]:
-    """The links, those that rest on an order or a number that nothing confirms and no hint names marked uncertain."""
+def doubt_lists(links: Sequence[Link]) -> list[Link]:
+    """The links, those that rest on an order or a number that nothing confirms marked uncertain."""
     told = {
         (_plain(lists.left), _plain(lists.right))
         for link in links
@@ -52,8 +54,7 @@ def doubt_lists(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]
         if _tells_direction(link.left[0], lists.capture)
     }
     spilled, assumed = _spilled(links), _assumed(links, told)
-    named = {id(link) for link in links for hint in hints if speaks_of(hint, link.left, link.right)}
-    return [link if id(link) in named else _checked(link, told, spilled, assumed) for link in links]
+    return [_checked(link, told, spilled, assumed) for link in links]
 
 
 def _checked(

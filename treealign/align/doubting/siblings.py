@@ -10,26 +10,25 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from treealign.align.hints import Hint, speaks_of
 from treealign.align.links import Link
 from treealign.align.patterns import Digest, Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import split_words
 
-TORN = "the weight and the bias of one module went to different modules"
-PAIRED = "gate and up have one shape, and not both names say which is which"
+TORN = Reason("names", "the weight and the bias of one module went to different modules")
+PAIRED = Reason("names", "gate and up have one shape, and not both names say which is which")
 PARAMETERS = frozenset({"weight", "bias"})
 STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters
 Path = tuple[str, ...]
 
 
-def doubt_siblings(links: Sequence[Link], hints: Sequence[Hint] = ()) -> list[Link]:
-    """The links, those that the leaves beside them speak against and no hint names marked uncertain."""
+def doubt_siblings(links: Sequence[Link]) -> list[Link]:
+    """The links, those that the leaves beside them speak against marked uncertain."""
     torn, paired = _torn(links), _paired(links)
-    named = {id(link) for link in links for hint in hints if speaks_of(hint, link.left, link.right)}
     found = []
     for link in links:
         others = torn.get(id(link)) or paired.get(id(link))
-        if not link.certain or others is None or id(link) in named:
+        if not link.certain or others is None:
             found.append(link)
             continue
         reason = TORN if id(link) in torn else PAIRED

@@ -12,10 +12,13 @@ from treealign.align.links import Link
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Digest, Pattern
+from treealign.align.reasons import Reason
 
 Path = tuple[str, ...]
 Leads = Mapping[Path, tuple[int, Path]]
-STRANGER = "all else comes from another part of the checkpoint, which has a leaf of the same sizes left"
+STRANGER = Reason(
+    "names", "all else comes from another part of the checkpoint, which has a leaf of the same sizes left"
+)
 ENOUGH = 3  # certain leaves from which a part is known
 
 

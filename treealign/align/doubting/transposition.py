@@ -15,9 +15,10 @@ from treealign.align.matching.certainty import MARGIN, Doubt
 from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
 
-OPPOSED = "their biases say that one has its inputs first and the other its outputs"
-TURNED = "names speak for a partner of another layout"
+OPPOSED = Reason("names", "their biases say that one has its inputs first and the other its outputs")
+TURNED = Reason("names", "names speak for a partner of another layout")
 Path = tuple[str, ...]
 
 

@@ -16,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from treealign.align.matching.scoring import Side, Votes
+from treealign.align.reasons import Reason
 from treealign.align.words import split_words, vocabulary
 
-ROLES = "their names say they are different things"
-WORDS = "their names have nothing in common, and others of their shape are left over"
-KINDS = "the modules they stand in are of different kinds"
-ELSEWHERE = "the modules around them correspond to others"
+ROLES = Reason("belongs", "their names say they are different things")
+WORDS = Reason("belongs", "their names have nothing in common, and others of their shape are left over")
+KINDS = Reason("belongs", "the modules they stand in are of different kinds")
+ELSEWHERE = Reason("belongs", "the modules around them correspond to others")
 SETTLED = 0.6  # Dice's coefficient of two nodes that belong together
 SMALL = 3  # leaves below which a node settles nothing
-NUMBERS = "the numbers in their names differ, and no series explains it"
-COPY = "one of them is an averaged or a teacher's copy"
+NUMBERS = Reason("belongs", "the numbers in their names differ, and no series explains it")
+COPY = Reason("belongs", "one of them is an averaged or a teacher's copy")
 PLACES = frozenset({"mlp", "self attn", "cross attn", "text"})  # roles of containers, not of leaves
 PARTS = frozenset({"q", "k", "v", "o", "gate", "up", "down"})
 RANKS = "%$"

@@ -21,6 +21,7 @@ import numpy as np
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Class
 from treealign.align.matching.scoring import Floats, Side, Votes, same_path
+from treealign.align.reasons import Reason, as_reason
 
 MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
 HINT = 20.0  # what a user says outweighs all else
@@ -29,8 +30,8 @@ ANCESTORS = 1.0  # settled ancestors count as much as one word
 BESIDE = 3.0  # the shapes of a module's other leaves are no matter of spelling
 SAME_PATH = 1.5  # one and the same path on both sides
 SETTLED = 0.4  # ancestors that most of their certain leaves send to one another
-RIVALLED = "nothing that counts separates it from its rivals"
-SHAPE_ONLY = "nothing but its shape speaks for it"
+RIVALLED = Reason("names", "nothing that counts separates it from its rivals")
+SHAPE_ONLY = Reason("belongs", "nothing but its shape speaks for it")
 LARGE = np.float32(1e3)
 ROUNDS = 4
 
@@ -45,14 +46,17 @@ class Doubt:
         Left and right pattern, by position.
     left, right : tuple of int
         Rivals on either side, the pair itself included.
-    reason : str
+    reason : Reason
         What is missing.
+    near : tuple of two tuples of int
+        Those rivals on either side with which it could be exchanged directly, without a third.
     """
 
     pair: tuple[int, int]
     left: tuple[int, ...]
     right: tuple[int, ...]
-    reason: str
+    reason: Reason
+    near: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,7 @@ def doubts(
         if not _supported(i, j, left, right, assignment, evidence, votes):
             found[i] = Doubt((i, j), (i,), (j,), SHAPE_ONLY)
         elif objection := agreement.objection(i, j):
-            found[i] = Doubt((i, j), (i,), (j,), objection)
+            found[i] = Doubt((i, j), (i,), (j,), as_reason(objection))
     return found
 
 
@@ -138,7 +142,12 @@ def _in_class(c: Class, table: Floats, pairs: dict[int, int]) -> dict[int, Doubt
         if rivals:
             left = tuple(sorted({i} | {lefts[q] for q in rivals if lefts[q] >= 0}))
             right = tuple(sorted({j} | {rights[q] for q in rivals if rights[q] >= 0}))
-            found[i] = Doubt((i, j), left, right, RIVALLED)
+            direct = [q for q in rivals if cost[p, q] + cost[q, p] <= MARGIN]
+            near = (
+                tuple(lefts[q] for q in direct if lefts[q] >= 0),
+                tuple(rights[q] for q in direct if rights[q] >= 0),
+            )
+            found[i] = Doubt((i, j), left, right, RIVALLED, near)
     return found
 
 

@@ -11,15 +11,16 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from treealign.align.hints import Hint, speaks_of
+from treealign.align.hinted import Hint, speaks_of
 from treealign.align.links import Group, Link, part_of, parted
 from treealign.align.matching.walk import Kind, walk
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
 from treealign.align.words import PARAMETER_ROLES, split_words
 from treealign.mapping.operations import Reshape
 from treealign.tree.keytree import KeyTree
 
-IN_STEP = "nothing but shapes and the order of the layers speaks for it"
+IN_STEP = Reason("belongs", "nothing but shapes and the order of the layers speaks for it")
 _LETTERS = {"w": "weight", "b": "bias"}
 EVIDENCE = "the layers in order"
 Trees = tuple[KeyTree, KeyTree]

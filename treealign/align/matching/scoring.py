@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from treealign.align.hints import contains
+from treealign.align.hinted import contains
 from treealign.align.matching.series import companions, with_series
 from treealign.align.matching.sublayers import with_functions, with_norms_apart
 from treealign.align.patterns import Pattern

@@ -1,0 +1,141 @@
+"""What a statement about rows, axes or the order of a list makes of a match: the operations, or the pairs of leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise, permutations
+from typing import Any
+
+from treealign.align.asking.rows import HIDDEN, Order, with_operations, with_rows
+from treealign.align.doubting.layouts import is_cut_square
+from treealign.align.doubting.transposition import is_square
+from treealign.align.hints import Said
+from treealign.align.links import Group, Link
+from treealign.align.patterns import Indices, Shape
+from treealign.mapping.operations import Operation, Permute
+
+
+def arranged(link: Link, said: Said) -> Link | None:
+    """A link as a statement says that it is; None where that cannot be, by its shapes or its kind."""
+    if said.about == "order":
+        return _listed(link, said)
+    if said.about == "axes":
+        return _turned(link, said)
+    return with_rows(link, said)
+
+
+def _turned(link: Link, said: Said) -> Link | None:
+    if len(link.left) != 1 or len(link.right) != 1:
+        return None
+    if said.kind == "permuted":
+        return _permuted(link, said.dims)
+    turned = Permute((1, 0))
+    plain = tuple(o for o in link.operations if o != turned)
+    if said.kind == "as stored":
+        return with_operations(link, plain) if _fits_shapes(link, plain) else None
+    operations = _with_turn(link, plain)
+    return None if operations is None or not _fits_shapes(link, operations) else with_operations(link, operations)
+
+
+def _with_turn(link: Link, plain: tuple[Operation, ...]) -> tuple[Operation, ...] | None:
+    turned = Permute((1, 0))
+    if not plain:
+        return (turned,) if is_square(link.left[0]) else None
+    rows = tuple(o for o in plain if isinstance(o, HIDDEN))
+    if rows == plain and is_square(link.left[0]):
+        return (turned, *plain)
+    if is_cut_square(with_operations(link, plain)):
+        return (turned, *plain) if is_square(link.left[0]) else (*plain, turned)
+    return None
+
+
+def _permuted(link: Link, dims: Order) -> Link | None:
+    operations = () if dims == tuple(range(len(dims))) else (Permute(dims),)
+    return with_operations(link, operations) if _fits_shapes(link, operations) else None
+
+
+def _fits_shapes(link: Link, operations: Sequence[Operation]) -> bool:
+    """Whether the operations make each shape of the checkpoint that of the model."""
+    for before, after in _shape_pairs(link):
+        shapes: Any = (before,)
+        try:
+            for o in operations:
+                shapes = o.output_shapes(shapes)
+        except Exception:
+            return False
+        if shapes != (after,):
+            return False
+    return True
+
+
+def _shape_pairs(link: Link) -> set[tuple[Shape, Shape]]:
+    here = {at: link.left[0].shapes[key] for key, at in link.left[0].cells.items()}
+    there = {at: link.right[0].shapes[key] for key, at in link.right[0].cells.items()}
+    return {(here[g.left[0]], there[g.right[0]]) for g in link.expand()}
+
+
+def axis_orders(link: Link) -> list[Order]:
+    """All orders of the dimensions that make the checkpoint's shapes the model's; spatial order kept comes first."""
+    pairs = _shape_pairs(link)
+    ranks = {len(shape or ()) for pair in pairs for shape in pair}
+    if len(ranks) != 1 or not 2 <= (rank := ranks.pop()) <= 5:
+        return []
+    fitting = [
+        dims
+        for dims in permutations(range(rank))
+        if all(before and after and tuple(before[d] for d in dims) == after for before, after in pairs)
+    ]
+    return sorted(fitting, key=lambda dims: (sum(a > b for a, b in pairwise(dims)), dims))
+
+
+def _listed(link: Link, said: Said) -> Link | None:
+    if link.operations or len(link.left) != 1 or len(link.right) != 1:
+        return None
+    if said.kind == "as numbered":
+        return link
+    pairs = list(link.expand())
+    keys = {at: key for key, at in link.right[0].cells.items()}
+    if said.kind == "exchanged":
+        return _regrouped(link, _exchanged(link, pairs, keys))
+    return _regrouped(link, _reversed(link, pairs, keys))
+
+
+def _regrouped(link: Link, groups: list[Group] | None) -> Link | None:
+    if not groups or {g.right for g in groups} != {g.right for g in link.expand()}:
+        return None
+    here = {at: link.left[0].shapes[key] for key, at in link.left[0].cells.items()}
+    there = {at: link.right[0].shapes[key] for key, at in link.right[0].cells.items()}
+    if any(here[g.left[0]] != there[g.right[0]] for g in groups):
+        return None
+    return replace(link, groups=tuple(groups))
+
+
+def _reversed(link: Link, pairs: Sequence[Group], keys: dict[int, Indices]) -> list[Group] | None:
+    """The pairs with the model's first index counted from the other end."""
+    values = sorted({int(key[0]) for key in keys.values()}) if link.right[0].captures else []
+    if len(values) < 2:
+        return None
+    other = {str(a): str(b) for a, b in zip(values, reversed(values), strict=True)}
+    found = []
+    for g in pairs:
+        key = keys[g.right[0]]
+        at = link.right[0].cells.get((other[key[0]], *key[1:]))
+        if at is None:
+            return None
+        found.append(Group(g.left, (at,)))
+    return found
+
+
+def _exchanged(link: Link, pairs: Sequence[Group], keys: dict[int, Indices]) -> list[Group] | None:
+    """The pairs with two indices of the model exchanged: the last two that can be."""
+    if link.right[0].captures < 2:
+        return None
+    found = []
+    for g in pairs:
+        key = keys[g.right[0]]
+        at = link.right[0].cells.get((*key[:-2], key[-1], key[-2]))
+        if at is None:
+            return None
+        found.append(Group(g.left, (at,)))
+    return found

@@ -1,0 +1,60 @@
+"""Links between other patterns than before: what can stand in whose place, and what the link is then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from treealign.align.links import Group, Link
+from treealign.align.paths import PARAMETERS
+from treealign.align.patterns import Pattern, as_numbers
+from treealign.mapping.operations import Operation, Permute
+
+
+def same_parameter(p: Pattern, q: Pattern) -> bool:
+    """Whether both are the same parameter of a module, or have names of their own."""
+    return p.segments[-1] == q.segments[-1] or not {p.segments[-1], q.segments[-1]} <= PARAMETERS
+
+
+def alike(p: Pattern, q: Pattern) -> bool:
+    """Whether two patterns of one side have the same shapes at the same indices, or at the same ranks of index."""
+    return p.signature == q.signature or p.ranked == q.ranked
+
+
+def exchangeable(link: Link, other: Link) -> bool:
+    """Whether each of two links could have the other's key: what they do to their tensors stays as it is."""
+    if alike(link.left[0], other.left[0]) and alike(link.right[0], other.right[0]):
+        return True
+    return bool(reach(other.left[0], link.right[0]) and reach(link.left[0], other.right[0]))
+
+
+def reach(left: Pattern, right: Pattern) -> tuple[Operation, ...] | Literal[True] | None:
+    """What makes one the other: nothing (True), a turn of matrices; None where shapes forbid it."""
+    if alike(left, right):
+        return True
+    turned = left.indices == right.indices and left.nature == right.nature and left.cells.keys() == right.cells.keys()
+    if turned and all(len(s or ()) == 2 and s == (right.shapes[k] or ())[::-1] for k, s in left.shapes.items()):
+        return (Permute((1, 0)),)
+    return None
+
+
+def moved(link: Link, source: Pattern | None = None, target: Pattern | None = None) -> Link:
+    """A link from another pattern of the checkpoint, or to another of the model, that reach one another."""
+    left, right = source or link.left[0], target or link.right[0]
+    operations = link.operations
+    if reach(left, right) is not reach(link.left[0], link.right[0]):
+        turn = reach(left, right)
+        operations = turn if isinstance(turn, tuple) else ()
+    made = replace(link, left=(left,), right=(right,), operations=operations, groups=())
+    if link.groups:
+        here, there = _across(link.left[0], left), _across(link.right[0], right)
+        return replace(made, groups=tuple(Group((here[g.left[0]],), (there[g.right[0]],)) for g in link.groups))
+    return replace(made, groups=tuple(made.expand())) if operations else made
+
+
+def _across(old: Pattern, new: Pattern) -> dict[int, int]:
+    """Each leaf of a pattern to that of another at the same index, or at the same rank of index."""
+    if old.cells.keys() == new.cells.keys():
+        return {at: new.cells[key] for key, at in old.cells.items()}
+    ranked = ([p.cells[k] for k in sorted(p.cells, key=as_numbers)] for p in (old, new))
+    return dict(zip(*ranked, strict=True))

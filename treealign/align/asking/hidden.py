@@ -1,0 +1,259 @@
+"""Questions about what no shape shows: the order of parts and of lists, how rows stand, which axis is which."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import permutations
+
+from treealign.align.alignment import Alignment
+from treealign.align.asking.arranging import arranged, axis_orders
+from treealign.align.asking.question import Option, Question
+from treealign.align.asking.rows import in_order, is_join, joining
+from treealign.align.asking.series import families, reversed_members
+from treealign.align.doubting.conventions import HEADS, roles
+from treealign.align.doubting.habits import Habits
+from treealign.align.hints import Said
+from treealign.align.links import Link
+from treealign.align.paths import list_text, module_path, rooted_text, short_text, without_indices
+from treealign.align.patterns import Pattern
+from treealign.align.reasons import About
+from treealign.mapping.operations import Interleave, RotaryPermute, RotaryUnpermute
+
+MOST = 6
+SIZES = 2  # head sizes that are offered
+Sizes = Callable[[Link], Sequence[int]]  # the sizes that the heads of a link may have, the likeliest first
+_Pass = tuple[About, Callable[[], Iterator[list[Link]]], Callable[[Sequence[Link]], list[Option]]]
+SETTLERS = ("a statement about them", "equal values on both sides", "a probe")
+
+
+def hidden_questions(alignment: Alignment, sizes: Sizes | None = None) -> Iterator[Question]:
+    """All questions about order, rows and axes that the open links of an alignment ask.
+
+    Parameters
+    ----------
+    alignment : Alignment
+        With open links.
+    sizes : callable, optional
+        The sizes that heads may have, where more is known than names and shapes tell.
+
+    """
+    case = _Case(alignment, sizes)
+    passes: tuple[_Pass, ...] = (
+        ("order", case.listed, case.list_options),
+        ("order", case.joined, case.part_options),
+        ("rows", case.rowed, case.row_options),
+        ("axes", case.turned, case.axis_options),
+    )
+    for aspect, group, options in passes:
+        for links in group():
+            made = options(links)
+            if len(made) < 2:  # the only way that shapes allow, or none
+                made = [*(made or [case.as_guessed(aspect, links)]), case.nothing(links)]
+            yield case.question(aspect, links, made)
+
+
+class _Case:
+    """An alignment as the questions see it."""
+
+    def __init__(self, alignment: Alignment, sizes: Sizes | None) -> None:
+        self.trees = alignment.checkpoint, alignment.model
+        self.links = alignment.links
+        self.left = [p for link in alignment.links for p in link.left] + list(alignment.left)
+        self.right = [p for link in alignment.links for p in link.right] + list(alignment.right)
+        habits = Habits(self.left, self.right)
+        self.sizes = sizes or habits.head_sizes
+
+    def question(self, about: About, links: Sequence[Link], options: Sequence[Option]) -> Question:
+        """A question about these links."""
+        why = "; ".join(dict.fromkeys(link.open[about] for link in links))
+        both = tuple(links), tuple(links)
+        return Question(about, tuple(options[:MOST]), why, SETTLERS, tuple(links), both, self.trees)
+
+    def said(self, links: Sequence[Link], ways: Iterable[Said]) -> list[Option]:
+        """The options that statements make of links, those alike once, what is guessed in front."""
+        about: About = next(iter(ways := list(ways))).about
+        paths = ",".join(short_text([p for link in links for p in _own(link)], self._others(about)))
+        found: list[Option] = []
+        seen: list[list[object]] = []
+        for way in ways:
+            made = [arranged(link, way) for link in links]
+            whole = [link for link in made if link is not None]
+            result = [(link.operations, tuple(link.expand())) for link in whole]
+            if len(whole) == len(links) and result not in seen:
+                seen.append(list(result))
+                found.append(self.option(f"{paths}: {way.text}", way.text, whole, links, about))
+        now = [(link.operations, tuple(link.expand())) for link in links]
+        order = sorted(range(len(found)), key=lambda n: -sum(a == b for a, b in zip(seen[n], now, strict=True)))
+        return [found[n] for n in order]
+
+    def _others(self, about: About) -> list[Pattern]:
+        return [p for link in self.links if about in link.open or about in link.answered for p in _own(link)]
+
+    def option(self, hint: str, text: str, made: Sequence[Link], links: Sequence[Link], about: About) -> Option:
+        """What an answer asserts: links of which it settles one aspect."""
+        settled = tuple(replace(link, answered=(*link.answered, about)) for link in made)
+        return Option(hint, text, settled, tuple(links), (), self.trees)
+
+    def as_guessed(self, about: About, links: Sequence[Link]) -> Option:
+        """What is guessed at present."""
+        paths = ",".join(short_text([p for link in links for p in _own(link)], self._others(about)))
+        return self.option(
+            f"{paths}: {'order as numbered' if about == 'order' else f'{about} as stored'}",
+            "as guessed",
+            links,
+            links,
+            about,
+        )
+
+    def nothing(self, links: Sequence[Link]) -> Option:
+        """That the keys do not belong together after all."""
+        paths = ",".join(rooted_text([p for link in links for p in link.left], self.left))
+        return Option(f"{paths}: not in the model", "neither belongs to the other", (), tuple(links), (), self.trees)
+
+    # lists
+
+    def listed(self) -> Iterator[list[Link]]:
+        """Plain links that rest on the order of a list."""
+        return families(
+            [link for link in self.links if "order" in link.open and len(link.left) == len(link.right) == 1]
+        )
+
+    def list_options(self, links: Sequence[Link]) -> list[Option]:
+        """As numbered, or from the other end; two indices exchanged."""
+        paths = ",".join(list_text([link.left[0] for link in links], self.left))
+        found = [self.option(f"{paths}: order as numbered", "order as numbered", links, links, "order")]
+        if made := reversed_members(links):
+            found.append(self.option(f"{paths}: order reversed", "order reversed", made, links, "order"))
+        exchanged = [arranged(link, Said("order", "exchanged")) for link in links]
+        whole = [link for link in exchanged if link is not None]
+        if len(whole) == len(links):
+            found.append(self.option(f"{paths}: indices exchanged", "indices exchanged", whole, links, "order"))
+        return found
+
+    # parts
+
+    def joined(self) -> Iterator[list[Link]]:
+        """Links that join or cut, grouped by the names of the parts and the whole."""
+        groups: dict[object, list[Link]] = defaultdict(list)
+        for link in self.links:
+            if "order" in link.open and is_join(joining(link)):
+                names = tuple(without_indices(module_path(p))[-1:] for p in (*link.left, *link.right))
+                groups[names, len(link.left)].append(link)
+        yield from groups.values()
+
+    def part_options(self, links: Sequence[Link]) -> list[Option]:
+        """The orders in which the parts can stand, those first that move least."""
+        parts = joining(links[0]).left
+        orders = sorted(permutations(range(len(parts))), key=lambda o: (sum(a != n for n, a in enumerate(o)), o))
+        found = []
+        for order in orders[:MOST]:
+            made = [in_order(link, order) for link in links]
+            names = [without_indices(module_path(parts[n]))[-1] for n in order]
+            found.append(self.option(self._whole_and_parts(made[0]), ", ".join(names), made, links, "order"))
+        return found
+
+    def _whole_and_parts(self, link: Link) -> str:
+        """The hint that names the parts of a whole in their order."""
+        ends = (rooted_text([p], side)[0] for p, side in zip((link.left[0], link.right[0]), self._sides, strict=True))
+        whole_left, whole_right = ends
+        if len(link.left) > 1:
+            return f"{','.join(rooted_text([p], self.left)[0] for p in link.left)}={whole_right}"
+        return f"{whole_left}={','.join(rooted_text([p], self.right)[0] for p in link.right)}"
+
+    @property
+    def _sides(self) -> tuple[list[Pattern], list[Pattern]]:
+        return self.left, self.right
+
+    # rows
+
+    def rowed(self) -> Iterator[list[Link]]:
+        """Links whose rows may stand otherwise; q and k of an attention together, and all towers built alike."""
+        groups: dict[object, list[Link]] = defaultdict(list)
+        for link in self.links:
+            if "rows" in link.open:
+                groups[_attention(link)].append(link)
+        yield from groups.values()
+
+    def row_options(self, links: Sequence[Link]) -> list[Option]:
+        """How rows can stand, as stored first, for the sizes that heads are likely to have."""
+        sizes = self._common_sizes(links)
+        kinds = {kind for link in links for kind in _row_kinds(link)}
+        stored = "by part" if all(is_join(joining(link)) for link in links) else "as stored"
+        ways = [self._now(links), Said("rows", stored)]
+        ends = ("checkpoint", "model")
+        for size in sizes:
+            if "heads" in kinds:
+                ways += [Said("rows", "by head", size, end) for end in ends]
+            if "rotary" in kinds:
+                ways += [Said("rows", kind, size) for kind in ("to half split", "to interleaved")]
+        if "turns" in kinds:
+            ways += [Said("rows", "in turns", 0, end) for end in ends]
+        if "halves" in kinds:
+            ways.append(Said("rows", "swapped"))
+        return self.said(links, [way for way in ways if way is not None])
+
+    def _now(self, links: Sequence[Link]) -> Said | None:
+        """What is guessed at present, as a statement."""
+        for link in links:
+            for o in link.operations:
+                for one in getattr(o, "operations", (o,)):
+                    if isinstance(one, RotaryPermute | RotaryUnpermute) and isinstance(one.head_dim, int):
+                        forward = isinstance(one, RotaryPermute)
+                        return Said("rows", "to half split" if forward else "to interleaved", one.head_dim)
+        return None
+
+    def _common_sizes(self, links: Sequence[Link]) -> list[int]:
+        found = [list(self.sizes(link)) for link in links]
+        common = [n for n in found[0] if all(n in sizes for sizes in found[1:])] if found else []
+        return common[:SIZES]
+
+    # axes
+
+    def turned(self) -> Iterator[list[Link]]:
+        """Links whose axes may stand otherwise, by the reason and by how they are guessed."""
+        groups: dict[object, list[Link]] = defaultdict(list)
+        for link in self.links:
+            if "axes" in link.open:
+                ranks = {len(shape or ()) for shape in link.left[0].shapes.values()}
+                groups[link.open["axes"], link.operations, tuple(ranks)].append(link)
+        yield from groups.values()
+
+    def axis_options(self, links: Sequence[Link]) -> list[Option]:
+        """As stored or transposed; or all orders that the shapes allow."""
+        ways = [Said("axes", kind) for kind in ("as stored", "transposed")]
+        found = self.said(links, ways)
+        if len(found) < 2:
+            orders = axis_orders(links[0])
+            found = (
+                self.said(links, [Said("axes", "permuted", 0, "", dims) for dims in orders[:MOST]]) if orders else []
+            )
+        return found
+
+
+def _own(link: Link) -> tuple[Pattern, ...]:
+    """The patterns by which a statement speaks of a link: the model's, or the whole that is cut."""
+    return link.left if len(link.right) > 1 else link.right
+
+
+def _attention(link: Link) -> object:
+    """What is asked about together: the modules around q and k, by their names without the towers' own."""
+    left, right = (without_indices(module_path(side[0])) for side in (link.left, link.right))
+    known = {"q", "k"} & {r for p in (*link.left, *link.right) for r in roles(p)}
+    fused = len(link.left) + len(link.right) > 2
+    if known and not fused:
+        return left[-2:-1], right[-2:-1]
+    return left[-2:], right[-2:], fused
+
+
+def _row_kinds(link: Link) -> Iterator[str]:
+    found = {r for p in (*link.left, *link.right) for r in roles(p)}
+    by_turns = any(isinstance(o, Interleave) or type(o).__name__ == "Deinterleave" for o in link.operations)
+    if "qkv" in found or {"q", "k", "v"} <= found or link.open["rows"] == HEADS or by_turns:
+        yield "heads"
+    if {"q", "k", "qkv"} & found:
+        yield "rotary"
+    if "gate up" in found or {"gate", "up"} <= found or not ({"q", "k", "v", "qkv"} & found):
+        yield "turns"
+        yield "halves"

@@ -1,0 +1,208 @@
+"""How rows stand in a tensor, as a statement says it: the operations of a match that joins, cuts or copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from treealign.align.doubting.conventions import roles
+from treealign.align.hints import Said
+from treealign.align.links import Group, Link
+from treealign.align.patterns import Pattern
+from treealign.mapping.operations import (
+    Concat,
+    Deinterleave,
+    Interleave,
+    Keep,
+    Operation,
+    Parallel,
+    Reorder,
+    RotaryPermute,
+    RotaryUnpermute,
+    Split,
+    invert,
+)
+from treealign.mapping.operations.base import as_ints
+
+Order = tuple[int, ...]
+HIDDEN = (RotaryPermute, RotaryUnpermute, Interleave, Deinterleave)  # what changes rows and no shape
+DEFAULT = {"checkpoint": True, "model": False}
+
+
+def joining(link: Link) -> Link:
+    """The link as one that joins parts; a split is turned around."""
+    if len(link.left) > 1 or len(link.right) == 1:
+        return link
+    groups = tuple(Group(g.right, g.left) for g in link.groups)
+    return replace(link, left=link.right, right=link.left, operations=invert(link.operations), groups=groups)
+
+
+def is_join(link: Link) -> bool:
+    """Parts that become one tensor by one concat."""
+    joins = [o for o in link.operations if isinstance(o, Concat)]
+    return len(link.left) > 1 and len(link.right) == 1 and len(joins) == 1 and len(joins[0].sizes) == len(link.left)
+
+
+def _as_before(link: Link, joined: Link) -> Link:
+    if len(link.left) > 1:
+        return joined
+    groups = tuple(Group(g.right, g.left) for g in joined.groups)
+    return replace(joined, left=joined.right, right=joined.left, operations=invert(joined.operations), groups=groups)
+
+
+def in_order(link: Link, order: Order) -> Link:
+    """A link that joins or cuts, with its parts in another order in the whole, rows as they were."""
+    joined = joining(link)
+    at = next(n for n, o in enumerate(joined.operations) if isinstance(o, Concat))
+    concat = joined.operations[at]
+    sizes = tuple(concat.sizes[n] for n in order)
+    before = tuple(_reordered(o, order) for o in joined.operations[:at])
+    after = tuple(_turns_of(o, order) for o in joined.operations[at + 1 :])
+    groups = tuple(Group(_in_order(g.left, order), g.right) for g in joined.groups)
+    operations = (*before, Concat(concat.dim, sizes), *after)
+    left = tuple(joined.left[n] for n in order)
+    return _as_before(link, replace(joined, left=left, operations=operations, groups=groups))
+
+
+def _reordered(o: Operation, order: Order) -> Operation:
+    if isinstance(o, Parallel) and len(o.operations) == len(order):
+        return Parallel(tuple(o.operations[n] for n in order))
+    return o
+
+
+def _turns_of(o: Operation, order: Order) -> Operation:
+    if isinstance(o, Interleave | Deinterleave) and len(o.blocks) == len(order):
+        return type(o)(o.dim, tuple(o.blocks[n] for n in order))
+    return o
+
+
+def _in_order(positions: tuple[int, ...], order: Order) -> tuple[int, ...]:
+    run = len(positions) // len(order)
+    return tuple(at for n in order for at in positions[n * run : (n + 1) * run])
+
+
+def with_rows(link: Link, said: Said) -> Link | None:
+    """A link whose rows stand as a statement says; None where they cannot."""
+    joined = joining(link)
+    if is_join(joined):
+        made = _joined_rows(joined, said, whole_left=len(link.left) == 1)
+        return None if made is None else _as_before(link, made)
+    if len(link.left) != 1 or len(link.right) != 1:
+        return link if said.kind == "as stored" else None
+    base = without_rows(link)
+    if said.kind in ("as stored", "by part"):
+        return base
+    extra = _single_rows(base, said)
+    if extra is None:
+        return None
+    first, last = extra
+    return with_operations(base, (*first, *base.operations, *last))
+
+
+def without_rows(link: Link) -> Link:
+    """A link of one leaf to one without the operations that change rows and no shape."""
+    operations = _without_swap([o for o in link.operations if not isinstance(o, HIDDEN)])
+    return with_operations(link, tuple(operations))
+
+
+def _without_swap(operations: list[Operation]) -> list[Operation]:
+    for at in range(len(operations) - 2):
+        a, b, c = operations[at : at + 3]
+        if isinstance(a, Split) and isinstance(b, Reorder) and isinstance(c, Concat):
+            return operations[:at] + operations[at + 3 :]
+    return operations
+
+
+def with_operations(link: Link, operations: tuple[Operation, ...]) -> Link:
+    """A link of one leaf to one with these operations instead."""
+    groups = tuple(link.expand()) if operations else link.groups
+    return replace(link, operations=operations, groups=groups)
+
+
+def _joined_rows(joined: Link, said: Said, *, whole_left: bool) -> Link | None:
+    """Parts on the left, the whole on the right; statements speak of the side on which the whole is."""
+    at = next(n for n, o in enumerate(joined.operations) if isinstance(o, Concat))
+    concat = joined.operations[at]
+    before = tuple(o for o in joined.operations[:at] if not _turns_parts(o))
+    after = tuple(o for o in joined.operations[at + 1 :] if not isinstance(o, HIDDEN))
+    sizes = as_ints(concat.sizes)
+    turns: tuple[Operation, ...] = ()
+    if said.kind in ("by head", "in turns"):
+        if (said.end == "checkpoint") != whole_left:
+            return None
+        blocks = head_blocks(sizes, said.size) if said.kind == "by head" else _even(sizes)
+        if blocks is None:
+            return None
+        turns = (Interleave(concat.dim, blocks),)
+    elif said.kind in ("to half split", "to interleaved"):
+        # a split is read backwards here
+        forward = (said.kind == "to half split") != whole_left
+        parts = [_rotary(p, sizes[n], forward, said.size) for n, p in enumerate(joined.left)]
+        if None in parts or all(isinstance(o, Keep) for o in parts):
+            return None
+        before = (*before, Parallel(tuple(o for o in parts if o is not None)))
+    elif said.kind not in ("as stored", "by part"):
+        return None
+    return replace(joined, operations=(*before, Concat(concat.dim, concat.sizes), *turns, *after))
+
+
+def _turns_parts(o: Operation) -> bool:
+    return isinstance(o, Parallel) and any(isinstance(one, HIDDEN) for one in o.operations)
+
+
+def _rotary(p: Pattern, rows: int, forward: bool, size: int) -> Operation | None:
+    if not {"q", "k"} & roles(p):
+        return Keep()
+    if rows % size or size % 2:
+        return None
+    return (RotaryPermute if forward else RotaryUnpermute)(rows // size, size)
+
+
+def _even(sizes: Sequence[int]) -> Order | None:
+    return (1,) * len(sizes) if len(set(sizes)) == 1 else None
+
+
+def head_blocks(rows: Sequence[int], head_dim: int) -> Order | None:
+    """The rows of each part in one turn: as many heads as there are to each of the part that has fewest."""
+    if not rows or any(not size or size % head_dim for size in rows):
+        return None
+    turns = min(rows) // head_dim
+    return None if any(size % turns for size in rows) else tuple(size // turns for size in rows)
+
+
+def _single_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
+    """Operations that come first, and those that come last: on the side of which the statement speaks."""
+    left = DEFAULT.get(said.end, True)
+    p = link.left[0] if left else link.right[0]
+    shapes = {shape for shape in p.shapes.values() if shape}
+    if len(shapes) != 1:
+        return None
+    shape = next(iter(shapes))
+    dim = _fused_dim(link, shape)
+    made: tuple[Operation, ...] | None = None
+    if said.kind in ("to half split", "to interleaved"):
+        if shape[0] % said.size == 0 and said.size % 2 == 0:
+            kind = RotaryPermute if said.kind == "to half split" else RotaryUnpermute
+            return (kind(shape[0] // said.size, said.size),), ()
+        return None
+    if said.kind == "by head" and shape[dim] % (3 * said.size) == 0:
+        made = (Interleave(dim, (said.size,) * 3),)
+    elif said.kind == "in turns" and shape[dim] % 2 == 0:
+        made = (Interleave(dim, (1, 1)),)
+    elif said.kind == "swapped" and shape[dim] % 2 == 0:
+        half = (shape[dim] // 2,) * 2
+        return (Split(dim, half), Reorder((1, 0)), Concat(dim, half)), ()
+    if made is None:
+        return None
+    return (invert(made), ()) if left else ((), made)
+
+
+def _fused_dim(link: Link, shape: Sequence[int]) -> int:
+    """Along which dimension a fused tensor is fused: its rows; its columns where the other side turns it."""
+    if len(shape) == 3:
+        return 1 if _role_of(link, "gate up") else 0
+    return 0
+
+
+def _role_of(link: Link, role: str) -> bool:
+    return any(role in roles(p) for p in (*link.left, *link.right))

@@ -1,0 +1,141 @@
+"""Units: links that stand or fall together, by the modules that they connect, and what they could be instead."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from treealign.align.links import Link
+from treealign.align.paths import module_path, without_indices
+from treealign.align.patterns import MIN_SERIES, Pattern
+
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
+Path = tuple[str, ...]
+
+
+class Exchange(NamedTuple):
+    """What a link's place or its key could have instead: another link's, or what is left over on either side."""
+
+    link: Link
+    other: Link | None = None
+    source: Pattern | None = None
+    target: Pattern | None = None
+
+    @property
+    def pattern(self) -> Pattern:
+        """The alternative, by the checkpoint's side where it has one."""
+        return self.other.left[0] if self.other else self.source or self.target or self.link.left[0]
+
+    @property
+    def differing(self) -> tuple[Path, Path, Path, Path]:
+        """The names in which the alternative differs from what is guessed, on both sides, what is common cut off."""
+        left = self.other.left[0] if self.other else self.source or self.link.left[0]
+        right = self.other.right[0] if self.other else self.target or self.link.right[0]
+        return *_cut(self.link.left[0], left), *_cut(self.link.right[0], right)
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Links that stand or fall together, and what they could be instead, one tuple of exchanges for each way."""
+
+    links: tuple[Link, ...]
+    ways: tuple[tuple[Exchange, ...], ...]
+
+    @property
+    def by_source(self) -> bool:
+        """Whether the question is what fills its place."""
+        return any(way[0].source is not None for way in self.ways)
+
+    @property
+    def signature(self) -> tuple[object, ...]:
+        """How the names of the alternatives differ from its own: equal for units that are decided alike."""
+        return tuple(way[0].differing for way in self.ways)
+
+
+class Families:
+    """The modules of both sides by name, repeats taken together."""
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        self.repeats = tuple(_repeats(p for link in links for p in (link.left, link.right)[side]) for side in (0, 1))
+
+    def of(self, p: Pattern, side: int) -> Path:
+        """The module of a leaf by its names alone, repeats that are numbered within a name as one."""
+        return without_indices([s for s in self.numbered(p, side) if s != "#"])
+
+    def place(self, p: Pattern, side: int) -> Path:
+        """The same with the numbers below the first one: places within a repeat."""
+        found: list[str] = []
+        for s in self.numbered(p, side):
+            is_index = s in ("#", "{}") or s.isdigit()
+            found.append("#" if is_index and "#" not in found else s)
+        return tuple(found)
+
+    def numbered(self, p: Pattern, side: int) -> list[str]:
+        """The module of a leaf with `#` for the numbers of repeats within names."""
+        known = self.repeats[side]
+        return [stem if (stem := _NUMBER.sub("#", s)) in known and not s.isdigit() else s for s in module_path(p)]
+
+
+def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, ...]]:
+    """Links by the modules they connect, numbers of repeats left out as long as they run alike on both sides."""
+    found: dict[object, list[Link]] = defaultdict(list)
+    for link in links:
+        found[tuple(tuple(families.of(p, n) for p in side) for n, side in enumerate((link.left, link.right)))].append(
+            link
+        )
+    groups: list[tuple[Link, ...]] = []
+    for members in found.values():
+        fine: dict[tuple[Path, Path], list[Link]] = defaultdict(list)
+        for link in members:
+            fine[families.place(link.left[0], 0), families.place(link.right[0], 1)].append(link)
+        one_to_one = len({a for a, _ in fine}) == len({b for _, b in fine}) == len(fine)
+        groups += [tuple(members)] if one_to_one else [tuple(group) for group in fine.values()]
+    return groups
+
+
+def chained(units: Sequence[Unit]) -> list[Unit]:
+    """The units, those without alternatives of which one's key bears the name of another's place as one.
+
+    `layers.0` to `proj_in` and `layers.1` to `layers.0` is one decision: whether the list is shifted.
+    """
+    lone = [unit for unit in units if not unit.ways]
+    places = {p.template: unit for unit in lone for link in unit.links for p in link.right}
+    root = {unit: unit for unit in lone}
+
+    def find(unit: Unit) -> Unit:
+        while root[unit] is not unit:
+            unit = root[unit]
+        return unit
+
+    for unit in lone:
+        for link in unit.links:
+            for p in link.left:
+                if (other := places.get(p.template)) is not None:
+                    root[find(unit)] = find(other)
+    merged: dict[Unit, list[Link]] = defaultdict(list)
+    for unit in lone:
+        merged[find(unit)] += unit.links
+    return [unit for unit in units if unit.ways] + [Unit(tuple(links), ()) for links in merged.values()]
+
+
+def _repeats(patterns: Iterable[Pattern]) -> set[str]:
+    """Names with their numbers left out that number at least `MIN_SERIES` repeats: `lateral_1`, `lateral_2`, …."""
+    numbers: dict[str, set[str]] = defaultdict(set)
+    for p in patterns:
+        for segment in p.segments:
+            if _NUMBER.search(segment):
+                numbers[_NUMBER.sub("#", segment)].add(segment)
+    return {stem for stem, found in numbers.items() if len(found) >= MIN_SERIES}
+
+
+def _cut(p: Pattern, q: Pattern) -> tuple[Path, Path]:
+    """Two paths without indices, and without what they begin and end with in common."""
+    a, b = without_indices(module_path(p)), without_indices(module_path(q))
+    while a and b and a[0] == b[0]:
+        a, b = a[1:], b[1:]
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    return a, b
