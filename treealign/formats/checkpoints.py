@@ -16,9 +16,11 @@ from treealign.formats.indexes import Index, check_shards, read_index, refuse_ab
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header, read_header
 from treealign.formats.torch_files import TorchFile, read_torch_file
+from treealign.formats.transaction.recovering import recover
 
 File: TypeAlias = Header | TorchFile | DistributedFolder
 _MAX_FACTS = 50
+_ATTEMPTS = 5  # to read what others go on changing
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Checkpoint:
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at a path: a safetensors or torch file, an index of shards, or a folder with one of these.
 
-    An index whose shards are all absent is read for its names, if it is what `path` names.
+    An index whose shards are all absent is read for its names, if it is what `path` names. What a run that was killed
+    has left there is ended first (`transaction.recovering`); what another run replaces meanwhile is read again.
 
     Raises
     ------
@@ -60,6 +63,30 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if is_url(name):
         hint = "fetch it first (from the hub: `hf download org/name --local-dir FOLDER`) and pass its folder"
         raise FormatError("of a checkpoint elsewhere only names and shapes are read", where=name, hint=hint)
+    for _ in range(_ATTEMPTS):
+        recover(name)
+        before = _changed(name)
+        try:
+            found = _open(name)
+        except FormatError:
+            if _changed(name) == before:
+                raise
+        else:
+            if _changed(name) == before:
+                return found
+    return _open(name)
+
+
+def _changed(name: str) -> int | None:
+    """When a file last came into the folder, or left it."""
+    path = Path(name)
+    try:
+        return (path if path.is_dir() else path.parent).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _open(name: str) -> Checkpoint:
     kind = detect(name)
     if kind is Kind.INDEX:
         return _open_index(name, read_index(name), names_suffice=True)

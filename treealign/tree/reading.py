@@ -14,6 +14,7 @@ from treealign.formats.detect import Kind, detect
 from treealign.formats.dtypes import TORCH, torch_shape
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header
+from treealign.formats.transaction.recovering import recover
 from treealign.formats.tree_json import TreeFile, read_tree_json
 from treealign.tree.keytree import KeyTree
 from treealign.tree.module_tree import module_tree, state_dict_tree, tensors_tree
@@ -76,6 +77,7 @@ def _from_path(path: str) -> KeyTree:
 
         found = open_remote(path)
         return _tree_of(found, path) if isinstance(found, TreeFile) else _checkpoint_tree(found)
+    recover(path)
     if detect(path) is Kind.TREE_JSON:
         return _tree_of(read_tree_json(path), path)
     return _checkpoint_tree(open_checkpoint(path))

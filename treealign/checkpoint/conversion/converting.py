@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from treealign.checkpoint.conversion.design import Design, Wishes, design
 from treealign.checkpoint.conversion.destination import Destination, destination_of
 from treealign.checkpoint.conversion.finishing import finish
-from treealign.checkpoint.conversion.in_place import end_pending, rename_in_place
+from treealign.checkpoint.conversion.in_place import rename_in_place, request_of
 from treealign.checkpoint.conversion.origin import read_origin, refuse_changed
 from treealign.checkpoint.conversion.others import Others, others_of
-from treealign.checkpoint.conversion.publishing import locked, publish, staged
 from treealign.checkpoint.conversion.running import Progress, run_tasks
 from treealign.checkpoint.conversion.tasks import ShardResult
 from treealign.errors import TreealignError
+from treealign.formats.transaction.locking import locked
+from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
 
 
@@ -164,11 +165,10 @@ def _in_place(
     path = Path(checkpoint)
     if destination is not None and os.path.realpath(destination) != os.path.realpath(path):
         raise TreealignError("in place there is no other destination", where=os.fspath(destination))
-    folder = path if path.is_dir() else path.parent
-    with locked(folder, alone=True):
-        done = end_pending(folder, wishes)
+    with transaction(path, single=not path.is_dir(), siblings="alone") as held:
+        done = request_of(wishes) in held.finished
         found = design(read_origin(path), replace(wishes, mapping=ConversionMapping()) if done else wishes)
-        names = [] if done else rename_in_place(found, wishes)
+        names = [] if done else rename_in_place(found, wishes, held)
     return _result(found, os.fspath(path), (), _Written(names, []))
 
 
@@ -180,11 +180,13 @@ def _carry_out(
     with ExitStack() as stack:
         if origin.folder is not None:
             stack.enter_context(locked(origin.folder, alone=False))
-        stage = stack.enter_context(staged(target.path, single=target.single, mode=target.mode))
-        results = run_tasks(plan.tasks, stage, progress, executor)
-        names = finish(stage, plan, others, beside, origin.modes.get(plan.index_name, 0o666))
+        held = stack.enter_context(
+            transaction(target.path, single=target.single, mode=target.mode, siblings="shared" if target.single else "")
+        )
+        results = run_tasks(plan.tasks, held.stage, progress, executor)
+        names = finish(held.stage, plan, others, beside, origin.modes.get(plan.index_name, 0o666))
         refuse_changed(origin.stamps)
-        publish(stage, target.path, names, single=target.single)
+        held.commit(names, obsolete=target.obsolete(names))
     return _Written(names, results)
 
 
