@@ -8,10 +8,11 @@ import sys
 
 def main() -> None:
     """Run the command line: exit 0 when clean, 1 with findings, 2 for bad arguments or bad input."""
-    from treealign.cli.console import report_error
+    from treealign.cli.console import keep_stdout, report_error
     from treealign.cli.verbs import app
     from treealign.errors import TreealignError
 
+    keep_stdout()
     try:
         app()
     except TreealignError as error:

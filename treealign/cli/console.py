@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
+
+
+def keep_stdout() -> None:
+    """Keep stdout, which carries data, to what Python writes: what native code prints in this program goes to stderr.
+
+    HiGHS in scipy 1.17 prints lines of debugging from C++ whatever its options say. The process is the command line's
+    own here; within the programs of others no descriptor is touched.
+    """
+    try:
+        data = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of them is closed: nothing to protect, or nowhere to turn to
+        return
+    buffering = 1 if os.isatty(data) else -1
+    sys.stdout = os.fdopen(data, "w", buffering, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 def width() -> int:
