@@ -23,6 +23,8 @@ class TreealignError(Exception):
         What to do about it.
     """
 
+    status = 2  # with which the command line ends: 1 for findings, 2 for bad input
+
     def __init__(self, what: str, *, where: str = "", facts: Iterable[str] = (), hint: str = "") -> None:
         self.what, self.where, self.facts, self.hint = what, where, tuple(facts), hint
         super().__init__(self._text())
@@ -53,6 +55,12 @@ class PatternError(TreealignError):
 
 class MappingError(TreealignError):
     """A conversion mapping that breaks a law, or was made for another model."""
+
+
+class UndecidedError(MappingError):
+    """A checkpoint that does not say whether it was converted already: a question, not a fault of the input."""
+
+    status = 1
 
 
 class LoadError(TreealignError):

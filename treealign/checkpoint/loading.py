@@ -13,7 +13,7 @@ from torch import nn
 from treealign.checkpoint.afterwards import tell
 from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
-from treealign.checkpoint.filling import fill
+from treealign.checkpoint.filling import fill, start_counters
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.source import Source, open_source
 from treealign.checkpoint.verdict import Mismatch, Verdict, judge
@@ -140,6 +140,7 @@ def load(
         _refuse(verdict, chosen, source, strict)
         kept = _kept(verdict, source)
         casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=assign)
+        start_counters(verdict.counters, chosen.places)
         records = [_carry(track, chosen, verdict, source, kept, casts) for track in chosen.tracks]
     tell(chosen.places.modules)
     return _result(chosen, verdict, records, casts)

@@ -17,7 +17,7 @@ def main() -> None:
         app()
     except TreealignError as error:
         report_error(str(error))
-        sys.exit(2)
+        sys.exit(error.status)
     except BrokenPipeError:
         # `treealign show x | head` is no error; a closed descriptor keeps the interpreter from reporting it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,6 +23,7 @@ LETTERED_ROLES = frozenset({"@gate", "@up", "@down"})  # w1, w3 and w2, of all t
 _COUNTED = re.compile(r"_[0-9]+$", re.ASCII)
 _LETTERED = re.compile(r"w_?[123](?![0-9])", re.ASCII)
 NUMBERED_ROLES = frozenset(role for roles in PAIR_ROLES for role in roles)
+COUNTER = "num_batches_tracked"  # of a batch norm; torch does without it
 
 
 def _by_rank(found: Sequence[Token], place: Rank | None) -> Iterator[Token]:
@@ -173,12 +174,14 @@ def _stem(p: Pattern) -> str:
 def companions(patterns: Sequence[Pattern]) -> list[tuple[int, ...]]:
     """The sorted ranks of the leaves beside each pattern in its module: (1, 1) a norm, (1, 2) a linear layer.
 
-    A convolution over one point is a linear layer.
+    A convolution over one point is a linear layer. A counter tells nothing: files of before batch norms counted have
+    none.
     """
     found: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for p in patterns:
         shape = next(iter(p.shapes.values()))
-        found[p.segments[:-1]].append(-1 if shape is None else _rank(shape))
+        if p.segments[-1] != COUNTER:
+            found[p.segments[:-1]].append(-1 if shape is None else _rank(shape))
     return [tuple(sorted(found[p.segments[:-1]])) for p in patterns]
 
 

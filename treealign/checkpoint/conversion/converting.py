@@ -106,7 +106,8 @@ def convert_checkpoint(
     max_shard_size : int, optional
         Bytes of tensors in a file; by default the result has the files of the checkpoint.
     converted : bool or GuardDecision, optional
-        Overrides the guards of the mapping; see `ConversionMapping.map_keys`.
+        Whether the checkpoint was converted already, where neither its keys nor its files say so; overrides the guards
+        of the mapping; see `ConversionMapping.map_keys`.
     allow_lossy : bool
         Use conversions that cannot be undone from their result; the originals are kept beside it.
     verify : bool
@@ -127,7 +128,9 @@ def convert_checkpoint(
     FormatError
         The checkpoint cannot be read or has changed, or the system refuses to write.
     MappingError
-        The mapping makes one key of two, does not fit the tensors, or cannot tell what was converted already.
+        The mapping makes one key of two, does not fit the tensors, or touches no key.
+    UndecidedError
+        Nothing tells whether the checkpoint was converted already: `converted` does.
     TreealignError
         The destination is the checkpoint, lies in it, or is there already.
 
@@ -149,7 +152,7 @@ def convert_checkpoint(
     origin = read_origin(here(checkpoint))
     target = destination_of(origin, Path(here(destination)), force=force)
     found = design(origin, wishes)
-    others = others_of(origin, recalled=found.route.recalled is not None)
+    others = others_of(origin, recalled=found.route.recalled is not None, same=found.same)
     written = _carry_out(found, target, others, progress, executor)
     return _result(found, str(target.path), others.left_out, written)
 
