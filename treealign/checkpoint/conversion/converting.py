@@ -19,6 +19,7 @@ from treealign.checkpoint.conversion.others import Others, others_of
 from treealign.checkpoint.conversion.running import Progress, run_tasks
 from treealign.checkpoint.conversion.tasks import ShardResult
 from treealign.errors import TreealignError
+from treealign.formats.addresses import SIGN, split_address
 from treealign.formats.transaction.locking import locked
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
@@ -80,6 +81,7 @@ def convert_checkpoint(
     verify: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    select: str = "",
 ) -> ConversionResult:
     """Convert a checkpoint, file to file.
 
@@ -117,6 +119,8 @@ def convert_checkpoint(
         the same paths. A task whose worker dies is run again. See `treealign.checkpoint.conversion`.
     progress : callable, optional
         Told how many bytes are written, and how many there are to write.
+    select : str
+        The name of one of several state dicts that were saved together; the same as ``checkpoint#name``.
 
     Returns
     -------
@@ -143,6 +147,7 @@ def convert_checkpoint(
     computed one transform at a time, which bounds the memory.
     """
     wishes = Wishes(as_mapping(mapping), reverse, dtype, max_shard_size, converted, allow_lossy, verify)
+    checkpoint = f"{os.fspath(checkpoint)}{SIGN}{select}" if select else checkpoint
     if in_place:
         return _in_place(checkpoint, destination, wishes)
     if destination is None:
@@ -165,12 +170,12 @@ class _Written(NamedTuple):
 def _in_place(
     checkpoint: str | os.PathLike[str], destination: str | os.PathLike[str] | None, wishes: Wishes
 ) -> ConversionResult:
-    path = Path(checkpoint)
+    path = Path(split_address(checkpoint)[0])
     if destination is not None and os.path.realpath(destination) != os.path.realpath(path):
         raise TreealignError("in place there is no other destination", where=os.fspath(destination))
     with transaction(path, single=not path.is_dir(), siblings="alone") as held:
         done = request_of(wishes) in held.finished
-        found = design(read_origin(path), replace(wishes, mapping=ConversionMapping()) if done else wishes)
+        found = design(read_origin(checkpoint), replace(wishes, mapping=ConversionMapping()) if done else wishes)
         names = [] if done else rename_in_place(found, wishes, held)
     return _result(found, os.fspath(path), (), _Written(names, []))
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.tensors import Distributed, Pickled, SourceTensor, Stored
 from treealign.errors import FormatError
+from treealign.formats.addresses import split_address
 from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
 from treealign.formats.collector import collector_paused
 from treealign.formats.distributed import DistributedFolder, DistributedTensor
@@ -84,10 +85,10 @@ def read_origin(checkpoint: str | os.PathLike[str]) -> Origin:
     FormatError
         It cannot be read, has no weights, or holds what safetensors cannot.
     """
-    name = os.fspath(checkpoint)
+    name, _ = split_address(checkpoint)
     before = _stamps_around(name)
     with collector_paused():
-        found = open_checkpoint(name)
+        found = open_checkpoint(checkpoint)
         if found.names_only:
             raise FormatError("shards are absent", where=name, hint="fetch the rest of the checkpoint")
         tensors = {key: tensor for file in found.files for key, tensor in _tensors(file)}
@@ -177,7 +178,7 @@ def _pickled(file: TorchFile | DistributedFolder) -> list[tuple[str, SourceTenso
         if isinstance(tensor, DistributedTensor):
             found.append((key, Distributed(tensor, dtype, shape)))
         else:
-            found.append((key, Pickled(file.path, key, dtype, shape)))
+            found.append((key, Pickled(file.path, key, dtype, shape, file.taken)))
     if faults:
         raise FormatError("these tensors cannot be written as safetensors", where=file.path, facts=faults)
     return found
