@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token
+from treealign.tree.keys import number_of
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 PAIR_ROLES = (("@pre_attn", "@post_attn"), ("@pre_mlp", "@post_mlp"))  # the first norm of a block, the second
@@ -133,7 +134,7 @@ def _numbers(p: Pattern) -> Iterator[tuple[int, Any, int]]:
     for at, segment in enumerate(p.segments):
         for run in _DIGITS.finditer(segment):
             stem = segment[: run.start()] + "\0" + segment[run.end() :]
-            yield last - at, (p.segments[:at], stem), int(run.group())
+            yield last - at, (p.segments[:at], stem), number_of(run.group())
 
 
 def _sibling_groups(patterns: Sequence[Pattern]) -> list[list[int]]:
