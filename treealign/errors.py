@@ -34,11 +34,18 @@ class TreealignError(Exception):
         lines += [f"  {fact}" for fact in self.facts]
         if self.hint:
             lines += ["", f"hint: {self.hint}"]
-        return "\n".join(lines)
+        return "\n".join(map(_spelled_out, lines))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with every part: errors cross process boundaries."""
         return _rebuild, (type(self), self.what, self.where, self.facts, self.hint)
+
+
+def _spelled_out(line: str) -> str:
+    """A line without characters that a terminal would act on: names in a file may hold any."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in line)
 
 
 def _rebuild(kind: type[TreealignError], what: str, where: str, facts: tuple[str, ...], hint: str) -> TreealignError:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
+
+from treealign.formats.legible import printable
+
+# controls, marks of direction and joining, separators of lines: json leaves them as they are
+_UNPRINTABLE = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 
 def keep_stdout() -> None:
@@ -33,7 +39,7 @@ def width() -> int:
 
 def say(text: str) -> None:
     """Talk, on stderr."""
-    print(text, file=sys.stderr)
+    print(printable(text, keep="\n"), file=sys.stderr)
 
 
 def report_error(text: str) -> None:
@@ -53,13 +59,18 @@ def fold_line(text: str, indent: str = "  ") -> str:
 
 def put_lines(lines: Iterable[str]) -> None:
     """Data for a person, on stdout."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def put_json(value: Any) -> None:
     """Data for a program, on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write(_UNPRINTABLE.sub(_as_json, text) + "\n")
+
+
+def _as_json(found: re.Match[str]) -> str:
+    """A character that a terminal would act on, as JSON may spell it: within texts, where alone it can stand."""
+    return json.dumps(found[0])[1:-1]
 
 
 def number(count: int) -> str:

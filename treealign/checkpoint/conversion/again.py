@@ -105,7 +105,10 @@ def refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], keys: KeyT
     MappingError
         Naming some of both.
     """
-    if not len(transforms) or any(step.transforms for step in steps) or _touches(transforms.reverse, keys):
+    if not len(transforms) or any(step.transforms for step in steps):
+        return
+    # what a guard holds back was done already; what the way back would touch looks converted
+    if _touches(transforms, keys) or _touches(transforms.reverse, keys):
         return
     facts = [*(f"the mapping has {transform!r}" for transform in tuple(transforms)[:3])]
     raise MappingError(

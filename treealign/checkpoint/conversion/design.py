@@ -62,7 +62,7 @@ class Design:
     rounded : tuple of str
         Keys that a record cannot give back as they were.
     same : bool
-        Whether the result is the checkpoint as it is.
+        Whether the result is the checkpoint as it is, with all that stands beside it.
     """
 
     origin: Origin
@@ -141,7 +141,7 @@ def _beside(
 
 
 def _is_same(route: Route, wishes: Wishes) -> bool:
-    return route.changes_nothing and wishes.dtype is None and wishes.max_shard_size is None
+    return route.done and wishes.dtype is None and wishes.max_shard_size is None
 
 
 def _records_beside(origin: Origin) -> dict[str, str]:
