@@ -22,6 +22,7 @@ from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.formats.torch_files import TorchFile
 from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 
+_LARGE, _MOST_REPEATS = 1 << 30, 1000
 _TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
 
 
@@ -174,6 +175,9 @@ def _pickled(file: TorchFile | DistributedFolder) -> list[tuple[str, SourceTenso
         if dtype is None or not _is_dense(tensor):
             faults.append(f"{legible(key)}: {tensor.dtype}, {getattr(tensor, 'layout', 'in parts')}")
             continue
+        if held := _repeated(tensor):
+            faults.append(f"{legible(key)}: {tuple(tensor.shape)} that repeats {held} bytes")
+            continue
         shape = safetensors_shape(dtype, tuple(tensor.shape))
         if isinstance(tensor, DistributedTensor):
             found.append((key, Distributed(tensor, dtype, shape)))
@@ -182,6 +186,14 @@ def _pickled(file: TorchFile | DistributedFolder) -> list[tuple[str, SourceTenso
     if faults:
         raise FormatError("these tensors cannot be written as safetensors", where=file.path, facts=faults)
     return found
+
+
+def _repeated(tensor: Any) -> int:
+    """The bytes that a tensor of gigabytes repeats over and over, which would fill the disk; none for any other."""
+    if isinstance(tensor, DistributedTensor) or tensor.nbytes <= _LARGE:
+        return 0
+    held = int(tensor.untyped_storage().nbytes())
+    return held if held * _MOST_REPEATS < tensor.nbytes else 0
 
 
 def _is_dense(tensor: Any) -> bool:
