@@ -1,7 +1,10 @@
-"""Kill real conversions at fifty points each, and see that nothing is lost.
+"""Kill everything that writes, at random points of real runs, and see that nothing is lost and nothing stays behind.
 
-python scripts/faults.py                 fifty points of a conversion, and of a renaming in place
-python scripts/faults.py --points 200    more of them
+python scripts/faults.py                 a hundred points of each writer
+python scripts/faults.py --points 20     fewer of them
+python scripts/faults.py --only save     one of them
+
+`tests/test_transaction.py` kills before every single call to the system; this kills where the clock says.
 """
 
 from __future__ import annotations
@@ -29,75 +32,189 @@ from treealign.formats.checkpoints import open_checkpoint
 
 MAPPING = ConversionMapping([Rename("layers", "h")])
 SHARDS, TENSORS, WIDTH = 8, 8, 1 << 20
+LEVELS = ("layers", "h", "saved")
+SAVE = """
+import sys, torch
+from torch import nn
+from treealign import save
+model = nn.Module()
+model.saved = nn.ModuleList(nn.ParameterDict({f"w{at}": torch.zeros(1 << 20) for at in range(8)}) for _ in range(8))
+save(model, sys.argv[1], max_shard_size=1 << 25)
+"""
 
 
 def main(
-    points: Annotated[int, typer.Option(help="How often to kill each.")] = 50,
+    points: Annotated[int, typer.Option(help="How often to kill each.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    only: Annotated[str, typer.Option(help="The writer, by its name.")] = "",
 ) -> None:
-    """Kill conversions and renamings in place at random moments of their run."""
+    """Kill every writer at random moments of its run."""
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         source = write_checkpoint(base / "source")
         MAPPING.to_json(base / "mapping.json")
         moments = random.Random(seed)
-        killing("conversion", points, moments, lambda: Conversion(base, source))
-        killing("renaming in place", points, moments, lambda: InPlace(base, source))
+        for kind in (Conversion, Replacement, Save, InPlace, Lock, Repair):
+            if only in kind.name:
+                killing(kind.name, points, moments, lambda kind=kind: kind(base, source))
 
 
-class Conversion:
-    """A run from one folder to another: the source stays, the destination is whole or not there."""
+class Writer:
+    """A run that writes to `out`; what is there is the old or the new at once, and a later run does it all."""
 
-    sign = ".out.treealign-partial"
+    name = ""
+    sign = "out/.treealign-partial"  # by which it is seen to write
 
     def __init__(self, base: Path, source: Path) -> None:
         self.folder, self.source, self.out, self.mapping = base, source, base / "out", base / "mapping.json"
-        self.before = digests(source)
         shutil.rmtree(self.out, ignore_errors=True)
+        self.prepare()
+        self.before = self.state()
 
-    def command(self, *more: str) -> list[str]:
-        return verb(self.source, self.out, self.mapping, *more)
+    def prepare(self) -> None:
+        """What is there before."""
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def state(self) -> str:
+        """Which of the states is there, as a reader finds it now."""
+        return found_level(self.out)
 
     def check(self) -> str:
-        assert digests(self.source) == self.before, "the source has changed"
-        state = "whole" if self.out.exists() else "absent"
-        assert state == "absent" or loads(self.out), "a part was left"
-        subprocess.run(self.command("--force"), check=True, stdout=subprocess.DEVNULL)
-        assert loads(self.out), "a later run does not do it"
+        state = self.state()
+        assert not hidden(self.folder), f"{hidden(self.folder)} stays"
+        assert state in (self.before, self.after()), f"{state} was left"
+        subprocess.run(self.command(), check=True, capture_output=True)
+        assert self.state() == self.after(), "a later run does not do it"
+        assert not hidden(self.folder)
+        return state
+
+    def after(self) -> str:
+        return "h"
+
+
+class Conversion(Writer):
+    """From one folder to another that is not there: the source stays, the result is whole or absent."""
+
+    name, sign = "convert", ".out.treealign-partial"
+
+    def command(self) -> list[str]:
+        return verb(self.source, self.out, self.mapping, "--force")
+
+
+class Replacement(Conversion):
+    """Over a checkpoint that is there."""
+
+    name, sign = "convert --force", "out/.treealign-partial"
+
+    def prepare(self) -> None:
+        shutil.copytree(self.source, self.out)
+
+
+class Save(Writer):
+    """A model over a checkpoint that is there."""
+
+    name = "save"
+
+    def prepare(self) -> None:
+        shutil.copytree(self.source, self.out)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", SAVE, str(self.out)]
+
+    def after(self) -> str:
+        return "saved"
+
+
+class InPlace(Writer):
+    """A renaming in the files themselves, and back again by the reverse."""
+
+    name = "convert --in-place"
+
+    def prepare(self) -> None:
+        shutil.copytree(self.source, self.out)
+        self.digests = digests(self.out)
+
+    def command(self) -> list[str]:
+        return verb(self.out, self.mapping, "--in-place")
+
+    def check(self) -> str:
+        state = super().check()
+        subprocess.run([*self.command(), "--reverse"], check=True, capture_output=True)
+        assert digests(self.out) == self.digests, "not the files that were there"
         return state
 
 
-class InPlace:
-    """A renaming in the files: they are as they were, as they should be, or refused until a later run ends it."""
+class Lock(Writer):
+    """A lock over another one."""
 
-    sign = ".*.treealign-journal"
+    name, sign = "lock", "out/.treealign.lock.treealign-partial"
 
-    def __init__(self, base: Path, source: Path) -> None:
-        self.folder, self.mapping = base / "renamed", base / "mapping.json"
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(source, self.folder)
-        self.before = digests(self.folder)
+    def prepare(self) -> None:
+        self.out.mkdir()
+        self.lock = self.out / "treealign.lock"
+        self.run("old")
 
-    def command(self, *more: str) -> list[str]:
-        return verb(self.folder, self.mapping, "--in-place", *more)
+    def run(self, name: str) -> None:
+        subprocess.run(self.command(), check=True, capture_output=True)
+        text = self.lock.read_text()
+        self.new = text
+        self.lock.write_text(text + f"# {name}\n")
+
+    def command(self) -> list[str]:
+        tree = self.source / "model.safetensors.index.json"
+        return [sys.executable, "-m", "treealign.cli", "lock", str(tree), "-o", str(self.lock)]
+
+    def state(self) -> str:
+        subprocess.run([*self.command(), "--check"], check=False, capture_output=True)  # a reader
+        return "new" if self.lock.read_text() == self.new else "old"
+
+    def after(self) -> str:
+        return "new"
+
+
+class Repair(Writer):
+    """References in a file, respelled by an audit."""
+
+    name, sign = "audit --write", "out/.code.py.treealign-partial"
+
+    def prepare(self) -> None:
+        self.out.mkdir()
+        (self.out / "code.py").write_text(
+            "\n".join(f'x{at} = model.get_parameter("layers.{at}.w0")' for at in range(8))
+        )
+
+    def command(self) -> list[str]:
+        old, new = self.source, self.folder / "renamed"
+        if not new.exists():
+            subprocess.run(verb(old, new, self.mapping), check=True, capture_output=True)
+        code = [
+            f"import sys; sys.argv[1:] = ['audit', {str(old)!r}, {str(new)!r}, '--scan', {str(self.out)!r}, '--write']"
+        ]
+        code += ["from treealign.cli import main", "try: main()", "except SystemExit as end: sys.exit(end.code == 2)"]
+        return [sys.executable, "-c", "\n".join(code)]
+
+    def state(self) -> str:
+        text = (self.out / "code.py").read_text()
+        assert ("layers" in text) != ('"h.' in text), "a mixture was left"
+        return "old" if "layers" in text else "new"
 
     def check(self) -> str:
-        state = "renamed" if loads(self.folder) else "refused"
-        state = "as it was" if digests(self.folder) == self.before else state
-        subprocess.run(self.command(), check=True, stdout=subprocess.DEVNULL)
-        assert keys(self.folder) == {key for name in range(SHARDS) for key in names("h", name)}
-        subprocess.run(self.command("--reverse"), check=True, stdout=subprocess.DEVNULL)
-        assert digests(self.folder) == self.before, "not the files that were there"
+        state = self.state()
+        subprocess.run(self.command(), check=True, capture_output=True)
+        assert self.state() == "new"
+        assert not hidden(self.folder)
         return state
 
 
-def killing(what: str, points: int, moments: random.Random, begin: Callable[[], Conversion | InPlace]) -> None:
+def killing(what: str, points: int, moments: random.Random, begin: Callable[[], Writer]) -> None:
     """Kill at moments spread over the time in which files are written; importing takes longer, and writes nothing."""
     length = statistics.median(writing_time(begin()) for _ in range(3))
     states: Counter[str] = Counter()
     for _ in range(points):
         run = begin()
-        with subprocess.Popen(run.command(), stdout=subprocess.DEVNULL) as process:
+        with subprocess.Popen(run.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             wait(run, process)
             time.sleep(moments.uniform(0, length))
             process.send_signal(signal.SIGKILL)
@@ -107,33 +224,38 @@ def killing(what: str, points: int, moments: random.Random, begin: Callable[[], 
     print(f"{what}: {points} points over {length:.2f} s, nothing lost; left behind: {found}", flush=True)
 
 
-def wait(run: Conversion | InPlace, process: subprocess.Popen[bytes]) -> None:
+def wait(run: Writer, process: subprocess.Popen[bytes]) -> None:
     """Wait until the run begins to write."""
-    while process.poll() is None and not any(run.folder.glob(run.sign)):
+    while process.poll() is None and not (run.folder / run.sign).exists():
         time.sleep(0.0005)
 
 
-def writing_time(run: Conversion | InPlace) -> float:
-    with subprocess.Popen(run.command(), stdout=subprocess.DEVNULL) as process:
+def writing_time(run: Writer) -> float:
+    with subprocess.Popen(run.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait(run, process)
         start = time.perf_counter()
         process.wait()
     return time.perf_counter() - start
 
 
-def verb(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "treealign.cli", "convert", *map(str, arguments)]
+def hidden(folder: Path) -> list[Path]:
+    """What a run has left behind."""
+    return [path for path in folder.rglob(".*") if "treealign" in path.name]
 
 
-def loads(folder: Path) -> bool:
-    """Whether a loader takes it; what it takes must then be all of it, under one set of names."""
+def found_level(folder: Path) -> str:
+    """The names under which a checkpoint is there, all of it; absent where nothing is, or no weights."""
     try:
         found = keys(folder)
-    except FormatError:
-        return False
-    every = [{key for number in range(SHARDS) for key in names(level, number)} for level in ("layers", "h")]
-    assert found in every, "a mixture was left"
-    return True
+    except FormatError as error:
+        assert not folder.exists() or "no weights" in str(error), str(error)
+        return "absent"
+    every = {level: {key for number in range(SHARDS) for key in names(level, number)} for level in LEVELS}
+    return next((level for level, wanted in every.items() if found == wanted), "a mixture")
+
+
+def verb(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "treealign.cli", "convert", *map(str, arguments)]
 
 
 def keys(folder: Path) -> set[str]:

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 from weights import write
 
 from treealign import ConversionMapping, Rename, TreealignError, convert_checkpoint
-from treealign.checkpoint.conversion import journal as journals
-from treealign.checkpoint.conversion.journal import SUFFIX
 from treealign.errors import FormatError
 from treealign.formats.safetensors_header import read_header
+from treealign.formats.transaction import journal, swapping, transaction
 
 SHORTER = ConversionMapping([Rename("l", "k"), Rename("**.qkv", "**.in")])
 
@@ -128,6 +127,10 @@ def test_another_destination_is_refused_in_place(source, tmp_path):
 # -- cut short ---------------------------------------------------------------------------------------------------------
 
 
+# by what a renaming changes files
+CHANGING = ("write_at", "sync_descriptors", "sync_folder", "_move", "_put_by", "forget")
+
+
 class Cut(BaseException):
     """The process dies here: nothing after it is carried out, no cleaning up either."""
 
@@ -145,15 +148,21 @@ def steps_of(monkeypatch, stop=None):
 
         return call
 
-    for name in ("write_at", "write_file", "_sync", "sync_folder"):
-        monkeypatch.setattr(journals, name, counted(getattr(journals, name)))
+    for module, name in ((journal, "write_at"), *((swapping, name) for name in CHANGING)):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return done
 
 
 def cut_short(monkeypatch, source, at):
     """Begin a renaming and die after some changes, as a killed process does: whatever would clean up dies too."""
+
+    def die(*_):
+        raise Cut
+
     with monkeypatch.context() as patched:
         steps_of(patched, at)
+        patched.setattr(transaction, "remove", die)
+        patched.setattr(transaction.Transaction, "_take_back", die)
         with pytest.raises(Cut):
             rename(source)
 
@@ -185,7 +194,7 @@ def test_a_run_cut_short_anywhere_is_finished_by_the_same_run(source, tmp_path, 
         cut_short(monkeypatch, source, at)
         rename(source)
         assert contents(source) == after
-        assert not list(source.glob(f"*{SUFFIX}"))
+        assert not list(source.glob(".*"))
         rename(source, reverse=True)
         assert contents(source) == before
 
@@ -198,7 +207,7 @@ def test_a_run_cut_short_anywhere_is_taken_back_by_the_reverse(source, monkeypat
         assert contents(source) == before
 
 
-def test_what_is_cut_short_is_old_or_new_or_unreadable(source, monkeypatch):
+def test_what_is_cut_short_is_old_or_new_or_unreadable_to_others(source, monkeypatch):
     old = readable(source)
     new = {SHORTER.map_keys([key])[key][0] for key in old}
     seen = set()
@@ -213,7 +222,7 @@ def test_what_is_cut_short_is_old_or_new_or_unreadable(source, monkeypatch):
 
 
 def test_a_file_that_was_cut_short_says_so(source, monkeypatch):
-    cut_short(monkeypatch, source, 4)
+    cut_short(monkeypatch, source, 5)
     with pytest.raises(FormatError, match="cut short here"):
         read_header(source / "model-00001-of-00002.safetensors")
 
@@ -227,14 +236,14 @@ def test_a_failing_disk_leaves_the_files_as_they_were(source, monkeypatch):
         if len(calls) == 2:
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(journals, "_sync", sync)
+    monkeypatch.setattr(swapping, "sync_descriptors", sync)
     with pytest.raises(FormatError, match="Input/output error"):
         rename(source)
     assert snapshot(source) == before
 
 
 def test_files_that_were_replaced_since_are_not_overwritten(source, monkeypatch):
-    cut_short(monkeypatch, source, 4)
+    cut_short(monkeypatch, source, 5)
     shard = source / "model-00001-of-00002.safetensors"
     write(shard, {"other": torch.ones(3)})
     with pytest.raises(FormatError, match="not those that were being renamed"):

@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 from strategies import tensor_tables
 
 from treealign.errors import FormatError
-from treealign.formats.checkpoints import open_checkpoint
 from treealign.formats.safetensors_data import open_tensors
 from treealign.formats.safetensors_header import read_header
 from treealign.formats.safetensors_writer import (
@@ -24,11 +23,11 @@ from treealign.formats.safetensors_writer import (
     TensorPlan,
     canonical_order,
     header_bytes,
+    index_bytes,
     plan_of,
     shard_of,
     split_into_shards,
     write_safetensors,
-    write_sharded,
 )
 
 PLAN = (TensorPlan("b", "F32", (2,)), TensorPlan("a", "U8", (3,)))
@@ -197,15 +196,6 @@ def test_a_file_that_changed_since_its_header_was_read_is_refused(theirs):
 # -- shards ------------------------------------------------------------------------------------------------------------
 
 
-def test_shards_and_their_index_make_a_checkpoint(tmp_path):
-    write_sharded(tmp_path, split_into_shards(PLAN, 8), DATA.__getitem__)
-    read = open_checkpoint(tmp_path)
-    first, second = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
-    assert read.index.weight_map == {"b": first, "a": second}
-    assert read.index.metadata == {"total_size": 11}
-    assert [plan_of(header) for header in read.files] == [PLAN[:1], PLAN[1:]]
-
-
 def test_shards_are_filled_in_order_up_to_their_size():
     plan = [TensorPlan(name, "U8", (size,)) for name, size in zip("abcd", (4, 4, 20, 1), strict=True)]
     assert [[t.key for t in shard.plan] for shard in split_into_shards(plan, 8)] == [["a", "b"], ["c"], ["d"]]
@@ -215,21 +205,11 @@ def test_what_fits_one_shard_is_one_file():
     assert [shard.name for shard in split_into_shards(PLAN, 100)] == ["model.safetensors"]
 
 
-def test_an_index_is_written_as_transformers_writes_it(tmp_path):
-    write_sharded(tmp_path, split_into_shards(PLAN, 8), DATA.__getitem__, index_metadata={"total_size": 11})
-    text = (tmp_path / "model.safetensors.index.json").read_text()
+def test_an_index_is_written_as_transformers_writes_it():
+    text = index_bytes(split_into_shards(PLAN, 8), {"total_size": 11}).decode()
     assert text == json.dumps(json.loads(text), indent=2, sort_keys=True) + "\n"
 
 
-def test_a_failure_in_the_last_shard_leaves_no_shard(tmp_path):
-    def fail(key):
-        return DATA[key] if key == "b" else b"wrong size"
-
-    with pytest.raises(FormatError):
-        write_sharded(tmp_path, split_into_shards(PLAN, 8), fail)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_key_in_two_shards_is_not_written(tmp_path):
+def test_a_key_in_two_shards_is_not_written():
     with pytest.raises(FormatError, match="b: in x and in y"):
-        write_sharded(tmp_path, [Shard("x", PLAN), Shard("y", PLAN[:1])], DATA.__getitem__)
+        index_bytes([Shard("x", PLAN), Shard("y", PLAN[:1])])

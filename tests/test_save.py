@@ -6,8 +6,6 @@ import copy
 import io
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -463,61 +461,6 @@ def test_a_record_that_fits_other_weights_is_not_followed(loaded, tmp_path):
 
 
 # -- interruptions -----------------------------------------------------------------------------------------------------
-
-KILLED = """
-import os, sys
-from pathlib import Path
-import torch
-from torch import nn
-from treealign import save
-
-torch.set_num_threads(1)
-root, size = Path(sys.argv[1]), int(sys.argv[2])
-
-def model(value):
-    made = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
-    for p in made.parameters():
-        nn.init.constant_(p, value)
-    return made
-
-def moves_until(stop):
-    calls, moves = [], (Path.replace, Path.rename)
-    def counted(move):
-        def moved(self, target):
-            if len(calls) == stop:
-                os.kill(os.getpid(), 9)
-            calls.append(target)
-            return move(self, target)
-        return moved
-    Path.replace, Path.rename = map(counted, moves)
-    save(model(2.0), folder, max_shard_size=size)
-
-for stop in range(1000):
-    folder = root / str(stop)
-    save(model(1.0), folder, max_shard_size=size)
-    child = os.fork()
-    if not child:
-        moves_until(stop)
-        os._exit(0)
-    if os.waitpid(child, 0)[1] == 0:
-        break
-"""
-
-
-@pytest.mark.parametrize("shard_size", [100, 10**6])
-def test_a_process_killed_while_it_saves_leaves_no_mixture(tmp_path, shard_size):
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(shard_size)], check=True)
-    found = []
-    for folder in tmp_path.iterdir():
-        model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
-        try:
-            load(model, folder, ConversionMapping())
-        except FormatError:
-            found.append("refused")
-        else:
-            found += {v.item() for p in model.parameters() for v in p.flatten()}
-    assert len(found) == len(list(tmp_path.iterdir()))  # one value each: no mixture
-    assert {1.0, 2.0} <= set(found)
 
 
 def ones():

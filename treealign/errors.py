@@ -23,6 +23,8 @@ class TreealignError(Exception):
         What to do about it.
     """
 
+    status = 2  # with which the command line ends: 1 for findings, 2 for bad input
+
     def __init__(self, what: str, *, where: str = "", facts: Iterable[str] = (), hint: str = "") -> None:
         self.what, self.where, self.facts, self.hint = what, where, tuple(facts), hint
         super().__init__(self._text())
@@ -32,11 +34,18 @@ class TreealignError(Exception):
         lines += [f"  {fact}" for fact in self.facts]
         if self.hint:
             lines += ["", f"hint: {self.hint}"]
-        return "\n".join(lines)
+        return "\n".join(map(_spelled_out, lines))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with every part: errors cross process boundaries."""
         return _rebuild, (type(self), self.what, self.where, self.facts, self.hint)
+
+
+def _spelled_out(line: str) -> str:
+    """A line without characters that a terminal would act on: names in a file may hold any."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in line)
 
 
 def _rebuild(kind: type[TreealignError], what: str, where: str, facts: tuple[str, ...], hint: str) -> TreealignError:
@@ -53,6 +62,12 @@ class PatternError(TreealignError):
 
 class MappingError(TreealignError):
     """A conversion mapping that breaks a law, or was made for another model."""
+
+
+class UndecidedError(MappingError):
+    """A checkpoint that does not say whether it was converted already: a question, not a fault of the input."""
+
+    status = 1
 
 
 class LoadError(TreealignError):

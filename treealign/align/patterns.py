@@ -14,6 +14,7 @@ from functools import cached_property
 from math import prod
 
 from treealign.align.words import quantised_piece
+from treealign.tree.keys import number_of
 from treealign.tree.keytree import KeyTree
 
 Indices = tuple[str, ...]
@@ -210,7 +211,7 @@ def _fold_series(patterns: list[Pattern]) -> list[Pattern]:
     for p in patterns:
         for at, stem, digits in _inner_digits(p.segments):
             if at < len(p.segments) - 2:
-                numbers[(*p.segments[:at], stem)].add(int(digits))
+                numbers[(*p.segments[:at], stem)].add(number_of(digits))
     repeats = {k for k, n in numbers.items() if len(n) >= MIN_SERIES and max(n) - min(n) == len(n) - 1}
     if not repeats:
         return patterns

@@ -15,6 +15,7 @@ from treealign.changes.auditing import Audit, audit
 from treealign.changes.lock_text import read_lines, tree_lines
 from treealign.errors import FormatError, TreealignError
 from treealign.formats.atomic import written_whole
+from treealign.formats.transaction.recovering import recover
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.laws import check_laws, faults
 from treealign.tree.keytree import KeyTree
@@ -78,6 +79,7 @@ def read_lock(path: str | os.PathLike[str]) -> dict[str, KeyTree]:
         It is none, or there is none.
     """
     where = os.fspath(path)
+    recover(where)
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:

@@ -117,6 +117,13 @@ class _Filling:
         return held if fits else None
 
 
+def start_counters(keys: Iterable[str], places: Places) -> None:
+    """Let counters that have no value yet begin to count, as torch does."""
+    for key in keys:
+        if places.places[key].tensor.is_meta:
+            settle(places.names[key], torch.zeros((), dtype=places.places[key].tensor.dtype))
+
+
 def _in_file_order(steps: Iterable[Step], source: Source) -> list[Step]:
     keys = (key for file in source.layout.files for key in file.keys)
     order = {key: at for at, key in enumerate(keys)}

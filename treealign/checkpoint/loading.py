@@ -13,7 +13,7 @@ from torch import nn
 from treealign.checkpoint.afterwards import tell
 from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
-from treealign.checkpoint.filling import fill
+from treealign.checkpoint.filling import fill, start_counters
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.source import Source, open_source
 from treealign.checkpoint.verdict import Mismatch, Verdict, judge
@@ -24,6 +24,7 @@ from treealign.mapping.guards import GuardDecision
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.mapping.record import Record, make_record
+from treealign.tree.reading import selected
 
 _DTYPES = ("checkpoint", "model")
 
@@ -79,6 +80,7 @@ def load(
     hints: Any = None,
     converted: bool | GuardDecision | None = None,
     assign: bool = False,
+    select: str = "",
 ) -> LoadResult:
     """Load a checkpoint into a model.
 
@@ -106,6 +108,8 @@ def load(
         Take tensors as they lie where nothing but their names changes: mapped into memory from the file, read when they
         are used, written to in memory only; shared with the state dict that is loaded. The files have to stay as they
         are for as long as the model is used. Parameters on other devices than the meta device and the CPU are filled.
+    select : str
+        The name of one of several state dicts that stand together; for a path, the same as ``path#name``.
 
     Returns
     -------
@@ -132,7 +136,7 @@ def load(
     refuse_managed(model, "the model")
     if dtype not in _DTYPES:
         raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
-    with collector_paused(), open_source(checkpoint) as source:
+    with collector_paused(), open_source(selected(checkpoint, select)) as source:
         to_model = dtype == "model"
         chosen = choose(model, source, mapping, hints, converted)
         steps = [step for track in chosen.tracks for step in track.translated]
@@ -140,6 +144,7 @@ def load(
         _refuse(verdict, chosen, source, strict)
         kept = _kept(verdict, source)
         casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=assign)
+        start_counters(verdict.counters, chosen.places)
         records = [_carry(track, chosen, verdict, source, kept, casts) for track in chosen.tracks]
     tell(chosen.places.modules)
     return _result(chosen, verdict, records, casts)

@@ -192,7 +192,7 @@ class _Namer:
         namers = [Newcomers(root.record) for root in self.roots]
         taken = set(self.naming.keys)
         for key, spots in self.places.names.items():
-            if key not in known:
+            if key not in known and not _never_counted(spots[0]):
                 name = self._newcomer(key, namers, taken)
                 taken.add(name)
                 self.naming.emissions.append(Emission((name,), spots[:1]))
@@ -222,6 +222,11 @@ class _Namer:
         counts = Counter(self.naming.keys)
         self.faults += [f"{key}: {count} tensors would have this name" for key, count in counts.items() if count > 1]
         _refuse(self.faults)
+
+
+def _never_counted(place: Place) -> bool:
+    """Whether the checkpoint had no such counter and nothing was counted: it is left out again."""
+    return place.is_counted_by_torch and not place.tensor.is_meta and not int(place.tensor)
 
 
 def _refuse(faults: Sequence[str]) -> None:

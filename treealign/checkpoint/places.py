@@ -57,6 +57,11 @@ class Place(NamedTuple):
         held = self.owner._parameters if self.kind == "parameter" else self.owner._buffers
         return held[self.name]  # type: ignore[return-value]  # places are made of names that hold a tensor
 
+    @property
+    def is_counted_by_torch(self) -> bool:
+        """Whether torch itself goes on without it: files of before batch norms counted lack their counters."""
+        return self.name == "num_batches_tracked" and isinstance(self.owner, nn.modules.batchnorm._NormBase)
+
     def put(self, tensor: torch.Tensor) -> None:
         """Let the owner hold another tensor."""
         held: dict[str, Any] = self.owner._parameters if self.kind == "parameter" else self.owner._buffers

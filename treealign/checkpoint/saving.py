@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,11 +19,13 @@ from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.emitting import Outgoing, prepare
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
+from treealign.checkpoint.obsolete import CONVERSIONS, obsolete
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import NAME, parts_to_bytes
-from treealign.checkpoint.replacing import replaced
-from treealign.errors import LoadError
+from treealign.errors import FormatError, LoadError
+from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
 from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes, index_bytes
+from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.tree.fold import fold_names
 
@@ -137,16 +139,30 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
     if any(part.record.mapping or part.record.exceptions for part in naming.parts):
         beside[NAME] = parts_to_bytes(naming.parts)
     names = [shard.name for shard in arrangement.shards] + list(beside)
-    with replaced(folder, names) as stage:
+    with transaction(folder) as held:
         for shard, header in zip(arrangement.shards, headers, strict=True):
-            with stage.open(folder / shard.name) as file:
+            with held.open(shard.name) as file:
                 file.write(header)
                 for tensor in shard.plan:
                     file.write(outgoing[tensor.key].read_bytes())
         for name, content in beside.items():
-            with stage.open(folder / name) as file:
+            with held.open(name) as file:
                 file.write(content)
+        held.commit(names, obsolete=_obsolete(folder, names, outgoing.keys()))
     return names
+
+
+def _obsolete(folder: Path, names: Sequence[str], keys: Set[str]) -> list[str]:
+    """What goes; the record of a conversion stays where it goes on to be true: these are the keys that it speaks of."""
+    going = obsolete(folder, names, chosen=False)
+    records = [name for name in going if name.startswith(CONVERSIONS)]
+    if not records:
+        return going
+    try:
+        there = {key for held in keys_by_shard(open_checkpoint(folder).files).values() for key in held}
+    except FormatError:
+        return going
+    return [name for name in going if name not in records] if there == keys else going
 
 
 def _writes(places: Places) -> bool:

@@ -57,6 +57,8 @@ class Verdict:
         Conversions that lose something, not allowed.
     uninitialised : tuple of str
         Buffers on the meta device that no checkpoint fills, for `state_dict` leaves them out.
+    counters : tuple of str
+        What the checkpoint lacks and torch does without: counters of batch norms stay as they are.
     """
 
     steps: tuple[Step, ...]
@@ -67,6 +69,7 @@ class Verdict:
     mismatched: tuple[Mismatch, ...] = ()
     lossy: tuple[Step, ...] = ()
     uninitialised: tuple[str, ...] = ()
+    counters: tuple[str, ...] = ()
 
     def facts(self, in_question: Collection[str] = ()) -> list[str]:
         """All that speaks against the load, repeats folded; keys that are in question are said elsewhere."""
@@ -164,7 +167,8 @@ class _Judge:
     def verdict(self) -> Verdict:
         places = self.places
         elsewhere = {m.key for m in self.mismatched} | {key for step in self.lossy for key in step.targets}
-        unfilled = [key for key in places.names if key not in self.filled]
+        absent = [key for key in places.names if key not in self.filled]
+        unfilled = [key for key in absent if not places.places[key].is_counted_by_torch]
         fed = {key for step in self.steps for key in step.targets}
         return Verdict(
             tuple(self.steps),
@@ -175,6 +179,7 @@ class _Judge:
             tuple(self.mismatched),
             tuple(self.lossy),
             tuple(key for key, place in places.recomputed.items() if place.tensor.is_meta and key not in fed),
+            tuple(key for key in absent if places.places[key].is_counted_by_torch),
         )
 
 

@@ -8,15 +8,16 @@ import sys
 
 def main() -> None:
     """Run the command line: exit 0 when clean, 1 with findings, 2 for bad arguments or bad input."""
-    from treealign.cli.console import report_error
+    from treealign.cli.console import keep_stdout, report_error
     from treealign.cli.verbs import app
     from treealign.errors import TreealignError
 
+    keep_stdout()
     try:
         app()
     except TreealignError as error:
         report_error(str(error))
-        sys.exit(2)
+        sys.exit(error.status)
     except BrokenPipeError:
         # `treealign show x | head` is no error; a closed descriptor keeps the interpreter from reporting it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

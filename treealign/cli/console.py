@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable
 from typing import Any
+
+from treealign.formats.legible import printable
+
+# controls, marks of direction and joining, separators of lines: json leaves them as they are
+_UNPRINTABLE = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def keep_stdout() -> None:
+    """Keep stdout, which carries data, to what Python writes: what native code prints in this program goes to stderr.
+
+    HiGHS in scipy 1.17 prints lines of debugging from C++ whatever its options say. The process is the command line's
+    own here; within the programs of others no descriptor is touched.
+    """
+    try:
+        data = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of them is closed: nothing to protect, or nowhere to turn to
+        return
+    buffering = 1 if os.isatty(data) else -1
+    sys.stdout = os.fdopen(data, "w", buffering, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 def width() -> int:
@@ -17,7 +39,7 @@ def width() -> int:
 
 def say(text: str) -> None:
     """Talk, on stderr."""
-    print(text, file=sys.stderr)
+    print(printable(text, keep="\n"), file=sys.stderr)
 
 
 def report_error(text: str) -> None:
@@ -37,13 +59,18 @@ def fold_line(text: str, indent: str = "  ") -> str:
 
 def put_lines(lines: Iterable[str]) -> None:
     """Data for a person, on stdout."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def put_json(value: Any) -> None:
     """Data for a program, on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write(_UNPRINTABLE.sub(_as_json, text) + "\n")
+
+
+def _as_json(found: re.Match[str]) -> str:
+    """A character that a terminal would act on, as JSON may spell it: within texts, where alone it can stand."""
+    return json.dumps(found[0])[1:-1]
 
 
 def number(count: int) -> str:

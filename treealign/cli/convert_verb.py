@@ -43,6 +43,12 @@ def convert(
     max_shard_size: Annotated[
         str, typer.Option(metavar="SIZE", help="Cut into files of at most this size: 5GB, 500MB.", show_default=False)
     ] = "",
+    converted: Annotated[
+        str,
+        typer.Option(
+            metavar="yes|no", help="Whether it was converted already, where nothing tells.", show_default=False
+        ),
+    ] = "",
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Use conversions that need the originals, kept beside, to be undone.")
     ] = False,
@@ -51,7 +57,7 @@ def convert(
     """Write a checkpoint under the model's names, file to file, without a model."""
     from treealign.checkpoint.conversion.converting import convert_checkpoint
     from treealign.cli.progress import progress_bar
-    from treealign.cli.render_conversion import conversion_json, conversion_lines, parse_size, sort_out
+    from treealign.cli.render_conversion import conversion_json, conversion_lines, parse_answer, parse_size, sort_out
 
     target, rules = sort_out(destination, mapping, in_place=in_place)
     with progress_bar("converting") as progress:
@@ -64,12 +70,13 @@ def convert(
             force=force,
             dtype=dtype or None,
             max_shard_size=parse_size(max_shard_size),
+            converted=parse_answer(converted),
             allow_lossy=allow_lossy,
             verify=verify,
             progress=progress,
         )
     if result.files and not result.renamed and not result.computed:
-        say("no tensor has changed: the names are those of the result already, or the mapping is of another checkpoint")
+        say("no tensor has changed: the checkpoint was converted already")
     if json:
         put_json(conversion_json(result))
     else:

@@ -58,6 +58,19 @@ def parse_size(text: str) -> int | None:
     return count
 
 
+def parse_answer(text: str) -> bool | None:
+    """Yes or no; None for no text.
+
+    Raises
+    ------
+    TreealignError
+        It is neither.
+    """
+    if text not in ("", "yes", "no"):
+        raise TreealignError(f"--converted is {text!r}", hint="it is yes or no")
+    return None if not text else text == "yes"
+
+
 def conversion_json(result: ConversionResult) -> dict[str, Any]:
     """Everything there is to say of a conversion."""
     return asdict(result)

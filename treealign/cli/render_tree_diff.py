@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from treealign.cli.console import plural, width
 from treealign.cli.paired_trees import PairedTrees, Row
+from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -107,4 +108,5 @@ def _grow(tree: Tree, lines: Iterable[Line]) -> None:
 def _text(line: Line) -> Text:
     from rich.text import Text
 
-    return Text.assemble((f"{line.mark} {line.text}", line.style), (f"  {line.note}", "dim"), overflow="fold")
+    text, note = printable(f"{line.mark} {line.text}"), printable(line.note)
+    return Text.assemble((text, line.style), (f"  {note}", "dim"), overflow="fold")

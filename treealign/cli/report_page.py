@@ -13,6 +13,7 @@ from treealign.cli.console import plural
 from treealign.cli.paired_trees import PairedTrees, paired_trees
 from treealign.errors import TreealignError
 from treealign.formats.atomic import written_whole
+from treealign.formats.legible import printable
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.mapping_json import mapping_to_data
 
@@ -103,9 +104,15 @@ def page_text(page: Page) -> str:
         raise TreealignError("a report as HTML needs jinja2, which is not installed", hint=hint) from error
     folder = files("treealign.cli") / "report"
     parts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js", "html")}
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(parts["html"])
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_printable)
+    template = environment.from_string(parts["html"])
     data = page.trees.as_dict() if page.trees is not None else None
     return template.render(page=page, css=parts["css"], js=parts["js"], data=_safe(data))
+
+
+def _printable(value: Any) -> Any:
+    """What a page shows of a name that holds controls or marks of direction; its markup is left alone."""
+    return printable(value, keep="\n\t") if type(value) is str else value
 
 
 def _safe(data: Any) -> str:

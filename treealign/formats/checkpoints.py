@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from treealign.errors import FormatError
+from treealign.formats.addresses import split_address
 from treealign.formats.detect import HINTS, TORCH, Kind, detect
 from treealign.formats.distributed import DistributedFolder, read_distributed
 from treealign.formats.folders import choose_weights
@@ -16,9 +17,12 @@ from treealign.formats.indexes import Index, check_shards, read_index, refuse_ab
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header, read_header
 from treealign.formats.torch_files import TorchFile, read_torch_file
+from treealign.formats.transaction.recovering import recover
 
+_PLAIN = (Kind.SAFETENSORS, Kind.INDEX, Kind.TREE_JSON)
 File: TypeAlias = Header | TorchFile | DistributedFolder
 _MAX_FACTS = 50
+_ATTEMPTS = 5  # to read what others go on changing
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Checkpoint:
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at a path: a safetensors or torch file, an index of shards, or a folder with one of these.
 
-    An index whose shards are all absent is read for its names, if it is what `path` names.
+    ``path#name`` is one of several state dicts that were saved together (`addresses`). An index whose shards are all
+    absent is read for its names, if it is what `path` names. What a run that was killed has left there is ended first
+    (`transaction.recovering`); what another run replaces meanwhile is read again.
 
     Raises
     ------
@@ -56,19 +62,46 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         If there is none, more than one, or its files are absent, damaged, or contradict their index; with the findings
         of all its files.
     """
-    name = os.fspath(path)
+    name, part = split_address(path)
     if is_url(name):
         hint = "fetch it first (from the hub: `hf download org/name --local-dir FOLDER`) and pass its folder"
         raise FormatError("of a checkpoint elsewhere only names and shapes are read", where=name, hint=hint)
+    for _ in range(_ATTEMPTS):
+        recover(name)
+        before = _changed(name)
+        try:
+            found = _open(name, part)
+        except FormatError:
+            if _changed(name) == before:
+                raise
+        else:
+            if _changed(name) == before:
+                return found
+    return _open(name, part)
+
+
+def _changed(name: str) -> int | None:
+    """When a file last came into the folder, or left it."""
+    path = Path(name)
+    try:
+        return (path if path.is_dir() else path.parent).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _open(name: str, part: str) -> Checkpoint:
     kind = detect(name)
+    if part and kind in _PLAIN:
+        hint = "several state dicts stand together in torch files and in distributed checkpoints"
+        raise FormatError(f"there is one state dict here, and none named {part!r}", where=name, hint=hint)
     if kind is Kind.INDEX:
         return _open_index(name, read_index(name), names_suffice=True)
     if kind is not Kind.FOLDER:
-        return Checkpoint(name, None, (_read(name, kind),))
+        return Checkpoint(name, None, (_read(name, kind, part),))
     choice = choose_weights(name)
     if choice.index is not None:
         return _open_index(name, read_index(choice.index), names_suffice=False)
-    files = _read_all(choice.files, name)
+    files = _read_all(choice.files, name, part)
     check_shards(name, None, keys_by_shard(files))
     return Checkpoint(name, None, files)
 
@@ -83,13 +116,13 @@ def _open_index(name: str, index: Index, names_suffice: bool) -> Checkpoint:
     return Checkpoint(name, index, files)
 
 
-def _read_all(names: Sequence[str], where: str) -> tuple[File, ...]:
-    return all_or_errors((_attempt(name) for name in names), where)
+def _read_all(names: Sequence[str], where: str, part: str = "") -> tuple[File, ...]:
+    return all_or_errors((_attempt(name, part) for name in names), where)
 
 
-def _attempt(name: str) -> File | FormatError:
+def _attempt(name: str, part: str) -> File | FormatError:
     try:
-        return _read(name, detect(name))
+        return _read(name, detect(name), part)
     except FormatError as error:
         return error
 
@@ -121,13 +154,13 @@ def _lines_of(error: FormatError) -> list[str]:
     return [f"{error.where}: {error.what}", *(f"  {fact}" for fact in error.facts)]
 
 
-def _read(name: str, kind: Kind) -> File:
+def _read(name: str, kind: Kind, part: str = "") -> File:
     if kind is Kind.SAFETENSORS:
         return read_header(name)
     if kind in TORCH:
-        return read_torch_file(name)
+        return read_torch_file(name, part)
     if kind is Kind.DISTRIBUTED:
-        return read_distributed(Path(name).parent)
+        return read_distributed(Path(name).parent, part)
     raise FormatError(f"not a checkpoint but {kind.value}", where=name, hint=HINTS.get(kind, ""))
 
 

@@ -83,8 +83,8 @@ class DistributedFolder:
         return False
 
 
-def read_distributed(folder: str | os.PathLike[str]) -> DistributedFolder:
-    """The state dict in a folder, without the data.
+def read_distributed(folder: str | os.PathLike[str], part: str = "") -> DistributedFolder:
+    """The state dict in a folder, without the data; of several, the one that `part` names.
 
     Raises
     ------
@@ -97,10 +97,12 @@ def read_distributed(folder: str | os.PathLike[str]) -> DistributedFolder:
         raw = (base / METADATA).read_bytes()
     except OSError as error:
         raise FormatError(f"cannot read the metadata: {error.strerror}", where=str(base / METADATA)) from error
-    return distributed_folder(str(base), raw, lambda name: _size(base / name))
+    return distributed_folder(str(base), raw, lambda name: _size(base / name), part)
 
 
-def distributed_folder(where: str, raw: bytes, size_of: Callable[[str], int | None]) -> DistributedFolder:
+def distributed_folder(
+    where: str, raw: bytes, size_of: Callable[[str], int | None], part: str = ""
+) -> DistributedFolder:
     """As `read_distributed`, from the bytes of the metadata.
 
     `where` is the folder; `size_of` gives the length of a file in it by its plain name, or None if it is not there.
@@ -114,7 +116,7 @@ def distributed_folder(where: str, raw: bytes, size_of: Callable[[str], int | No
         nested = _nested(metadata, where)
     except (AttributeError, TypeError) as error:
         raise FormatError("its names contradict one another", where=where, hint=_DAMAGED) from error
-    taken, state = single_state_dict(where, nested)
+    taken, state = single_state_dict(where, nested, part)
     tensors = {key: value for key, value in state.items() if isinstance(value, DistributedTensor)}
     return DistributedFolder(where, taken, tensors, tuple(key for key in state if key not in tensors))
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.bounds import MAX_KEYS, MAX_METADATA, MAX_SHARDS, refuse_more
 from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
@@ -68,6 +69,7 @@ def read_index(path: str | os.PathLike[str]) -> Index:
 
 def parse_index(raw: bytes, name: str) -> Index:
     """As `read_index`, from the bytes of the file; `name` stands for it in errors."""
+    refuse_more(raw.count(b'":'), MAX_KEYS + MAX_METADATA, "names in the index", name)
     try:
         value = parse_json(raw)
     except ValueError as error:
@@ -75,6 +77,8 @@ def parse_index(raw: bytes, name: str) -> Index:
     weight_map = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(weight_map, dict):
         raise FormatError("not an index of shards", where=name, facts=['no "weight_map" of keys to shards'])
+    refuse_more(len(weight_map), MAX_KEYS, "keys", name)
+    refuse_more(len({shard for shard in weight_map.values() if isinstance(shard, str)}), MAX_SHARDS, "shards", name)
     faults = [f"{legible(key)}: stands in the index more than once" for key in repeated_names(value)]
     faults += _shard_name_faults(weight_map)
     metadata = value.get("metadata", {})

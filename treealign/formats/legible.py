@@ -18,6 +18,19 @@ def legible(key: str) -> str:
     return key if key.isprintable() and key else repr(key)
 
 
+def printable(text: str, keep: str = "") -> str:
+    r"""Text that moves no cursor, rings no bell and turns no line around: what is not printable is spelled out.
+
+    `keep` are characters that stay: line ends, say, of a text of several lines.
+
+    >>> printable("a\x1b[31m\n"), printable("größe …\n", keep="\n")
+    ('a\\x1b[31m\\n', 'größe …\n')
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
 def brief(value: object) -> str:
     """A parsed value as it was written, without the inner parts of long and deep ones.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from treealign.errors import FormatError
+from treealign.formats.bounds import MAX_KEYS, MAX_METADATA, refuse_more
 from treealign.formats.collector import collector_paused
 from treealign.formats.detect import HEAD, HINTS, ZIP, impostor
 from treealign.formats.legible import brief, legible
@@ -146,6 +147,10 @@ def _refuse_impostors(name: str, head: bytes) -> None:
 def _parse(name: str, raw: bytes) -> dict[str, Any]:
     if raw.endswith(b"\0"):
         raise FormatError("the header is padded with NUL bytes", where=name, hint="the format pads with spaces")
+    # counted before anything is made of them: a name within the header cannot hold quotation marks of its own
+    tensors = raw.count(b'"data_offsets"')
+    refuse_more(tensors, MAX_KEYS, "tensors", name)
+    refuse_more(raw.count(b'":') - (1 + len(FIELDS)) * tensors, 4 * MAX_METADATA, "entries of metadata", name)
     try:
         parsed = parse_json(raw, keep_repeats=False)
         # as many colons as names: none can have been lost; a colon within a name only costs the second look
@@ -177,6 +182,7 @@ def _take_metadata(described: dict[str, Any]) -> tuple[dict[str, str] | None, li
     metadata = described.pop(METADATA)
     if not isinstance(metadata, dict):
         return None, [f"{METADATA}: no object of texts"]
+    refuse_more(len(metadata), MAX_METADATA, "entries of metadata", "the header")
     if isinstance(metadata, Repeated):
         return None, [f"{METADATA}: {brief(key)} stated twice" for key in metadata.names]
     return metadata, [

@@ -11,11 +11,10 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from treealign.errors import FormatError
-from treealign.formats.atomic import staging, written_whole
+from treealign.formats.atomic import written_whole
 from treealign.formats.dtypes import BITS, RANK
 from treealign.formats.legible import legible
 from treealign.formats.safetensors_header import MAX_HEADER, METADATA, Header
@@ -98,33 +97,6 @@ def write_safetensors(
     raw = header_bytes(plan, metadata, header_size=header_size, where=os.fspath(path))
     with written_whole(path) as file:
         _write(file, os.fspath(path), raw, plan, buffers)
-
-
-def write_sharded(
-    folder: str | os.PathLike[str],
-    shards: Sequence[Shard],
-    buffers: Buffers,
-    *,
-    index_name: str = "model.safetensors.index.json",
-    index_metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Write the shards of a checkpoint and then their index, all of them or none.
-
-    `index_metadata` defaults to the ``total_size`` in bytes. Parameters and errors are otherwise those of
-    `write_safetensors`.
-    """
-    base = Path(folder)
-    headers = [
-        header_bytes(shard.plan, shard.metadata, header_size=shard.header_size, where=str(base / shard.name))
-        for shard in shards
-    ]
-    index = index_bytes(shards, index_metadata, str(base / index_name))
-    with staging(base) as stage:
-        for shard, raw in zip(shards, headers, strict=True):
-            with stage.open(base / shard.name) as file:
-                _write(file, str(base / shard.name), raw, shard.plan, buffers)
-        with stage.open(base / index_name) as file:
-            file.write(index)
 
 
 def split_into_shards(

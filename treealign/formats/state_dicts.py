@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.addresses import SIGN
+from treealign.formats.legible import legible
 
 _DEPTH = 4
 # what training frameworks save beside the weights; tensors in there are no weights
@@ -23,21 +25,48 @@ _NOT_WEIGHTS = (
     "hyper_",
 )
 _EXTRA_STATE = "_extra_state"
+_MOST = 20
 
 
-def single_state_dict(where: str, loaded: Any) -> tuple[str, Mapping[str, Any]]:
+def single_state_dict(where: str, loaded: Any, name: str = "") -> tuple[str, Mapping[str, Any]]:
     """Where in what was loaded the state dict stands (``['state_dict']``), and the state dict.
+
+    Parameters
+    ----------
+    where : str
+        What stands for the file in errors.
+    loaded : any
+        What was saved.
+    name : str
+        The name of the one that is meant, where there are several: its keys with dots between them, or the last of
+        them where they tell.
 
     Raises
     ------
     FormatError
-        If there is none, or more than one.
+        If there is none, more than one, or none of that name; those that there are, with their counts.
     """
-    found = dict(_state_dicts(loaded, "", _DEPTH))
-    if len(found) != 1:
-        raise _no_single_state_dict(where, loaded, found)
-    [single] = found.items()
-    return single
+    found = dict(_state_dicts(loaded, (), _DEPTH))
+    chosen = {path: state for path, state in found.items() if not name or _is_named(path, name, found)}
+    if len(chosen) != 1:
+        raise _no_single_state_dict(where, loaded, found, name)
+    [(path, state)] = chosen.items()
+    return spelled(path), state
+
+
+def spelled(path: Iterable[str]) -> str:
+    """Where a state dict stands, as Python spells it."""
+    return "".join(f"[{key!r}]" for key in path)
+
+
+def _is_named(path: tuple[str, ...], name: str, found: Iterable[tuple[str, ...]]) -> bool:
+    if any(name in (_dotted(other), spelled(other)) for other in found):
+        return name in (_dotted(path), spelled(path))
+    return f".{_dotted(path)}".endswith(f".{name}") or f"{_dotted(path)}.".startswith(f"{name}.")
+
+
+def _dotted(path: Iterable[str]) -> str:
+    return ".".join(map(str, path))
 
 
 def is_tensor(value: Any) -> bool:
@@ -45,7 +74,7 @@ def is_tensor(value: Any) -> bool:
     return hasattr(type(value), "shape") and hasattr(type(value), "dtype")
 
 
-def _state_dicts(node: Any, path: str, depth: int) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _state_dicts(node: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
     """Every state dict in what was loaded, with where it stands."""
     if not isinstance(node, Mapping) or "param_groups" in node:
         return
@@ -53,7 +82,7 @@ def _state_dicts(node: Any, path: str, depth: int) -> Iterator[tuple[str, Mappin
     if inner and depth:
         for key, value in inner:
             if not (isinstance(key, str) and key.startswith(_NOT_WEIGHTS)):
-                yield from _state_dicts(value, f"{path}[{key!r}]", depth - 1)
+                yield from _state_dicts(value, (*path, key), depth - 1)
     elif all(isinstance(key, str) for key in node) and (any(map(is_tensor, node.values())) or not (node or path)):
         yield path, node
 
@@ -74,12 +103,16 @@ def _holds_tensors(value: Any, depth: int) -> bool:
     return any(map(is_tensor, children)) or (depth > 0 and any(_holds_tensors(child, depth - 1) for child in children))
 
 
-def _no_single_state_dict(name: str, loaded: Any, found: Mapping[str, Any]) -> FormatError:
+def _no_single_state_dict(
+    where: str, loaded: Any, found: Mapping[tuple[str, ...], Mapping[str, Any]], name: str
+) -> FormatError:
     if found:
-        facts = [f"{taken}: {len(state)} entries" for taken, state in found.items()]
-        hint = "load it yourself, and pass the one that is meant: torch.load(path)['…']"
-        return FormatError("more than one state dict in what was saved", where=name, facts=facts, hint=hint)
+        facts = [f"{legible(spelled(path))}: {len(state)} entries" for path, state in found.items()][:_MOST]
+        some = legible(_dotted(next(iter(found))))
+        hint = f"say which is meant: {legible(where)}{SIGN}{some}, or select={some!r}"
+        what = f"no state dict {name!r} in what was saved" if name else "more than one state dict in what was saved"
+        return FormatError(what, where=where, facts=facts, hint=hint)
     kind = type(loaded).__name__
     names = f" of {', '.join(map(repr, list(loaded)[:10]))}" if isinstance(loaded, Mapping) and loaded else ""
     hint = "a state dict maps keys to tensors"
-    return FormatError("no state dict in what was saved", where=name, facts=[f"it holds a {kind}{names}"], hint=hint)
+    return FormatError("no state dict in what was saved", where=where, facts=[f"it holds a {kind}{names}"], hint=hint)

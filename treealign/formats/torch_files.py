@@ -41,8 +41,8 @@ class TorchFile:
     ignored: tuple[str, ...]
 
 
-def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
-    """Load the tensors of a torch file, on the CPU.
+def read_torch_file(path: str | os.PathLike[str], part: str = "") -> TorchFile:
+    """Load the tensors of a torch file, on the CPU; of several state dicts, those of the one that `part` names.
 
     Raises
     ------
@@ -54,12 +54,12 @@ def read_torch_file(path: str | os.PathLike[str]) -> TorchFile:
     kind = detect(name)
     if kind not in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
         raise FormatError(f"not a torch file but {kind.value}", where=name, hint=HINTS.get(kind, ""))
-    return torch_file(name, loaded_safely(name, lambda: _load(name, mapped=kind is Kind.TORCH_ZIP)))
+    return torch_file(name, loaded_safely(name, lambda: _load(name, mapped=kind is Kind.TORCH_ZIP)), part)
 
 
-def torch_file(name: str, loaded: Any) -> TorchFile:
+def torch_file(name: str, loaded: Any, part: str = "") -> TorchFile:
     """The one state dict in what a file held; `name` stands for the file in errors."""
-    taken, state = single_state_dict(name, loaded)
+    taken, state = single_state_dict(name, loaded, part)
     tensors = {key: value for key, value in state.items() if is_tensor(value)}
     ordered = hasattr(state, "_metadata") or list(tensors) != sorted(tensors)
     ignored = tuple(key for key in state if key not in tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,8 @@ from treealign.mapping.operations import Operation, SizeTable, invert, output_co
 from treealign.mapping.scope import Rewritten, Transform, agreed_limits, as_texts, has_range, refuse
 from treealign.tree.patterns import Choice, KeyPattern, Position
 from treealign.tree.segments import NO_SLOTS, Capture, Captured, Captures, Name, Slot, Slots
+
+MOST_MEMBERS = 100_000  # of one group of tensors on one side
 
 
 class Group(NamedTuple):
@@ -190,9 +193,16 @@ class Convert(Transform):
         if len({(pattern.anywhere, pattern.at_end) for pattern in patterns}) > 1:
             reasons.append("some patterns have `**.` or `$` and some have not")
         for side in (self.sources, self.targets):
-            reasons += [f"`{text}` stands on one side twice" for text in dict.fromkeys(side) if side.count(text) > 1]
+            reasons += [f"`{text}` stands on one side twice" for text, count in Counter(side).items() if count > 1]
         reasons += self._capture_reasons(patterns) + self._count_reasons()
-        return reasons or self._size_reasons()
+        return reasons or self._width_reasons() or self._size_reasons()
+
+    def _width_reasons(self) -> list[str]:
+        """A range stands for every number in it: a group of more members than any model has would fill the memory."""
+        counts = (sum(self._member_count(pattern) for pattern in side) for side in self._patterns)
+        return [
+            f"{count:,} tensors on one side, of at most {MOST_MEMBERS:,}" for count in counts if count > MOST_MEMBERS
+        ]
 
     def _capture_reasons(self, patterns: Sequence[KeyPattern]) -> list[str]:
         limits = agreed_limits(patterns, [])

@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
-from treealign.errors import MappingError
+from treealign.errors import UndecidedError
 from treealign.mapping.folded import State, settle, start
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange
@@ -175,17 +175,17 @@ def refuse_unsure(transforms: Sequence[Transform], unsure: Iterable[tuple[int, s
 
     Raises
     ------
-    MappingError
+    UndecidedError
         Naming each transform, its guard, and the keys.
     """
     keys: dict[int, list[str]] = {}
     for index, key in unsure:
         keys.setdefault(index, []).append(key)
     if keys:
-        raise MappingError(
+        raise UndecidedError(
             "these keys do not say whether they were converted already",
             facts=[fact for index, touched in sorted(keys.items()) for fact in _facts(transforms[index], touched)],
-            hint="pass converted=True or converted=False, or the decision that was made for the whole checkpoint",
+            hint="--converted yes|no (converted=True or False), or the decision that was made for the whole checkpoint",
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from treealign.errors import MappingError, TreealignError
+from treealign.formats.atomic import written_whole
 from treealign.mapping.operations import SizeTable, sequence_from_json, sequence_to_json
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Convert, PrefixChange, Rename
@@ -26,7 +27,8 @@ VERSION = 1
 def write_mapping_json(path: str | PathLike[str], transforms: Iterable[Transform]) -> None:
     """Write transforms as a mapping file."""
     text = json.dumps(mapping_to_data(transforms), indent=2, ensure_ascii=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    with written_whole(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def read_mapping_json(path: str | PathLike[str]) -> tuple[Transform, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -67,7 +68,12 @@ def _same_without(
     rest = ConversionMapping(t for index, t in enumerate(mapping) if index != at)
     decided = GuardDecision(tuple(d for index, d in enumerate(decision.decided) if index != at))
     try:
-        made = rest.map_keys(keys, decided)
+        made = {key: step for step in rest.plan(keys, decided) for key in step.sources}
     except MappingError:
         return False
-    return all(made[key] == step_of[key].targets for key in keys)
+    # what is turned under its own name has the same name without, and another shape
+    return all(_does(made[key]) == _does(step_of[key]) for key in keys)
+
+
+def _does(step: Step) -> tuple[Any, ...]:
+    return step.targets, step.operations

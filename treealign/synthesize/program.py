@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from treealign.synthesize.quiet import native_silence
-
 _MOST_ENTRIES = 12_000  # solved whole up to here
 _LARGE = 8_000
 _MOST_NODES = 400
@@ -84,15 +82,14 @@ def _whole(program: Program, weights: Sequence[float], matrix: Any, tops: Sequen
     high = np.array([*tops, *[1.0] * flows])
     # what remains of the gap in a large program is about taste, not about how many are taken
     gap = 0.01 if len(program.entries) > _LARGE else 0.0
-    with native_silence():
-        result = milp(
-            np.array([*weights, *[0.0] * flows]),
-            integrality=np.array([1] * program.choices + [0] * flows),
-            bounds=Bounds(np.zeros(program.size), high),
-            constraints=LinearConstraint(matrix, program.lower, program.upper),
-            # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
-            options={"time_limit": _HANGING, "node_limit": _MOST_NODES, "mip_rel_gap": gap, "presolve": False},
-        )
+    result = milp(
+        np.array([*weights, *[0.0] * flows]),
+        integrality=np.array([1] * program.choices + [0] * flows),
+        bounds=Bounds(np.zeros(program.size), high),
+        constraints=LinearConstraint(matrix, program.lower, program.upper),
+        # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
+        options={"time_limit": _HANGING, "node_limit": _MOST_NODES, "mip_rel_gap": gap, "presolve": False},
+    )
     if result.x is None:
         return None
     chosen = tuple(n for n in range(program.choices) if result.x[n] > 0.5)
@@ -105,13 +102,12 @@ def _relaxation(program: Program, weights: Sequence[float], matrix: Any) -> Any:
 
     low, high = np.array(program.lower), np.array(program.upper)
     fixed = low == high
-    with native_silence():
-        return linprog(
-            np.array([*weights, *[0.0] * (program.size - program.choices)]),
-            A_ub=-matrix[~fixed],
-            b_ub=-low[~fixed],
-            A_eq=matrix[fixed],
-            b_eq=low[fixed],
-            bounds=(0, 1),
-            method="highs-ds",
-        )
+    return linprog(
+        np.array([*weights, *[0.0] * (program.size - program.choices)]),
+        A_ub=-matrix[~fixed],
+        b_ub=-low[~fixed],
+        A_eq=matrix[fixed],
+        b_eq=low[fixed],
+        bounds=(0, 1),
+        method="highs-ds",
+    )

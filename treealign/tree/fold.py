@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from treealign.tree.keys import natural_key
+from treealign.tree.keys import LONGEST_NUMBER, natural_key
 
 # a whole segment of digits without leading zeros; the digits in `conv1` are part of a name. The key is set between dots
 # first: a pattern that begins with a literal is searched for several times faster than one that looks around
-_INDEX = re.compile(r"\.(0|[1-9][0-9]*)(?=\.)", re.ASCII)
+_INDEX = re.compile(rf"\.(0|[1-9][0-9]{{0,{LONGEST_NUMBER - 1}}})(?=\.)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import re
 from functools import lru_cache
 
 MAX_SEGMENTS = 10_000
-_INDEX = re.compile(r"0|[1-9][0-9]*", re.ASCII)
+LONGEST_NUMBER = 18  # digits; a longer run numbers nothing and is text
+_INDEX = re.compile(rf"0|[1-9][0-9]{{0,{LONGEST_NUMBER - 1}}}", re.ASCII)
 _DIGITS = re.compile(r"([0-9]+)", re.ASCII)
 
 
@@ -32,7 +33,12 @@ def is_index(segment: str) -> bool:
 def _natural_segment(segment: str) -> tuple[tuple[int, int, str], ...]:
     parts = _DIGITS.split(segment)
     # a name of digits only sorts before any word, as numbers do before text
-    return tuple((0, int(p), p) if p.isdigit() and p.isascii() else (1, 0, p) for p in parts if p)
+    return tuple((0, number_of(p), p) if p.isdigit() and p.isascii() else (1, 0, p) for p in parts if p)
+
+
+def number_of(digits: str) -> int:
+    """The number that digits spell; of a run too long to number anything, one that sorts it by its length."""
+    return int(digits) if len(digits) <= LONGEST_NUMBER else 10**LONGEST_NUMBER + len(digits)
 
 
 def natural_key(key: str) -> tuple[tuple[tuple[int, int, str], ...], ...]:

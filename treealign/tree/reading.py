@@ -8,19 +8,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from treealign.errors import TreealignError
+from treealign.formats.addresses import SIGN, split_address
 from treealign.formats.checkpoints import Checkpoint, open_checkpoint
 from treealign.formats.collector import collector_paused
 from treealign.formats.detect import Kind, detect
 from treealign.formats.dtypes import TORCH, torch_shape
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header
+from treealign.formats.state_dicts import single_state_dict
+from treealign.formats.transaction.recovering import recover
 from treealign.formats.tree_json import TreeFile, read_tree_json
 from treealign.tree.keytree import KeyTree
 from treealign.tree.module_tree import module_tree, state_dict_tree, tensors_tree
 from treealign.tree.tracing import Trace
 
 
-def read_tree(source: Any, example_inputs: Any = None) -> KeyTree:
+def read_tree(source: Any, example_inputs: Any = None, *, select: str = "") -> KeyTree:
     """The leaves of a model or a checkpoint.
 
     Parameters
@@ -30,12 +33,15 @@ def read_tree(source: Any, example_inputs: Any = None) -> KeyTree:
         a torch file, an index of shards, a folder with one of these, a folder that `torch.distributed.checkpoint`
         wrote, or a tree JSON; what it is, is told from its contents. Of a safetensors file only the header is read, and
         torch is not imported. So does a URL: a model on the hub, ``hf://org/name[@revision][/path]``, or whatever
-        fsspec opens; headers, indexes and pickles are fetched, weights are not.
+        fsspec opens; headers, indexes and pickles are fetched, weights are not. ``path#name`` is one of several state
+        dicts that were saved together.
 
     example_inputs : tensor, tuple, mapping or True, optional
         For a module: run it once on the meta device with these, to see which module feeds which (`KeyTree.trace`): one
         tensor, positional arguments or keyword arguments; only shapes and dtypes matter. True takes the inputs that a
         transformers model names itself. Where the run fails, `trace.problem` says why.
+    select : str
+        The name of one of several state dicts in a file, a folder or a dict.
 
     Returns
     -------
@@ -51,6 +57,7 @@ def read_tree(source: Any, example_inputs: Any = None) -> KeyTree:
     """
     if isinstance(source, KeyTree):
         return source
+    source = selected(source, select)
     if isinstance(source, str | os.PathLike):
         with collector_paused():
             return _from_path(os.fsdecode(source))
@@ -61,6 +68,25 @@ def read_tree(source: Any, example_inputs: Any = None) -> KeyTree:
     raise TreealignError(
         f"cannot read a tree from {type(source).__name__}",
         hint="pass a module, a state dict, a KeyTree, or the path of a checkpoint",
+    )
+
+
+def selected(source: Any, select: str) -> Any:
+    """What `select` names of several state dicts that stand together, on disk or in memory.
+
+    Raises
+    ------
+    FormatError
+        There is none of that name.
+    """
+    if not select:
+        return source
+    if isinstance(source, str | os.PathLike):
+        return f"{os.fsdecode(source)}{SIGN}{select}"
+    if isinstance(source, Mapping):
+        return single_state_dict("a dict", source, select)[1]
+    raise TreealignError(
+        f"nothing is selected from {type(source).__name__}", hint="pass a path or a dict of state dicts"
     )
 
 
@@ -76,7 +102,9 @@ def _from_path(path: str) -> KeyTree:
 
         found = open_remote(path)
         return _tree_of(found, path) if isinstance(found, TreeFile) else _checkpoint_tree(found)
-    if detect(path) is Kind.TREE_JSON:
+    plain, _ = split_address(path)
+    recover(plain)
+    if detect(plain) is Kind.TREE_JSON:
         return _tree_of(read_tree_json(path), path)
     return _checkpoint_tree(open_checkpoint(path))
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token
+from treealign.tree.keys import number_of
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 PAIR_ROLES = (("@pre_attn", "@post_attn"), ("@pre_mlp", "@post_mlp"))  # the first norm of a block, the second
@@ -23,6 +24,7 @@ LETTERED_ROLES = frozenset({"@gate", "@up", "@down"})  # w1, w3 and w2, of all t
 _COUNTED = re.compile(r"_[0-9]+$", re.ASCII)
 _LETTERED = re.compile(r"w_?[123](?![0-9])", re.ASCII)
 NUMBERED_ROLES = frozenset(role for roles in PAIR_ROLES for role in roles)
+COUNTER = "num_batches_tracked"  # of a batch norm; torch does without it
 
 
 def _by_rank(found: Sequence[Token], place: Rank | None) -> Iterator[Token]:
@@ -132,7 +134,7 @@ def _numbers(p: Pattern) -> Iterator[tuple[int, Any, int]]:
     for at, segment in enumerate(p.segments):
         for run in _DIGITS.finditer(segment):
             stem = segment[: run.start()] + "\0" + segment[run.end() :]
-            yield last - at, (p.segments[:at], stem), int(run.group())
+            yield last - at, (p.segments[:at], stem), number_of(run.group())
 
 
 def _sibling_groups(patterns: Sequence[Pattern]) -> list[list[int]]:
@@ -173,12 +175,14 @@ def _stem(p: Pattern) -> str:
 def companions(patterns: Sequence[Pattern]) -> list[tuple[int, ...]]:
     """The sorted ranks of the leaves beside each pattern in its module: (1, 1) a norm, (1, 2) a linear layer.
 
-    A convolution over one point is a linear layer.
+    A convolution over one point is a linear layer. A counter tells nothing: files of before batch norms counted have
+    none.
     """
     found: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for p in patterns:
         shape = next(iter(p.shapes.values()))
-        found[p.segments[:-1]].append(-1 if shape is None else _rank(shape))
+        if p.segments[-1] != COUNTER:
+            found[p.segments[:-1]].append(-1 if shape is None else _rank(shape))
     return [tuple(sorted(found[p.segments[:-1]])) for p in patterns]
 
 

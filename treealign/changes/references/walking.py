@@ -10,6 +10,8 @@ from pathlib import Path
 
 from treealign.changes.results import Skipped
 from treealign.errors import TreealignError
+from treealign.formats.transaction.recovering import recover
+from treealign.formats.transaction.stages import SUFFIX
 
 TEXTS = (".py", ".pyi", ".json", ".yaml", ".yml")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
@@ -43,6 +45,8 @@ def _below(folder: str) -> Iterator[str | Skipped]:
     root = os.path.realpath(folder)
     refused: list[Skipped] = []
     for here, folders, files in os.walk(folder, onerror=lambda error: refused.append(_refused(error))):
+        if any(name.endswith(SUFFIX) for name in folders):
+            recover(here)  # what a repair that was killed has left
         folders[:] = sorted(name for name in folders if name not in _PASSED and not name.startswith("."))
         yield from refused
         refused.clear()

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 from treealign.checkpoint.conversion.design import Design, Wishes, design
 from treealign.checkpoint.conversion.destination import Destination, destination_of
 from treealign.checkpoint.conversion.finishing import finish
-from treealign.checkpoint.conversion.in_place import end_pending, rename_in_place
+from treealign.checkpoint.conversion.in_place import rename_in_place, request_of
 from treealign.checkpoint.conversion.origin import read_origin, refuse_changed
 from treealign.checkpoint.conversion.others import Others, others_of
-from treealign.checkpoint.conversion.publishing import locked, publish, staged
 from treealign.checkpoint.conversion.running import Progress, run_tasks
 from treealign.checkpoint.conversion.tasks import ShardResult
 from treealign.errors import TreealignError
+from treealign.formats.addresses import SIGN, split_address
+from treealign.formats.transaction.locking import locked
+from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
 
 
@@ -79,6 +81,7 @@ def convert_checkpoint(
     verify: bool = False,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    select: str = "",
 ) -> ConversionResult:
     """Convert a checkpoint, file to file.
 
@@ -105,7 +108,8 @@ def convert_checkpoint(
     max_shard_size : int, optional
         Bytes of tensors in a file; by default the result has the files of the checkpoint.
     converted : bool or GuardDecision, optional
-        Overrides the guards of the mapping; see `ConversionMapping.map_keys`.
+        Whether the checkpoint was converted already, where neither its keys nor its files say so; overrides the guards
+        of the mapping; see `ConversionMapping.map_keys`.
     allow_lossy : bool
         Use conversions that cannot be undone from their result; the originals are kept beside it.
     verify : bool
@@ -115,6 +119,8 @@ def convert_checkpoint(
         the same paths. A task whose worker dies is run again. See `treealign.checkpoint.conversion`.
     progress : callable, optional
         Told how many bytes are written, and how many there are to write.
+    select : str
+        The name of one of several state dicts that were saved together; the same as ``checkpoint#name``.
 
     Returns
     -------
@@ -126,7 +132,9 @@ def convert_checkpoint(
     FormatError
         The checkpoint cannot be read or has changed, or the system refuses to write.
     MappingError
-        The mapping makes one key of two, does not fit the tensors, or cannot tell what was converted already.
+        The mapping makes one key of two, does not fit the tensors, or touches no key.
+    UndecidedError
+        Nothing tells whether the checkpoint was converted already: `converted` does.
     TreealignError
         The destination is the checkpoint, lies in it, or is there already.
 
@@ -139,6 +147,7 @@ def convert_checkpoint(
     computed one transform at a time, which bounds the memory.
     """
     wishes = Wishes(as_mapping(mapping), reverse, dtype, max_shard_size, converted, allow_lossy, verify)
+    checkpoint = f"{os.fspath(checkpoint)}{SIGN}{select}" if select else checkpoint
     if in_place:
         return _in_place(checkpoint, destination, wishes)
     if destination is None:
@@ -148,7 +157,7 @@ def convert_checkpoint(
     origin = read_origin(here(checkpoint))
     target = destination_of(origin, Path(here(destination)), force=force)
     found = design(origin, wishes)
-    others = others_of(origin, recalled=found.route.recalled is not None)
+    others = others_of(origin, recalled=found.route.recalled is not None, same=found.same)
     written = _carry_out(found, target, others, progress, executor)
     return _result(found, str(target.path), others.left_out, written)
 
@@ -161,14 +170,13 @@ class _Written(NamedTuple):
 def _in_place(
     checkpoint: str | os.PathLike[str], destination: str | os.PathLike[str] | None, wishes: Wishes
 ) -> ConversionResult:
-    path = Path(checkpoint)
+    path = Path(split_address(checkpoint)[0])
     if destination is not None and os.path.realpath(destination) != os.path.realpath(path):
         raise TreealignError("in place there is no other destination", where=os.fspath(destination))
-    folder = path if path.is_dir() else path.parent
-    with locked(folder, alone=True):
-        done = end_pending(folder, wishes)
-        found = design(read_origin(path), replace(wishes, mapping=ConversionMapping()) if done else wishes)
-        names = [] if done else rename_in_place(found, wishes)
+    with transaction(path, single=not path.is_dir(), siblings="alone") as held:
+        done = request_of(wishes) in held.finished
+        found = design(read_origin(checkpoint), replace(wishes, mapping=ConversionMapping()) if done else wishes)
+        names = [] if done else rename_in_place(found, wishes, held)
     return _result(found, os.fspath(path), (), _Written(names, []))
 
 
@@ -180,11 +188,13 @@ def _carry_out(
     with ExitStack() as stack:
         if origin.folder is not None:
             stack.enter_context(locked(origin.folder, alone=False))
-        stage = stack.enter_context(staged(target.path, single=target.single, mode=target.mode))
-        results = run_tasks(plan.tasks, stage, progress, executor)
-        names = finish(stage, plan, others, beside, origin.modes.get(plan.index_name, 0o666))
+        held = stack.enter_context(
+            transaction(target.path, single=target.single, mode=target.mode, siblings="shared" if target.single else "")
+        )
+        results = run_tasks(plan.tasks, held.stage, progress, executor)
+        names = finish(held.stage, plan, others, beside, origin.modes.get(plan.index_name, 0o666))
         refuse_changed(origin.stamps)
-        publish(stage, target.path, names, single=target.single)
+        held.commit(names, obsolete=target.obsolete(names))
     return _Written(names, results)
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.casting import cast_back
+from treealign.checkpoint.conversion.marks import Mark, mark_of
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.placing import Placement, place
 from treealign.checkpoint.conversion.planning import plan_conversion
@@ -59,6 +61,8 @@ class Design:
         Small files that undo the conversion, or that an undone one gives back.
     rounded : tuple of str
         Keys that a record cannot give back as they were.
+    same : bool
+        Whether the result is the checkpoint as it is, with all that stands beside it.
     """
 
     origin: Origin
@@ -68,6 +72,7 @@ class Design:
     plan: ConversionPlan
     beside: Mapping[str, bytes] = field(default_factory=dict)
     rounded: tuple[str, ...] = ()
+    same: bool = False
 
 
 def design(origin: Origin, wishes: Wishes) -> Design:
@@ -85,10 +90,19 @@ def design(origin: Origin, wishes: Wishes) -> Design:
         made, rounded = _results(route, wishes)
         layout = route.recalled.layout if route.recalled else None
         placement = place(route.origin, made, layout=layout, max_shard_size=wishes.max_shard_size)
+        if not route.done and route.recalled is None:
+            placement = placement.saying(_marks(route, made, wishes))
         plan = plan_conversion(route.origin, made, placement, verify=wishes.verify)
         beside, originals = _beside(route, made, placement, wishes)
         plan = replace(plan, tasks=(*plan.tasks, *originals))
-    return Design(route.origin, route, made, placement, plan, beside, (*route.approximate, *rounded))
+    rounded = (*route.approximate, *rounded)
+    return Design(route.origin, route, made, placement, plan, beside, rounded, _is_same(route, wishes))
+
+
+def _marks(route: Route, made: Mapping[str, Made], wishes: Wishes) -> tuple[Mark, ...]:
+    """What the files of the result say."""
+    needed = not route.changes_nothing and needs_mark(route.transforms, route.origin, made)
+    return marks_after(route.origin, mark_of(wishes.mapping, wishes.reverse), needed=needed)
 
 
 def _results(route: Route, wishes: Wishes) -> tuple[dict[str, Made], tuple[str, ...]]:
@@ -115,12 +129,19 @@ def _beside(
     if route.recalled is not None:
         return {name: text.encode() for name, text in route.recalled.beside.items()}, ()
     before = _records_beside(route.origin)
+    if _is_same(route, wishes):
+        return {name: text.encode() for name, text in before.items()}, ()
     back = wishes.mapping if wishes.reverse else wishes.mapping.reverse
-    if not before and is_undone_by(back, route.origin, route.steps, made, placement):
+    mark = mark_of(wishes.mapping, not wishes.reverse)
+    if not before and is_undone_by(back, route.origin, route.steps, made, placement, mark):
         return {}, ()
     record = make_record(route.transforms, route.decision, route.steps, _dtypes_before(route, made))
     conversion = Conversion(wishes.mapping, wishes.reverse, record, route.origin.layout, before)
     return {NAME: conversion.to_bytes()}, _originals(route, wishes.verify)
+
+
+def _is_same(route: Route, wishes: Wishes) -> bool:
+    return route.done and wishes.dtype is None and wishes.max_shard_size is None
 
 
 def _records_beside(origin: Origin) -> dict[str, str]:

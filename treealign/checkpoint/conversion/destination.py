@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from treealign.checkpoint.conversion.origin import Origin
-from treealign.checkpoint.conversion.publishing import SUFFIX
 from treealign.checkpoint.conversion.tasks import ConversionPlan
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
+from treealign.checkpoint.obsolete import obsolete
 from treealign.errors import TreealignError
+from treealign.formats.transaction.stages import SUFFIX
 
 _FILE = ".safetensors"
 
@@ -28,6 +30,13 @@ class Destination:
         if not self.single:
             return name
         return f"{self.path.name}.{name}" if name in (NAME, ORIGINALS) else self.path.name
+
+    def obsolete(self, names: Sequence[str]) -> list[str]:
+        """The files there that go before those of these names appear."""
+        if self.single:
+            records = (f"{self.path.name}.{name}" for name in (NAME, ORIGINALS))
+            return [name for name in records if os.path.lexists(self.path.with_name(name))]
+        return obsolete(self.path, names)
 
     def renamed(self, plan: ConversionPlan) -> ConversionPlan:
         """The plan with the names that its files have there.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from treealign.checkpoint.conversion.moving import write_at
 from treealign.checkpoint.conversion.others import Others, carry_along
 from treealign.checkpoint.conversion.tasks import ConversionPlan
-from treealign.checkpoint.conversion.writing import refusals, written
+from treealign.checkpoint.conversion.writing import written
+from treealign.formats.flushing import write_at
 from treealign.formats.safetensors_writer import index_bytes
+from treealign.formats.transaction.transaction import refusals
 
 
 def finish(

@@ -4,48 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from treealign.checkpoint.conversion.design import Design, Wishes
-from treealign.checkpoint.conversion.journal import Change, Journal, pending
+from treealign.checkpoint.conversion.finishing import write_file
 from treealign.checkpoint.conversion.origin import refuse_changed
 from treealign.checkpoint.conversion.others import turned
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
 from treealign.checkpoint.conversion.verifying import forget
-from treealign.checkpoint.conversion.writing import refusals
 from treealign.checkpoint.record_file import NAME as SAVED
 from treealign.errors import FormatError, TreealignError
+from treealign.formats.flushing import flush_all
 from treealign.formats.legible import legible
 from treealign.formats.safetensors_writer import Shard, header_bytes, index_bytes
+from treealign.formats.transaction.journal import Patch
+from treealign.formats.transaction.transaction import Transaction
 from treealign.mapping.mapping_json import mapping_to_data
-
-
-def end_pending(folder: Path, wishes: Wishes) -> bool:
-    """End what a run that was killed has begun in a folder; the folder's lock is held.
-
-    A renaming is finished, or taken back where the opposite of it is wished for.
-
-    Returns
-    -------
-    bool
-        Whether nothing of what is wished for is left to do.
-
-    Raises
-    ------
-    FormatError
-        The journal cannot be read, its files are not what they were, or the system refuses to write.
-    """
-    done = False
-    request = request_of(wishes)
-    for journal in pending(folder):
-        opposite = {**journal.request, "reverse": not journal.request.get("reverse")} == request
-        done = done or opposite or journal.request == request
-        with refusals(folder):
-            (journal.undone if opposite else journal).carry_out()
-            journal.remove()
-    return done
 
 
 def request_of(wishes: Wishes) -> dict[str, Any]:
@@ -54,8 +31,8 @@ def request_of(wishes: Wishes) -> dict[str, Any]:
     return dict(json.loads(json.dumps(request)))
 
 
-def rename_in_place(found: Design, wishes: Wishes) -> list[str]:
-    """Rename in the files of a checkpoint; the lock of their folder is held.
+def rename_in_place(found: Design, wishes: Wishes, held: Transaction) -> list[str]:
+    """Rename in the files of a checkpoint.
 
     Returns
     -------
@@ -70,49 +47,47 @@ def rename_in_place(found: Design, wishes: Wishes) -> list[str]:
     FormatError
         The checkpoint has changed since it was read, or the system refuses to write. What was changed is taken back.
     """
-    journal = make_journal(found, wishes)
-    if all(change.before == change.after for change in journal.headers.values()):
+    folder = held.at.folder
+    _refuse(found, folder)
+    patches = _patches(found, folder)
+    if all(before == after for before, after in patches.values()):
         return []
+    files = dict(_small_files(found, folder))
+    moves = _moves(found, folder)
+    changed = [name for name, content in files.items() if content != _content(folder / name)]
+    for name in changed:
+        if (content := files[name]) is not None:
+            write_file(held.stage / name, content, _mode(folder / name))
+    for before, after in moves.items():
+        _link(folder / before, held.stage / after)
     refuse_changed(found.origin.stamps)
-    with refusals(journal.folder):
-        journal.write()
-        try:
-            journal.carry_out()
-            _check(journal, wishes.verify)
-        except BaseException:
-            journal.undone.carry_out()
-            journal.remove()
-            raise
-        journal.remove()
-    return [*journal.headers, *journal.files]
+    gone = [*moves, *(name for name in changed if files[name] is None)]
+    comes = [*moves.values(), *(name for name in changed if files[name] is not None)]
+    held.commit(comes, obsolete=gone, patches=patches, request=request_of(wishes))
+    if wishes.verify:
+        _check(patches, folder)
+    return [*patches, *changed]
 
 
-def make_journal(found: Design, wishes: Wishes) -> Journal:
-    """Everything that is to be changed, if it can be changed in place.
-
-    Raises
-    ------
-    TreealignError
-        With all that stands against it.
-    """
-    origin = found.origin
-    folder = origin.folder or Path(origin.path).parent
+def _refuse(found: Design, folder: Path) -> None:
     reasons = list(_reasons(found, folder))
     if reasons:
         raise TreealignError(
             "this cannot be done in place",
-            where=origin.path,
+            where=found.origin.path,
             facts=reasons[:50],
             hint="name a destination: the bytes are then copied, as fast as the system copies files",
         )
-    headers = {}
+
+
+def _patches(found: Design, folder: Path) -> dict[str, Patch]:
+    """The headers, before and after."""
+    patches = {}
     for shard in found.placement.shards:
         size = found.placement.starts[shard.name] - 8
         raw = header_bytes(shard.plan, shard.metadata, header_size=size, where=shard.name)
-        headers[shard.name] = Change(_start_of(folder / shard.name, len(raw)), raw)
-    files = {name: Change(_content(folder / name), after) for name, after in _small_files(found, folder)}
-    changed = {name: change for name, change in files.items() if change.before != change.after}
-    return Journal(folder, headers, changed, _moves(found, folder), request_of(wishes))
+        patches[shard.name] = Patch(_start_of(folder / shard.name, len(raw)), raw)
+    return patches
 
 
 def _reasons(found: Design, folder: Path) -> Iterator[str]:
@@ -171,15 +146,28 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777 if path.exists() else 0o666
+
+
+def _link(path: Path, to: Path) -> None:
+    """The same file under another name; a copy where the file system has no such links."""
+    try:
+        os.link(path, to)
+    except OSError:
+        shutil.copy2(path, to)
+        flush_all([to])
+
+
 def _start_of(path: Path, size: int) -> bytes:
     with path.open("rb") as file:
         return file.read(size)
 
 
-def _check(journal: Journal, verify: bool) -> None:
+def _check(patches: Mapping[str, Patch], folder: Path) -> None:
     """Read the headers again."""
-    for name, change in journal.headers.items() if verify else ():
-        with (journal.folder / name).open("rb") as file:
+    for name, patch in patches.items():
+        with (folder / name).open("rb") as file:
             forget(file.fileno())
-            if file.read(len(change.after or b"")) != change.after:
+            if file.read(len(patch.after)) != patch.after:
                 raise FormatError("what was written reads otherwise", where=name, hint="is the disk failing?")

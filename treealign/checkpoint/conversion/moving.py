@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from treealign.checkpoint.conversion.tasks import Span
 from treealign.errors import FormatError
+from treealign.formats.flushing import write_at
 
 BLOCK = 4096
 CHUNK = 1 << 26
@@ -163,11 +164,3 @@ class Mover:
         else:
             raise FormatError("the file is shorter than it was", where=span.path)
         return count
-
-
-def write_at(descriptor: int, data: Any, at: int) -> None:
-    """Write all of a buffer at a place of a file."""
-    view = memoryview(data)
-    done = 0
-    while done < view.nbytes:
-        done += os.pwrite(descriptor, view[done : done + CHUNK], at + done)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.tensors import Distributed, Pickled, SourceTensor, Stored
 from treealign.errors import FormatError
+from treealign.formats.addresses import split_address
 from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
 from treealign.formats.collector import collector_paused
 from treealign.formats.distributed import DistributedFolder, DistributedTensor
@@ -21,6 +22,7 @@ from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.formats.torch_files import TorchFile
 from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 
+_LARGE, _MOST_REPEATS = 1 << 30, 1000
 _TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
 
 
@@ -84,10 +86,10 @@ def read_origin(checkpoint: str | os.PathLike[str]) -> Origin:
     FormatError
         It cannot be read, has no weights, or holds what safetensors cannot.
     """
-    name = os.fspath(checkpoint)
+    name, _ = split_address(checkpoint)
     before = _stamps_around(name)
     with collector_paused():
-        found = open_checkpoint(name)
+        found = open_checkpoint(checkpoint)
         if found.names_only:
             raise FormatError("shards are absent", where=name, hint="fetch the rest of the checkpoint")
         tensors = {key: tensor for file in found.files for key, tensor in _tensors(file)}
@@ -173,14 +175,25 @@ def _pickled(file: TorchFile | DistributedFolder) -> list[tuple[str, SourceTenso
         if dtype is None or not _is_dense(tensor):
             faults.append(f"{legible(key)}: {tensor.dtype}, {getattr(tensor, 'layout', 'in parts')}")
             continue
+        if held := _repeated(tensor):
+            faults.append(f"{legible(key)}: {tuple(tensor.shape)} that repeats {held} bytes")
+            continue
         shape = safetensors_shape(dtype, tuple(tensor.shape))
         if isinstance(tensor, DistributedTensor):
             found.append((key, Distributed(tensor, dtype, shape)))
         else:
-            found.append((key, Pickled(file.path, key, dtype, shape)))
+            found.append((key, Pickled(file.path, key, dtype, shape, file.taken)))
     if faults:
         raise FormatError("these tensors cannot be written as safetensors", where=file.path, facts=faults)
     return found
+
+
+def _repeated(tensor: Any) -> int:
+    """The bytes that a tensor of gigabytes repeats over and over, which would fill the disk; none for any other."""
+    if isinstance(tensor, DistributedTensor) or tensor.nbytes <= _LARGE:
+        return 0
+    held = int(tensor.untyped_storage().nbytes())
+    return held if held * _MOST_REPEATS < tensor.nbytes else 0
 
 
 def _is_dense(tensor: Any) -> bool:

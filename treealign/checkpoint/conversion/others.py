@@ -48,12 +48,12 @@ class Others:
     left_out: tuple[str, ...] = ()
 
 
-def others_of(origin: Origin, *, recalled: bool = False) -> Others:
+def others_of(origin: Origin, *, recalled: bool = False, same: bool = False) -> Others:
     """The other files of the folder of a checkpoint.
 
     Left out are weights that are not the ones converted (they hold the names of before, or are another model's),
     hidden files, links to folders, and whatever is no file. Originals that an earlier conversion kept step back, and
-    come forward again where the later conversion is undone (`recalled`).
+    come forward again where the later conversion is undone (`recalled`); where nothing changes (`same`), they stay.
     """
     if origin.folder is None:
         return Others()
@@ -64,7 +64,7 @@ def others_of(origin: Origin, *, recalled: bool = False) -> Others:
         if os.path.realpath(path) in weights:
             continue
         if name.startswith(ORIGINALS):
-            carried += [Other(moved, path) for moved in turned(name, recalled=recalled)]
+            carried += [Other(moved, path) for moved in ([name] if same else turned(name, recalled=recalled))]
         elif name.startswith(_RECORDS):
             continue
         elif _belongs(name, path):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from treealign.checkpoint.arranging import arrange
+from treealign.checkpoint.conversion.marks import Mark, with_marks
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.results import Made
 from treealign.formats.safetensors_writer import Shard, TensorPlan, split_into_shards
@@ -33,6 +34,11 @@ class Placement:
     starts: Mapping[str, int]
     index: Mapping[str, Any] | None
     index_name: str = INDEX
+
+    def saying(self, marks: Sequence[Mark]) -> Placement:
+        """The same, with files that say how they were converted."""
+        shards = tuple(replace(shard, metadata=with_marks(shard.metadata, marks)) for shard in self.shards)
+        return replace(self, shards=shards)
 
     @property
     def with_starts(self) -> list[tuple[Shard, int | None]]:

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from treealign.checkpoint.conversion.again import levels_decided, refuse_idle, refuse_unsaid, says_converted
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.recalling import Recalled, recall, with_originals
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
-from treealign.mapping.guards import GuardDecision, decide
+from treealign.mapping.convert import Convert
+from treealign.mapping.guards import GuardDecision, Verdict, decide
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold_names
@@ -37,6 +39,8 @@ class Route:
         The record that is followed, if one is.
     approximate : tuple of str
         Keys of the result that a record cannot bring back as they were.
+    done : bool
+        Whether the files say that they were converted so already: nothing is left to do.
     """
 
     origin: Origin
@@ -46,6 +50,12 @@ class Route:
     by_mapping: tuple[Step, ...]
     recalled: Recalled | None = None
     approximate: tuple[str, ...] = ()
+    done: bool = False
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every tensor stays as it is, under the name that it has."""
+        return all(not step.operations and step.sources == step.targets for step in self.steps)
 
 
 def find_route(
@@ -56,29 +66,52 @@ def find_route(
     Raises
     ------
     MappingError
-        Two keys reach one name, a guard cannot tell whether its transform was done, or keys that a `Convert` needs are
-        absent.
+        Two keys reach one name, keys that a `Convert` needs are absent, or no key is touched.
+    UndecidedError
+        Nothing tells whether the checkpoint was converted already.
     FormatError
         The record cannot be read.
     """
     transforms = mapping.reverse if reverse else mapping
+    if converted is None and says_converted(origin, mapping, reverse):
+        return _as_it_is(origin)
     recalled = recall(origin, mapping, reverse)
     known = recalled.keys if recalled else frozenset()
     keys = KeyTree.from_leaves([(key, None, None) for key in origin.tensors if key not in known], source=origin.path)
+    told = says_converted(origin, mapping, not reverse)
     decision = _decision(transforms, keys, converted)
+    if converted is None:
+        decision = levels_decided(transforms, keys, decision, origin, told=told)
     steps = transforms.plan(keys, decision)
     refuse_incomplete(steps)
     if recalled is None:
+        if converted is None and not told:
+            refuse_unsaid(steps, origin)
+        refuse_idle(transforms, steps, keys, origin)
         return Route(origin, transforms, decision, steps, steps)
     origin, back, approximate = with_originals(origin, recalled)
     _refuse_meeting([*back, *steps])
     return Route(origin, transforms, decision, (*back, *steps), steps, recalled, approximate)
 
 
+def _as_it_is(origin: Origin) -> Route:
+    steps = tuple(Step((key,), (key,)) for key in origin.tensors)
+    return Route(origin, ConversionMapping(), GuardDecision(()), steps, steps, done=True)
+
+
 def _decision(transforms: ConversionMapping, keys: KeyTree, converted: Converted) -> GuardDecision:
     if isinstance(converted, GuardDecision):
         return converted
-    return transforms.decide(keys) if converted is None else decide(tuple(transforms), keys.folds, converted)
+    if converted is None:
+        return transforms.decide(keys)
+    decided = decide(tuple(transforms), keys.folds, converted).decided
+    # what is turned under one name is not told by names, and was turned if the checkpoint was converted
+    return GuardDecision(
+        tuple(
+            Verdict.SKIP if converted and isinstance(t, Convert) and set(t.sources) == set(t.targets) else one
+            for t, one in zip(transforms, decided, strict=True)
+        )
+    )
 
 
 def _refuse_meeting(steps: Sequence[Step]) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
-from treealign.checkpoint.conversion.writing import flush_all, refusals, run_task, run_task_beside_others
+from treealign.checkpoint.conversion.writing import run_task, run_task_beside_others
 from treealign.checkpoint.executors import Call, gather
 from treealign.errors import TreealignError
+from treealign.formats.flushing import flush_all
+from treealign.formats.transaction.transaction import refusals
 
 # bytes done, bytes in all
 Progress: TypeAlias = Callable[[int, int], None]

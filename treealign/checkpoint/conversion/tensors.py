@@ -112,18 +112,19 @@ def _mapped(descriptor: int, offset: int, length: int, path: str) -> mmap.mmap:
 
 @dataclass(frozen=True, slots=True)
 class Pickled:
-    """A tensor of a torch file."""
+    """A tensor of a torch file; `part` says in which of its state dicts."""
 
     path: str
     key: str
     dtype: str
     shape: tuple[int, ...]
+    part: str = ""
 
     def read(self, reader: Reader) -> Any:
         """The tensor, mapped into memory where the file allows it."""
         from treealign.formats.torch_files import read_torch_file
 
-        file = reader.once(("torch", self.path), lambda: read_torch_file(self.path))
+        file = reader.once(("torch", self.path, self.part), lambda: read_torch_file(self.path, self.part))
         return file.tensors[self.key].detach().resolve_conj().resolve_neg()
 
 

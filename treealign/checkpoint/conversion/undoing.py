@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from treealign.checkpoint.conversion.again import marks_after, needs_mark
+from treealign.checkpoint.conversion.marks import Mark
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.placing import Placement, place
 from treealign.checkpoint.conversion.results import Made, results
@@ -110,7 +112,12 @@ def _unreadable(path: Path, reason: str) -> FormatError:
 
 
 def is_undone_by(
-    transforms: ConversionMapping, origin: Origin, steps: Sequence[Step], made: Mapping[str, Made], placement: Placement
+    transforms: ConversionMapping,
+    origin: Origin,
+    steps: Sequence[Step],
+    made: Mapping[str, Made],
+    placement: Placement,
+    mark: Mark,
 ) -> bool:
     """Whether a mapping, given the result, makes the checkpoint of it again: keys, bytes, files, order, metadata.
 
@@ -120,6 +127,8 @@ def is_undone_by(
         From the result to the checkpoint.
     origin, steps, made, placement
         The conversion that it is to undo.
+    mark : Mark
+        What the files would say that it makes.
 
     Notes
     -----
@@ -132,7 +141,8 @@ def is_undone_by(
         back = transforms.plan(tuple(made), transforms.decide(made))
         if not _are_inverse(steps, back):
             return False
-        again = place(result, results(back, result.tensors))
+        needed = needs_mark(transforms, result, origin.tensors)
+        again = place(result, results(back, result.tensors)).saying(marks_after(result, mark, needed=needed))
     except MappingError:
         return False
     if origin.layout.index is not None and dict(again.index or {}) != dict(origin.layout.index):

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from treealign.checkpoint.conversion.computing import computed
-from treealign.checkpoint.conversion.moving import Advance, Mover, write_at
+from treealign.checkpoint.conversion.moving import Advance, Mover
 from treealign.checkpoint.conversion.origin import refuse_changed
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
 from treealign.checkpoint.conversion.tensors import Reader
 from treealign.checkpoint.conversion.threads import one_thread
 from treealign.checkpoint.conversion.verifying import forget, holds
 from treealign.errors import FormatError
-from treealign.formats.atomic import sync_folder
+from treealign.formats.flushing import sync_folder, write_at
+from treealign.formats.transaction.transaction import refusals
 
 
 def run_task(
@@ -62,16 +62,6 @@ def run_task_beside_others(
 
 
 @contextmanager
-def refusals(where: os.PathLike[str] | str) -> Iterator[None]:
-    """What the system says no to, in our words."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise FormatError(f"cannot write: {reason}", where=str(error.filename or os.fspath(where))) from error
-
-
-@contextmanager
 def written(path: Path, mode: int, *, flush: bool = True) -> Iterator[int]:
     """A descriptor to write by; the file takes its name on leaving, once it is on the disk, and only if all went well.
 
@@ -94,20 +84,6 @@ def written(path: Path, mode: int, *, flush: bool = True) -> Iterator[int]:
         raise
     if flush:
         sync_folder(path.parent)
-
-
-def flush_all(paths: Sequence[Path]) -> None:
-    """Flush files to the disk together, which takes less than one after the other."""
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(_flush, paths))
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write(task: ShardTask, path: Path, advance: Advance, flush: bool) -> None:

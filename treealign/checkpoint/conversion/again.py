@@ -1,0 +1,174 @@
+"""Whether a checkpoint was converted already: what its names, its files and its shapes say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from treealign.checkpoint.conversion.marks import Mark, mark_of, marks_of
+from treealign.checkpoint.conversion.origin import Origin
+from treealign.errors import MappingError, UndecidedError
+from treealign.formats.dtypes import torch_shape
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.guards import GuardDecision, Verdict, decide
+from treealign.mapping.operations import output_shapes
+from treealign.mapping.planning import Step
+from treealign.mapping.transforms import PrefixChange
+from treealign.tree.fold import fold_names
+from treealign.tree.keytree import KeyTree
+
+_HINT = "--converted yes (converted=True) if it was, --converted no (converted=False) if it was not"
+_NUMBER = re.compile(r"[0-9]+")
+
+
+def says_converted(origin: Origin, mapping: ConversionMapping, reverse: bool) -> bool:
+    """Whether the files say that this conversion made them.
+
+    Raises
+    ------
+    UndecidedError
+        Some of them say so, and others do not.
+    """
+    wanted = mark_of(mapping, reverse)
+    marks = marks_of(origin.layout)
+    if marks is None:
+        raise UndecidedError(
+            "some of the files say that they were converted, and others do not", where=origin.path, hint=_HINT
+        )
+    return wanted in marks and wanted.undone not in marks[marks.index(wanted) :]
+
+
+def levels_decided(
+    transforms: ConversionMapping, keys: KeyTree, decision: GuardDecision, origin: Origin, *, told: bool
+) -> GuardDecision:
+    """The decision, with what the keys say of levels that are added without a guard.
+
+    Where keys of one kind stand with the level and without it, somebody has added it to a part of them: those that have
+    it stay. Where all of them have it, they do not say whether they are to have it once more.
+
+    Parameters
+    ----------
+    transforms, keys, decision, origin
+        What is to be done, to what, and what was decided about guards.
+    told : bool
+        Whether the files say that they were not converted.
+
+    Raises
+    ------
+    UndecidedError
+        The keys do not say.
+    """
+    decided = list(decision.decided)
+    for at, transform in enumerate(transforms):
+        if decided[at] is Verdict.APPLY and isinstance(transform, PrefixChange) and transform.add is not None:
+            names = [tuple(name.split(".")) for name in _before(transforms, at, keys, decided)]
+            here = [name for name in names if transform.rewrite(name) is not None]
+            have = [name for name in here if transform.has_levels(name)]
+            lack = {_kind(name) for name in here} - {_kind(name) for name in have}
+            if not transform.guarded and have and len(have) == len(here) and not told:
+                raise UndecidedError(
+                    "these keys do not say whether they were converted already",
+                    where=origin.path,
+                    facts=[f"{transform!r} adds what stands there", *fold_names(map(".".join, have), limit=5)],
+                    hint=_HINT,
+                )
+            bare = {_kind(_without(transform, name)) for name in have}
+            if bare & lack:
+                decided[at] = Verdict.APPLY_WHERE_ABSENT
+    return GuardDecision(tuple(decided))
+
+
+def _before(transforms: ConversionMapping, at: int, keys: KeyTree, decided: Sequence[object]) -> Iterator[str]:
+    """The names of all keys when a transform takes its turn."""
+    first = ConversionMapping(tuple(transforms)[:at])
+    if not at:
+        return iter(keys.keys)
+    made = first.map_keys(keys, GuardDecision(tuple(decided[:at])))  # type: ignore[arg-type]  # the first of them
+    return (name for names in made.values() for name in names)
+
+
+def _without(transform: PrefixChange, name: tuple[str, ...]) -> tuple[str, ...]:
+    found = transform.inverse.rewrite(name)
+    return name if found is None else tuple(map(str, found.names[0]))
+
+
+def _kind(name: tuple[str, ...]) -> str:
+    """The name with all numbers alike."""
+    return _NUMBER.sub("0", ".".join(name))
+
+
+def refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], keys: KeyTree, origin: Origin) -> None:
+    """Refuse a mapping that touches no key, of a checkpoint that does not look converted either.
+
+    Raises
+    ------
+    MappingError
+        Naming some of both.
+    """
+    if not len(transforms) or any(step.transforms for step in steps):
+        return
+    # what a guard holds back was done already; what the way back would touch looks converted
+    if _touches(transforms, keys) or _touches(transforms.reverse, keys):
+        return
+    facts = [*(f"the mapping has {transform!r}" for transform in tuple(transforms)[:3])]
+    raise MappingError(
+        "the mapping touches no key of this checkpoint: nothing was written",
+        where=origin.path,
+        facts=[*facts, *(f"the checkpoint has {name}" for name in fold_names(keys.keys, limit=3))],
+        hint="was the mapping made for another checkpoint, or for the other direction?",
+    )
+
+
+def _touches(transforms: ConversionMapping, keys: KeyTree) -> bool:
+    try:
+        return any(step.transforms for step in transforms.plan(keys, decide(tuple(transforms), keys.folds, False)))
+    except MappingError:
+        return True
+
+
+def refuse_unsaid(steps: Sequence[Step], origin: Origin) -> None:
+    """Refuse to turn tensors in place whose names and shapes are the same before and after, if nothing else tells.
+
+    Raises
+    ------
+    UndecidedError
+        Naming them.
+    """
+    turned = [step for step in steps if step.operations and set(step.sources) == set(step.targets)]
+    if not turned or any(set(step.sources) != set(step.targets) for step in steps):
+        return
+    if all(_same_shapes(step, origin) for step in turned):
+        raise UndecidedError(
+            "neither names nor shapes say whether these tensors were converted already, and the file does not either",
+            where=origin.path,
+            facts=fold_names([key for step in turned for key in step.sources], limit=10),
+            hint=_HINT,
+        )
+
+
+def _same_shapes(step: Step, origin: Origin) -> bool:
+    held = [origin.tensors[key] for key in step.sources]
+    shapes = [torch_shape(tensor.dtype, tensor.shape) for tensor in held]
+    try:
+        made = dict(zip(step.targets, output_shapes(step.operations, shapes), strict=True))
+    except MappingError:
+        return False
+    return all(made[key] == shape for key, shape in zip(step.sources, shapes, strict=True))
+
+
+def needs_mark(transforms: ConversionMapping, origin: Origin, made: Iterable[str]) -> bool:
+    """Whether a second conversion would do something again, and not even ask."""
+    keys = KeyTree.from_leaves([(key, None, None) for key in made])
+    try:
+        decision = levels_decided(transforms, keys, transforms.decide(keys), origin, told=False)
+        return any(step.transforms for step in transforms.plan(keys, decision))
+    except MappingError:
+        return False
+
+
+def marks_after(origin: Origin, mark: Mark, *, needed: bool) -> tuple[Mark, ...]:
+    """What the result of a conversion says, given what its files said before."""
+    before = marks_of(origin.layout) or ()
+    if before and before[-1] == mark.undone:
+        return before[:-1]
+    return (*before, mark) if needed else before

@@ -1,0 +1,26 @@
+"""Bounds on what is read from files that anybody may have written: beyond them a file is refused at once.
+
+They are several times what the largest published models need (94,000 tensors in 200 shards), and small enough that all
+within them is read in seconds.
+"""
+
+from __future__ import annotations
+
+from treealign.errors import FormatError
+
+MAX_KEYS = 500_000
+MAX_SHARDS = 20_000
+MAX_METADATA = 100_000
+
+
+def refuse_more(count: int, most: int, what: str, where: str) -> None:
+    """Refuse a file that holds more of something than is read.
+
+    Raises
+    ------
+    FormatError
+        Saying how many there are, and how many are read.
+    """
+    if count > most:
+        hint = "if this is a real checkpoint, split it: no published one comes near this"
+        raise FormatError(f"{count:,} {what}, of which at most {most:,} are read", where=where, hint=hint)

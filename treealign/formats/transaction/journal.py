@@ -1,0 +1,134 @@
+"""The journal of a transaction: which files go, which come, what is rewritten in place, and by what each is known."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from treealign.errors import FormatError
+from treealign.formats.flushing import sync_folder, write_at
+
+NAME = ".journal.json"
+FORMAT = "treealign.transaction"
+VERSION = 1
+
+
+class Known(NamedTuple):
+    """By what a file is known again under whatever name: number, size, and the nanosecond in which it was changed."""
+
+    inode: int
+    size: int
+    modified: int
+
+
+class Patch(NamedTuple):
+    """The beginning of a file, before and after; both have one length."""
+
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a transaction does to the files of a folder.
+
+    Attributes
+    ----------
+    goes : mapping of str to Known
+        Names that are given up before any file comes, in this order.
+    replaced : mapping of str to Known
+        Names at which another file takes the place of the present one at once.
+    comes : mapping of str to Known
+        Names of the new files, in the order in which they appear.
+    patches : mapping of str to Patch
+        Files that are rewritten at their beginning.
+    request : mapping
+        What was asked for, where a later run has to know it.
+    """
+
+    goes: Mapping[str, Known] = field(default_factory=dict)
+    replaced: Mapping[str, Known] = field(default_factory=dict)
+    comes: Mapping[str, Known] = field(default_factory=dict)
+    patches: Mapping[str, Patch] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, stage: Path) -> None:
+        """Put it into the stage, whole, and on the disk: from now on the transaction is finished by whoever comes."""
+        data = {
+            "format": FORMAT,
+            "version": VERSION,
+            **{part: dict(getattr(self, part)) for part in ("goes", "replaced", "comes", "request")},
+            "patches": {name: [base64.b64encode(side).decode() for side in two] for name, two in self.patches.items()},
+        }
+        content = json.dumps(data).encode()
+        descriptor = os.open(stage / f"{NAME}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            write_at(descriptor, content, 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        (stage / f"{NAME}.tmp").replace(stage / NAME)
+        sync_folder(stage)
+
+
+def known(path: Path) -> Known:
+    """What a file, or a link that is not followed, is known by."""
+    found = path.lstat()
+    return Known(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def is_known(path: Path, *kinds: Known | None) -> bool:
+    """Whether a path is one of these files."""
+    try:
+        return known(path) in kinds
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def known_of(folder: Path, names: Iterable[str]) -> dict[str, Known]:
+    """What the files of these names that are in a folder are known by."""
+    there = (name for name in dict.fromkeys(names) if os.path.lexists(folder / name))
+    return {name: known(folder / name) for name in there}
+
+
+def read_journal(stage: Path) -> Journal | None:
+    """The journal in a stage; None where there is none.
+
+    Raises
+    ------
+    FormatError
+        It cannot be read.
+    """
+    path = stage / NAME
+    try:
+        data = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, str(error)) from error
+    try:
+        if (data["format"], data["version"]) != (FORMAT, VERSION):
+            raise _unreadable(path, f"no journal, or not of version {VERSION}")
+        return _from_data(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable(path, repr(error)) from error
+
+
+def _from_data(data: Mapping[str, Any]) -> Journal:
+    goes, replaced, comes = (
+        {name: Known(*map(int, one)) for name, one in data[part].items()} for part in ("goes", "replaced", "comes")
+    )
+    patches = {name: Patch(*map(base64.b64decode, two)) for name, two in data["patches"].items()}
+    return Journal(goes, replaced, comes, patches, dict(data["request"]))
+
+
+def _unreadable(path: Path, reason: str) -> FormatError:
+    hint = f"look at the files in {path.parent}, put back what belongs beside it, and remove that folder"
+    return FormatError(
+        "the journal of a run that was cut short is unreadable", where=str(path), facts=[reason], hint=hint
+    )
