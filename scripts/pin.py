@@ -1,11 +1,12 @@
 """Pin what the aligner says of every case, so that a change that should change nothing can be seen to.
 
-    python scripts/pin.py write before.jsonl.gz data/corpus/*.xz [--only TEXT]
+    python scripts/pin.py write before.jsonl.gz data/corpus/*.xz [--only TEXT] [--every N] [--align-only]
     python scripts/pin.py compare before.jsonl.gz after.jsonl.gz [--show 20]
 
 One line of canonical JSON a case: matches with their operations and their certainty, what is ambiguous, the mapping,
 findings and leftovers; the evidence of a match too, which `compare` counts apart. Cases that several corpora hold are
 pinned once. `seconds` is CPU time and is not compared. `compare` exits 1 if anything but the evidence differs.
+With `--align-only` no mapping is made, which is most of the time that a case takes.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from treealign import KeyTree, suggest
+from treealign.align.alignment import align
 from treealign.mapping.mapping_json import mapping_to_data
 from treealign.mapping.operations import sequence_to_json
+from treealign.suggestion import Suggestion
 
 SIDES = ("checkpoint", "model", "modules", "tied", "ordered")
 APART = "evidence"
@@ -46,9 +49,9 @@ def trees(case: dict[str, Any]) -> tuple[KeyTree, KeyTree]:
     return checkpoint, KeyTree.from_leaves(model, case.get("modules"), case.get("tied"), ordered=True)
 
 
-def pinned(case: dict[str, Any]) -> dict[str, Any]:
+def pinned(case: dict[str, Any], align_only: bool) -> dict[str, Any]:
     sides, start = trees(case), time.process_time()
-    found = suggest(*sides)
+    found = Suggestion(align(*sides), cast(Any, None)) if align_only else suggest(*sides)
     matches = sorted(
         ([m.checkpoint, m.model, sequence_to_json(m.operations), m.certain], m.evidence) for m in found.matches
     )
@@ -56,17 +59,17 @@ def pinned(case: dict[str, Any]) -> dict[str, Any]:
         "id": case["id"],
         "matches": [m for m, _ in matches],
         "ambiguous": sorted([a.checkpoint, a.model, a.settled_by] for a in found.ambiguous),
-        "mapping": mapping_to_data(found.mapping),
+        "mapping": None if align_only else mapping_to_data(found.mapping),
         "missing": sorted(found.missing_keys),
         "unexpected": sorted(found.unexpected_keys),
         "mismatched": sorted(map(list, found.mismatched_keys)),
-        "findings": sorted(found.findings),
+        "findings": sorted(found.alignment.findings if align_only else found.findings),
         APART: [evidence for _, evidence in matches],
         "seconds": round(time.process_time() - start, 3),
     }
 
 
-def write(destination: Path, corpora: Iterable[Path], only: str) -> None:
+def write(destination: Path, corpora: Iterable[Path], only: str, every: int, align_only: bool) -> None:
     seen: set[str] = set()
     with gzip.open(destination, "wt", compresslevel=3) as out:
         for corpus in corpora:
@@ -75,7 +78,9 @@ def write(destination: Path, corpora: Iterable[Path], only: str) -> None:
                 if digest in seen or only not in case["id"]:
                     continue
                 seen.add(digest)
-                line = {"corpus": corpus.name, **pinned(case)}
+                if len(seen) % every:
+                    continue
+                line = {"corpus": corpus.name, **pinned(case, align_only)}
                 out.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
                 out.flush()
                 print(f"{line['seconds']:8.2f} s  {corpus.name}  {case['id']}", flush=True)
@@ -122,13 +127,15 @@ def main() -> int:
     writing.add_argument("destination", type=Path)
     writing.add_argument("corpora", type=Path, nargs="+")
     writing.add_argument("--only", default="")
+    writing.add_argument("--every", type=int, default=1, help="every so many cases only")
+    writing.add_argument("--align-only", action="store_true")
     comparing = verbs.add_parser("compare")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     comparing.add_argument("--show", type=int, default=20)
     given = parser.parse_args()
     if given.verb == "write":
-        write(given.destination, given.corpora, given.only)
+        write(given.destination, given.corpora, given.only, given.every, given.align_only)
         return 0
     return int(compare(given.before, given.after, given.show) > 0)
 
