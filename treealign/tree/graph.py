@@ -44,7 +44,7 @@ def set_digests(
     process in which the contents have the same `repr`.
     """
     found: dict[Path, bytes] = {}
-    for node in nx.dfs_postorder_nodes(tree, ROOT):
+    for node in reversed(list(tree)):  # parents were added before their children
         inside = sorted((child[-1] if named else "", found[child]) for child in tree.successors(node))
         found[node] = hashlib.blake2b(repr((content(node), inside)).encode(), digest_size=12).digest()
     nx.set_node_attributes(tree, {node: digest.hex() for node, digest in found.items()}, attribute)
