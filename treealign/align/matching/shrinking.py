@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -136,34 +136,43 @@ class _Search:
             else:
                 self.aside[0].add(mine[s])
                 self.aside[1].add(theirs[s])
-        yield from self._renamed(left, right)
+        yield from self._renamed(left, right, {self.sides[0].kind(mine[s]) for s in same})
 
-    def _renamed(self, left: Sequence[Path], right: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-        """What is left over in two containers, if that is the same and called otherwise throughout."""
+    def _renamed(self, left: Sequence[Path], right: Sequence[Path], taken: Set[str]) -> Iterator[tuple[Path, Path]]:
+        """What is left over in two containers, if that is the same and called otherwise throughout.
+
+        Not if one of them is numbered, or of a kind that is `taken`: a child of one name is of that kind as well.
+        """
         mine = _unique((self.sides[0].digest(c), c) for c in left)
         theirs = _unique((self.sides[1].digest(c), c) for c in right)
         pairs = [(a, theirs[digest]) for digest, a in mine.items() if digest in theirs]
-        foreign = (a[-1] not in self.sides[1].words and b[-1] not in self.sides[0].words for a, b in pairs)
-        if len(pairs) == len(left) == len(right) and all(foreign):
+        if len(pairs) == len(left) == len(right) and all(self._is_foreign(a, b, taken) for a, b in pairs):
             yield from pairs
+
+    def _is_foreign(self, a: Path, b: Path, taken: Set[str]) -> bool:
+        words = self.sides[0].words, self.sides[1].words
+        numbered = _stem(a[-1]) != a[-1] or _stem(b[-1]) != b[-1]
+        return not numbered and a[-1] not in words[1] and b[-1] not in words[0] and self.sides[0].kind(a) not in taken
 
     def _equal(self, a: Path, b: Path) -> bool:
         return self.sides[0].digest(a) == self.sides[1].digest(b)
 
     def find_moved(self) -> None:
-        """Subtrees of one digest that stand nowhere else on either side: a level more or less, another place."""
+        """Subtrees of one digest that stand nowhere else on either side: a level more or less, another place.
+
+        Nor any other of the same leaves under other names, for which it could be exchanged.
+        """
         free = [list(self._free(number)) for number in (0, 1)]
-        mine, theirs = (
-            _unique((side.digest(node), node) for node in nodes) for side, nodes in zip(self.sides, free, strict=True)
-        )
+        counts = [Counter(map(side.kind, nodes)) for side, nodes in zip(self.sides, free, strict=True)]
+        theirs = {self.sides[1].digest(node): node for node in free[1]}
         covered: set[Path] = set()
         for a in free[0]:
-            digest = self.sides[0].digest(a)
+            b, kind = theirs.get(self.sides[0].digest(a)), self.sides[0].kind(a)
             if a and a[:-1] in covered:
                 covered.add(a)
-            elif digest in theirs and mine.get(digest) == a and self._is_telling(a, theirs[digest]):
+            elif b is not None and counts[0][kind] == counts[1][kind] == 1 and self._is_telling(a, b):
                 covered.add(a)
-                self.found.append((a, theirs[digest]))
+                self.found.append((a, b))
 
     def _is_telling(self, a: Path, b: Path) -> bool:
         """Several modules, none of them one of a numbered series: a lone norm is not known again by its size."""
