@@ -160,15 +160,13 @@ class Votes:
         """Mean support of the ancestors of each pair of leaves, near ones more, (len(rows), len(columns)), in 0..1."""
         a, b = self.left[rows], self.right[columns]
         of_left, of_right = self._supported(a, b, _nearness(a), _nearness(b))
-        result: Floats = (of_left / _total_nearness(a)[:, None] + of_right / _total_nearness(b)[None, :]) / 2
-        return result
+        return np.asarray((of_left / _total_nearness(a)[:, None] + of_right / _total_nearness(b)) / 2, np.float32)
 
     def support(self, rows: Ints, columns: Ints) -> Floats:
         """Summed support of the ancestors of each pair of leaves: one settled ancestor tells, however deep the tree."""
         a, b = self.left[rows], self.right[columns]
         of_left, of_right = self._supported(a, b, *(np.ones(side.shape[1], np.float32) for side in (a, b)))
-        result: Floats = (of_left + of_right) / 2
-        return result
+        return np.asarray((of_left + of_right) / 2, np.float32)
 
     def by_others(self, i: int, j: int) -> float:
         """Mean support of the ancestors of one pair of leaves, roots included, by leaves outside their two modules.
