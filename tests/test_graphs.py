@@ -8,7 +8,8 @@ import networkx as nx
 import pytest
 from aligning import aligned, tree
 
-from treealign import read_tree, suggest
+from treealign import TreealignError, read_tree, suggest
+from treealign.cli.graph_file import write_graph
 from treealign.tree.keytree import KeyTree
 from treealign.tree.tracing import Trace
 
@@ -108,3 +109,25 @@ def test_the_level_that_clip_lost_is_read_off_the_graph(llava):
 def test_edges_go_from_one_side_to_the_other(llava):
     assert nx.is_bipartite(llava.graph)
     assert all({a[0], b[0]} == {"checkpoint", "model"} for a, b in llava.graph.edges)
+
+
+@pytest.mark.parametrize("suffix", [".graphml", ".dot"])
+def test_both_graphs_are_written_to_files(suffix, tmp_path):
+    keys = {f"layers.{i}.q.weight": LINEAR for i in range(2)}
+    found = aligned(keys, {f"model.{key}": shape for key, shape in keys.items()})
+    for name, graph in (("tree", found.alignment.model.graph), ("found", found.graph)):
+        write_graph(graph, tmp_path / f"{name}{suffix}")
+        assert "model" in (tmp_path / f"{name}{suffix}").read_text()
+
+
+def test_graphml_reads_back_with_the_same_nodes_and_edges(tmp_path):
+    graph = aligned({"a.q.weight": LINEAR}, {"model.a.q.weight": LINEAR}).graph
+    write_graph(graph, tmp_path / "found.graphml")
+    back = nx.read_graphml(tmp_path / "found.graphml")
+    assert (len(back), back.size()) == (len(graph), graph.size())
+    assert back.nodes["model: model"]["kind"] == "inserted"
+
+
+def test_a_graph_in_an_unknown_format_is_refused(tmp_path):
+    with pytest.raises(TreealignError, match="no such format"):
+        write_graph(nx.Graph(), tmp_path / "graph.png")

@@ -128,7 +128,7 @@ def assign(left: Side, right: Side, known: Floats | None = None, given: Given | 
     votes.count(list(given.pairs.items()), [1.0] * len(given.pairs))
     scores = _voted(base, classes, votes) if given.pairs else base
     pairs: dict[int, int] = {}
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if classes else 0):
         previous = pairs
         pairs, strength = _solve(classes, scores)
         if pairs == previous:

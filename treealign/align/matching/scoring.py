@@ -141,20 +141,39 @@ class Votes:
         self.count((), ())
 
     def count(self, pairs: Sequence[tuple[int, int]], strength: Sequence[float]) -> None:
-        """Recompute the support of all pairs of nodes from weighted matches."""
-        weights = np.asarray(strength, np.float64)
-        mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-        self.common = _counted(
-            self.left[mine], self.right[theirs], weights, (len(self.nodes_left), len(self.nodes_right))
-        )
-        of_left = _summed(self.left[mine], weights, len(self.nodes_left))
-        of_right = _summed(self.right[theirs], weights, len(self.nodes_right))
-        self.matched = of_left, of_right, float(weights.sum())
+        """Support all pairs of nodes by weighted matches, from now on; the tables are made when they are asked for."""
+        self._pairs = [*pairs], np.asarray(strength, np.float64)
+        for table in ("common", "matched", "dice", "best"):
+            vars(self).pop(table, None)
+
+    @cached_property
+    def common(self) -> Any:
+        """The weight of the matches between each pair of nodes, sparse, (nodes left, nodes right)."""
+        (pairs, weights), shape = self._pairs, (len(self.nodes_left), len(self.nodes_right))
+        return _counted(self.left[[i for i, _ in pairs]], self.right[[j for _, j in pairs]], weights, shape)
+
+    @cached_property
+    def matched(self) -> tuple[Floats, Floats, float]:
+        """The weight of the matches below each node of the left, of the right, and of all."""
+        pairs, weights = self._pairs
+        of_left = _summed(self.left[[i for i, _ in pairs]], weights, len(self.nodes_left))
+        of_right = _summed(self.right[[j for _, j in pairs]], weights, len(self.nodes_right))
+        return of_left, of_right, float(weights.sum())
+
+    @cached_property
+    def dice(self) -> Any:
+        """The share of the leaves of each pair of nodes that matches send to one another."""
         rows, columns = self.common.nonzero()
-        self.dice = self.common.copy()
-        self.dice.data = (2 * self.common.data / (self.size_left[rows] + self.size_right[columns])).astype(np.float32)
-        self.best = self.dice.copy()
-        self.best.data = np.where(_counterparts(self.common, of_left, of_right), self.dice.data, 0)
+        table = self.common.copy()
+        table.data = (2 * table.data / (self.size_left[rows] + self.size_right[columns])).astype(np.float32)
+        return table
+
+    @cached_property
+    def best(self) -> Any:
+        """The same, for nodes that are counterparts of one another."""
+        table = self.dice.copy()
+        table.data = np.where(_counterparts(self.common, *self.matched[:2]), table.data, 0)
+        return table
 
     def bonus(self, rows: Ints, columns: Ints) -> Floats:
         """Mean support of the ancestors of each pair of leaves, near ones more, (len(rows), len(columns)), in 0..1."""
