@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from treealign.align.alignment import Alignment, align
 from treealign.align.asking.answering import answered, refusals
 from treealign.align.asking.probing import Probed, settle_by_probe
 from treealign.align.asking.question import Option, Question, expand_matches
 from treealign.align.asking.questions import ambiguity, find_questions
+from treealign.align.correspondence import correspondence
 from treealign.align.hints import Hints, listed, parse, read
 from treealign.align.links import Ambiguity, Link, Match, keys_of
 from treealign.align.matching.mismatches import Mismatch
@@ -23,6 +24,9 @@ from treealign.mapping.planning import Step
 from treealign.synthesize import Conversion, Synthesis, synthesize
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
+
+if TYPE_CHECKING:
+    import networkx
 
 __all__ = ["Ambiguity", "Match", "Suggestion", "suggest"]
 
@@ -129,6 +133,20 @@ class Suggestion:
     def findings(self) -> tuple[str, ...]:
         """What a person should know, one sentence each."""
         return self.alignment.findings + tuple(str(f) for f in self.synthesis.findings)
+
+    @cached_property
+    def graph(self) -> networkx.Graph:
+        """What became of every level and leaf; see `treealign.align.correspondence` for its nodes and edges.
+
+        >>> from treealign import KeyTree, suggest
+        >>> keys = ["embeddings.patch.weight", "encoder.attn.weight", "encoder.norm.weight"]
+        >>> sides = ([(prefix + key, (8, 8), "float32") for key in keys] for prefix in ("", "vision_model."))
+        >>> graph = suggest(*map(KeyTree.from_leaves, sides)).graph
+        >>> [path for (_, path), kind in graph.nodes(data="kind") if kind == "inserted"]
+        [('vision_model',)]
+        """
+        found = self.alignment
+        return correspondence([*found.links, *found.copies, *found.resized], found.left, found.right)
 
     @property
     def ok(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from treealign.align.doubting.siblings import doubt_siblings
 from treealign.align.doubting.stacking import stacked
 from treealign.align.doubting.surroundings import doubt_strangers, misplaced
 from treealign.align.doubting.transposition import turned, turned_blocks
-from treealign.align.hinted import Hint, evidence_of
+from treealign.align.hinted import Hint, contains, evidence_of
 from treealign.align.hints import Hints
 from treealign.align.hints import read as read_hints
 from treealign.align.links import Link
@@ -35,6 +35,7 @@ from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.presence import part_by_presence
 from treealign.align.matching.refinement import refine
 from treealign.align.matching.scoring import Floats, Side
+from treealign.align.matching.shrinking import shrink
 from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.telling import told
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
@@ -111,16 +112,21 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     trees = checkpoint, model
     anchors = find_anchors(contents, trees, (left, right)) if contents else no_anchors((left, right))
     left, right = refine(*map(list, anchors.rest))
-    free = len(left), len(right)
+    everything = ([*side, *voters] for side, voters in zip((left, right), anchors.voters, strict=True))
+    read = evidence_of(read_hints(hints, *everything))
+    left, right, same, free = (
+        _shrunk(left, right, read) if contents is None else (left, right, {}, (len(left), len(right)))
+    )
+    first = len(left), len(right)
     left, right = ([*side, *voters] for side, voters in zip((left, right), anchors.voters, strict=True))
-    read = evidence_of(read_hints(hints, left, right))
+    given = Given({**same, **anchors.pairs(first)}, free, likely(contents, left, right), frozenset(same))
     sides = (
         Side.of(left, checkpoint.ordered, [h.source for h in read]),
         Side.of(right, model.ordered, [h.target for h in read]),
     )
     untraced = sides
     sides = with_traced_roles(sides[0], checkpoint), with_traced_roles(sides[1], model)
-    assignment, evidence, found = assigned(sides, Given(anchors.pairs(free), free, likely(contents, left, right)))
+    assignment, evidence, found = assigned(sides, given)
     links = with_trace_said(_links(sides, assignment, found), untraced, trees)
     conventions = None
     if shapes:
@@ -146,9 +152,27 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     return replace(made, hints=tuple(read), findings=findings, conventions=conventions)
 
 
+def _shrunk(
+    left: list[Pattern], right: list[Pattern], hints: Sequence[Hint]
+) -> tuple[list[Pattern], list[Pattern], dict[int, int], tuple[int, int]]:
+    """Both sides with what is obviously the same behind the rest, its pairs by position, and how many the rest are."""
+    same = shrink(left, right, (_said(h.source for h in hints), _said(h.target for h in hints)))
+    taken = set(same.values())
+    free = [i for i in range(len(left)) if i not in same], [j for j in range(len(right)) if j not in taken]
+    order = [*free[0], *same], [*free[1], *same.values()]
+    pairs = {len(free[0]) + n: len(free[1]) + n for n in range(len(same))}
+    return [left[i] for i in order[0]], [right[j] for j in order[1]], pairs, (len(free[0]), len(free[1]))
+
+
+def _said(runs: Iterable[tuple[str, ...]]) -> Callable[[Pattern], bool]:
+    """Whether a pattern bears one of the names that hints give."""
+    listed = list(runs)
+    return lambda p: any(contains(p.segments, run) for run in listed)
+
+
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
     """The assignment and its doubts, made again where what is certain in it teaches something about the rest."""
-    assignment, evidence = assign(*sides, given=given), gather(*sides)
+    assignment, evidence = assign(*sides, given=given), gather(*sides, free=given.free)
     found = doubts(*sides, assignment, evidence)
     known = misplaced(*sides, assignment, found)
     if known is not None:
@@ -157,7 +181,7 @@ def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Eviden
     mirrored = reflections(*sides, assignment)
     if mirrored is not None:
         assignment = assign(*sides, mirrored if known is None else mirrored + known, given)
-        evidence = gather(*sides, mirrored)
+        evidence = gather(*sides, mirrored, given.free)
         found = doubts(*sides, assignment, evidence, mirrored)
     return assignment, evidence, found
 
@@ -166,7 +190,7 @@ def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int,
     left, right = sides[0].patterns, sides[1].patterns
     links = []
     for i, j in assignment.pairs.items():
-        if i in assignment.given.pairs:
+        if i in assignment.given.pairs and i not in assignment.given.same:
             continue
         doubt = found.get(i)
         link = Link((left[i],), (right[j],), evidence=told(sides, i, j))
@@ -195,7 +219,7 @@ def _with_conversions(
         [j for j in range(assignment.given.free[1]) if j not in set(strong.values())],
     )
     votes = conversion_votes(*sides, strong)
-    scores = conversion_scores(*sides, assignment.names, votes)
+    scores = conversion_scores(assignment.names, votes)
     found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes), hints)
     used = {id(p) for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
@@ -228,7 +252,7 @@ def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]
         return []
     matched = {i: j for i, j in assignment.pairs.items() if i not in free[0] and j not in free[1]}
     votes = conversion_votes(*sides, matched)
-    scores = conversion_scores(*sides, assignment.names, votes)
+    scores = conversion_scores(assignment.names, votes)
     found = find_mismatches(*sides, free, scores, Agreement(*sides, votes))
     return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
 

@@ -16,6 +16,7 @@ from treealign.cli.lock_verb import lock
 
 if TYPE_CHECKING:
     from treealign.suggestion import Suggestion
+    from treealign.tree.keytree import KeyTree
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,16 +49,24 @@ Trace = Annotated[
     bool,
     typer.Option("--trace", help="Run MODEL once on the meta device, with its `dummy_inputs`, to see what feeds what."),
 ]
+GraphFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--graph", metavar="FILE", help="Write the graph here: FILE ends in .graphml, or in .dot for Graphviz."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print data for a program.")]
 
 
 @app.command()
-def show(source: Model, json: Json = False) -> None:
+def show(source: Model, graph: GraphFile = None, json: Json = False) -> None:
     """Print the folded tree of names, shapes and counts."""
     from treealign.cli.models import resolve_model
     from treealign.cli.render_tree import tree_json, tree_lines
 
     tree = resolve_model(source)
+    if graph is not None:
+        _write_graph(graph, tree)
     if json:
         put_json(tree_json(tree, source))
     else:
@@ -115,6 +124,7 @@ def suggest(
         str, typer.Option(metavar="ADDRESS", help="A dask scheduler whose workers are to do --batch.")
     ] = "",
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with both trees.")] = None,
+    graph: GraphFile = None,
     json: Json = False,
 ) -> None:
     """Find the mapping, checkpoint -> model, prove it, and list what is open."""
@@ -137,6 +147,8 @@ def suggest(
 
         write_page(html, suggestion_page(found, (checkpoint, model)))
         say(f"wrote {html}: open it in a browser")
+    if graph is not None:
+        _write_graph(graph, found)
     if explain:
         put_explanations(found, explain, json=json)
     elif json:
@@ -144,6 +156,13 @@ def suggest(
     else:
         put_lines(suggestion_lines(found, left, right, (checkpoint, model)))
     raise typer.Exit(0 if found.ok else 1)
+
+
+def _write_graph(path: Path, of: KeyTree | Suggestion) -> None:
+    from treealign.cli.graph_file import write_graph
+
+    write_graph(of.graph, path)
+    say(f"wrote {path}: {plural(of.graph.number_of_nodes(), 'node')}, {plural(of.graph.number_of_edges(), 'edge')}")
 
 
 def _found(checkpoint: str, model: str, hint: list[str] | None, values: bool, trace: bool) -> Suggestion:

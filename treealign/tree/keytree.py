@@ -129,23 +129,26 @@ class KeyTree:
 
     @cached_property
     def graph(self) -> networkx.DiGraph:
-        """The folded tree: nodes are template paths (tuples of segments), edges go from a module to its children.
+        """The folded tree: nodes are template paths (tuples of segments), edges go to children in order of definition.
 
-        Each node carries ``keys``, the number of keys below it; a leaf node also carries ``fold``. The root is ``()``.
+        Each node carries ``segment``, ``keys`` (how many stand below it), ``digest`` (equal where two nodes hold the
+        same names, indices and shapes) and ``signature`` (the names of its own leaves); a list ``indices``, a module
+        whose class is known ``class``; a leaf ``fold``, ``shapes``, ``dtypes`` and ``kinds``. The root is ``()``.
+
+        >>> tree = KeyTree.from_leaves([(f"layers.{i}.norm.weight", (8,), "float32") for i in range(4)])
+        >>> tree.graph.nodes["layers", "{}"]["indices"], tree.graph.nodes["layers", "{}", "norm"]["signature"]
+        ({0, 1, 2, 3}, ('weight',))
         """
-        import networkx
+        from treealign.tree.graph import folded_graph
 
-        tree = networkx.DiGraph()
-        tree.add_node((), keys=len(self))
-        for f in self.folds:
-            for depth in range(len(f.segments)):
-                parent, child = f.segments[:depth], f.segments[: depth + 1]
-                if child not in tree:
-                    tree.add_edge(parent, child)
-                    tree.nodes[child]["keys"] = 0
-                tree.nodes[child]["keys"] += len(f.positions)
-            tree.nodes[f.segments]["fold"] = f
-        return tree
+        return folded_graph(self.leaves, self.folds, self.modules)
+
+    @cached_property
+    def flow(self) -> networkx.DiGraph | None:
+        """The data flow that a trace showed, a DAG over modules in order of use; None where there is no trace."""
+        from treealign.tree.graph import flow_graph
+
+        return None if self.trace is None or self.trace.problem else flow_graph(self.trace)
 
     def leaf(self, key: str) -> Leaf:
         """The leaf of a key. Raises `KeyError` if there is none."""

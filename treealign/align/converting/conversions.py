@@ -257,8 +257,8 @@ def conversion_votes(left: Side, right: Side, pairs: Mapping[int, int]) -> Votes
     return votes
 
 
-def conversion_scores(left: Side, right: Side, names: Floats, votes: Votes) -> Floats:
-    """Names plus the support of ancestors by matches."""
-    everything = np.arange(len(left.patterns), dtype=np.int32), np.arange(len(right.patterns), dtype=np.int32)
-    result: Floats = names + votes.bonus(*everything)
+def conversion_scores(names: Floats, votes: Votes) -> Floats:
+    """Names plus the support of ancestors by matches, of the patterns of which `names` speaks."""
+    first = np.arange(names.shape[0], dtype=np.int32), np.arange(names.shape[1], dtype=np.int32)
+    result: Floats = names + votes.bonus(*first) if names.size else names
     return result

@@ -16,7 +16,8 @@ from treealign.align.hinted import Hint
 from treealign.align.links import Link, parted
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import gather
-from treealign.align.matching.scoring import Side, name_scores
+from treealign.align.matching.scoring import Side
+from treealign.align.matching.similarity import name_scores
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.reasons import Reason
 from treealign.tree.keytree import KeyTree
@@ -68,7 +69,7 @@ def converted_leftovers(
         sides[0],
         sides[1],
         (range(len(open_sides[0])), range(len(open_sides[1]))),
-        conversion_scores(sides[0], sides[1], names, votes),
+        conversion_scores(names, votes),
         gather(sides[0], sides[1]).total,
         Agreement(sides[0], sides[1], votes),
         hints,

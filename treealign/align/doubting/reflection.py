@@ -47,7 +47,7 @@ def reflections(left: Side, right: Side, assignment: Assignment) -> Floats | Non
     """
     placed, matched = _placed(left, right, assignment)
     last = _last(left), _last(right)
-    table: Floats = np.zeros((len(left.patterns), len(right.patterns)), np.float32)
+    table: Floats = np.zeros(assignment.given.free, np.float32)
     for (above, over), points in placed.items():
         if any(a != b for a, b in points) and (len(points) > POINTS or _same_levels(matched[above, over])):
             ends = last[0][above], last[1][over]
@@ -119,18 +119,19 @@ def _last(side: Side) -> dict[Path, int]:
 def _mark(
     table: Floats, sides: tuple[Side, Side], lists: tuple[Path, Path], relation: Relation | None, ranked: bool
 ) -> None:
-    for i, a in _levels(sides[0], lists[0]):
-        for j, b in _levels(sides[1], lists[1]):
+    here, there = (_levels(side, above, size) for side, above, size in zip(sides, lists, table.shape, strict=True))
+    for i, a in here:
+        for j, b in there:
             if relation is not None:
                 table[i, j] = 1 if relation.holds(a, b) else -1
             elif ranked:
                 table[i, j] -= len(_ranks(sides[0], i, lists[0]) & _ranks(sides[1], j, lists[1]))
 
 
-def _levels(side: Side, above: Path) -> list[tuple[int, int]]:
-    """Leaves below the levels of a list, each with the number of its level."""
+def _levels(side: Side, above: Path, free: int) -> list[tuple[int, int]]:
+    """Leaves below the levels of a list that are not settled, each with the number of its level."""
     at = len(above)
-    inside = ((n, side.patterns[n].segments) for n in side.below[above])
+    inside = ((n, side.patterns[n].segments) for n in side.below[above] if n < free)
     return [(n, int(s[at])) for n, s in inside if len(s) > at and s[at].isdecimal()]
 
 

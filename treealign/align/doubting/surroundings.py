@@ -43,6 +43,8 @@ def misplaced(left: Side, right: Side, assignment: Assignment, doubted: Collecti
         (left, right); None where no doubted pair is misplaced.
 
     """
+    if not doubted:
+        return None
     certain = ((i, j) for i, j in assignment.pairs.items() if i not in doubted)
     leads = _leads((left.patterns[i].segments, right.patterns[j].segments) for i, j in certain)
     wrong = {i for i in doubted if _astray(left, right, leads, i, assignment.pairs[i])}

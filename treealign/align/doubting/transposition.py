@@ -27,10 +27,13 @@ def turned(left: Side, right: Side, assignment: Assignment, total: Floats) -> di
 
     And pairs of equal shapes that the two sides store the other way round, whatever the names.
     """
-    tables = _layouts(left), _layouts(right)
+    free = assignment.given.free
+    tables = _layouts(left.first(free[0])), _layouts(right.first(free[1]))
     ways = inputs_first(left.patterns), inputs_first(right.patterns)
     found = {}
     for i, j in assignment.pairs.items():
+        if i in assignment.given.pairs:
+            continue
         mine = left.patterns[i]
         there = [q for q in tables[1].get(_layout(mine), ()) if right.patterns[q].signature != mine.signature]
         theirs = _layout(right.patterns[j])

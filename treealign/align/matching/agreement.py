@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +104,7 @@ class Agreement:
 
     def _numbers_differ(self, i: int, j: int) -> bool:
         """The same words with other numbers, in the module or the one above it, and no common rank there."""
-        if self.mirrored is not None and self.mirrored[i, j] > 0:
+        if self._is_mirrored(i, j):
             return False
         for depth in (1, 2):
             mine, theirs = _numbered(self.left, i, depth), _numbered(self.right, j, depth)
@@ -116,6 +117,11 @@ class Agreement:
             if mine[0] or not here & _all_ranks(self.right, j) or not there & _all_ranks(self.left, i):
                 return True
         return False
+
+    def _is_mirrored(self, i: int, j: int) -> bool:
+        """What was settled before is not in the table, and never mirrored."""
+        known = self.mirrored is not None and i < self.mirrored.shape[0] and j < self.mirrored.shape[1]
+        return known and self.mirrored is not None and bool(self.mirrored[i, j] > 0)
 
     def _ancestors(self, i: int, j: int) -> str:
         """Both sides' nearest settled ancestors have their counterparts elsewhere."""
@@ -149,20 +155,20 @@ class Agreement:
 
     @cached_property
     def _best_of_left(self) -> npt.NDArray[np.int64]:
-        return _best(self.votes.dice[:-1, :-1], self.votes.size_left[:-1])
+        return _best(self.votes.dice, self.votes.size_left)
 
     @cached_property
     def _best_of_right(self) -> npt.NDArray[np.int64]:
-        return _best(self.votes.dice[:-1, :-1].T, self.votes.size_right[:-1])
+        return _best(self.votes.dice.T.tocsr(), self.votes.size_right)
 
 
-def _best(dice: npt.NDArray[np.float32], sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """The counterpart of each node, or -1 where none is settled."""
-    if not dice.size:
-        return np.full(len(sizes), -1)
-    best = dice.argmax(axis=1)
-    settled = (dice.max(axis=1) >= SETTLED) & (sizes >= SMALL)
-    return np.where(settled, best, -1)
+def _best(dice: Any, sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """The counterpart of each node, or -1 where none is settled: of equals the first."""
+    best = np.full(len(sizes), -1)
+    rows, columns = dice.nonzero()
+    order = np.lexsort((-columns, dice.data, rows))
+    best[rows[order]] = np.where(dice.data[order] >= SETTLED, columns[order], -1)
+    return np.where(sizes >= SMALL, best, -1)
 
 
 def composed_roles(roles: Set[str]) -> Set[str]:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from treealign.align.matching.scoring import SAME_PATH, Floats, Ints, Side, Votes, name_scores, same_path
+from treealign.align.matching.scoring import SAME_PATH, Floats, Ints, Side, Votes, same_path
+from treealign.align.matching.similarity import name_scores
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token, vocabulary
 
@@ -45,11 +46,14 @@ class Given(NamedTuple):
         How many patterns of either side are to be matched; those after them are settled.
     scores : array or None
         Added to the scores of all pairs, (left, right).
+    same : frozenset of int
+        Settled patterns of the left that are obviously the same as their partners; others have a link already.
     """
 
     pairs: Mapping[int, int]
     free: tuple[int, int]
     scores: Floats | None = None
+    same: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class Assignment:
     classes : list of Class
         The classes of comparable patterns, in which rivals are to be sought.
     scores : array
-        Final scores, (left, right); only entries within a class mean something.
+        Final scores of what is not settled, (left, right); only entries within a class mean something.
     names : array
         The part of the scores that comes from names alone.
     given : Given
@@ -117,17 +121,14 @@ def assign(left: Side, right: Side, known: Floats | None = None, given: Given | 
     """
     given = given or Given({}, (len(left.patterns), len(right.patterns)))
     classes = comparable(left.patterns[: given.free[0]], right.patterns[: given.free[1]])
-    names = name_scores(left, right)
-    base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
-    base = base - OTHER_PARAMETER * _parameters_differ(left, right)
-    base = base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
+    names, base = _base(left.first(given.free[0]), right.first(given.free[1]))
     for more in (known, given.scores):
-        base = base if more is None else base + more
+        base = base if more is None else base + more[: given.free[0], : given.free[1]]
     votes = Votes(left, right)
     votes.count(list(given.pairs.items()), [1.0] * len(given.pairs))
     scores = _voted(base, classes, votes) if given.pairs else base
     pairs: dict[int, int] = {}
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if classes else 0):
         previous = pairs
         pairs, strength = _solve(classes, scores)
         if pairs == previous:
@@ -136,6 +137,14 @@ def assign(left: Side, right: Side, known: Floats | None = None, given: Given | 
         votes.count(decided, [1.0] * len(given.pairs) + [strength[i] for i in pairs])
         scores = _voted(base, classes, votes)
     return Assignment({**given.pairs, **pairs}, classes, scores, names, given)
+
+
+def _base(left: Side, right: Side) -> tuple[Floats, Floats]:
+    """Scores from names alone, and with what else does not change from round to round."""
+    names = name_scores(left, right)
+    base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
+    base = base - OTHER_PARAMETER * _parameters_differ(left, right)
+    return names, base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
 
 
 def _voted(base: Floats, classes: Sequence[Class], votes: Votes) -> Floats:

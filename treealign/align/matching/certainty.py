@@ -66,7 +66,7 @@ class Evidence:
     Attributes
     ----------
     words : array
-        Qualified tokens shared.
+        Qualified tokens shared, of what is not settled.
     total : array
         The same, with the parameter's own name and the leaves beside it in the module.
     """
@@ -75,8 +75,13 @@ class Evidence:
     total: Floats
 
 
-def gather(left: Side, right: Side, known: Floats | None = None) -> Evidence:
-    """Qualified evidence of all pairs; `known` is what certain matches have taught about others, (left, right)."""
+def gather(left: Side, right: Side, known: Floats | None = None, free: tuple[int, int] | None = None) -> Evidence:
+    """Qualified evidence of all pairs, or of the first patterns of either side: (left, right) or `free`.
+
+    `known` is what certain matches have taught about others.
+    """
+    if free is not None:
+        left, right = left.first(free[0]), right.first(free[1])
     words = _shared(left, right)
     total: Floats = words + BESIDE * _equal(left.companions, right.companions)
     total += _equal(_parameters(left), _parameters(right)) + SAME_PATH * same_path(left, right)
@@ -95,7 +100,7 @@ def doubts(
     for i, j in assignment.pairs.items():
         if i in found:
             continue
-        if not _supported(i, j, left, right, assignment, evidence, votes):
+        if not _supported(i, j, left, right, assignment, votes):
             found[i] = Doubt((i, j), (i,), (j,), SHAPE_ONLY)
         elif objection := agreement.objection(i, j):
             found[i] = Doubt((i, j), (i,), (j,), as_reason(objection))
@@ -175,9 +180,7 @@ def _exchange_costs(c: Class, table: Floats, lefts: list[int], rights: list[int]
     return cost
 
 
-def _supported(
-    i: int, j: int, left: Side, right: Side, assignment: Assignment, evidence: Evidence, votes: Votes
-) -> bool:
+def _supported(i: int, j: int, left: Side, right: Side, assignment: Assignment, votes: Votes) -> bool:
     """Something besides the shape says that the two belong together at all.
 
     Words near the leaf or the whole path, the words of their module's other leaves, or ancestors that other modules
@@ -188,12 +191,18 @@ def _supported(
     mine, theirs = left.patterns[i].segments[:-1], right.patterns[j].segments[:-1]
     beside = [u for u in left.below[mine] if u != i and u in assignment.pairs]
     partners = [(u, assignment.pairs[u]) for u in beside]
-    if any(evidence.words[u, v] > MARGIN and right.patterns[v].segments[:-1] == theirs for u, v in partners):
+    if any(right.patterns[v].segments[:-1] == theirs and _share_words(left, right, u, v) for u, v in partners):
         return True
     if votes.by_others(i, j) <= SETTLED:
         return False
     generic = {t.text for t in left.tokens[i] if t.depth == 1} & {t.text for t in right.tokens[j] if t.depth == 1}
-    return bool(generic) or float(evidence.words[i, j]) > MARGIN
+    return bool(generic) or _share_words(left, right, i, j)
+
+
+def _share_words(left: Side, right: Side, i: int, j: int) -> bool:
+    """Any qualified token at all: each counts more than the margin."""
+    mine = {t.text for t in left.tokens[i] if t.qualified}
+    return any(t.text in mine for t in right.tokens[j] if t.qualified)
 
 
 def _near_words(side: Side, at: int) -> set[str]:

@@ -92,7 +92,7 @@ def _common_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
 
 
 def _common_part(p: Pattern, wanted: set[frozenset[Indices]], signatures: set[Digest]) -> list[Pattern] | None:
-    for keys in sorted(wanted, key=len, reverse=True):
+    for keys in sorted(wanted, key=lambda keys: (-len(keys), sorted(keys))):
         if not len(keys) < len(p.shapes) <= 2 * len(keys) or not keys <= p.shapes.keys():
             continue
         common = _part(p, keys)

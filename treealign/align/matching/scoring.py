@@ -1,15 +1,15 @@
-"""Scores of pairs of patterns: names, roles and structure, as dense matrices.
+"""Scores of pairs of patterns: roles and structure.
 
 All of it ranks candidates; what is certain is decided elsewhere (`certainty`), by differences and not by scores.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,7 @@ from treealign.align.words import Token, tokens
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
-# how much a word counts by its distance from the parameter: its module's own name most, far ancestors least
-DEPTH_WEIGHT = (0.8, 1.0, 0.75, 0.55, 0.4, 0.3, 0.25, 0.2)
-GENERIC_WEIGHT = 0.3
-PAIR_WEIGHT = 0.5
-HINT_WEIGHT = 8.0
-NAME_WEIGHT = 0.6
 SAME_PATH = 0.6  # added where the two paths are one and the same
-ROLE_WEIGHT = 1.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,36 +82,23 @@ class Side:
         """What stands beside each pattern in its module."""
         return companions(self.patterns)
 
+    @cached_property
+    def size(self) -> int:
+        """How many patterns the frequencies are of."""
+        return len(self.patterns)
+
+    def first(self, count: int) -> Side:
+        """The first patterns alone, with all that is known of them beside the others."""
+        if count == len(self.patterns):
+            return self
+        part = Side(self.patterns[:count], self.tokens[:count])
+        vars(part).update(frequency=self.frequency, companions=self.companions[:count], size=self.size)
+        return part
+
 
 def _hinted(p: Pattern, hints: Sequence[tuple[str, ...]]) -> tuple[Token, ...]:
     """A word that only the two sides of one hint share."""
     return tuple(Token(f"!{n}", 1, True) for n, run in enumerate(hints) if contains(p.segments, run))
-
-
-def token_weights(left: Side, right: Side) -> dict[str, float]:
-    """How much sharing each token tells: rare tokens more than common ones, roles more than words."""
-    total = len(left.patterns) + len(right.patterns)
-    frequency = left.frequency + right.frequency
-    kinds = {t.text: t for side in (left, right) for ts in side.tokens for t in ts}
-    top = math.log(1 + total)
-    weights = {}
-    for text, token in kinds.items():
-        rarity = 0.25 + 0.75 * math.log((1 + total) / frequency[text]) / top
-        if text[0] == "!":
-            weights[text] = HINT_WEIGHT
-            continue
-        weights[text] = rarity * _kind_weight(token)
-    return weights
-
-
-def _kind_weight(token: Token) -> float:
-    if token.text[0] == "@":
-        return ROLE_WEIGHT
-    if " " in token.text:
-        return PAIR_WEIGHT
-    if token.text[0] == "=":
-        return NAME_WEIGHT
-    return 1.0 if token.qualified or token.ordinal else GENERIC_WEIGHT
 
 
 def same_path(left: Side, right: Side) -> Floats:
@@ -145,30 +125,12 @@ def _shifted(mine: Sequence[Token], theirs: Sequence[Token]) -> bool:
     )
 
 
-def name_scores(left: Side, right: Side) -> Floats:
-    """Cosine of weighted tokens, (patterns left, patterns right), in 0..1."""
-    weights = token_weights(left, right)
-    ids = {text: at for at, text in enumerate(weights)}
-    a, b = (_incidence(side, ids, weights) for side in (left, right))
-    scores: Floats = a @ b.T
-    return scores
-
-
-def _incidence(side: Side, ids: dict[str, int], weights: dict[str, float]) -> Floats:
-    table: Floats = np.zeros((len(side.patterns), len(ids)), np.float32)
-    for row, ts in enumerate(side.tokens):
-        for t in ts:
-            depth = DEPTH_WEIGHT[min(t.depth, len(DEPTH_WEIGHT) - 1)]
-            table[row, ids[t.text]] = max(table[row, ids[t.text]], depth * weights[t.text])
-    norms = np.linalg.norm(table, axis=1, keepdims=True)
-    return np.asarray(table / np.where(norms == 0, 1, norms), np.float32)
-
-
 class Votes:
     """Matched leaves vote for their ancestors; ancestors support their other leaves (GumTree's bottom-up idea).
 
     A pair of nodes is supported by the share of their leaves that matches send to one another (Dice's coefficient);
-    a pair of leaves gains by how well the ancestors of each are supported by those of the other.
+    a pair of leaves gains by how well the ancestors of each are supported by those of the other. Tables are sparse:
+    most nodes have nothing to do with one another.
     """
 
     def __init__(self, left: Side, right: Side) -> None:
@@ -176,44 +138,54 @@ class Votes:
         self.right, self.nodes_right = right.ancestors
         self.size_left = _below(self.left, len(self.nodes_left))
         self.size_right = _below(self.right, len(self.nodes_right))
-        self.dice: Floats = np.zeros((len(self.nodes_left) + 1, len(self.nodes_right) + 1), np.float32)
-        self.common = self.best = self.dice
-        self.matched: tuple[Floats, Floats, float] = self.dice[:, 0], self.dice[0], 0.0
+        self.count((), ())
 
     def count(self, pairs: Sequence[tuple[int, int]], strength: Sequence[float]) -> None:
-        """Recompute the support of all pairs of nodes from weighted matches."""
-        common: Floats = np.zeros_like(self.dice)
-        if pairs:
-            a = self.left[[i for i, _ in pairs]]
-            b = self.right[[j for _, j in pairs]]
-            weight = np.asarray(strength, np.float32)[:, None, None]
-            weight = np.broadcast_to(weight, (len(pairs), a.shape[1], b.shape[1]))
-            np.add.at(common, (a[:, :, None], b[:, None, :]), weight)
-        # the padding id -1 addresses the last row and column, which stand for no node
-        common[-1, :] = 0
-        common[:, -1] = 0
-        self.dice = 2 * common / (self.size_left[:, None] + self.size_right[None, :])
-        weights = np.asarray(strength, np.float32)
-        of_left = _summed(self.left[[i for i, _ in pairs]], weights, common[:, 0])
-        of_right = _summed(self.right[[j for _, j in pairs]], weights, common[0])
-        self.matched = of_left, of_right, float(weights.sum())
-        self.common = common
-        self.best = np.where(_counterparts(common, of_left, of_right), self.dice, 0)
+        """Support all pairs of nodes by weighted matches, from now on; the tables are made when they are asked for."""
+        self._pairs = [*pairs], np.asarray(strength, np.float64)
+        for table in ("common", "matched", "dice", "best"):
+            vars(self).pop(table, None)
+
+    @cached_property
+    def common(self) -> Any:
+        """The weight of the matches between each pair of nodes, sparse, (nodes left, nodes right)."""
+        (pairs, weights), shape = self._pairs, (len(self.nodes_left), len(self.nodes_right))
+        return _counted(self.left[[i for i, _ in pairs]], self.right[[j for _, j in pairs]], weights, shape)
+
+    @cached_property
+    def matched(self) -> tuple[Floats, Floats, float]:
+        """The weight of the matches below each node of the left, of the right, and of all."""
+        pairs, weights = self._pairs
+        of_left = _summed(self.left[[i for i, _ in pairs]], weights, len(self.nodes_left))
+        of_right = _summed(self.right[[j for _, j in pairs]], weights, len(self.nodes_right))
+        return of_left, of_right, float(weights.sum())
+
+    @cached_property
+    def dice(self) -> Any:
+        """The share of the leaves of each pair of nodes that matches send to one another."""
+        rows, columns = self.common.nonzero()
+        table = self.common.copy()
+        table.data = (2 * table.data / (self.size_left[rows] + self.size_right[columns])).astype(np.float32)
+        return table
+
+    @cached_property
+    def best(self) -> Any:
+        """The same, for nodes that are counterparts of one another."""
+        table = self.dice.copy()
+        table.data = np.where(_counterparts(self.common, *self.matched[:2]), table.data, 0)
+        return table
 
     def bonus(self, rows: Ints, columns: Ints) -> Floats:
         """Mean support of the ancestors of each pair of leaves, near ones more, (len(rows), len(columns)), in 0..1."""
         a, b = self.left[rows], self.right[columns]
-        by_left, by_right = self._best(a, b)
-        of_left = (by_left * _nearness(a)).sum(axis=2) / _total_nearness(a)[:, None]
-        of_right = (by_right * _nearness(b)).sum(axis=2) / _total_nearness(b)[None, :]
-        result: Floats = (of_left + of_right) / 2
-        return result
+        of_left, of_right = self._supported(a, b, _nearness(a), _nearness(b))
+        return np.asarray((of_left / _total_nearness(a)[:, None] + of_right / _total_nearness(b)) / 2, np.float32)
 
     def support(self, rows: Ints, columns: Ints) -> Floats:
         """Summed support of the ancestors of each pair of leaves: one settled ancestor tells, however deep the tree."""
-        by_left, by_right = self._best(self.left[rows], self.right[columns])
-        result: Floats = (by_left.sum(axis=2) + by_right.sum(axis=2)) / 2
-        return result
+        a, b = self.left[rows], self.right[columns]
+        of_left, of_right = self._supported(a, b, *(np.ones(side.shape[1], np.float32) for side in (a, b)))
+        return np.asarray((of_left + of_right) / 2, np.float32)
 
     def by_others(self, i: int, j: int) -> float:
         """Mean support of the ancestors of one pair of leaves, roots included, by leaves outside their two modules.
@@ -231,35 +203,79 @@ class Votes:
 
     def _with_roots(self, a: Ints, b: Ints) -> tuple[Floats, Floats, Floats]:
         """Matches between the nodes of two chains that end at the roots, and the sizes of these nodes."""
-        inside = self.common[np.ix_(a, b)]
+        inside = self.common[a][:, b].toarray()
         of_left, of_right, everything = self.matched
         table = np.block([[inside, of_left[a][:, None]], [of_right[b][None, :], np.array([[everything]])]])
         left = np.append(self.size_left[a], len(self.left))
         right = np.append(self.size_right[b], len(self.right))
         return table.astype(np.float32), left.astype(np.float32), right.astype(np.float32)
 
-    def _best(self, a: Ints, b: Ints) -> tuple[Floats, Floats]:
-        """The best counterpart of each ancestor among those of the other leaf: by depth on the left, on the right."""
-        table = self.best[a[:, None, :, None], b[None, :, None, :]]  # rows, columns, depth left, depth right
-        return table.max(axis=3), table.max(axis=2)
+    def _supported(self, a: Ints, b: Ints, near_left: Floats, near_right: Floats) -> tuple[Floats, Floats]:
+        """For each pair of leaves the weighted sum over ancestors of the best of the other leaf: of left, of right."""
+        mine, theirs = np.unique(a[a >= 0]), np.unique(b[b >= 0])
+        table = np.zeros((len(mine) + 1, len(theirs) + 1), np.float32)
+        table[:-1, :-1] = self.best[mine][:, theirs].toarray()
+        rows, columns = _places(mine, a), _places(theirs, b)
+        of_left = _weighted(_best_of(table, columns), rows, near_left)
+        of_right = _weighted(_best_of(table.T, rows), columns, near_right)
+        return of_left, of_right.T
 
 
-def _counterparts(common: Floats, of_left: Floats, of_right: Floats) -> npt.NDArray[np.bool_]:
+def _counted(left: Ints, right: Ints, weights: npt.NDArray[np.float64], shape: tuple[int, int]) -> Any:
+    """Matches between the nodes of two sides, sparse, (nodes left, nodes right)."""
+    from scipy.sparse import coo_array
+
+    size = len(left), left.shape[1], right.shape[1]
+    rows = np.broadcast_to(left[:, :, None], size)
+    columns = np.broadcast_to(right[:, None, :], size)
+    known = (rows >= 0) & (columns >= 0)
+    values = np.broadcast_to(weights[:, None, None], size)[known]
+    return coo_array((values, (rows[known], columns[known])), shape).tocsr()
+
+
+def _places(nodes: Ints, ancestors: Ints) -> Ints:
+    """Where each ancestor stands among the sorted nodes; the padding stands behind the last."""
+    places: Ints = np.where(ancestors < 0, len(nodes), np.searchsorted(nodes, ancestors)).astype(np.int32)
+    return places
+
+
+def _best_of(table: Floats, columns: Ints) -> Floats:
+    """For each node and each leaf the largest entry among the leaf's ancestors, (nodes, leaves)."""
+    found: Floats = table[:, columns[:, 0]]
+    for depth in range(1, columns.shape[1]):
+        found = np.maximum(found, table[:, columns[:, depth]])
+    return found
+
+
+def _weighted(best: Floats, rows: Ints, weights: Floats) -> Floats:
+    """The sum over the ancestors of each row, (rows, leaves)."""
+    total: Floats = np.zeros((len(rows), best.shape[1]), np.float32)
+    for depth, weight in enumerate(weights):
+        total += weight * best[rows[:, depth]]
+    return total
+
+
+def _counterparts(common: Any, of_left: Floats, of_right: Floats) -> npt.NDArray[np.bool_]:
     """The pairs of nodes of which either sends more of its matches to the other than to any other node.
 
     Only through its counterpart does a node speak for the leaves below it: of a model most is below `layers`, and yet
     the one is not the other.
     """
-    shared = common / np.maximum(of_left[:, None] + of_right[None, :], 1e-6)
-    best: npt.NDArray[np.bool_] = (shared >= shared.max(axis=1, keepdims=True)) | (shared >= shared.max(axis=0))
+    rows, columns = common.nonzero()
+    shared = common.data / np.maximum(of_left[rows] + of_right[columns], 1e-6)
+    most = np.zeros(common.shape[0]), np.zeros(common.shape[1])
+    for side, places in zip(most, (rows, columns), strict=True):
+        np.maximum.at(side, places, shared)
+    best: npt.NDArray[np.bool_] = (shared >= most[0][rows]) | (shared >= most[1][columns])
     return best
 
 
-def _summed(ancestors: Ints, weights: Floats, like: Floats) -> Floats:
+def _summed(ancestors: Ints, weights: npt.NDArray[np.float64], nodes: int) -> Floats:
     """The weight of the matches below each node."""
-    total: Floats = np.zeros_like(like)
+    total = np.zeros(nodes + 1)  # the padding -1 addresses the last, which stands for no node
     np.add.at(total, ancestors, np.broadcast_to(weights[:, None], ancestors.shape))
-    return total
+    result: Floats = total[:-1].astype(np.float32)
+    return result
 
 
 def _nearness(ancestors: Ints) -> Floats:
@@ -276,5 +292,5 @@ def _total_nearness(ancestors: Ints) -> Floats:
 
 def _below(ancestors: Ints, nodes: int) -> Floats:
     flat = ancestors[ancestors >= 0]
-    counts = np.bincount(flat, minlength=nodes + 1).astype(np.float32)
+    counts = np.bincount(flat, minlength=nodes).astype(np.float32)
     return np.where(counts == 0, 1, counts).astype(np.float32)
