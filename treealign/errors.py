@@ -55,5 +55,13 @@ class MappingError(TreealignError):
     """A conversion mapping that breaks a law, or was made for another model."""
 
 
+class OpenQuestionsError(MappingError):
+    """A conversion mapping that still guesses, where a guess must not be acted on."""
+
+
+class OpenQuestionsWarning(UserWarning):
+    """A conversion mapping that still guesses is applied."""
+
+
 class LoadError(TreealignError):
     """A load or save that was refused before anything was touched."""

@@ -25,6 +25,8 @@ from treealign.checkpoint.replacing import replaced
 from treealign.errors import LoadError
 from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes, index_bytes
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
+from treealign.mapping.marking import refuse_open
+from treealign.mapping.record import Record
 from treealign.tree.fold import fold_names
 
 
@@ -84,13 +86,16 @@ def save(
     Returns
     -------
     SaveResult
-        A record is written beside the weights where their names are not the model's, and `load` picks it up.
+        A record is written beside the weights where their names are not the model's, or where they were loaded by a
+        guess, and `load` picks it up.
 
     Raises
     ------
     LoadError
         Something cannot be saved: a parameter on the meta device, or kept elsewhere by another library, a conversion
         that no longer fits the tensors, two tensors under one name. Nothing was written.
+    MappingError
+        The mapping cannot be read, or still guesses.
     FormatError
         The system refuses to write; the folder is as it was.
 
@@ -104,7 +109,10 @@ def save(
     refuse_managed(model, str(folder))
     places = find_places(model)
     _refuse_empty(places, folder)
-    naming = _naming(places, original_names, None if mapping is None else as_mapping(mapping))
+    given = None if mapping is None else as_mapping(mapping)
+    if given is not None:
+        refuse_open(given, "nothing was written", str(folder))
+    naming = _naming(places, original_names, given)
     outgoing = prepare(naming)
     plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
     arrangement = arrange(plan, naming.layouts, max_shard_size)
@@ -134,7 +142,7 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
     beside: dict[str, bytes] = {}
     if arrangement.index is not None:
         beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index, str(folder))
-    if any(part.record.mapping or part.record.exceptions for part in naming.parts):
+    if any(_tells_something(part.record) for part in naming.parts):
         beside[NAME] = parts_to_bytes(naming.parts)
     names = [shard.name for shard in arrangement.shards] + list(beside)
     with replaced(folder, names) as stage:
@@ -147,6 +155,10 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
             with stage.open(folder / name) as file:
                 file.write(content)
     return names
+
+
+def _tells_something(record: Record) -> bool:
+    return bool(record.mapping or record.mapping.marked or record.exceptions)
 
 
 def _writes(places: Places) -> bool:

@@ -10,13 +10,13 @@ def main() -> None:
     """Run the command line: exit 0 when clean, 1 with findings, 2 for bad arguments or bad input."""
     from treealign.cli.console import report_error
     from treealign.cli.verbs import app
-    from treealign.errors import TreealignError
+    from treealign.errors import OpenQuestionsError, TreealignError
 
     try:
         app()
     except TreealignError as error:
         report_error(str(error))
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, OpenQuestionsError) else 2)
     except BrokenPipeError:
         # `treealign show x | head` is no error; a closed descriptor keeps the interpreter from reporting it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -116,7 +116,8 @@ def _beside(
         return {name: text.encode() for name, text in route.recalled.beside.items()}, ()
     before = _records_beside(route.origin)
     back = wishes.mapping if wishes.reverse else wishes.mapping.reverse
-    if not before and is_undone_by(back, route.origin, route.steps, made, placement):
+    told = bool(before or wishes.mapping.accepted)  # what was taken as guessed is said beside the result
+    if not told and is_undone_by(back, route.origin, route.steps, made, placement):
         return {}, ()
     record = make_record(route.transforms, route.decision, route.steps, _dtypes_before(route, made))
     conversion = Conversion(wishes.mapping, wishes.reverse, record, route.origin.layout, before)
