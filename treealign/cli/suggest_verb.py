@@ -1,4 +1,4 @@
-"""The verb `suggest`: find the mapping, print what was found."""
+"""The verb `suggest`: find the mapping, ask a person where that is wanted, print what was found."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ Explain = Annotated[
 Values = Annotated[
     bool, typer.Option("--values", help="Compare contents too: both sides must have weights, which are read once.")
 ]
+Interactive = Annotated[
+    bool, typer.Option("--interactive", help="Ask what is open, one question a screen, one key an answer.")
+]
 Batch = Annotated[
     Path | None, typer.Option(metavar="LIST", help="Do this for many: a file with CHECKPOINT MODEL on each line.")
 ]
@@ -55,6 +58,7 @@ def suggest(
     model: Model = "",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the mapping here, as JSON.")] = None,
     hint: Hints = None,
+    interactive: Interactive = False,
     accept_guesses: AcceptGuesses = False,
     explain: Explain = None,
     values: Values = False,
@@ -66,14 +70,21 @@ def suggest(
     json: Json = False,
 ) -> None:
     """Find the mapping, checkpoint -> model, prove it, and list what is open."""
-    if batch is not None and values:
-        raise typer.BadParameter("--values reads two sides; it goes without --batch")
+    if batch is not None and (values or interactive):
+        alone = "--values reads two sides" if values else "--interactive asks about two sides"
+        raise typer.BadParameter(f"{alone}; it goes without --batch")
     if batch is not None:
         _suggest_batch(batch, workers, scheduler, json)
     if not (checkpoint and model):
         raise typer.BadParameter(f"Missing argument '{'MODEL' if checkpoint else 'CHECKPOINT'}'.")
+    if interactive:
+        from treealign.cli.interactive.terminal import require_terminal
+
+        require_terminal()
     sides = Sides(checkpoint, model, values, trace)
     found = _found(sides, hint)
+    if interactive:
+        found = _asked(found, sides, output)
     if output is not None:
         write_mapping(taken(found.mapping, accept_guesses), output, "checkpoint -> model")
     if html is not None:
@@ -86,6 +97,21 @@ def suggest(
     else:
         _put(found, sides, accept_guesses, json)
     raise typer.Exit(0 if found.ok or (accept_guesses and _only_guesses(found)) else 1)
+
+
+def _asked(found: Suggestion, sides: Sides, output: Path | None) -> Suggestion:
+    """The suggestion that knows what a person answered; how to go on is said where that is needed."""
+    from treealign.cli.interactive.terminal import ask, command_to_go_on
+
+    dialogue = ask(found)
+    answered: Suggestion = dialogue.suggestion
+    if dialogue.answered and (answered.questions or output is None):
+        asking = ["--interactive"] if answered.questions else []
+        written = ["-o", str(output)] if output else []
+        options = [f"--{name}" for name in ("values", "trace") if getattr(sides, name)]
+        say("to go on from here:" if asking else "to have this again:")
+        say(f"  {command_to_go_on([*sides.labels, *asking, *written, *options], answered.hints)}")
+    return answered
 
 
 def _put(found: Suggestion, sides: Sides, accept_guesses: bool, json: bool) -> None:
