@@ -163,7 +163,9 @@ def _emitted(model: Any, folder: Path, values: bool) -> tuple[str, set[str]]:
         raise FaultError(f"suggestion: {len(open_keys)} keys are left over, such as {open_keys[0]}")
     try:
         with _forgetful():
-            text = str(treealign.emit(found.mapping, model=model, checkpoint=folder / "model.safetensors"))
+            # its guesses are judged below, by the keys that the suggestion lists as ambiguous
+            rules = found.mapping.accept()
+            text = str(treealign.emit(rules, model=model, checkpoint=folder / "model.safetensors"))
     except TreealignError as error:
         raise FaultError(f"emit: {'; '.join([error.what, *error.facts[:2]])}") from error
     return text, {key for one in found.ambiguous for key in one.model}

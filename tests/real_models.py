@@ -262,7 +262,7 @@ def image_in_text(token: int, patches: int) -> Callable[[], Mapping[str, Any]]:
 
 def guess(folder: Path, model: nn.Module) -> ConversionMapping:
     """The mapping of the suggestion, its doubtful matches included: a user who has looked at it and agrees."""
-    found: ConversionMapping = suggest(folder, model).mapping
+    found: ConversionMapping = suggest(folder, model).mapping.accept()
     return found
 
 

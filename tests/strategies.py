@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from treealign.errors import PatternError
 from treealign.formats.dtypes import BITS
 from treealign.mapping import operations
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.key_sets import fold_keys
+from treealign.mapping.open_questions import ABOUT, OpenOption, OpenQuestion
 from treealign.mapping.transforms import Convert, PrefixChange, Rename, Transform
 from treealign.tree.keytree import KeyTree
 
@@ -362,6 +365,23 @@ def mappings_and_keys(draw: st.DrawFn) -> tuple[list[Transform], list[str]]:
 
 def transforms() -> st.SearchStrategy[Transform]:
     return prefix_changes() | renames() | renames() | conversions()
+
+
+@st.composite
+def open_questions(draw: st.DrawFn) -> OpenQuestion:
+    sides = [fold_keys(draw(st.lists(keys(), max_size=4))) for _ in range(2)]
+    options = draw(st.lists(st.builds(OpenOption, st.text(max_size=9), st.text(max_size=9)), max_size=3))
+    settled_by = draw(st.lists(st.text(max_size=9), max_size=2))
+    about, why = draw(st.sampled_from(ABOUT)), draw(st.text(max_size=9))
+    return OpenQuestion(about, *sides, why, tuple(options), tuple(settled_by))
+
+
+@st.composite
+def marked_mappings(draw: st.DrawFn) -> ConversionMapping:
+    marks = {name: draw(st.lists(open_questions(), max_size=2)) for name in ("questions", "accepted")}
+    return ConversionMapping(
+        draw(st.lists(transforms(), max_size=3)), **marks, answers=draw(st.lists(st.text(max_size=9), max_size=2))
+    )
 
 
 def valid(make: Callable[[], Any]) -> Any:

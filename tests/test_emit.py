@@ -195,7 +195,7 @@ def test_two_converters_never_share_a_pattern():
 def test_a_suggestion_for_a_model_of_transformers_is_emitted(name, empty_registry):
     case = next(read_cases("transformers", name))
     checkpoint, model = case.trees()
-    text = emit(suggest(checkpoint, model).mapping, checkpoint=checkpoint, model=model)
+    text = emit(suggest(checkpoint, model).mapping.accept(), checkpoint=checkpoint, model=model)
     assert "register_checkpoint_conversion_mapping(" in text
 
 

@@ -125,6 +125,7 @@ def test_the_public_names_are_these():
         "ConversionMapping",
         "Convert",
         "KeyTree",
+        "OpenQuestionsWarning",
         "PrefixChange",
         "Rename",
         "TreealignError",

@@ -7,7 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import json_values, transforms
+from strategies import json_values, marked_mappings
 
 from treealign import ConversionMapping, Convert, PrefixChange, Rename
 from treealign.errors import MappingError
@@ -39,10 +39,34 @@ def test_a_mapping_comes_back_from_its_file(tmp_path):
     assert ConversionMapping.from_json(tmp_path / "mapping.json") == EVERYTHING
 
 
-@given(st.lists(transforms(), max_size=3))
-def test_any_mapping_comes_back_from_json_text(chosen):
-    text = json.dumps(mapping_to_data(chosen))
-    assert mapping_from_data(json.loads(text)) == tuple(chosen)
+@given(marked_mappings())
+def test_any_mapping_comes_back_from_json_text_with_its_marks(mapping):
+    text = json.dumps(mapping_to_data(mapping))
+    assert mapping_from_data(json.loads(text)) == mapping
+
+
+def test_a_file_without_marks_gives_a_mapping_without_them():
+    assert not mapping_from_data(document({"kind": "PrefixChange", "add": "m"})).marked
+
+
+@given(st.dictionaries(st.sampled_from(["about", "checkpoint", "options", "why", "settled_by", "odd"]), json_values()))
+def test_a_damaged_question_is_refused_and_never_dropped(fields):
+    try:
+        assert len(mapping_from_data(document(questions=[fields])).questions) == 1
+    except MappingError as error:
+        assert error.what == "a malformed mapping"
+
+
+def test_everything_that_is_wrong_with_a_question_is_listed():
+    odd = {"about": "luck", "checkpoint": ["a.{x}"], "model": 3, "options": [{"hint": "a=b"}], "sure": True}
+    assert refusal(document(questions=[odd], answers=[1])).facts == (
+        "questions[0]: unknown field `sure`",
+        "questions[0]: `about` is none of names, belongs, order, rows, axes",
+        "questions[0]: `checkpoint` holds a text that is no folded key",
+        "questions[0]: `model` is no list of texts",
+        "questions[0]: `options` is no list of objects with `text` and `hint`",
+        "`answers` is no list of texts",
+    )
 
 
 def test_empty_fields_are_left_out():

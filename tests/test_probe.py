@@ -90,6 +90,7 @@ def test_rotary_row_order_is_settled_by_a_probe_and_by_nothing_less(weights, tur
     suggestion = treealign.suggest(old, model, probe=score)
     assert suggestion.ok
     assert any(match.operations for match in suggestion.matches) == turned
+    assert [answer.partition(": ")[0] for answer in suggestion.mapping.answers] == ["probe score"]
     assert loaded_score(old, suggestion) == score_of(weights)
 
 

@@ -25,6 +25,7 @@ _HOME = {
     "Convert": "treealign.mapping.transforms",
     "operations": "treealign.mapping.operations",
     "TreealignError": "treealign.errors",
+    "OpenQuestionsWarning": "treealign.errors",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605  a test pins the names

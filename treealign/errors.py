@@ -70,5 +70,15 @@ class UndecidedError(MappingError):
     status = 1
 
 
+class OpenQuestionsError(MappingError):
+    """A conversion mapping that still guesses, where a guess must not be acted on."""
+
+    status = 1
+
+
+class OpenQuestionsWarning(UserWarning):
+    """A conversion mapping that still guesses is applied."""
+
+
 class LoadError(TreealignError):
     """A load or save that was refused before anything was touched."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from treealign.align.alignment import Alignment, align
 from treealign.align.asking.answering import answered, refusals
+from treealign.align.asking.marks import probe_answers, unasked
 from treealign.align.asking.probing import Probed, settle_by_probe
 from treealign.align.asking.question import Option, Question, expand_matches
 from treealign.align.asking.questions import ambiguity, find_questions
@@ -20,6 +21,7 @@ from treealign.align.patterns import Pattern
 from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.marking import AnyQuestion, mapping_with_questions
 from treealign.mapping.planning import Step
 from treealign.synthesize import Conversion, Synthesis, synthesize
 from treealign.tree.keytree import KeyTree
@@ -60,10 +62,12 @@ class Suggestion:
         with collector_paused():
             return _synthesize(self.alignment)
 
-    @property
+    @cached_property
     def mapping(self) -> ConversionMapping:
-        """Realises all of `matches`, the uncertain ones as the best guess."""
-        return self.synthesis.mapping
+        """Realises all of `matches`, the uncertain ones as the best guess; it carries what is open."""
+        left_open: tuple[AnyQuestion, ...] = *self.questions, *unasked(self.alignment, self.questions)
+        answers = *self.hints, *probe_answers(self.probed)
+        return mapping_with_questions(self.synthesis.mapping, left_open, answers)
 
     @cached_property
     def matches(self) -> tuple[Match, ...]:
@@ -151,12 +155,14 @@ class Suggestion:
     @property
     def ok(self) -> bool:
         """Nothing is missing, unexpected, mismatched or ambiguous, and no law is broken."""
-        open_ends = self.missing_keys or self.unexpected_keys or self.mismatched_keys or self.ambiguous
+        open_ends = self.missing_keys or self.unexpected_keys or self.mismatched_keys or self.mapping.questions
         return not open_ends and not self.findings
 
     def __repr__(self) -> str:
         counts = f"{len(self.matches)} matches, {len(self.ambiguous)} ambiguous, {len(self.missing_keys)} missing"
-        return f"<Suggestion: {len(self.mapping)} transforms, {counts}, {len(self.unexpected_keys)} unexpected>"
+        return (
+            f"<Suggestion: {len(self.synthesis.mapping)} transforms, {counts}, {len(self.unexpected_keys)} unexpected>"
+        )
 
 
 def suggest(

@@ -37,7 +37,8 @@ def adapter_mapping(mapping: ConversionMapping, translation: Translation, keys: 
         named.
     """
     listed = tuple(keys)
-    lifted = ConversionMapping(_lifted(mapping.transforms) if any(map(_is_wrapped, listed)) else _renaming(mapping))
+    wrapped = any(map(_is_wrapped, listed))
+    lifted = mapping.with_transforms(_lifted(mapping.transforms) if wrapped else _renaming(mapping))
     mapped = lifted.map_keys(listed, converted=False)
     facts = [fact for key in listed for fact in _fault(key, mapped[key], translation)]
     if facts:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 from torch import nn
 
+from treealign.align.links import Ambiguity
 from treealign.checkpoint.carrying import slices
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
@@ -16,6 +17,9 @@ from treealign.checkpoint.source import Source
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision, Verdict
+from treealign.mapping.key_sets import expand_keys
+from treealign.mapping.marking import keys_in_question
+from treealign.mapping.open_questions import OpenQuestion, question_lines
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold, fold_names
 
@@ -56,12 +60,22 @@ class Chosen:
         ``"mapping"``, ``"record"`` or ``"suggestion"``.
     suggestion : Suggestion or None
         What was suggested, where that is what to load by.
+    questions : tuple of OpenQuestion
+        What the mapping leaves open; the steps do not touch the keys in question.
     """
 
     tracks: tuple[Track, ...]
     places: Places
     by: str
     suggestion: Any = None
+    questions: tuple[OpenQuestion, ...] = ()
+
+    @property
+    def ambiguous(self) -> tuple[Any, ...]:
+        """What is open, its keys written out."""
+        if self.suggestion is not None:
+            return tuple(self.suggestion.ambiguous)
+        return tuple(_ambiguity(question) for question in self.questions)
 
 
 def choose(
@@ -73,8 +87,8 @@ def choose(
 ) -> Chosen:
     """Find the steps of a load.
 
-    A given mapping is taken as it is. Without one, the record beside the files is, if it fits the files and the model;
-    otherwise a mapping is suggested, and its certain matches are taken.
+    A given mapping is taken as it is, but for what it only guesses. Without one, the record beside the files is, if it
+    fits the files and the model; otherwise a mapping is suggested, and its certain matches are taken.
 
     Raises
     ------
@@ -98,7 +112,7 @@ def _by_mapping(model: nn.Module, source: Source, places: Places, mapping: Conve
     decision = _decide(model, mapping, source, converted)
     first = _planned(source, places, mapping, decision)
     if first[0]:
-        return first[1]
+        return _without_guesses(first[1])
     # a mapping made for the wrapped model names the wrappers, one made for the model itself does not
     second = _planned(source, find_places(model, raw=True), mapping, decision)
     best = max(first, second, key=lambda found: found[2])
@@ -108,7 +122,23 @@ def _by_mapping(model: nn.Module, source: Source, places: Places, mapping: Conve
             facts=_examples(best[1], source, places),
             hint="load without a mapping to have one suggested",
         )
-    return best[1]
+    return _without_guesses(best[1])
+
+
+def _without_guesses(chosen: Chosen) -> Chosen:
+    """Only the steps that no open question of the mapping speaks of."""
+    (track,) = chosen.tracks
+    if not track.mapping.questions:
+        return chosen
+    asked = keys_in_question(track.mapping)
+    certain = tuple(step for step in track.steps if asked.isdisjoint((*step.sources, *step.targets)))
+    kept = replace(track, steps=certain, said=False)
+    return replace(chosen, tracks=(kept,), questions=track.mapping.questions)
+
+
+def _ambiguity(question: OpenQuestion) -> Ambiguity:
+    left, right = (tuple(expand_keys(side)) for side in (question.checkpoint, question.model))
+    return Ambiguity(left, right, "; ".join(question.settled_by) or question.why)
 
 
 def _planned(
@@ -176,7 +206,8 @@ def _by_suggestion(source: Source, places: Places, hints: Any) -> Chosen:
     steps = [_certain_step(match.checkpoint, match.model, match.operations, planned) for match in certain]
     matched = {key for match in found.matches for key in (*match.checkpoint, *match.model)}
     steps += [step for step in planned.values() if _goes_without_saying(step, matched, source, places)]
-    return Chosen((Track(found.mapping, decision, tuple(steps)),), places, "suggestion", found)
+    track = Track(found.mapping, decision, tuple(steps))
+    return Chosen((track,), places, "suggestion", found, found.mapping.questions)
 
 
 def _goes_without_saying(step: Step, matched: set[str], source: Source, places: Places) -> bool:
@@ -201,15 +232,12 @@ def _certain_step(
     return own if own is not None and own[:3] == step[:3] else step
 
 
-def open_questions(suggestion: Any) -> tuple[list[str], frozenset[str]]:
-    """What a suggestion leaves open, as lines, and the keys in question; nothing without a suggestion."""
-    groups = getattr(suggestion, "ambiguous", ())
-    lines = []
-    for group in groups:
-        sides = [", ".join(fold_names(keys, limit=4)) for keys in (group.checkpoint, group.model)]
-        lines += [f"  {sides[0]}", f"    against {sides[1]}", f"    settled by {group.settled_by}"]
+def open_questions(chosen: Chosen) -> tuple[list[str], frozenset[str]]:
+    """What is left open, as lines, and the keys in question; nothing where a record says what to do."""
+    groups = chosen.ambiguous
+    lines = [f"  {line}" for line in question_lines(chosen.questions)]
     asked = frozenset(key for group in groups for key in (*group.checkpoint, *group.model))
-    guesses = [match for match in getattr(suggestion, "matches", ()) if not match.certain]
+    guesses = [match for match in getattr(chosen.suggestion, "matches", ()) if not match.certain]
     rest = [match for match in guesses if not asked.issuperset((*match.checkpoint, *match.model))]
     alike: dict[tuple[str, ...], list[Any]] = {}
     for match in rest:

@@ -19,6 +19,7 @@ from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.layout import SINGLE, FileLayout, Layout
+from treealign.mapping.marking import refuse_open
 from treealign.mapping.planning import Step
 from treealign.mapping.record import make_record
 
@@ -46,11 +47,14 @@ def attach(model: nn.Module, mapping: ConversionMapping | str | PathLike[str] | 
     Raises
     ------
     MappingError
-        The mapping cannot be read. Later, by `load_state_dict`: two keys reach one name, or a guard cannot tell.
+        The mapping cannot be read, or still guesses. Later, by `load_state_dict`: two keys reach one name, or a guard
+        cannot tell.
     LoadError
         Later, by `state_dict`: a conversion cannot be undone.
     """
-    return Attachment(model, as_mapping(mapping))
+    taken = as_mapping(mapping)
+    refuse_open(taken, "nothing was attached")
+    return Attachment(model, taken)
 
 
 # what a model of transformers undoes when it is saved, by the names that it expects of its state dict

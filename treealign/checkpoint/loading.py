@@ -21,6 +21,7 @@ from treealign.errors import LoadError, TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision
+from treealign.mapping.marking import answering
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.mapping.record import Record, make_record
@@ -46,7 +47,7 @@ class LoadResult:
     uninitialised_keys : tuple of str
         Buffers that the model computes itself, and that were made on the meta device: they have no values yet.
     ambiguous : tuple
-        What the suggestion left open; see `treealign.suggestion`.
+        What the suggestion, or the mapping, left open; see `treealign.suggestion`.
     mapping : ConversionMapping
         The transforms that touched something.
     record : Record
@@ -91,8 +92,9 @@ def load(
     checkpoint : path, state dict or nn.Module
         Whatever `read_tree` reads and has tensors.
     mapping : ConversionMapping, path of its JSON, or transforms, optional
-        Settles what would be ambiguous. Without one, the record that `save` left beside the files is followed if it
-        fits; otherwise a mapping is suggested.
+        Settles what would be ambiguous, unless it carries open questions itself: then only what they do not speak of
+        can be loaded, with ``strict=False``. Without one, the record that `save` left beside the files is followed if
+        it fits; otherwise a mapping is suggested.
     strict : bool
         Refuse unless every key of both sides has its place and nothing is ambiguous. Otherwise certain matches are
         loaded and the rest is listed, untouched.
@@ -152,7 +154,7 @@ def load(
 
 def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> None:
     """Raise if nothing can be loaded at all or, when strict, if anything stands in the way."""
-    open_ends, in_question = open_questions(chosen.suggestion)
+    open_ends, in_question = open_questions(chosen)
     facts = verdict.facts(in_question) + open_ends
     if not (verdict.steps or verdict.mismatched or verdict.lossy or open_ends):
         raise LoadError("the checkpoint shares nothing with the model", where=source.tree.source, facts=facts)
@@ -161,18 +163,20 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
             "the checkpoint and the model do not fit as they are; nothing was loaded",
             where=source.tree.source,
             facts=facts,
-            hint=_hint(verdict, chosen.by, bool(open_ends)),
+            hint=_hint(verdict, chosen, bool(open_ends)),
         )
 
 
-def _hint(verdict: Verdict, by: str, ambiguous: bool) -> str:
+def _hint(verdict: Verdict, chosen: Chosen, ambiguous: bool) -> str:
+    if chosen.questions:
+        return f"strict=False loads the certain matches only; {answering(chosen.questions)}"
     if ambiguous:
         return "settle what is ambiguous with hints or a mapping; strict=False loads the certain matches only"
     if verdict.uninitialised:
         return "make the model with its buffers on a real device, or compute them and pass strict=False"
     if verdict.lossy:
         return "allow_lossy=True takes them, and the model then keeps the originals for save"
-    if by == "mapping":
+    if chosen.by == "mapping":
         return "does the mapping belong to this checkpoint and model? strict=False loads what fits"
     return "strict=False loads what fits and lists the rest"
 
@@ -214,7 +218,11 @@ def _names(pairs: Iterable[tuple[Step, Step]]) -> dict[str, str]:
 
 def _joined(records: Sequence[Record], casts: Mapping[str, str]) -> Record:
     steps = [step._replace(transforms=()) for record in records for step in record.steps]
-    return make_record(ConversionMapping(), GuardDecision(()), steps, casts)
+    marks = {
+        name: [mark for record in records for mark in getattr(record.mapping, name)]
+        for name in ("questions", "accepted", "answers")
+    }
+    return make_record(ConversionMapping((), **marks), GuardDecision(()), steps, casts)
 
 
 def _result(chosen: Chosen, verdict: Verdict, records: Sequence[Record], casts: Mapping[str, str]) -> LoadResult:
@@ -225,7 +233,7 @@ def _result(chosen: Chosen, verdict: Verdict, records: Sequence[Record], casts: 
         verdict.mismatched,
         tuple(key for step in verdict.recomputed for key in step.sources),
         verdict.uninitialised,
-        tuple(getattr(chosen.suggestion, "ambiguous", ())),
+        chosen.ambiguous,
         record.mapping,
         record,
         casts,

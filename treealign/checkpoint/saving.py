@@ -27,6 +27,8 @@ from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
 from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes, index_bytes
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
+from treealign.mapping.marking import refuse_open
+from treealign.mapping.record import Record
 from treealign.tree.fold import fold_names
 
 
@@ -86,13 +88,16 @@ def save(
     Returns
     -------
     SaveResult
-        A record is written beside the weights where their names are not the model's, and `load` picks it up.
+        A record is written beside the weights where their names are not the model's, or where they were loaded by a
+        guess, and `load` picks it up.
 
     Raises
     ------
     LoadError
         Something cannot be saved: a parameter on the meta device, or kept elsewhere by another library, a conversion
         that no longer fits the tensors, two tensors under one name. Nothing was written.
+    MappingError
+        The mapping cannot be read, or still guesses.
     FormatError
         The system refuses to write; the folder is as it was.
 
@@ -106,7 +111,10 @@ def save(
     refuse_managed(model, str(folder))
     places = find_places(model)
     _refuse_empty(places, folder)
-    naming = _naming(places, original_names, None if mapping is None else as_mapping(mapping))
+    given = None if mapping is None else as_mapping(mapping)
+    if given is not None:
+        refuse_open(given, "nothing was written", str(folder))
+    naming = _naming(places, original_names, given)
     outgoing = prepare(naming)
     plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
     arrangement = arrange(plan, naming.layouts, max_shard_size)
@@ -136,7 +144,7 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
     beside: dict[str, bytes] = {}
     if arrangement.index is not None:
         beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index, str(folder))
-    if any(part.record.mapping or part.record.exceptions for part in naming.parts):
+    if any(_tells_something(part.record) for part in naming.parts):
         beside[NAME] = parts_to_bytes(naming.parts)
     names = [shard.name for shard in arrangement.shards] + list(beside)
     with transaction(folder) as held:
@@ -163,6 +171,10 @@ def _obsolete(folder: Path, names: Sequence[str], keys: Set[str]) -> list[str]:
     except FormatError:
         return going
     return [name for name in going if name not in records] if there == keys else going
+
+
+def _tells_something(record: Record) -> bool:
+    return bool(record.mapping or record.mapping.marked or record.exceptions)
 
 
 def _writes(places: Places) -> bool:

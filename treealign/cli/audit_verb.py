@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from treealign.cli.console import plural, put_json, put_lines, say
+from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
 
 if TYPE_CHECKING:
     from treealign.changes.auditing import Audit
@@ -36,6 +37,7 @@ def audit(
     adapter: Annotated[
         str, typer.Option(metavar="FILE", help="Make that mapping one for this adapter, for `treealign convert`.")
     ] = "",
+    accept_guesses: AcceptGuesses = False,
     min_certainty: Annotated[
         float, typer.Option(min=0, max=1, help="How sure it must be that a text speaks of this tree.")
     ] = 0.7,
@@ -70,7 +72,7 @@ def audit(
     if shim is not None:
         _write_shim(found, shim)
     if output is not None:
-        _write_mapping(found, output, adapter)
+        _write_mapping(found, output, adapter, accept_guesses)
     if fix or write:
         _repair(found, min_certainty, fix and not (json or sarif or github), write, force)
     raise typer.Exit(0 if found.ok else 1)
@@ -112,14 +114,12 @@ def _write_shim(found: Audit, path: Path) -> None:
     say(f"wrote {path}: call install(model) once the model is made")
 
 
-def _write_mapping(found: Audit, path: Path, adapter: str) -> None:
+def _write_mapping(found: Audit, path: Path, adapter: str, accept: bool) -> None:
     from treealign.changes.adapters import adapter_mapping
     from treealign.tree.reading import read_tree
 
     mapping = adapter_mapping(found.mapping, found.translation, read_tree(adapter)) if adapter else found.mapping
-    mapping.to_json(path)
-    whose = f"for {adapter}, " if adapter else ""
-    say(f"wrote {path}: {whose}{plural(len(mapping), 'transform')}, old -> new")
+    write_mapping(taken(mapping, accept), path, f"old -> new{', for ' + adapter if adapter else ''}")
 
 
 def _repair(found: Audit, min_certainty: float, printed: bool, write: bool, force: bool) -> None:

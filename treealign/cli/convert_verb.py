@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from treealign.cli.console import put_json, put_lines, say
+from treealign.cli.guesses import AcceptGuesses, read_mapping
 
 Source = Annotated[
     str,
@@ -52,6 +53,7 @@ def convert(
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Use conversions that need the originals, kept beside, to be undone.")
     ] = False,
+    accept_guesses: AcceptGuesses = False,
     json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
 ) -> None:
     """Write a checkpoint under the model's names, file to file, without a model."""
@@ -64,7 +66,7 @@ def convert(
         result = convert_checkpoint(
             checkpoint,
             target,
-            rules,
+            read_mapping(rules, accept_guesses) if accept_guesses else rules,
             reverse,
             in_place=in_place,
             force=force,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from treealign.cli.console import put_json, put_lines
+from treealign.cli.guesses import AcceptGuesses, read_mapping
 
 _DIALECTS = "transformers, key_mapping, vllm, mmengine, torchtitan, timm, python or json."
 
@@ -19,6 +20,7 @@ def emit(
     checkpoint: Annotated[str, typer.Option(metavar="CHECKPOINT", help="The checkpoint it is for.")] = "",
     name: Annotated[str, typer.Option(help="Class name or model type to register under.")] = "",
     tests: Annotated[bool, typer.Option("--tests", help="Write a pytest file for it instead.")] = False,
+    accept_guesses: AcceptGuesses = False,
     json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
 ) -> None:
     """Write the mapping for another loader, run and checked by that loader's own code."""
@@ -27,7 +29,8 @@ def emit(
 
     left = resolve_model(checkpoint) if checkpoint else None
     right = resolve_module(model) if model else None
-    made = write(mapping, to, model=right, checkpoint=left, name=name or None, tests=tests)
+    rules = read_mapping(mapping, accept_guesses) if accept_guesses else mapping  # a path is named in what is refused
+    made = write(rules, to, model=right, checkpoint=left, name=name or None, tests=tests)
     if json:
         put_json({"mapping": str(mapping), "dialect": to, "emitted": made})
     elif isinstance(made, str):

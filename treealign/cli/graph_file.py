@@ -8,6 +8,7 @@ from typing import Any
 
 import networkx as nx
 
+from treealign.cli.console import plural, say
 from treealign.errors import TreealignError
 from treealign.tree.fold import ranges
 
@@ -34,6 +35,13 @@ def write_graph(graph: nx.Graph, path: Path) -> None:
         nx.write_graphml(plain, path)
     else:
         path.write_text(_dot(plain), encoding="utf-8")
+
+
+def put_graph(graph: nx.Graph, path: Path) -> None:
+    """Write a graph and say so."""
+    write_graph(graph, path)
+    nodes, edges = graph.number_of_nodes(), graph.number_of_edges()
+    say(f"wrote {path}: {plural(nodes, 'node')}, {plural(edges, 'edge')}")
 
 
 def _plain(graph: nx.Graph) -> nx.Graph:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from treealign.cli.console import fold_line, plural, put_json, put_lines, say
+from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
 
 if TYPE_CHECKING:
     from treealign.changes.locking import LockCheck
@@ -25,6 +26,7 @@ def lock(
         Path | None,
         typer.Option(metavar="FILE", help="With --check: write the mapping old -> new of the model that changed."),
     ] = None,
+    accept_guesses: AcceptGuesses = False,
     json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
 ) -> None:
     """Write the trees of models into a lock, beside those it holds, or check that they are as locked."""
@@ -39,7 +41,7 @@ def lock(
     else:
         put_lines(line for one in found for line in check_lines(one, output))
     if mapping is not None:
-        _write_mapping(found, mapping)
+        _write_mapping(found, mapping, accept_guesses)
     raise typer.Exit(0 if all(one.ok for one in found) else 1)
 
 
@@ -108,12 +110,10 @@ def check_json(one: LockCheck) -> dict[str, object]:
     return {"model": one.model, "ok": one.ok, "covered_by": one.covered_by or None, "changes": changes}
 
 
-def _write_mapping(found: list[LockCheck], path: Path) -> None:
+def _write_mapping(found: list[LockCheck], path: Path, accept: bool) -> None:
     changed = [one for one in found if one.changes is not None]
     if len(changed) != 1:
         say(f"no mapping written: {plural(len(changed), 'model')} changed; name one")
         return
     assert changed[0].changes is not None
-    transforms = changed[0].changes.mapping
-    transforms.to_json(path)
-    say(f"wrote {path}: {plural(len(transforms), 'transform')}, old -> new")
+    write_mapping(taken(changed[0].changes.mapping, accept), path, "old -> new")

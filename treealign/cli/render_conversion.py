@@ -107,6 +107,6 @@ def _way(result: ConversionResult, *, reverse: bool) -> str:
     if result.by == "record":
         return "followed    the record of the conversion that made the checkpoint"
     if result.recorded:
-        return fold_line("way back    by the record beside the files: the mapping alone would not do", _INDENT)
+        return fold_line("way back    by the record beside the files, which tells what the mapping does not", _INDENT)
     back = "" if reverse else " --reverse"
     return f"way back    convert{back} with the same mapping gives the same bytes"

@@ -9,6 +9,7 @@ from typing import Any
 from treealign.dialects.registry import find, function
 from treealign.errors import TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
+from treealign.mapping.marking import mapping_source, refuse_open
 
 
 def emit(
@@ -55,11 +56,13 @@ def emit(
     Raises
     ------
     MappingError
-        The other loader cannot express the mapping, or cannot undo it; the message says which transform, and why.
+        The mapping still guesses; or the other loader cannot express it, or cannot undo it: the message says which
+        transform, and why.
     TreealignError
         There is no such dialect, or its library is not installed.
     """
     transforms = as_mapping(mapping)
+    refuse_open(transforms, "nothing was emitted", mapping_source(mapping))
     spoken = find(dialect)
     if live and not spoken.live:
         raise TreealignError(f"{dialect} has no live form", hint="leave out live=True")
@@ -67,4 +70,12 @@ def emit(
         return function(spoken.live)(transforms, checkpoint, model)
     if tests and not spoken.tests:
         raise TreealignError(f"there are no tests to emit for {dialect}", hint="leave out tests=True, or --tests")
-    return function(spoken.tests if tests else spoken.write)(transforms, checkpoint, model, name)
+    made = function(spoken.tests if tests else spoken.write)(transforms, checkpoint, model, name)
+    return _telling(made, transforms) if dialect != "json" else made
+
+
+def _telling(made: Any, mapping: ConversionMapping) -> Any:
+    """Source that says, before anything else, what in it was a guess and was taken as it is."""
+    if not isinstance(made, str):
+        return made
+    return "".join(f"# taken as guessed, settled by nothing: {question}\n" for question in mapping.accepted) + made

@@ -17,6 +17,7 @@ from typing import Any
 from treealign.errors import FormatError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
 from treealign.mapping.convert import Convert
+from treealign.mapping.marking import mapping_source, refuse_open
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _LEVEL = "base_model.model."
@@ -77,12 +78,13 @@ def migrate_adapter(
     FormatError
         The folder holds no adapter.
     MappingError
-        As `adapter_keys`.
+        As `adapter_keys`; or the mapping still guesses.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     source, target, transforms = Path(adapter), Path(destination), as_mapping(mapping)
+    refuse_open(transforms, "nothing was written", mapping_source(mapping))
     if not (source / WEIGHTS).is_file():
         raise FormatError("no adapter", where=str(source), hint=f"it has no {WEIGHTS}")
     with safe_open(source / WEIGHTS, framework="pt") as file:

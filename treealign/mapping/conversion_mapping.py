@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
 
-from treealign.errors import MappingError, PatternError
+from treealign.errors import MappingError, OpenQuestionsWarning, PatternError
 from treealign.formats.collector import collector_paused
 from treealign.mapping import execution
 from treealign.mapping.guards import GuardDecision, decide
+from treealign.mapping.open_questions import SHOWN, OpenQuestion
 from treealign.mapping.planning import Step, plan_steps
 from treealign.mapping.running import Run, run, several_positions
 from treealign.mapping.scope import Transform
@@ -47,7 +49,14 @@ class ConversionMapping:
     Parameters
     ----------
     transforms : iterable of Transform
-        `PrefixChange`, `Rename` and `Convert`.
+        `PrefixChange`, `Rename` and `Convert`; or a mapping, whose marks are then kept.
+    questions : iterable of OpenQuestion
+        What is still a guess. A mapping that a person writes out of transforms is that person's statement, and has
+        none; one that was suggested has what is open. `load`, `attach`, `convert_checkpoint` and `emit` refuse it.
+    accepted : iterable of OpenQuestion
+        What was a guess, and was taken as it is.
+    answers : iterable of str
+        What settled questions when it was suggested: the hints that were given, and what a probe said.
 
     Notes
     -----
@@ -70,9 +79,22 @@ class ConversionMapping:
     """
 
     transforms: tuple[Transform, ...]
+    questions: tuple[OpenQuestion, ...] = ()
+    accepted: tuple[OpenQuestion, ...] = ()
+    answers: tuple[str, ...] = ()
 
-    def __init__(self, transforms: Iterable[Transform] = ()) -> None:
+    def __init__(
+        self,
+        transforms: Iterable[Transform] = (),
+        *,
+        questions: Iterable[OpenQuestion] = (),
+        accepted: Iterable[OpenQuestion] = (),
+        answers: Iterable[str] = (),
+    ) -> None:
         object.__setattr__(self, "transforms", tuple(transforms))
+        for name, given in (("questions", questions), ("accepted", accepted), ("answers", answers)):
+            kept = getattr(transforms, name) if isinstance(transforms, ConversionMapping) else ()
+            object.__setattr__(self, name, tuple(dict.fromkeys((*kept, *given))))
         odd = [repr(item) for item in self.transforms if not isinstance(item, Transform)]
         if odd:
             hint = "they are PrefixChange, Rename and Convert"
@@ -88,12 +110,30 @@ class ConversionMapping:
         return iter(self.transforms)
 
     def __repr__(self) -> str:
-        return f"ConversionMapping([{', '.join(map(repr, self.transforms))}])"
+        marks = {name: list(map(str, found)) for name, found in self._marks().items() if found}
+        told = (f", {'open' if name == 'questions' else name}={texts}" for name, texts in marks.items())
+        return f"ConversionMapping([{', '.join(map(repr, self.transforms))}]{''.join(told)})"
 
     @cached_property
     def reverse(self) -> ConversionMapping:
         """The inverse transforms in the opposite order: from the model's names to the checkpoint's."""
-        return ConversionMapping(transform.inverse for transform in reversed(self.transforms))
+        return self.with_transforms(transform.inverse for transform in reversed(self.transforms))
+
+    def accept(self) -> ConversionMapping:
+        """The mapping with its guesses taken as they are, as `accepted` then says."""
+        return ConversionMapping(self.transforms, accepted=(*self.accepted, *self.questions), answers=self.answers)
+
+    def with_transforms(self, transforms: Iterable[Transform]) -> ConversionMapping:
+        """Other transforms that come of these: what is open, accepted or answered stays so."""
+        return ConversionMapping(transforms, **self._marks())
+
+    def _marks(self) -> dict[str, Any]:
+        return {"questions": self.questions, "accepted": self.accepted, "answers": self.answers}
+
+    @property
+    def marked(self) -> bool:
+        """Whether anything in it is or was in question."""
+        return any(self._marks().values())
 
     def map_keys(
         self, keys: Keys, converted: Converted = None, model_keys: Iterable[str] | None = None
@@ -136,7 +176,7 @@ class ConversionMapping:
         """
         _, (states, _) = self._run(keys, converted, model_keys)
         touched = {index for state in states for index in state.touched}
-        return ConversionMapping(t for index, t in enumerate(self.transforms) if index in touched)
+        return self.with_transforms(t for index, t in enumerate(self.transforms) if index in touched)
 
     def decide(self, keys: Keys) -> GuardDecision:
         """What all keys together say about the guarded transforms: hand it to each shard as `converted`."""
@@ -180,17 +220,30 @@ class ConversionMapping:
         ------
         MappingError
             As `map_keys`; or some keys that a `Convert` needs are absent. Either before the first tensor is taken.
+
+        Warns
+        -----
+        OpenQuestionsWarning
+            The mapping holds guesses; once for a mapping.
         """
+        self._warn()
         steps = self.plan(tuple(state_dict), converted)
         for step in steps:
             step.refuse_incomplete()
         return _executed(steps, state_dict)
 
+    def _warn(self) -> None:
+        if self.questions and not self.__dict__.get("_warned"):
+            self.__dict__["_warned"] = True
+            listed = "".join(f"\n  {question}" for question in self.questions[:SHOWN])
+            text = f"the mapping still guesses, {len(self.questions)} questions are open:{listed}"
+            warnings.warn(text, OpenQuestionsWarning, stacklevel=3)
+
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write the mapping as versioned JSON."""
         from treealign.mapping.mapping_json import write_mapping_json
 
-        write_mapping_json(path, self.transforms)
+        write_mapping_json(path, self)
 
     @classmethod
     def from_json(cls, path: str | PathLike[str]) -> ConversionMapping:
@@ -203,7 +256,7 @@ class ConversionMapping:
         """
         from treealign.mapping.mapping_json import read_mapping_json
 
-        return cls(read_mapping_json(path))
+        return read_mapping_json(path)
 
     def _run(self, keys: Keys, converted: Converted, model_keys: Iterable[str] | None) -> tuple[Sequence[str], Run]:
         names, folds = _folded(keys)

@@ -3,7 +3,11 @@
 {"format": "treealign.mapping", "version": 1, "transforms": [
   {"kind": "PrefixChange", "add": "model", "under": "vision"},
   {"kind": "Rename", "pairs": [["**.attn", "**.self_attn"]], "before": ["**.attn"], "after": ["**.self_attn"]},
-  {"kind": "Convert", "sources": […], "targets": […], "operations": […]}]}
+  {"kind": "Convert", "sources": […], "targets": […], "operations": […]}],
+ "questions": [{"about": "rows", "checkpoint": ["layers.{0..31}.wq.weight"], "model": […], "why": …, "options": […]}],
+ "accepted": [], "answers": ["wq=q_proj"]}
+
+`questions` is what is still a guess, `accepted` what was taken as guessed; where there are none, they are left out.
 """
 
 from __future__ import annotations
@@ -16,23 +20,26 @@ from typing import Any
 
 from treealign.errors import MappingError, TreealignError
 from treealign.formats.atomic import written_whole
+from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.open_questions import question_from_data, question_to_data
 from treealign.mapping.operations import SizeTable, sequence_from_json, sequence_to_json
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Convert, PrefixChange, Rename
 
 FORMAT = "treealign.mapping"
 VERSION = 1
+_MARKS = ("questions", "accepted", "answers")
 
 
-def write_mapping_json(path: str | PathLike[str], transforms: Iterable[Transform]) -> None:
-    """Write transforms as a mapping file."""
-    text = json.dumps(mapping_to_data(transforms), indent=2, ensure_ascii=False)
+def write_mapping_json(path: str | PathLike[str], mapping: ConversionMapping) -> None:
+    """Write a mapping file, whole or not at all."""
+    text = json.dumps(mapping_to_data(mapping), indent=2, ensure_ascii=False)
     with written_whole(path) as file:
         file.write(f"{text}\n".encode())
 
 
-def read_mapping_json(path: str | PathLike[str]) -> tuple[Transform, ...]:
-    """Read the transforms of a mapping file.
+def read_mapping_json(path: str | PathLike[str]) -> ConversionMapping:
+    """Read a mapping file.
 
     Raises
     ------
@@ -56,13 +63,20 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def mapping_to_data(transforms: Iterable[Transform]) -> dict[str, Any]:
-    """Transforms as plain JSON data."""
-    return {"format": FORMAT, "version": VERSION, "transforms": [transform_to_data(t) for t in transforms]}
+def mapping_to_data(mapping: ConversionMapping | Iterable[Transform]) -> dict[str, Any]:
+    """A mapping as plain JSON data."""
+    whole = mapping if isinstance(mapping, ConversionMapping) else ConversionMapping(mapping)
+    marks = {
+        "questions": [question_to_data(question) for question in whole.questions],
+        "accepted": [question_to_data(question) for question in whole.accepted],
+        "answers": list(whole.answers),
+    }
+    data = {"format": FORMAT, "version": VERSION, "transforms": [transform_to_data(t) for t in whole]}
+    return data | {name: found for name, found in marks.items() if found}
 
 
-def mapping_from_data(data: Any, where: str = "") -> tuple[Transform, ...]:
-    """Transforms from `mapping_to_data`.
+def mapping_from_data(data: Any, where: str = "") -> ConversionMapping:
+    """The mapping of `mapping_to_data`.
 
     Raises
     ------
@@ -74,15 +88,25 @@ def mapping_from_data(data: Any, where: str = "") -> tuple[Transform, ...]:
     if type(data.get("version")) is not int or data["version"] != VERSION:
         facts = [f"the file says {data.get('version')!r}", f"this treealign reads {VERSION}"]
         raise MappingError("unknown version of a mapping", where=where, facts=facts, hint="upgrade treealign")
-    reasons = [f"unknown field `{name}`" for name in data if name not in ("format", "version", "transforms")]
+    reasons = [f"unknown field `{name}`" for name in data if name not in ("format", "version", "transforms", *_MARKS)]
     listed = data.get("transforms")
     if not isinstance(listed, list):
         reasons.append("`transforms` is no list")
         listed = []
     made = [_read(item, f"transforms[{at}]", reasons) for at, item in enumerate(listed)]
+    marks = {name: _marks(data.get(name, []), name, reasons) for name in _MARKS}
     if reasons:
         raise MappingError("a malformed mapping", where=where, facts=reasons)
-    return tuple(transform for transform in made if transform is not None)
+    return ConversionMapping((transform for transform in made if transform is not None), **marks)
+
+
+def _marks(listed: Any, name: str, reasons: list[str]) -> list[Any]:
+    if not isinstance(listed, list) or (name == "answers" and not _texts(listed)):
+        reasons.append(f"`{name}` is no list" + (" of texts" if name == "answers" else ""))
+        return []
+    if name == "answers":
+        return listed
+    return [question_from_data(item, f"{name}[{at}]", reasons) for at, item in enumerate(listed)]
 
 
 def transform_to_data(transform: Transform) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Record:
     def to_data(self) -> dict[str, Any]:
         """As plain JSON; what holds its default is left out."""
         data: dict[str, Any] = {"format": FORMAT, "version": VERSION, "keys": pack_keys(self.keys)}
-        if self.mapping:
+        if self.mapping or self.mapping.marked:
             data["mapping"] = mapping_to_data(self.mapping)
             data["decision"] = [_decided_to_data(decided) for decided in self.decision.decided]
         if self.exceptions:
@@ -102,7 +102,7 @@ class Record:
             facts = [f"it says {data.get('version')!r}", f"this treealign reads {VERSION}"]
             raise FormatError("unknown version of a record", facts=facts, hint="upgrade treealign")
         try:
-            mapping = ConversionMapping(mapping_from_data(data["mapping"]) if "mapping" in data else ())
+            mapping = mapping_from_data(data["mapping"]) if "mapping" in data else ConversionMapping()
             return cls(
                 mapping,
                 GuardDecision(tuple(map(_decided_from_data, data.get("decision", ())))),
@@ -147,7 +147,7 @@ def make_record(
         record = Record(mapping, decision, tuple(key for step in steps for key in step.sources), (), dict(dtypes))
         record.__dict__["steps"] = tuple(steps)
         return record
-    kept = ConversionMapping(tuple(mapping)[at] for at in used)
+    kept = mapping.with_transforms(tuple(mapping)[at] for at in used)
     decided = GuardDecision(tuple(decision.decided[at] for at in used))
     alone = _says(kept, decided, tuple(key for step in steps for key in step.sources))
     says = {step.sources: (step.targets, step.operations) for step in alone}

@@ -23,6 +23,7 @@ from treealign.formats.addresses import SIGN, split_address
 from treealign.formats.transaction.locking import locked
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
+from treealign.mapping.marking import mapping_source, refuse_open
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class ConversionResult:
     by : str
         What told the way: ``"mapping"``, or ``"record"``, the one beside the checkpoint.
     recorded : bool
-        Whether the mapping alone would not bring the checkpoint back as it was, so that a record was written.
+        Whether the mapping alone would not bring the checkpoint back as it was, or guesses of it were accepted, so that
+        a record was written.
     rounded : tuple of str
         Keys that a record could not bring back as they were: the tensors have changed since, or were rounded by a cast.
     digests : mapping of str to str
@@ -132,7 +134,7 @@ def convert_checkpoint(
     FormatError
         The checkpoint cannot be read or has changed, or the system refuses to write.
     MappingError
-        The mapping makes one key of two, does not fit the tensors, or touches no key.
+        The mapping still guesses, makes one key of two, does not fit the tensors, or touches no key.
     UndecidedError
         Nothing tells whether the checkpoint was converted already: `converted` does.
     TreealignError
@@ -146,7 +148,9 @@ def convert_checkpoint(
     dimension, are copied by the system, and not at all where the file system can share them. Other tensors are
     computed one transform at a time, which bounds the memory.
     """
-    wishes = Wishes(as_mapping(mapping), reverse, dtype, max_shard_size, converted, allow_lossy, verify)
+    transforms = as_mapping(mapping)
+    refuse_open(transforms, "nothing was converted", mapping_source(mapping))
+    wishes = Wishes(transforms, reverse, dtype, max_shard_size, converted, allow_lossy, verify)
     checkpoint = f"{os.fspath(checkpoint)}{SIGN}{select}" if select else checkpoint
     if in_place:
         return _in_place(checkpoint, destination, wishes)

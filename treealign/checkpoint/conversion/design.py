@@ -132,8 +132,9 @@ def _beside(
     if _is_same(route, wishes):
         return {name: text.encode() for name, text in before.items()}, ()
     back = wishes.mapping if wishes.reverse else wishes.mapping.reverse
+    told = bool(before or wishes.mapping.accepted)  # what was taken as guessed is said beside the result
     mark = mark_of(wishes.mapping, not wishes.reverse)
-    if not before and is_undone_by(back, route.origin, route.steps, made, placement, mark):
+    if not told and is_undone_by(back, route.origin, route.steps, made, placement, mark):
         return {}, ()
     record = make_record(route.transforms, route.decision, route.steps, _dtypes_before(route, made))
     conversion = Conversion(wishes.mapping, wishes.reverse, record, route.origin.layout, before)

@@ -27,7 +27,7 @@ from treealign.mapping.mapping_json import mapping_to_data
 
 def request_of(wishes: Wishes) -> dict[str, Any]:
     """A mapping and a direction, as a journal holds them."""
-    request: dict[str, Any] = {"mapping": mapping_to_data(wishes.mapping), "reverse": wishes.reverse}
+    request: dict[str, Any] = {"mapping": mapping_to_data(wishes.mapping.transforms), "reverse": wishes.reverse}
     return dict(json.loads(json.dumps(request)))
 
 

@@ -13,7 +13,6 @@ from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_header import read_header
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.layout import Layout
-from treealign.mapping.mapping_json import mapping_to_data
 from treealign.mapping.operations import invert, is_lossy
 from treealign.mapping.planning import Step
 
@@ -74,7 +73,7 @@ def recall(origin: Origin, mapping: ConversionMapping, reverse: bool) -> Recalle
 
 
 def _belongs(found: Conversion, mapping: ConversionMapping, reverse: bool) -> bool:
-    return found.reverse != reverse and mapping_to_data(found.mapping) == mapping_to_data(mapping)
+    return found.reverse != reverse and found.mapping.transforms == mapping.transforms
 
 
 def _recalled(origin: Origin, found: Conversion, path: Path) -> Recalled | None:

@@ -98,7 +98,7 @@ def read_conversion(path: Path) -> Conversion | None:
 
 def _from_data(data: Mapping[str, Any]) -> Conversion:
     return Conversion(
-        ConversionMapping(mapping_from_data(data["mapping"])),
+        mapping_from_data(data["mapping"]),
         bool(data["reverse"]),
         Record.from_data(data["record"]),
         Layout.from_json(data["layout"]),

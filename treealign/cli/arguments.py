@@ -1,0 +1,35 @@
+"""Arguments that several verbs have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Checkpoint = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A .safetensors, .pt or .bin file, an index, a folder, a tree JSON; or the URL of one: hf://org/name.",
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="What CHECKPOINT may be, or transformers:<model type or config folder>[:Class], or package.module:factory "
+        "(runs your code).",
+    ),
+]
+Trace = Annotated[
+    bool,
+    typer.Option("--trace", help="Run MODEL once on the meta device, with its `dummy_inputs`, to see what feeds what."),
+]
+GraphFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--graph", metavar="FILE", help="Write the graph here: FILE ends in .graphml, or in .dot for Graphviz."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print data for a program.")]
