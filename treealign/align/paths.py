@@ -15,6 +15,7 @@ from treealign.align.patterns import Pattern
 CAPTURES = "ijklmnop"
 _PIECE = re.compile(r"\{[^{}]*\}|[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
+_PLAIN = re.compile(r"\{[^{}]*\}")
 _LIMIT = re.compile(r"\{[^{}:]*:([0-9|]+)\}")
 _INDEX = r"(?:\{\}|[0-9]+)"
 PARAMETERS = frozenset(
@@ -33,25 +34,32 @@ def _segment(text: str) -> re.Pattern[str]:
     return re.compile("".join([*found, re.escape(text[at:])]))
 
 
-def _limits(text: str) -> dict[int, frozenset[str]]:
-    """For each segment of a path that holds `{i:3|6}`, the numbers that its index may be."""
+@lru_cache(maxsize=8192)
+def _limits(text: str) -> dict[int, tuple[frozenset[str], bool]]:
+    """For each segment of a path that says a number, the numbers, and whether they are all that its index may be.
+
+    `{i:3|6}` allows these; a plain number is one of those that a folded index stands for.
+    """
     found = {}
     for at, segment in enumerate(text.removeprefix("^").removesuffix("$").split(".")):
         if hit := _LIMIT.search(segment):
-            found[at] = frozenset(hit.group(1).split("|"))
+            found[at] = frozenset(hit.group(1).split("|")), True
+        elif numbers := _NUMBER.findall(_PLAIN.sub("", segment)):
+            found[at] = frozenset(numbers), False
     return found
 
 
 def _within(text: str, p: Pattern, end: int) -> bool:
-    """Whether all indices of a pattern are among those that a path allows."""
-    limits = _limits(text)
+    """Whether the indices of a pattern are those of which a path speaks."""
     start = end - text.count(".") - 1
-    for at, allowed in limits.items():
+    for at, (numbers, only) in _limits(text).items():
         segment = p.segments[start + at]
-        if "{}" not in segment:
-            if not allowed & set(_NUMBER.findall(segment)):
+        if "{}" in segment:
+            capture = sum("{}" in s for s in p.segments[: start + at])
+            there = {key[capture] for key in p.cells}
+            if not (there <= numbers if only else there & numbers):
                 return False
-        elif not {key[sum("{}" in s for s in p.segments[: start + at])] for key in p.cells} <= allowed:
+        elif only and not numbers & set(_NUMBER.findall(segment)):
             return False
     return True
 
@@ -64,7 +72,7 @@ def fits(text: str, p: Pattern) -> bool:
     [True, True, True, False, True, False]
     """
     end = _end(text, p.segments)
-    return end is not None and (":" not in text or _within(text, p, end))
+    return end is not None and _within(text, p, end)
 
 
 def rest(text: str, p: Pattern) -> tuple[str, ...] | None:

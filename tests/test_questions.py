@@ -1,0 +1,163 @@
+"""Questions with options: each doubt can be answered, each printed hint does what its option says, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from aligning import aligned, tree
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from persons import tell, truth
+from scoring import read_cases
+
+from treealign import TreealignError, suggest
+
+ATTENTION = {
+    "old": {f"layers.{i}.attention.w{n}.weight": (16, 16) for i in range(2) for n in "qkvo"},
+    "new": {f"layers.{i}.self_attn.{n}_proj.weight": (16, 16) for i in range(2) for n in "qkvo"},
+}
+NORMS = {
+    "old": {f"{i}.{n}.weight": (4,) for i in ("a", "b") for n in ("first", "second")},
+    "new": {f"{i}.{n}.weight": (4,) for i in ("a", "b") for n in ("alpha", "beta")},
+}
+
+
+def certain(suggestion):
+    return {(m.checkpoint, m.model, m.operations) for m in suggestion.matches if m.certain}
+
+
+def asked(suggestion):
+    return {(q.about, q.checkpoint, q.model) for q in suggestion.questions}
+
+
+@pytest.mark.parametrize("case", list(read_cases("pairs")), ids=lambda case: case.name)
+def test_each_hint_settles_its_question_as_its_option_says_and_touches_nothing_else(case):
+    trees = case.trees()
+    before = suggest(*trees)
+    for question in before.questions[:4]:
+        for option in question.options:
+            after = suggest(*trees, hints=[option.hint])
+            assert (question.about, question.checkpoint, question.model) not in asked(after)
+            assert certain(before) <= certain(after)
+            mine = {*question.checkpoint, *question.model}
+            touched = {key for m in option.matches for key in (*m.checkpoint, *m.model)} | mine
+            known = {key for q in before.questions for key in (*q.checkpoint, *q.model)}
+            assert {k for q in after.questions for k in (*q.checkpoint, *q.model)} <= known | touched
+            pairs = {(m.checkpoint, m.model) for m in after.matches}
+            assert {(m.checkpoint, m.model) for m in option.matches} <= pairs
+
+
+@pytest.mark.parametrize("case", list(read_cases("pairs")), ids=lambda case: case.name)
+def test_every_question_has_two_to_six_options_with_a_hint_each(case):
+    for question in suggest(*case.trees()).questions:
+        assert 2 <= len(question.options) <= 6
+        assert len({o.hint for o in question.options}) == len(question.options)
+
+
+@pytest.mark.parametrize("case", list(read_cases("pairs")), ids=lambda case: case.name)
+def test_a_match_is_certain_or_a_question_speaks_of_it(case):
+    suggestion = suggest(*case.trees())
+    spoken = {key for q in suggestion.questions for key in (*q.checkpoint, *q.model)}
+    spoken |= {k for q in suggestion.questions for o in q.options for m in o.matches for k in (*m.checkpoint, *m.model)}
+    assert [m for m in suggestion.matches if not m.certain and not spoken & {*m.checkpoint, *m.model}] == []
+
+
+def test_a_person_who_knows_the_names_settles_the_published_layouts_with_few_answers():
+    told = {case.name: tell(case) for case in read_cases("pairs")}
+    assert {name: t.stuck for name, t in told.items() if t.stuck} == {}
+    answers = sorted(len(t.hints) for t in told.values() if t.hints)
+    assert (answers[len(answers) // 2], answers[int(len(answers) * 0.9)]) <= (2, 6)
+    for case in read_cases("pairs"):
+        known = truth(case)
+        for m in told[case.name].suggestion.matches:
+            assert m.certain and all(set(m.model) <= known[key] for key in m.checkpoint), (case.name, m)
+
+
+def test_an_answer_is_the_same_as_giving_the_hint():
+    before = aligned(ATTENTION["old"], ATTENTION["new"])
+    (question,) = before.questions
+    for option in question.options:
+        answered = before.answer(question, option)
+        again = aligned(ATTENTION["old"], ATTENTION["new"], hints=answered.hints)
+        assert answered.hints == (option.hint,)
+        assert certain(answered) == certain(again)
+
+
+def test_none_of_these_leaves_the_keys_without_a_partner():
+    before = aligned(NORMS["old"], NORMS["new"])
+    question = before.questions[0]
+    after = before.answer(question, None)
+    assert {*question.checkpoint} <= {*after.unexpected_keys}
+    assert {*question.model} <= {*after.missing_keys}
+    assert aligned(NORMS["old"], NORMS["new"], hints=after.hints).missing_keys == after.missing_keys
+
+
+def test_names_are_asked_before_rows():
+    old = {key.replace("attention.w", "a.x"): shape for key, shape in ATTENTION["old"].items()}
+    order = [q.about for q in aligned(old, ATTENTION["new"]).questions]
+    assert order == sorted(order, key=("names", "belongs", "order", "rows", "axes").index)
+
+
+def test_rows_of_q_and_k_are_one_question():
+    (question,) = aligned(ATTENTION["old"], ATTENTION["new"]).questions
+    assert (question.about, len(question.checkpoint)) == ("rows", 4)
+    assert question.options[0].hint == "k_proj,q_proj: rows as stored"
+
+
+def test_a_list_against_itself_is_one_question_with_the_order_reversed():
+    old = {f"neck.lateral_{n}.{leaf}": (4,) for n in range(1, 5) for leaf in ("weight", "bias")}
+    new = {f"head.levels.{n}.inner.{leaf}": (4,) for n in range(4) for leaf in ("weight", "bias")}
+    (order,) = [q for q in aligned(old, new).questions if q.about == "order"]
+    turned = {m.checkpoint[0]: m.model[0] for m in order.options[1].matches}
+    assert turned["neck.lateral_1.weight"] == "head.levels.3.inner.weight"
+    assert len(turned) == 8
+
+
+@pytest.mark.parametrize(
+    ("hints", "fact"),
+    [
+        (["wq=q_proj", "wq=k_proj"], "cannot both hold"),
+        (["q_proj: rows as stored", "q_proj: rows by part"], "both speak of"),
+        (["nowhere=q_proj"], "names nothing in the checkpoint"),
+        (["q_proj: rows sideways"], "is not of the form"),
+        (["^layers.{i}.attention.wq=^head"], "in the checkpoint"),
+        (["q_proj: rows from interleaved to half split, heads of 7"], "cannot stand so"),
+    ],
+)
+def test_hints_that_cannot_hold_are_refused_with_what_and_where(hints, fact):
+    old, new = ATTENTION["old"] | {"head.weight": (5, 16)}, ATTENTION["new"] | {"head.weight": (5, 16)}
+    with pytest.raises(TreealignError) as refused:
+        aligned(old, new, hints=hints)
+    assert any(fact in text for text in refused.value.facts), refused.value
+
+
+def test_one_text_is_one_hint():
+    as_text = aligned(ATTENTION["old"], ATTENTION["new"], hints="q_proj,k_proj: rows as stored")
+    assert as_text.ok and as_text.hints == ("q_proj,k_proj: rows as stored",)
+
+
+def test_a_hint_is_kept_to_the_keys_below_its_scope():
+    old = {f"{t}.{key}": shape for t in ("text", "vision") for key, shape in ATTENTION["old"].items()}
+    new = {f"{t}.{key}": shape for t in ("text", "vision") for key, shape in ATTENTION["new"].items()}
+    found = aligned(old, new, hints=["q_proj,k_proj: rows as stored under text"])
+    assert {key.partition(".")[0] for q in found.questions for key in q.checkpoint} == {"vision"}
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=5, unique=True), st.data())
+@settings(max_examples=25, deadline=None)
+def test_answers_lead_to_any_assignment_that_is_true(names, data):
+    """Leaves of one shape and of unlike names: whatever the truth is, a person gets there, and nothing is left open."""
+    targets = data.draw(st.permutations([f"t{n * 7}x" for n in range(len(names))]))
+    real = dict(zip((f"{n}{n}.weight" for n in names), (f"{t}.weight" for t in targets), strict=True))
+    trees = tree(dict.fromkeys(real, (3,))), tree(dict.fromkeys(sorted(real.values()), (3,)), ordered=True)
+    hints: list[str] = []
+    found = suggest(*trees)
+    while found.questions:
+        question = found.questions[0]
+        fitting = [
+            o for o in question.options if o.matches and all(real[m.checkpoint[0]] == m.model[0] for m in o.matches)
+        ]
+        assert fitting, (question.options, real)
+        hints.append(fitting[0].hint)
+        assert len(hints) <= len(names)
+        found = suggest(*trees, hints=hints)
+    assert {m.checkpoint[0]: m.model[0] for m in found.matches} == real
