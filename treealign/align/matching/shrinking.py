@@ -162,15 +162,18 @@ class _Search:
 
         Nor any other of the same leaves under other names, for which it could be exchanged.
         """
+        above = [{pair[side][:n] for pair in self.found for n in range(len(pair[side]))} for side in (0, 1)]
         free = [list(self._free(number)) for number in (0, 1)]
         counts = [Counter(map(side.kind, nodes)) for side, nodes in zip(self.sides, free, strict=True)]
-        theirs = {self.sides[1].digest(node): node for node in free[1]}
+        theirs = {self.sides[1].digest(node): node for node in free[1] if node not in above[1]}
         covered: set[Path] = set()
         for a in free[0]:
             b, kind = theirs.get(self.sides[0].digest(a)), self.sides[0].kind(a)
             if a and a[:-1] in covered:
                 covered.add(a)
-            elif b is not None and counts[0][kind] == counts[1][kind] == 1 and self._is_telling(a, b):
+            elif b is None or a in above[0]:  # a part of either is known to belong elsewhere
+                continue
+            elif counts[0][kind] == counts[1][kind] == 1 and self._is_telling(a, b):
                 covered.add(a)
                 self.found.append((a, b))
 
