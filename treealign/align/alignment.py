@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from treealign.align.doubting.siblings import doubt_siblings
 from treealign.align.doubting.stacking import stacked
 from treealign.align.doubting.surroundings import doubt_strangers, misplaced
 from treealign.align.doubting.transposition import turned, turned_blocks
-from treealign.align.hinted import Hint, contains, evidence_of
+from treealign.align.hinted import Hint, evidence_of
 from treealign.align.hints import Hints
 from treealign.align.hints import read as read_hints
 from treealign.align.links import Link
@@ -35,7 +35,7 @@ from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.presence import part_by_presence
 from treealign.align.matching.refinement import refine
 from treealign.align.matching.scoring import Floats, Side
-from treealign.align.matching.shrinking import shrink
+from treealign.align.matching.shrinking import set_behind, shrunk
 from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.telling import told
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
@@ -114,9 +114,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     left, right = refine(*map(list, anchors.rest))
     everything = ([*side, *voters] for side, voters in zip((left, right), anchors.voters, strict=True))
     read = evidence_of(read_hints(hints, *everything))
-    left, right, same, free = (
-        _shrunk(left, right, read) if contents is None else (left, right, {}, (len(left), len(right)))
-    )
+    left, right, same, free = set_behind(left, right, shrunk(left, right, read) if contents is None else {})
     first = len(left), len(right)
     left, right = ([*side, *voters] for side, voters in zip((left, right), anchors.voters, strict=True))
     given = Given({**same, **anchors.pairs(first)}, free, likely(contents, left, right), frozenset(same))
@@ -150,24 +148,6 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     made = _finish(checkpoint, model, links, resized, left, right, shapes)
     findings = made.findings + trace_findings(links, trees)
     return replace(made, hints=tuple(read), findings=findings, conventions=conventions)
-
-
-def _shrunk(
-    left: list[Pattern], right: list[Pattern], hints: Sequence[Hint]
-) -> tuple[list[Pattern], list[Pattern], dict[int, int], tuple[int, int]]:
-    """Both sides with what is obviously the same behind the rest, its pairs by position, and how many the rest are."""
-    same = shrink(left, right, (_said(h.source for h in hints), _said(h.target for h in hints)))
-    taken = set(same.values())
-    free = [i for i in range(len(left)) if i not in same], [j for j in range(len(right)) if j not in taken]
-    order = [*free[0], *same], [*free[1], *same.values()]
-    pairs = {len(free[0]) + n: len(free[1]) + n for n in range(len(same))}
-    return [left[i] for i in order[0]], [right[j] for j in order[1]], pairs, (len(free[0]), len(free[1]))
-
-
-def _said(runs: Iterable[tuple[str, ...]]) -> Callable[[Pattern], bool]:
-    """Whether a pattern bears one of the names that hints give."""
-    listed = list(runs)
-    return lambda p: any(contains(p.segments, run) for run in listed)
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:

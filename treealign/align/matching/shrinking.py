@@ -14,9 +14,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import networkx as nx
 
+from treealign.align.hinted import Hint, contains
 from treealign.align.patterns import Pattern
 from treealign.tree.graph import ROOT, Path, grow, set_digests
 
@@ -50,6 +52,33 @@ def shrink(
     search.descend()
     search.find_moved()
     return {i: j for a, b in search.found for i, j in _leaves(sides, a, b)}
+
+
+def shrunk(left: Sequence[Pattern], right: Sequence[Pattern], hints: Sequence[Hint]) -> dict[int, int]:
+    """The same, but for patterns that bear one of the names that hints give."""
+    return shrink(left, right, (_said([h.source for h in hints]), _said([h.target for h in hints])))
+
+
+def _said(runs: Sequence[tuple[str, ...]]) -> Unlike:
+    return lambda p: any(contains(p.segments, run) for run in runs)
+
+
+class Behind(NamedTuple):
+    """Both sides with what is the same behind the rest, its pairs by position, and how many the rest are."""
+
+    left: list[Pattern]
+    right: list[Pattern]
+    same: dict[int, int]
+    free: tuple[int, int]
+
+
+def set_behind(left: Sequence[Pattern], right: Sequence[Pattern], same: Mapping[int, int]) -> Behind:
+    """Sort what `shrink` found behind the rest, which keeps its order."""
+    taken = set(same.values())
+    free = [i for i in range(len(left)) if i not in same], [j for j in range(len(right)) if j not in taken]
+    sizes = len(free[0]), len(free[1])
+    pairs = {sizes[0] + n: sizes[1] + n for n in range(len(same))}
+    return Behind([left[i] for i in (*free[0], *same)], [right[j] for j in (*free[1], *same.values())], pairs, sizes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,15 +191,18 @@ class _Search:
 
         Nor any other of the same leaves under other names, for which it could be exchanged.
         """
+        above = [{pair[side][:n] for pair in self.found for n in range(len(pair[side]))} for side in (0, 1)]
         free = [list(self._free(number)) for number in (0, 1)]
         counts = [Counter(map(side.kind, nodes)) for side, nodes in zip(self.sides, free, strict=True)]
-        theirs = {self.sides[1].digest(node): node for node in free[1]}
+        theirs = {self.sides[1].digest(node): node for node in free[1] if node not in above[1]}
         covered: set[Path] = set()
         for a in free[0]:
             b, kind = theirs.get(self.sides[0].digest(a)), self.sides[0].kind(a)
             if a and a[:-1] in covered:
                 covered.add(a)
-            elif b is not None and counts[0][kind] == counts[1][kind] == 1 and self._is_telling(a, b):
+            elif b is None or a in above[0]:  # a part of either is known to belong elsewhere
+                continue
+            elif counts[0][kind] == counts[1][kind] == 1 and self._is_telling(a, b):
                 covered.add(a)
                 self.found.append((a, b))
 
