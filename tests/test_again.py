@@ -173,3 +173,15 @@ def test_numbers_of_thousands_of_digits_are_compared_as_text():
     long, short = "9" * 5000, "1"
     sides = [KeyTree.from_leaves([(f"{name}.{n}.w", (2, 2), "float32") for n in (long, short)]) for name in "ab"]
     assert len(suggest(*sides).matches) <= 2
+
+
+def test_a_square_that_was_turned_is_not_turned_again_by_a_load(tmp_path):
+    square = written(tmp_path / "square.safetensors", {"weight": torch.randn(2, 2)})
+    rules = ConversionMapping([Convert("weight", "weight", operations.Permute((1, 0)))])
+    convert_checkpoint(square, tmp_path / "once.safetensors", rules, converted=False)
+    model = nn.Linear(2, 2, bias=False)
+    for path in (square, tmp_path / "once.safetensors"):
+        load(model, path, rules)
+        assert torch.equal(model.weight, load_file(square)["weight"].T)
+        save(model, tmp_path / "out")
+        assert (tmp_path / "out" / "model.safetensors").read_bytes() == path.read_bytes()
