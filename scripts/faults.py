@@ -154,17 +154,13 @@ class Lock(Writer):
     def prepare(self) -> None:
         self.out.mkdir()
         self.lock = self.out / "treealign.lock"
-        self.run("old")
-
-    def run(self, name: str) -> None:
         subprocess.run(self.command(), check=True, capture_output=True)
         text = self.lock.read_text()
         self.new = text
-        self.lock.write_text(text + f"# {name}\n")
+        self.lock.write_text(f"{text}\n")
 
     def command(self) -> list[str]:
-        tree = self.source / "model.safetensors.index.json"
-        return [sys.executable, "-m", "treealign.cli", "lock", str(tree), "-o", str(self.lock)]
+        return [sys.executable, "-m", "treealign.cli", "lock", str(self.source), "-o", str(self.lock)]
 
     def state(self) -> str:
         subprocess.run([*self.command(), "--check"], check=False, capture_output=True)  # a reader

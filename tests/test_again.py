@@ -14,10 +14,12 @@ from treealign import (
     KeyTree,
     PrefixChange,
     Rename,
+    TreealignError,
     convert_checkpoint,
     load,
     operations,
     save,
+    suggest,
 )
 from treealign.checkpoint.conversion.marks import ENTRY
 from treealign.errors import MappingError, UndecidedError
@@ -159,3 +161,27 @@ def test_a_tensor_that_repeats_a_few_bytes_over_terabytes_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, tmp_path / "x.pt")
     with pytest.raises(Exception, match="repeats 4 bytes"):
         convert_checkpoint(tmp_path / "x.pt", tmp_path / "out", [Rename("a", "b")])
+
+
+def test_a_key_of_thousands_of_levels_is_refused_in_words():
+    sides = [KeyTree.from_leaves([(".".join([name] * 2000), (2,), "float32")]) for name in "ab"]
+    with pytest.raises(TreealignError, match="levels, of which at most"):
+        suggest(*sides)
+
+
+def test_numbers_of_thousands_of_digits_are_compared_as_text():
+    long, short = "9" * 5000, "1"
+    sides = [KeyTree.from_leaves([(f"{name}.{n}.w", (2, 2), "float32") for n in (long, short)]) for name in "ab"]
+    assert len(suggest(*sides).matches) <= 2
+
+
+def test_a_square_that_was_turned_is_not_turned_again_by_a_load(tmp_path):
+    square = written(tmp_path / "square.safetensors", {"weight": torch.randn(2, 2)})
+    rules = ConversionMapping([Convert("weight", "weight", operations.Permute((1, 0)))])
+    convert_checkpoint(square, tmp_path / "once.safetensors", rules, converted=False)
+    model = nn.Linear(2, 2, bias=False)
+    for path in (square, tmp_path / "once.safetensors"):
+        load(model, path, rules)
+        assert torch.equal(model.weight, load_file(square)["weight"].T)
+        save(model, tmp_path / "out")
+        assert (tmp_path / "out" / "model.safetensors").read_bytes() == path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -19,6 +20,7 @@ from treealign import ConversionMapping, KeyTree, Rename, TreealignError, conver
 from treealign.changes.locking import read_lock, write_lock
 from treealign.errors import FormatError
 from treealign.formats.atomic import written_whole
+from treealign.formats.collector import collector_paused
 from treealign.formats.transaction import locking, swapping
 from treealign.formats.transaction.locking import Lock, State, locked
 from treealign.formats.transaction.stages import SUFFIX
@@ -357,3 +359,12 @@ def test_a_small_file_is_written_beside_a_checkpoint_that_is_being_written(tmp_p
     with transaction(tmp_path), written_whole(tmp_path / "mapping.json") as file:
         file.write(b"{}")
     assert (tmp_path / "mapping.json").read_bytes() == b"{}"
+
+
+def test_a_child_that_is_forked_while_a_file_is_read_collects_garbage_as_before():
+    with collector_paused():
+        child = os.fork()
+        if not child:
+            os._exit(0 if gc.isenabled() else FAILED)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert gc.isenabled()

@@ -13,6 +13,7 @@ from treealign.align.converting.leftovers import converted_leftovers
 from treealign.align.converting.part_order import is_part_of_whole
 from treealign.align.converting.quantisation import with_weights
 from treealign.align.converting.weight_norm import with_weight_norms
+from treealign.align.depth import refuse_depth
 from treealign.align.doubting.axes import doubt_axes
 from treealign.align.doubting.conventions import Conventions, hidden_changes
 from treealign.align.doubting.folded_space import doubt_orders
@@ -97,13 +98,14 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     Raises
     ------
     TreealignError
-        A hint that cannot be read, or that names nothing on one of the sides.
+        A hint that cannot be read, or that names nothing on one of the sides; a key of more levels than any model has.
 
     Notes
     -----
     Linear in the number of keys, and in the patterns of a class of equal shapes cubic (assignment) at worst.
 
     """
+    refuse_depth(checkpoint, model)
     shapes = not any(leaf.shape is None for tree in (checkpoint, model) for leaf in tree.leaves)
     here, there = with_dots(checkpoint), with_dots(model)
     here, there = staged_alike(here, there) if shapes else (here, there)

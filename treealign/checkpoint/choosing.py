@@ -11,6 +11,7 @@ from torch import nn
 
 from treealign.align.links import Ambiguity
 from treealign.checkpoint.carrying import slices
+from treealign.checkpoint.conversion.marks import mark_of, marks_of, turns_in_place
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
 from treealign.checkpoint.source import Source
@@ -156,8 +157,11 @@ def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, conver
     """The decision about guards; what the keys leave open follows what was loaded before, as an adapter its base."""
     if isinstance(converted, GuardDecision):
         return converted
+    if converted is None and mark_of(mapping, reverse=False) in (marks_of(source.layout) or ()):
+        converted = True  # the files say so themselves: a square that was turned must not be turned again
     if converted is not None:
-        return GuardDecision(tuple(Verdict.SKIP if converted and t.guarded else Verdict.APPLY for t in mapping))
+        done = [converted and (t.guarded or turns_in_place(t)) for t in mapping]
+        return GuardDecision(tuple(Verdict.SKIP if skipped else Verdict.APPLY for skipped in done))
     decided = list(mapping.decide(source.tree).decided)
     for carried in slices(model):
         if Verdict.UNKNOWN in decided:

@@ -23,6 +23,7 @@ from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
 from treealign.formats.distributed import DistributedTensor
 from treealign.formats.safetensors_header import Header, TensorEntry
 from treealign.formats.safetensors_writer import canonical_order, plan_of
+from treealign.formats.transaction.journal import Known, known
 from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.module_tree import state_dict_tree, tensors_tree
@@ -53,6 +54,7 @@ class Source:
     _open: dict[str, BufferedReader]
     _stack: ExitStack
     _mapped: dict[str, Any] = field(default_factory=dict)
+    _known: Mapping[str, Known] = field(default_factory=dict)
 
     def read(self, key: str) -> torch.Tensor:
         """A tensor, on the CPU for one from a file, in memory of its own.
@@ -109,8 +111,7 @@ class Source:
         """The bytes of a file, mapped; as a numpy array, of which torch takes parts without copying."""
         if header.path not in self._mapped:
             try:
-                if Path(header.path).stat().st_size != header.size:
-                    raise FormatError("the file has changed since its header was read", where=header.path)
+                self._refuse_another(header)
                 storage: Any = torch.UntypedStorage.from_file(header.path, shared=False, nbytes=header.size)
             except (OSError, RuntimeError) as error:
                 raise FormatError(f"cannot map the file into memory: {error}", where=header.path) from error
@@ -164,9 +165,15 @@ class Source:
 
     def _file(self, header: Header) -> BufferedReader:
         if header.path not in self._open:
+            self._refuse_another(header)
             file = Path(header.path).open("rb")  # noqa: SIM115  closed with the source
             self._open[header.path] = self._stack.enter_context(file)
         return self._open[header.path]
+
+    def _refuse_another(self, header: Header) -> None:
+        """Refuse a file that has taken the place of the one whose header was read."""
+        if known(Path(os.path.realpath(header.path))) != self._known[header.path]:
+            raise FormatError("the file has changed since its header was read", where=header.path)
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +231,9 @@ def _from_files(found: Checkpoint) -> Source:
             where.update(file.tensors)
     tree = KeyTree.from_leaves(leaves, tied=tied, ordered=ordered, source=found.path)
     path = Path(found.path)
-    return Source(tree, _layout(found), path if path.is_dir() else path.parent, where, {}, ExitStack())
+    stamps = {file.path: known(Path(os.path.realpath(file.path))) for file in found.files if isinstance(file, Header)}
+    folder = path if path.is_dir() else path.parent
+    return Source(tree, _layout(found), folder, where, {}, ExitStack(), _known=stamps)
 
 
 def _layout(found: Checkpoint) -> Layout:

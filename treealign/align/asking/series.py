@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Indices, Pattern
+from treealign.tree.keys import number_of
 
 _NUMBER = re.compile(r"\{\}|[0-9]+", re.ASCII)
 Path = tuple[str, ...]
@@ -88,7 +89,7 @@ def _members(p: Pattern, at: int) -> dict[int, Member]:
     for key, leaf in p.cells.items():
         segments = _concrete(p, key)
         hit = _NUMBER.search(segments[place])
-        number = int(hit.group()) if hit else 0
+        number = number_of(hit.group()) if hit else 0
         row = ".".join([*segments[:place], _stem(segments[place]), *segments[place + 1 :]])
         found[leaf] = Member(row, number)
     return found

@@ -10,6 +10,7 @@ from treealign.align.hinted import Hint, hinted_order
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.words import split_words, tokens, vocabulary
+from treealign.tree.keys import number_of
 
 CONVENTION = Reason("order", "the order of the parts is a convention that the names do not spell")
 UNKNOWN = Reason("order", "nothing says in which order the parts stand")
@@ -53,7 +54,7 @@ def order_parts(whole: Pattern, parts: Sequence[Pattern], hints: Sequence[Hint] 
 
 def series_order(parts: Sequence[Pattern]) -> tuple[int, ...] | None:
     """Order by the number in the parts' names, where these differ by one number counting up from 0 (`shard_0`, …)."""
-    numbers = [[int(n) for n in _DIGITS.findall(_name(p))] for p in parts]
+    numbers = [[number_of(n) for n in _DIGITS.findall(_name(p))] for p in parts]
     stems = {_DIGITS.sub("#", _name(p)) for p in parts}
     if len(stems) != 1 or any(len(n) != 1 for n in numbers):
         return None

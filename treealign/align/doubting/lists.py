@@ -17,6 +17,7 @@ from treealign.align.links import Link
 from treealign.align.patterns import Indices, Pattern
 from treealign.align.reasons import Reason
 from treealign.align.words import split_words
+from treealign.tree.keys import number_of
 
 ORDER = Reason("order", "nothing but their numbers says that the two lists run the same way")
 SPILLED = Reason(
@@ -142,7 +143,7 @@ def _members(p: Pattern) -> Iterator[Member]:
         runs = [] if "{}" in segment else list(_DIGITS.finditer(segment))
         if len(runs) == 1:
             stem = segment[: runs[0].start()] + "{}" + segment[runs[0].end() :]
-            yield Member((*p.segments[:at], stem), int(runs[0].group()), p.segments[at + 1 :])
+            yield Member((*p.segments[:at], stem), number_of(runs[0].group()), p.segments[at + 1 :])
 
 
 def _one_kind(left: Path, right: Path) -> bool:
@@ -185,7 +186,7 @@ def _spilled(links: Sequence[Link]) -> dict[int, list[Link]]:
 
 
 def _places(p: Pattern) -> Iterator[tuple[Path, int, Path]]:
-    return ((p.segments[:n], int(s), p.segments[n + 1 :]) for n, s in enumerate(p.segments) if s.isdecimal())
+    return ((p.segments[:n], number_of(s), p.segments[n + 1 :]) for n, s in enumerate(p.segments) if s.isdecimal())
 
 
 def _same_list(above: Path, below: Path, path: Path) -> Path | None:

@@ -18,6 +18,7 @@ import numpy as np
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
+from treealign.tree.keys import number_of
 
 Path = tuple[str, ...]
 Numbers = dict[tuple[Path, Path], set[tuple[int, int]]]
@@ -105,7 +106,7 @@ def _alone(patterns: Iterable[Pattern]) -> Counter[Path]:
 
 def _places(p: Pattern) -> Iterator[Place]:
     """The lists in which a leaf stands; repeats that were folded have no places to tell apart."""
-    return (Place(p.segments[:n], int(s)) for n, s in enumerate(p.segments) if s.isdecimal())
+    return (Place(p.segments[:n], number_of(s)) for n, s in enumerate(p.segments) if s.isdecimal())
 
 
 def _last(side: Side) -> dict[Path, int]:
@@ -132,7 +133,7 @@ def _levels(side: Side, above: Path, free: int) -> list[tuple[int, int]]:
     """Leaves below the levels of a list that are not settled, each with the number of its level."""
     at = len(above)
     inside = ((n, side.patterns[n].segments) for n in side.below[above] if n < free)
-    return [(n, int(s[at])) for n, s in inside if len(s) > at and s[at].isdecimal()]
+    return [(n, number_of(s[at])) for n, s in inside if len(s) > at and s[at].isdecimal()]
 
 
 def _ranks(side: Side, at: int, above: Path) -> set[str]:

@@ -8,7 +8,6 @@ take turns within a row, norms that are folded) is computed as a whole.
 from __future__ import annotations
 
 import mmap
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -16,11 +15,12 @@ from typing import Any, NamedTuple
 from treealign.checkpoint.conversion.tasks import Computation
 from treealign.checkpoint.conversion.tensors import Reader, SourceTensor
 from treealign.formats.dtypes import torch_dtype, torch_shape
+from treealign.formats.forking import ForkedLock
 
 PIECE = 1 << 23  # bytes of a result that are made at once, where that can be chosen
 _ALIGNMENT = 64
 # one transform at a time: memory is that of the largest, however many files are being written
-_WHOLE = threading.Lock()
+_WHOLE = ForkedLock()
 
 
 class Piece(NamedTuple):

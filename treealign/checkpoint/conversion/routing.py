@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from treealign.checkpoint.conversion.again import levels_decided, refuse_idle, refuse_unsaid, says_converted
+from treealign.checkpoint.conversion.marks import turns_in_place
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.recalling import Recalled, recall, with_originals
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
-from treealign.mapping.convert import Convert
 from treealign.mapping.guards import GuardDecision, Verdict, decide
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
@@ -108,8 +108,7 @@ def _decision(transforms: ConversionMapping, keys: KeyTree, converted: Converted
     # what is turned under one name is not told by names, and was turned if the checkpoint was converted
     return GuardDecision(
         tuple(
-            Verdict.SKIP if converted and isinstance(t, Convert) and set(t.sources) == set(t.targets) else one
-            for t, one in zip(transforms, decided, strict=True)
+            Verdict.SKIP if converted and turns_in_place(t) else one for t, one in zip(transforms, decided, strict=True)
         )
     )
 

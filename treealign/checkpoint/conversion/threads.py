@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 
-_lock = Lock()
+from treealign.formats.forking import ForkedLock, in_forked_children
+
+_lock = ForkedLock()
 _inside: list[int] = []  # what to go back to, once for each that is inside
 
 
@@ -29,4 +30,17 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         with _lock:
-            torch.set_num_threads(_inside.pop())
+            if _inside:  # not in a child that was forked inside
+                torch.set_num_threads(_inside.pop())
+
+
+def _forked() -> None:
+    """A child that was forked meanwhile computes as its parent did before."""
+    if _inside:
+        import torch
+
+        torch.set_num_threads(_inside[0])
+        _inside.clear()
+
+
+in_forked_children(_forked)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 
 from treealign.errors import FormatError
+from treealign.formats.forking import in_forked_children
 
 PATIENCE = 10.0  # seconds that a writer waits for another one
 _PAUSE = 0.02
@@ -37,8 +38,8 @@ class Lock:
         self.folder, self.alone, self.state = folder, alone, State.UNKNOWN
         self._descriptor = -1
 
-    def take(self, patience: float = 0.0, needed: Callable[[], bool] = lambda: True) -> State:
-        """Ask for the lock, again and again for some seconds, for as long as it is needed."""
+    def take(self, patience: float = 0.0) -> State:
+        """Ask for the lock, again and again for some seconds."""
         try:
             self._descriptor = os.open(self.folder, os.O_RDONLY)
         except (PermissionError, FileNotFoundError, NotADirectoryError):
@@ -46,9 +47,14 @@ class Lock:
         _held.add(self._descriptor)
         end = time.monotonic() + patience
         self.state = _ask(self._descriptor, alone=self.alone)
-        while self.state is State.BUSY and needed() and time.monotonic() < end:
-            time.sleep(_PAUSE)
-            self.state = _ask(self._descriptor, alone=self.alone)
+        while self.state is State.BUSY and time.monotonic() < end:
+            self.ask_again()
+        return self.state
+
+    def ask_again(self) -> State:
+        """Ask once more for a lock that was busy, a moment later."""
+        time.sleep(_PAUSE)
+        self.state = _ask(self._descriptor, alone=self.alone)
         return self.state
 
     @property
@@ -127,5 +133,4 @@ def _give_up() -> None:
         os.close(_held.pop())
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_give_up)
+in_forked_children(_give_up)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,14 @@ def recover(path: str | os.PathLike[str]) -> list[Mapping[str, Any]]:
 def _recover(stage: Stage) -> Mapping[str, Any] | None:
     lock = Lock(stage.lock, alone=True)
     try:
+        state, late = lock.take(), time.monotonic() + locking.PATIENCE
         # files change places only while there is a journal: what is still being written disturbs nobody
-        state = lock.take(locking.PATIENCE, lambda: has_journal(stage))
-        if state is State.HELD:
-            return end(stage) if lock.stands else None
-        if has_journal(stage):
-            raise between(stage, "that run may still be at work" if state is State.BUSY else "there are no locks here")
+        while state is not State.HELD and has_journal(stage):
+            if state is State.UNKNOWN or time.monotonic() > late:
+                busy = state is State.BUSY
+                raise between(stage, "that run may still be at work" if busy else "there are no locks here")
+            state = lock.ask_again()
+        return end(stage) if state is State.HELD and lock.stands else None
     except OSError as error:
         if has_journal(stage):
             raise between(stage, error.strerror or str(error)) from error
