@@ -15,14 +15,17 @@ from treealign.align.asking.question import Option, Question, expand_matches
 from treealign.align.asking.questions import ambiguity, find_questions
 from treealign.align.correspondence import correspondence
 from treealign.align.hints import Hints, listed, parse, read
+from treealign.align.holes import align_as_if_whole
 from treealign.align.links import Ambiguity, Link, Match, keys_of
-from treealign.align.matching.mismatches import Mismatch
 from treealign.align.patterns import Pattern
 from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
+from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.marking import AnyQuestion, mapping_with_questions
+from treealign.mapping.mismatches import Mismatch
 from treealign.mapping.planning import Step
+from treealign.shown import Shown
 from treealign.synthesize import Conversion, Synthesis, synthesize
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
@@ -34,7 +37,7 @@ __all__ = ["Ambiguity", "Match", "Suggestion", "suggest"]
 
 
 @dataclass(frozen=True, eq=False)
-class Suggestion:
+class Suggestion(Shown):
     """What corresponds to what, the mapping that realises it, and what is left open.
 
     Everything below is derived from the finished alignment and synthesis when it is first asked for.
@@ -49,12 +52,16 @@ class Suggestion:
         What has been said so far, to be given again.
     asked : Alignment or None
         What evidence alone makes of the two trees, before any answer.
+    absent : frozenset of str
+        Keys that the checkpoint lacks although all the others of their lists are there; the alignment takes them as
+        there, and what they would feed is missing.
     """
 
     alignment: Alignment
     probed: Probed | None = None
     hints: tuple[str, ...] = ()
     asked: Alignment | None = None
+    absent: frozenset[str] = frozenset()
 
     @cached_property
     def synthesis(self) -> Synthesis:
@@ -72,6 +79,10 @@ class Suggestion:
     @cached_property
     def matches(self) -> tuple[Match, ...]:
         """All matches, key by key; none names a tied alias."""
+        return tuple(match for match in self._all_matches if self.absent.isdisjoint(match.checkpoint))
+
+    @cached_property
+    def _all_matches(self) -> tuple[Match, ...]:
         trees = self.alignment.checkpoint, self.alignment.model
         return tuple(m for link in self.alignment.links for m in expand_matches(link, trees))
 
@@ -79,6 +90,11 @@ class Suggestion:
     def questions(self) -> tuple[Question, ...]:
         """What evidence leaves open, in the order in which to ask; empty when nothing is."""
         return find_questions(self.alignment)
+
+    @cached_property
+    def _short(self) -> tuple[Match, ...]:
+        """Those that an absent key breaks."""
+        return tuple(match for match in self._all_matches if not self.absent.isdisjoint(match.checkpoint))
 
     @cached_property
     def ambiguous(self) -> tuple[Ambiguity, ...]:
@@ -108,17 +124,20 @@ class Suggestion:
         said = refusals(question) if option is None else (option.hint,)
         read_hints = [hint for hint in map(parse, said) if hint is not None]
         alignment = answered(self.alignment, read_hints)
-        return Suggestion(alignment, self.probed, (*self.hints, *said), self.asked)
+        return Suggestion(alignment, self.probed, (*self.hints, *said), self.asked, self.absent)
 
     @cached_property
     def missing_keys(self) -> tuple[str, ...]:
         """Model keys that nothing fills, in the order of the model; tied aliases do not count."""
-        return keys_of(self.alignment.model, self.alignment.right)
+        keys = keys_of(self.alignment.model, self.alignment.right)
+        short = {key for match in self._short for key in match.model}
+        return tuple(key for key in self.alignment.model.keys if key in short or key in set(keys)) if short else keys
 
     @cached_property
     def unexpected_keys(self) -> tuple[str, ...]:
         """Checkpoint keys that the model has no place for."""
-        return keys_of(self.alignment.checkpoint, self.alignment.left)
+        keys = keys_of(self.alignment.checkpoint, self.alignment.left)
+        return keys + tuple(key for match in self._short for key in match.checkpoint if key not in self.absent)
 
     @cached_property
     def mismatched_keys(self) -> tuple[Mismatch, ...]:
@@ -136,7 +155,12 @@ class Suggestion:
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """What a person should know, one sentence each."""
-        return self.alignment.findings + tuple(str(f) for f in self.synthesis.findings)
+        lacking = tuple(
+            f"the checkpoint lacks {', '.join(k for k in match.checkpoint if k in self.absent)}, without which "
+            f"{', '.join(match.model)} cannot be filled; all others of the list are there"
+            for match in self._short
+        )
+        return lacking + self.alignment.findings + tuple(str(f) for f in self.synthesis.findings)
 
     @cached_property
     def graph(self) -> networkx.Graph:
@@ -214,12 +238,15 @@ def suggest(
         the model gets its weights back all the same.
 
     """
+    check_arguments("suggest", checkpoint, model)
+    check_hints(hints)
     with collector_paused():
         asked, probed = _align(checkpoint, model, hints, values), None
+        asked, absent = align_as_if_whole(asked, hints) if not values else (asked, frozenset[str]())
         alignment = answered(asked, read(hints, *_patterns(asked)))
-    if probe is not None and any(not link.certain for link in alignment.links):
+    if probe is not None and not absent and any(not link.certain for link in alignment.links):
         alignment, probed = _probe(alignment, checkpoint, model, probe, max_probes)
-    made = Suggestion(alignment, probed, tuple(listed(hints)), asked)
+    made = Suggestion(alignment, probed, tuple(listed(hints)), asked, absent)
     _ = made.synthesis  # here, where the time for it is expected, and not when the mapping is first looked at
     return made
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from treealign.align.causes import causes
 from treealign.align.contents.anchors import doubted, find_anchors, likely, no_anchors
 from treealign.align.contents.fingerprints import Contents
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.converting.leftovers import converted_leftovers
 from treealign.align.converting.part_order import is_part_of_whole
 from treealign.align.converting.quantisation import with_weights
+from treealign.align.converting.same_names import Named, quantised_findings, same_names
 from treealign.align.converting.weight_norm import with_weight_norms
 from treealign.align.doubting.axes import doubt_axes
 from treealign.align.doubting.conventions import Conventions, hidden_changes
@@ -143,13 +145,18 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     if shapes:
         links, left, right = placed_in_step(links, resized, (here, there), (left, right), read)
         links, left, right = converted_leftovers(links, resized, (here, there), (left, right), read)
-    if _nothing_shared(links, left, right):
+    named = same_names(links, resized, (here, there), (left, right)) if shapes else None
+    if _nothing_shared(links, left, right) and not _named_enough(named, links, resized, (left, right)):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
-        return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
-    links = stacked(links, conventions, model) if conventions else links
+        said = causes(checkpoint, model) or (text,)
+        return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), said)
+    added = named.links[len(links) :] if named is not None else []
+    links = [*(stacked(links, conventions, model) if conventions else links), *added]
+    if named is not None:
+        _, resized, left, right = named
     made = _finish(checkpoint, model, links, resized, left, right, shapes)
-    findings = made.findings + trace_findings(links, trees)
-    return replace(made, hints=tuple(read), findings=findings, conventions=conventions)
+    findings = causes(checkpoint, model) + quantised_findings([*links, *resized], trees) + trace_findings(links, trees)
+    return replace(made, hints=tuple(read), findings=made.findings + findings, conventions=conventions)
 
 
 def _shrunk(
@@ -255,6 +262,16 @@ def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]
     scores = conversion_scores(assignment.names, votes)
     found = find_mismatches(*sides, free, scores, Agreement(*sides, votes))
     return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
+
+
+def _named_enough(
+    named: Named | None, links: list[Link], resized: list[Link], sides: tuple[list[Pattern], list[Pattern]]
+) -> bool:
+    """Whether equal names, of unlike tensors, speak for half of the smaller side."""
+    if named is None:
+        return False
+    added = [*named.links[len(links) :], *named.resized[len(resized) :]]
+    return 2 * sum(len(link.left[0]) for link in added) >= min(sum(map(len, side)) for side in sides)
 
 
 def _nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern]) -> bool:
