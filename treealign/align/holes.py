@@ -13,6 +13,7 @@ from itertools import product
 from typing import Any
 
 from treealign.align.alignment import Alignment, align
+from treealign.align.links import Match
 from treealign.tree.fold import Fold
 from treealign.tree.keytree import KeyTree
 
@@ -92,6 +93,13 @@ def unfilled(alignment: Alignment, absent: Set[str]) -> set[int]:
     keys = alignment.checkpoint.keys
     short = (g for link in alignment.links for g in link.expand() if any(keys[at] in absent for at in g.left))
     return {at for p in alignment.right for at in p.cells.values()} | {at for g in short for at in g.right}
+
+
+def lacks(match: Match, absent: Set[str]) -> str:
+    """What a match cannot do for want of these keys, as a finding."""
+    gone = ", ".join(key for key in match.checkpoint if key in absent)
+    filled = ", ".join(match.model)
+    return f"the checkpoint lacks {gone}, without which {filled} cannot be filled; all others of the list are there"
 
 
 def with_absent(tree: KeyTree, absent: tuple[Leaf, ...]) -> KeyTree:

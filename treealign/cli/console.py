@@ -99,7 +99,7 @@ def _cut(line: str, room: int) -> Iterator[str]:
 
 def put_lines(lines: Iterable[str]) -> None:
     """Data for a person, on stdout, no wider than the terminal."""
-    put_text("\n".join(fitted(printable(part) for line in lines for part in line.split("\n"))))
+    put_text("\n".join(fitted(printable(line) for line in lines)))
 
 
 def put_text(text: str) -> None:

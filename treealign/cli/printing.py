@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from treealign.cli.console import fitted, fold_line, plural
+from treealign.formats.legible import printable
 from treealign.tree.fold import fold_names
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _STYLE = "white-space:pre-wrap;font-size:13px;line-height:1.4;max-width:100ch"
 
 def text(value: Any) -> str:
     """A result as lines of at most 100 columns."""
-    return "\n".join(fitted((part for line in _lines(value) for part in line.split("\n")), COLUMNS))
+    return "\n".join(fitted(map(printable, _lines(value)), COLUMNS))
 
 
 def html(value: Any) -> str:

@@ -56,7 +56,7 @@ def side_lines(checkpoint: KeyTree, model: KeyTree, labels: tuple[str, str]) -> 
     for role, label, tree in (("checkpoint", labels[0], checkpoint), ("model", labels[1], model)):
         size = f"{plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}"
         line = f"{role:<10}  {label}"
-        yield f"{line}  {size}" if len(line) + len(size) + 2 <= width() else f"{line}\n{'':<12}{size}"
+        yield from [f"{line}  {size}"] if len(line) + len(size) + 2 <= width() else [line, f"{'':<12}{size}"]
 
 
 def _mapping(suggestion: Suggestion, checkpoint: KeyTree) -> Iterator[str]:

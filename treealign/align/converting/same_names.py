@@ -61,6 +61,25 @@ def same_names(
     )
 
 
+def nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern]) -> bool:
+    """Neither a certain match, nor shapes that would place most of the smaller side."""
+    if any(link.certain for link in links):
+        return False
+    placed = sum(len(p) for link in links for p in link.right)
+    smaller = min(sum(map(len, left)), sum(map(len, right)))
+    return not placed or 2 * placed < smaller
+
+
+def enough(
+    named: Named | None, links: Sequence[Link], resized: Sequence[Link], sides: tuple[list[Pattern], list[Pattern]]
+) -> bool:
+    """Whether equal names, of unlike tensors, speak for half of the smaller side; the links are those before them."""
+    if named is None:
+        return False
+    added = [*named.links[len(links) :], *named.resized[len(resized) :]]
+    return 2 * sum(len(link.left[0]) for link in added) >= min(sum(map(len, side)) for side in sides)
+
+
 def _free(patterns: Sequence[Pattern], links: Sequence[Link], tree: KeyTree, side: int) -> set[str]:
     used = {id(p) for link in links for p in (link.left, link.right)[side]}
     return {tree.keys[at] for p in patterns if id(p) not in used for at in p.cells.values()}
