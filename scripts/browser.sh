@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install the browser in which the pages of `--html` are tested, on a Debian where it is missing and we may.
-# Elsewhere those tests are skipped; with CI set they fail.
+# Install the browser in which the pages of `--html` are tested, on a Debian where it is missing and we may: run by
+# .ci/run. Without it those tests are skipped; with CI set they fail.
 set -euo pipefail
 if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -13,6 +13,18 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+NEXT = """
+What to try next, from this folder:
+
+  source {venv}/bin/activate
+  treealign show YOUR_MODEL.safetensors                  # what is in a file, at a glance
+  treealign suggest YOUR_CHECKPOINT YOUR_MODEL           # MODEL: a file, transformers:llama, package.module:factory
+  treealign suggest data/two-norms/checkpoint.json data/two-norms/model.json    # how a question is asked
+  treealign audit data/llava-1.5-7b/transformers-4.52.json data/llava-1.5-7b/transformers-5.24.json \\
+      --scan data/stale-names --html report.html         # what an update breaks, as a page
+  treealign --help
+
+README.md is a page; where to read on stands at its end."""
 LLAVA, CLIP, TINY = "data/llava-1.5-7b", "data/clip-vit-large-patch14", "data/llava-tiny"
 
 
@@ -77,3 +89,4 @@ if __name__ == "__main__":
     names()
     tensors()
     say("\nDone: the names were found, the weights ran, and they went back as they came.")
+    say(NEXT.format(venv=Path(sys.prefix)))

@@ -11,12 +11,18 @@ from typing import Any
 
 import pytest
 
-PROGRAMS = ("chromium", "chromedriver")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+DRIVER = "chromedriver"
+
+
+def found(*names: str) -> str | None:
+    """The first of these programs that is installed."""
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 def needed() -> None:
     """Skip the test, or in CI fail it, where the programs are not installed."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing = [names[0] for names in (BROWSERS, (DRIVER,)) if found(*names) is None]
     if missing and os.environ.get("CI", "").lower() not in ("", "0", "false"):
         pytest.fail(f"CI must have {' and '.join(missing)}: apt-get install chromium chromium-driver")
     if missing:
@@ -29,12 +35,12 @@ def browser(folder: Path) -> Iterator[Any]:
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
+    options.binary_location = str(found(*BROWSERS))
     quiet = ("--no-first-run", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND")
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--user-data-dir={folder}", *quiet):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(shutil.which("chromedriver"))))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(found(DRIVER))))
     driver.implicitly_wait(1)
     driver.set_page_load_timeout(60)
     driver.set_script_timeout(60)

@@ -182,7 +182,7 @@ def test_what_nothing_tells_apart_is_ambiguous_and_a_hint_settles_it(tmp_path):
     two = [[f"blocks.{i}.{name}.weight", [8], "float32"] for i in range(2) for name in ("qux", "zip")]
     sides = [tree_file(tmp_path / name, leaves).name for name, leaves in (("one.json", one), ("two.json", two))]
     open_ended = run("suggest", *sides, cwd=tmp_path)
-    assert (open_ended.returncode, "a hint such as" in open_ended.stdout) == (1, True)
+    assert (open_ended.returncode, "--hint " in open_ended.stdout) == (1, True)
     assert widest(open_ended.stdout) <= 80
     settled = run("suggest", *sides, "--hint", "foo=zip", "--hint", "bar=qux", cwd=tmp_path)
     assert settled.returncode == 0

@@ -14,3 +14,4 @@ def test_the_demonstration_loads_real_tensors_and_saves_them_back_as_they_came()
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "89 tensors, the same names and bytes" in done.stdout
     assert "saved/model.safetensors: identical files" in done.stdout
+    assert "What to try next" in done.stdout

@@ -13,7 +13,7 @@ from processes import together
 from torch import nn
 from torch.distributed import checkpoint as dcp
 
-from treealign import Rename, load, read_tree, save
+from treealign import KeyTree, Rename, load, read_tree, save
 from treealign.checkpoint.conversion.converting import convert_checkpoint
 from treealign.errors import FormatError
 from treealign.formats.safetensors_header import read_header
@@ -274,3 +274,25 @@ def test_a_distributed_folder_elsewhere_is_read_by_its_metadata(tmp_path):
         assert read_tree("memory://dcp") == read_tree(folder)
     finally:
         system.rm("/dcp", recursive=True)
+
+
+def test_an_enum_that_python_3_11_2_pickled_by_getattr_is_read(tmp_path, monkeypatch):
+    from torch.distributed.checkpoint import metadata
+
+    (encoding,) = (kind for name, kind in vars(metadata).items() if name.endswith("MEM_FORMAT_ENCODING"))
+    monkeypatch.setattr(encoding, "__reduce_ex__", lambda member, protocol: (getattr, (encoding, member.name)))
+    folder = written(tmp_path / "old", {"weight": torch.arange(6.0)})
+    assert b"getattr" in (folder / ".metadata").read_bytes()
+    assert read_tree(folder).leaves == KeyTree.from_leaves([("weight", (6,), "float32")]).leaves
+
+
+@pytest.mark.parametrize("given", [(str, "mro"), ("", "join"), (b"", "hex")])
+def test_getattr_of_anything_else_is_refused(tmp_path, given):
+    class Attribute:
+        def __reduce__(self):
+            return getattr, given
+
+    (tmp_path / ".metadata").write_bytes(pickle.dumps(Attribute()))
+    (tmp_path / "__0_0.distcp").write_bytes(b"")
+    with pytest.raises(FormatError):
+        read_tree(tmp_path)

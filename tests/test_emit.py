@@ -216,11 +216,20 @@ def test_what_transformers_has_already_is_not_said_again():
     assert "nothing to register" in emit(LLAVA, checkpoint=checkpoint, model=model)
 
 
-def test_rules_of_a_part_become_an_entry_of_its_class(empty_registry):
+def test_an_entry_is_of_the_class_that_was_meant_and_of_no_other(empty_registry):
     checkpoint, model = llava()
-    text = emit(LLAVA, checkpoint=checkpoint, model=model)
-    assert f'register_checkpoint_conversion_mapping(\n    "{model.modules["model.vision_tower"]}",' in text
-    assert 'PrefixChange(prefix_to_remove="vision_model")' in text
+    before = set(empty_registry)
+    exec(emit(LLAVA, checkpoint=checkpoint, model=model), {})
+    assert set(empty_registry) - before == {"LlavaForConditionalGeneration"}
+
+
+def test_a_model_type_that_other_classes_share_is_not_taken_over(empty_registry):
+    checkpoint, model = llava()
+    before = set(empty_registry)
+    exec(emit(LLAVA, checkpoint=checkpoint, model=model, name="llava"), {})
+    assert set(empty_registry) - before == {"LlavaForConditionalGeneration"}
+    with pytest.raises(TreealignError, match="LlavaForConditionalGeneration"):
+        emit(LLAVA, checkpoint=checkpoint, name="llava")
 
 
 def test_an_entry_of_a_part_is_left_to_transformers_where_it_says_the_same(empty_registry):
@@ -261,14 +270,13 @@ def test_emitted_tests_pass_for_the_entry_and_fail_without_it():
     assert list(outcomes(text).values()) == [False] * 4
 
 
-def test_emitted_tests_hold_the_entries_of_parts_too_and_fail_for_any_that_is_changed(empty_registry):
+def test_emitted_tests_fail_for_an_entry_that_is_changed(empty_registry):
     from transformers.core_model_loading import WeightRenaming
 
     checkpoint, model = llava()
     source, text = (emit(LLAVA, checkpoint=checkpoint, model=model, tests=tests) for tests in (False, True))
     exec(source, {})
-    parts = [model.modules[path] for path in ("", "model.vision_tower")]
-    assert f'"model.vision_tower": "{parts[1]}"' in text
+    parts = [model.modules[""]]
     assert set(outcomes(text).values()) == {True}
     unnoticed = []
     for name in parts:

@@ -16,7 +16,7 @@ import treealign
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "treealign"
 FLOORS = (
-    *("errors", "formats", "tree", "mapping", "align", "synthesize", "checkpoint"),
+    *("errors", "shown", "formats", "tree", "mapping", "align", "synthesize", "checkpoint"),
     *("suggestion", "changes", "dialects", "cli"),
 )
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -66,7 +66,7 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_every_module_stands_on_a_floor():
-    assert [p.name for p in MODULES if p.parent == PACKAGE and p.stem not in (*FLOORS, "__init__")] == []
+    assert [p.name for p in MODULES if p.parent == PACKAGE and p.stem not in (*FLOORS, "__init__", "__main__")] == []
     assert [p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name not in (*FLOORS, "__pycache__")] == []
 
 
@@ -122,22 +122,22 @@ def test_no_module_bears_the_name_of_a_public_function():
 
 def test_the_public_names_are_these():
     assert treealign.__all__ == [
-        "ConversionMapping",
-        "Convert",
-        "KeyTree",
-        "OpenQuestionsWarning",
-        "PrefixChange",
-        "Rename",
-        "TreealignError",
-        "attach",
-        "audit",
-        "convert_checkpoint",
-        "emit",
-        "load",
-        "operations",
-        "read_tree",
-        "save",
-        "suggest",
+        *("Ambiguity", "Attachment", "Audit", "Change", "ConversionMapping", "ConversionResult", "Convert", "KeyTree"),
+        *(
+            "LoadResult",
+            "Match",
+            "Mismatch",
+            "OpenQuestionsWarning",
+            "Option",
+            "PrefixChange",
+            "Question",
+            "Reference",
+            "Rename",
+            "SaveResult",
+            "Suggestion",
+        ),
+        *("TreealignError", "attach", "audit", "convert_checkpoint", "emit", "load", "operations", "read_tree"),
+        *("save", "suggest"),
     ]
 
 
@@ -146,14 +146,27 @@ def test_each_public_name_can_be_imported(name):
     assert getattr(treealign, name) is not None
 
 
+def test_type_checkers_see_each_public_name_where_it_is_imported_from():
+    """The block under TYPE_CHECKING and the table of the lazy import say the same."""
+    module = ast.parse((PACKAGE / "__init__.py").read_text())
+    seen = {
+        alias.name: node.module
+        for node in ast.walk(module)
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("treealign.")
+        for alias in node.names
+    }
+    assert seen == treealign._HOME
+    assert sorted(seen) == treealign.__all__
+
+
 def test_each_verb_and_each_option_is_documented():
     from treealign.cli.verbs import app
 
-    readme = (ROOT / "README.md").read_text()
+    readme, options = (ROOT / "README.md").read_text(), (PACKAGE / "cli" / "README.md").read_text()
     verbs = [command.name or command.callback.__name__ for command in app.registered_commands]
     assert [verb for verb in verbs if f"`treealign {verb} " not in readme] == []
     written = {word for verb in verbs for word in re.findall(r"--[a-z-]+", help_of(verb))} - {"--help"}
-    assert [option for option in sorted(written) if option not in readme] == []
+    assert [option for option in sorted(written) if option not in options] == []
 
 
 def help_of(verb: str) -> str:

@@ -304,7 +304,7 @@ def test_a_resized_vocabulary_is_a_mismatch_without_a_mapping_too():
     old = state(TiedHead())
     old["embed.weight"] = old["head.weight"] = torch.ones(9, 4)
     text = str(refused(TiedHead(), old, None))
-    assert "embed.weight: (9, 4) in the checkpoint, (6, 4) in the model" in text
+    assert "embed.weight: [9, 4] in the checkpoint, [6, 4] in the model" in text
 
 
 # -- what was decided before -------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_everything_that_is_wrong_is_listed_at_once():
     text = str(refused(Tower(), old))
     assert "layers.{0..1}.attn.weight" in text
     assert "model.extra.{0..1}" in text
-    assert "final.bias: (9,) in the checkpoint, (4,) in the model" in text
+    assert "final.bias: [9] in the checkpoint, [4] in the model" in text
     assert "hint: " in text
 
 

@@ -90,9 +90,9 @@ def test_what_belongs_together_is_matched_with_certainty_and_nothing_else_is(tri
 def test_what_has_no_place_is_listed_and_what_is_doubted_is_among_the_rivals(trip):
     asked = {key for question in trip.suggestion.ambiguous for key in (*question.checkpoint, *question.model)}
     sizes = trip.case.mismatched
-    shown = {m.model_key: (m.checkpoint_shape, m.model_shape) for m in trip.suggestion.mismatched_keys}
+    shown = {m.model: (m.checkpoint_shape, m.model_shape) for m in trip.suggestion.mismatched_keys}
     assert shown == sizes
-    mismatched = {m.checkpoint_key for m in trip.suggestion.mismatched_keys}
+    mismatched = {m.checkpoint for m in trip.suggestion.mismatched_keys}
     assert (
         set(trip.suggestion.unexpected_keys) - asked == trip.tensors.keys() - trip.settled.keys() - mismatched - asked
     )

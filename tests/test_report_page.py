@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from treealign import TreealignError, audit, suggest
 from treealign.cli.lint_page import lint_page
+from treealign.cli.page_parts import Note, Page, Section
 from treealign.cli.paired_trees import PairedTrees, Row, paired_trees
-from treealign.cli.report_page import Note, Page, Section, audit_page, page_text, suggestion_page
+from treealign.cli.report_page import audit_page, page_text, suggestion_page
 from treealign.cli.verbs import app
 from treealign.tree.keytree import KeyTree
 
@@ -99,8 +100,9 @@ def test_a_page_without_trees_serves_findings_alone():
 def test_a_suggestion_lists_what_is_open():
     sides = [KeyTree.from_leaves([(key, (3,), "float32")]) for key in ("a.w", "b.c.v")]
     page = suggestion_page(suggest(*sides), ("c", "m"))
-    assert page.sections
-    assert page.facts[-1].startswith("something is open")
+    assert page.asks
+    assert page.verdict.level == "open"
+    assert page.verdict.open
 
 
 def test_what_is_missing_is_listed_by_whole_modules():
@@ -154,7 +156,7 @@ def test_the_lint_writes_its_page_beside_what_it_prints(tmp_path):
 
 def test_without_jinja2_there_is_an_error_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(TreealignError, match=r"treealign\[html\]"):
+    with pytest.raises(TreealignError, match=r"jinja2>=3\.1"):
         page_text(Page("t"))
 
 

@@ -485,3 +485,17 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match="No space left"):
         save(Tower(), tmp_path, max_shard_size=50)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_path_of_a_file_is_that_file_and_leaves_its_neighbours_alone(tmp_path):
+    model = nn.Linear(3, 2)
+    given = {f"model.{key}": value for key, value in nn.Linear(3, 2).state_dict().items()}
+    load(model, given, [PrefixChange(remove="model")])
+    other = tmp_path / "model.safetensors"
+    save(nn.Linear(5, 5), tmp_path)
+    before = other.read_bytes()
+    result = save(model, tmp_path / "mine.safetensors")
+    assert result.files == ("mine.safetensors",)
+    assert set(result.keys) == {"model.weight", "model.bias"}
+    assert other.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "model.safetensors"]

@@ -7,6 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+# what each extra of the package asks for, as pyproject.toml has it
+EXTRAS = {
+    "transformers": ("transformers>=5.9,<6",),
+    "hub": ("huggingface_hub>=1.0", "fsspec>=2023.10", "aiohttp>=3.9"),
+    "dask": ("dask>=2024.4", "distributed>=2024.4"),
+    "html": ("jinja2>=3.1",),
+}
+
+
+def install_hint(extra: str) -> str:
+    """The line that installs what an extra asks for: it works wherever treealign came from.
+
+    >>> print(install_hint("html"))
+    pip install 'jinja2>=3.1'
+      or, in a clone of treealign: pip install '.[html]'
+    """
+    wanted = " ".join(f"'{requirement}'" for requirement in EXTRAS[extra])
+    return f"pip install {wanted}\n  or, in a clone of treealign: pip install '.[{extra}]'"
+
 
 class TreealignError(Exception):
     """Something the user can act on.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,19 @@ from treealign.align.asking.question import Option, Question, expand_matches
 from treealign.align.asking.questions import ambiguity, find_questions
 from treealign.align.correspondence import correspondence
 from treealign.align.hints import Hints, listed, parse, read
+from treealign.align.holes import align_as_if_whole, lacks
 from treealign.align.links import Ambiguity, Link, Match, keys_of
-from treealign.align.matching.mismatches import Mismatch
 from treealign.align.patterns import Pattern
 from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
+from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.marking import AnyQuestion, mapping_with_questions
+from treealign.mapping.mismatches import Mismatch
 from treealign.mapping.planning import Step
-from treealign.synthesize import Conversion, Synthesis, synthesize
+from treealign.shown import Shown
+from treealign.synthesize import Synthesis
+from treealign.synthesize.aligned import conversions_of, synthesize_alignment
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
@@ -34,7 +38,7 @@ __all__ = ["Ambiguity", "Match", "Suggestion", "suggest"]
 
 
 @dataclass(frozen=True, eq=False)
-class Suggestion:
+class Suggestion(Shown):
     """What corresponds to what, the mapping that realises it, and what is left open.
 
     Everything below is derived from the finished alignment and synthesis when it is first asked for.
@@ -49,18 +53,21 @@ class Suggestion:
         What has been said so far, to be given again.
     asked : Alignment or None
         What evidence alone makes of the two trees, before any answer.
+    absent : frozenset of str
+        Keys that the checkpoint lacks although all others of their lists are there, as which the alignment takes them.
     """
 
     alignment: Alignment
     probed: Probed | None = None
     hints: tuple[str, ...] = ()
     asked: Alignment | None = None
+    absent: frozenset[str] = frozenset()
 
     @cached_property
     def synthesis(self) -> Synthesis:
         """The mapping made from the alignment, with its proof of minimality or the bound."""
         with collector_paused():
-            return _synthesize(self.alignment)
+            return synthesize_alignment(self.alignment)
 
     @cached_property
     def mapping(self) -> ConversionMapping:
@@ -72,13 +79,21 @@ class Suggestion:
     @cached_property
     def matches(self) -> tuple[Match, ...]:
         """All matches, key by key; none names a tied alias."""
-        trees = self.alignment.checkpoint, self.alignment.model
-        return tuple(m for link in self.alignment.links for m in expand_matches(link, trees))
+        return tuple(match for match in self._all_matches if self.absent.isdisjoint(match.checkpoint))
+
+    @cached_property
+    def _all_matches(self) -> tuple[Match, ...]:
+        sides = self.alignment.checkpoint, self.alignment.model
+        return tuple(m for link in self.alignment.links for m in expand_matches(link, sides))
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
         """What evidence leaves open, in the order in which to ask; empty when nothing is."""
         return find_questions(self.alignment)
+
+    @cached_property
+    def _short(self) -> tuple[Match, ...]:
+        return tuple(m for m in self._all_matches if not self.absent.isdisjoint(m.checkpoint))
 
     @cached_property
     def ambiguous(self) -> tuple[Ambiguity, ...]:
@@ -100,7 +115,6 @@ class Suggestion:
         ------
         TreealignError
             The question is none of this suggestion.
-
         """
         if question not in self.questions or (option is not None and option not in question.options):
             way_out = "answer one of its `questions` by one of the question's `options`, or by None"
@@ -108,17 +122,22 @@ class Suggestion:
         said = refusals(question) if option is None else (option.hint,)
         read_hints = [hint for hint in map(parse, said) if hint is not None]
         alignment = answered(self.alignment, read_hints)
-        return Suggestion(alignment, self.probed, (*self.hints, *said), self.asked)
+        return Suggestion(alignment, self.probed, (*self.hints, *said), self.asked, self.absent)
 
     @cached_property
     def missing_keys(self) -> tuple[str, ...]:
         """Model keys that nothing fills, in the order of the model; tied aliases do not count."""
-        return keys_of(self.alignment.model, self.alignment.right)
+        keys = {
+            *keys_of(self.alignment.model, self.alignment.right),
+            *(k for match in self._short for k in match.model),
+        }
+        return tuple(key for key in self.alignment.model.keys if key in keys)
 
     @cached_property
     def unexpected_keys(self) -> tuple[str, ...]:
         """Checkpoint keys that the model has no place for."""
-        return keys_of(self.alignment.checkpoint, self.alignment.left)
+        keys = keys_of(self.alignment.checkpoint, self.alignment.left)
+        return keys + tuple(key for match in self._short for key in match.checkpoint if key not in self.absent)
 
     @cached_property
     def mismatched_keys(self) -> tuple[Mismatch, ...]:
@@ -136,7 +155,8 @@ class Suggestion:
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """What a person should know, one sentence each."""
-        return self.alignment.findings + tuple(str(f) for f in self.synthesis.findings)
+        lacking = tuple(lacks(match, self.absent) for match in self._short)
+        return lacking + self.alignment.findings + tuple(str(f) for f in self.synthesis.findings)
 
     @cached_property
     def graph(self) -> networkx.Graph:
@@ -212,20 +232,21 @@ def suggest(
         A side cannot be read, or a hint names nothing; values are asked for, and a side has no tensors; or there is a
         probe, and the model cannot be run or the checkpoint has no tensors. What the probe itself raises is not caught,
         the model gets its weights back all the same.
-
     """
+    check_arguments("suggest", checkpoint, model)
+    check_hints(hints)
     with collector_paused():
-        asked, probed = _align(checkpoint, model, hints, values), None
+        found, probed = _align(checkpoint, model, hints, values), None
+        asked, absent = (found, frozenset[str]()) if values else align_as_if_whole(found, hints)
         alignment = answered(asked, read(hints, *_patterns(asked)))
-    if probe is not None and any(not link.certain for link in alignment.links):
+    if probe is not None and not absent and any(not link.certain for link in alignment.links):
         alignment, probed = _probe(alignment, checkpoint, model, probe, max_probes)
-    made = Suggestion(alignment, probed, tuple(listed(hints)), asked)
+    made = Suggestion(alignment, probed, tuple(listed(hints)), asked, absent)
     _ = made.synthesis  # here, where the time for it is expected, and not when the mapping is first looked at
     return made
 
 
 def _patterns(alignment: Alignment) -> tuple[list[Pattern], list[Pattern]]:
-    """All patterns of both sides."""
     links = (*alignment.links, *alignment.copies, *alignment.resized)
     left = [p for link in links for p in link.left] + list(alignment.left)
     return left, [p for link in links for p in link.right] + list(alignment.right)
@@ -239,17 +260,6 @@ def _align(checkpoint: Any, model: Any, hints: Hints, values: bool) -> Alignment
 
     with open_contents(checkpoint, model, trees) as contents:
         return align(*trees, hints, contents)
-
-
-def _synthesize(alignment: Alignment) -> Synthesis:
-    left, right = alignment.checkpoint.keys, alignment.model.keys
-    pairs, conversions = [], []
-    for link in alignment.links + alignment.copies + alignment.resized:
-        if link.operations:
-            conversions += list(_conversions(alignment, link))
-        else:
-            pairs += [(left[i], right[j]) for (i,), (j,) in link.expand()]
-    return synthesize(pairs, conversions, alignment.checkpoint, alignment.model)
 
 
 def _probe(
@@ -267,7 +277,7 @@ def _probe(
 
         def steps_of(link: Link) -> list[Step]:
             if id(link) not in steps:
-                found = _conversions(alignment, link)
+                found = conversions_of(alignment, link)
                 steps[id(link)] = link, [Step(c.checkpoint, c.model, c.operations) for c in found]
             return steps[id(link)][1]
 
@@ -288,10 +298,3 @@ def _probe(
 
 def _tree(source: Any) -> KeyTree:
     return source if isinstance(source, KeyTree) else read_tree(source)
-
-
-def _conversions(alignment: Alignment, link: Link) -> Iterator[Conversion]:
-    left, right = alignment.checkpoint.keys, alignment.model.keys
-    for group in link.expand():
-        sources, targets = tuple(left[i] for i in group.left), tuple(right[j] for j in group.right)
-        yield Conversion(sources, targets, link.operations)

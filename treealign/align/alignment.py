@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from treealign.align.causes import causes
 from treealign.align.contents.anchors import doubted, find_anchors, likely, no_anchors
 from treealign.align.contents.fingerprints import Contents
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.converting.leftovers import converted_leftovers
 from treealign.align.converting.part_order import is_part_of_whole
 from treealign.align.converting.quantisation import with_weights
+from treealign.align.converting.same_names import enough, nothing_shared, quantised_findings, same_names
 from treealign.align.converting.weight_norm import with_weight_norms
 from treealign.align.depth import refuse_depth
 from treealign.align.doubting.axes import doubt_axes
@@ -27,7 +29,7 @@ from treealign.align.doubting.transposition import turned, turned_blocks
 from treealign.align.hinted import Hint, evidence_of
 from treealign.align.hints import Hints
 from treealign.align.hints import read as read_hints
-from treealign.align.links import Link
+from treealign.align.links import Link, lowered
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Given, assign
 from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
@@ -143,13 +145,18 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     if shapes:
         links, left, right = placed_in_step(links, resized, (here, there), (left, right), read)
         links, left, right = converted_leftovers(links, resized, (here, there), (left, right), read)
-    if _nothing_shared(links, left, right):
+    named = same_names(links, resized, (here, there), (left, right)) if shapes else None
+    if nothing_shared(links, left, right) and not enough(named, links, resized, (left, right)):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
-        return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), (text,))
-    links = stacked(links, conventions, model) if conventions else links
+        said = causes(checkpoint, model) or (text,)
+        return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), said)
+    added = named.links[len(links) :] if named is not None else []
+    links = [*(stacked(links, conventions, model) if conventions else links), *added]
+    if named is not None:
+        _, resized, left, right = named
     made = _finish(checkpoint, model, links, resized, left, right, shapes)
-    findings = made.findings + trace_findings(links, trees)
-    return replace(made, hints=tuple(read), findings=findings, conventions=conventions)
+    findings = causes(checkpoint, model) + quantised_findings([*links, *resized], trees) + trace_findings(links, trees)
+    return replace(made, hints=tuple(read), findings=made.findings + findings, conventions=conventions)
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
@@ -239,15 +246,6 @@ def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]
     return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
 
 
-def _nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern]) -> bool:
-    """Neither a certain match, nor shapes that would place most of the smaller side."""
-    if any(link.certain for link in links):
-        return False
-    placed = sum(len(p) for link in links for p in link.right)
-    smaller = min(sum(map(len, left)), sum(map(len, right)))
-    return not placed or 2 * placed < smaller
-
-
 def _finish(
     checkpoint: KeyTree,
     model: KeyTree,
@@ -265,16 +263,9 @@ def _finish(
     copied = {id(p) for link in copies for p in link.left}
     rest_left = [p for p in rest_left if id(p) not in copied]
     if not shapes:
-        links = [_lowered(link) for link in links]
+        links = [lowered(link) for link in links]
     leftovers = tuple(rest_left), tuple(rest_right)
     return Alignment(checkpoint, model, tuple(links), tuple(copies), *leftovers, tuple(resized))
-
-
-def _lowered(link: Link) -> Link:
-    """Without shapes only one and the same path is certain."""
-    if not link.certain or link.left[0].template == link.right[0].template:
-        return link
-    return replace(link, certain=False, reason="the shapes are unknown", rivals=(link.left, link.right))
 
 
 def _copies(checkpoint: KeyTree, model: KeyTree, rest: list[Pattern], shapes: bool) -> list[Link]:

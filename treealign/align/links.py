@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from treealign.align.patterns import Indices, Pattern, without_constants
@@ -159,3 +159,10 @@ def part_of(p: Pattern, leaves: set[int]) -> Pattern:
     if not cells:
         return Pattern(p.segments, {}, {}, p.whole)
     return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole))
+
+
+def lowered(link: Link) -> Link:
+    """Without shapes only one and the same path is certain."""
+    if not link.certain or link.left[0].template == link.right[0].template:
+        return link
+    return replace(link, certain=False, reason="the shapes are unknown", rivals=(link.left, link.right))

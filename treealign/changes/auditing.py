@@ -15,7 +15,9 @@ from treealign.changes.transforms import transform_changes
 from treealign.changes.translation import Translation
 from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
+from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.shown import Shown
 from treealign.suggestion import Suggestion, suggest
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
@@ -24,7 +26,7 @@ __all__ = ["Audit", "Change", "Reference", "Severity", "Skipped", "audit"]
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
+class Audit(Shown):
     """What changed from an old tree to a new one, and which references it breaks.
 
     Attributes
@@ -140,6 +142,7 @@ def audit(old: Any, new: Any) -> Audit:
     >>> found.rename("tower.vision.norm")
     'tower.norm'
     """
+    check_arguments("audit", old, new)
     with collector_paused():
         suggestion = suggest(read_tree(old), read_tree(new))
         left, right = suggestion.alignment.checkpoint, suggestion.alignment.model

@@ -71,7 +71,7 @@ def _folded_module(path: Path, members: Sequence[str]) -> str:
 def _resized(suggestion: Suggestion) -> Iterator[Change]:
     found: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[str, str]]] = {}
     for one in suggestion.mismatched_keys:
-        found.setdefault((one.checkpoint_shape, one.model_shape), []).append((one.checkpoint_key, one.model_key))
+        found.setdefault((one.checkpoint_shape or (), one.model_shape or ()), []).append((one.checkpoint, one.model))
     for (before, after), pairs in found.items():
         yield _of_pairs(
             "tensors resized", f"{list(before)} resized to {list(after)}", pairs, Severity("no", "no", "yes")

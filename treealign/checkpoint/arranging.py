@@ -19,6 +19,15 @@ class Arrangement:
     shards: tuple[Shard, ...]
     index: Mapping[str, Any] | None = None
     index_name: str = INDEX
+    in_folder: bool = True
+
+
+def in_one_file(arrangement: Arrangement, name: str) -> Arrangement:
+    """All tensors in one file of this name, in the order in which they lay."""
+    plan = tuple(tensor for shard in arrangement.shards for tensor in shard.plan)
+    first = arrangement.shards[0]
+    size = first.header_size if len(arrangement.shards) == 1 else None
+    return Arrangement((Shard(name, plan, first.metadata, size),), in_folder=False)
 
 
 def arrange(plan: Sequence[TensorPlan], layouts: Sequence[Layout], max_bytes: int | None = None) -> Arrangement:

@@ -16,6 +16,7 @@ from treealign.checkpoint.execute import run
 from treealign.checkpoint.naming import Naming, mapped_names, original_names
 from treealign.checkpoint.places import Place, Places, find_places
 from treealign.errors import MappingError
+from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.layout import SINGLE, FileLayout, Layout
@@ -52,6 +53,7 @@ def attach(model: nn.Module, mapping: ConversionMapping | str | PathLike[str] | 
     LoadError
         Later, by `state_dict`: a conversion cannot be undone.
     """
+    check_arguments("attach", model, mapping)
     taken = as_mapping(mapping)
     refuse_open(taken, "nothing was attached")
     return Attachment(model, taken)

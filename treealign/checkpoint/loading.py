@@ -16,22 +16,25 @@ from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill, start_counters
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.source import Source, open_source
-from treealign.checkpoint.verdict import Mismatch, Verdict, judge
+from treealign.checkpoint.verdict import Verdict, judge
 from treealign.errors import LoadError, TreealignError
 from treealign.formats.collector import collector_paused
+from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.marking import answering
+from treealign.mapping.mismatches import Mismatch
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.mapping.record import Record, make_record
+from treealign.shown import Shown
 from treealign.tree.reading import selected
 
 _DTYPES = ("checkpoint", "model")
 
 
-@dataclass(frozen=True)
-class LoadResult:
+@dataclass(frozen=True, repr=False)
+class LoadResult(Shown):
     """What a load did.
 
     Attributes
@@ -41,7 +44,7 @@ class LoadResult:
     unexpected_keys : tuple of str
         Keys of the checkpoint that were not used.
     mismatched_keys : tuple of Mismatch
-        What both have, but not alike: (key, shape in the checkpoint, shape in the model, reason).
+        What both have, but not alike: keys, shapes and the reason.
     recomputed_keys : tuple of str
         Keys of the checkpoint for buffers that the model computes itself; a save writes them back.
     uninitialised_keys : tuple of str
@@ -68,6 +71,16 @@ class LoadResult:
     record: Record
     casts: Mapping[str, str] = field(default_factory=dict)
     decided_by: str = "mapping"
+
+    def __repr__(self) -> str:
+        left = (
+            ("missing", self.missing_keys),
+            ("unexpected", self.unexpected_keys),
+            ("mismatched", self.mismatched_keys),
+        )
+        return (
+            f"<LoadResult: {len(self.mapping)} transforms, {', '.join(f'{len(keys)} {name}' for name, keys in left)}>"
+        )
 
 
 def load(
@@ -135,6 +148,8 @@ def load(
     load that is interrupted by a failing disk is not undone: the old values would have to be kept. Files are checked
     against their headers beforehand, so only the disk itself can still fail.
     """
+    check_arguments("load", model, checkpoint, mapping)
+    check_hints(hints)
     refuse_managed(model, "the model")
     if dtype not in _DTYPES:
         raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
@@ -156,8 +171,14 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
     """Raise if nothing can be loaded at all or, when strict, if anything stands in the way."""
     open_ends, in_question = open_questions(chosen)
     facts = verdict.facts(in_question) + open_ends
-    if not (verdict.steps or verdict.mismatched or verdict.lossy or open_ends):
-        raise LoadError("the checkpoint shares nothing with the model", where=source.tree.source, facts=facts)
+    said = tuple(getattr(chosen.suggestion, "findings", ()))
+    nothing = not (verdict.steps or verdict.mismatched or verdict.lossy or open_ends)
+    what = "the checkpoint shares nothing with the model"
+    causes = [text for text in said if not text.startswith(what)]
+    if facts and causes:
+        facts = [*(f"cause: {text}" for text in causes), *facts]
+    if nothing and not causes:
+        raise LoadError(what, where=source.tree.source, facts=facts)
     if (strict and facts) or not verdict.steps:
         raise LoadError(
             "the checkpoint and the model do not fit as they are; nothing was loaded",
@@ -171,7 +192,11 @@ def _hint(verdict: Verdict, chosen: Chosen, ambiguous: bool) -> str:
     if chosen.questions:
         return f"strict=False loads the certain matches only; {answering(chosen.questions)}"
     if ambiguous:
-        return "settle what is ambiguous with hints or a mapping; strict=False loads the certain matches only"
+        first = [
+            question.options[0].hint for question in getattr(chosen.suggestion, "questions", ()) if question.options
+        ]
+        such = f", such as hints={first[:3]!r} for the best guess: choose what is true" if first else ""
+        return f"settle what is ambiguous with hints or a mapping{such}; strict=False loads the certain matches only"
     if verdict.uninitialised:
         return "make the model with its buffers on a real device, or compute them and pass strict=False"
     if verdict.lossy:

@@ -14,7 +14,7 @@ import torch.distributed
 from torch import nn
 
 from treealign.checkpoint.afterwards import wake
-from treealign.checkpoint.arranging import Arrangement, arrange
+from treealign.checkpoint.arranging import Arrangement, arrange, in_one_file
 from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.emitting import Outgoing, prepare
 from treealign.checkpoint.managed import refuse_managed
@@ -26,14 +26,16 @@ from treealign.errors import FormatError, LoadError
 from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
 from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes, index_bytes
 from treealign.formats.transaction.transaction import transaction
+from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.marking import refuse_open
 from treealign.mapping.record import Record
+from treealign.shown import Shown
 from treealign.tree.fold import fold_names
 
 
 @dataclass(frozen=True)
-class SaveResult:
+class SaveResult(Shown):
     """What a save wrote.
 
     Attributes
@@ -76,7 +78,8 @@ def save(
     model : nn.Module
         Wrapped or not; a part of a model that was loaded is saved under the names of that part.
     directory : str or PathLike
-        Made if it is absent. Its checkpoint is replaced, whole or not at all; other files stay.
+        Made if it is absent. Its checkpoint is replaced, whole or not at all; other files stay. A path that ends in
+        ``.safetensors`` is that one file, without a record beside it.
     original_names : bool
         False for the model's own names.
     max_shard_size : int, optional
@@ -106,7 +109,8 @@ def save(
     UserWarning
         Where tensors were cast on loading and casting back would lose something: they keep the dtype they have.
     """
-    folder = Path(directory)
+    check_arguments("save", model, directory)
+    folder, file = _folder_and_file(Path(directory))
     wake()
     refuse_managed(model, str(folder))
     places = find_places(model)
@@ -118,11 +122,18 @@ def save(
     outgoing = prepare(naming)
     plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
     arrangement = arrange(plan, naming.layouts, max_shard_size)
+    if file:
+        arrangement = in_one_file(arrangement, file)
     files = _write(folder, arrangement, outgoing, naming) if _writes(places) else _take_part(outgoing)
     uncast = {key: out.uncast for key, out in outgoing.items() if out.uncast}
     _warn(uncast)
     approximate = tuple(key for key, out in outgoing.items() if out.approximate)
     return SaveResult(tuple(files), tuple(outgoing), uncast, approximate)
+
+
+def _folder_and_file(path: Path) -> tuple[Path, str]:
+    """The folder to write to, and the name of the one file that is asked for; empty for a whole folder."""
+    return (path.parent, path.name) if path.suffix == ".safetensors" and not path.is_dir() else (path, "")
 
 
 def _naming(places: Places, original: bool, mapping: ConversionMapping | None) -> Naming:
@@ -144,7 +155,8 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
     beside: dict[str, bytes] = {}
     if arrangement.index is not None:
         beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index, str(folder))
-    if any(_tells_something(part.record) for part in naming.parts):
+    # a folder has one record, and a file in it may stand beside another checkpoint
+    if arrangement.in_folder and any(_tells_something(part.record) for part in naming.parts):
         beside[NAME] = parts_to_bytes(naming.parts)
     names = [shard.name for shard in arrangement.shards] + list(beside)
     with transaction(folder) as held:

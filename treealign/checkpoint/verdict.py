@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import torch
 
@@ -13,28 +12,10 @@ from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.places import Places, dtype_name, shape_of
 from treealign.checkpoint.source import Source, same_bytes
 from treealign.errors import MappingError
+from treealign.mapping.mismatches import Mismatch, Shape
 from treealign.mapping.operations import is_lossy, output_shapes
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold_names
-
-Shape = tuple[int, ...] | None
-
-
-class Mismatch(NamedTuple):
-    """A key of the model that the checkpoint has, but not so that it fits; `reason` where shapes do not show it."""
-
-    key: str
-    checkpoint: Shape
-    model: Shape
-    reason: str = ""
-
-    @property
-    def problem(self) -> str:
-        """What is wrong, without the key."""
-        return self.reason or f"{_shown(self.checkpoint)} in the checkpoint, {_shown(self.model)} in the model"
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.problem}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +67,7 @@ class Verdict:
     def _mismatch_lines(self) -> Iterator[str]:
         alike: dict[str, list[str]] = {}
         for mismatch in self.mismatched:
-            alike.setdefault(mismatch.problem, []).append(mismatch.key)
+            alike.setdefault(mismatch.problem, []).append(mismatch.model)
         return (f"{name}: {problem}" for problem, keys in alike.items() for name in fold_names(keys))
 
 
@@ -162,11 +143,11 @@ class _Judge:
             self.copies.append(step)
         else:
             reason = f"tied to {before.targets[0]} in the model, but the checkpoint holds two different tensors"
-            self.mismatched.append(Mismatch(step.targets[0], None, None, reason))
+            self.mismatched.append(Mismatch(step.sources[0], step.targets[0], None, None, reason))
 
     def verdict(self) -> Verdict:
         places = self.places
-        elsewhere = {m.key for m in self.mismatched} | {key for step in self.lossy for key in step.targets}
+        elsewhere = {m.model for m in self.mismatched} | {key for step in self.lossy for key in step.targets}
         absent = [key for key in places.names if key not in self.filled]
         unfilled = [key for key in absent if not places.places[key].is_counted_by_torch]
         fed = {key for step in self.steps for key in step.targets}
@@ -205,13 +186,13 @@ def _differences(step: Step, source: Source, places: Places, to_model: bool) -> 
         made = output_shapes(step.operations, shapes)
     except MappingError as error:
         reason = "; ".join([error.what, *error.facts])
-        yield Mismatch(step.targets[0], shapes[0], _shape(places, step.targets[0]), reason)
+        yield Mismatch(step.sources[0], step.targets[0], shapes[0], _shape(places, step.targets[0]), reason)
         return
     for key, shape in zip(step.targets, made, strict=True):
         if shape != _shape(places, key):
-            yield Mismatch(key, shape, _shape(places, key))
+            yield Mismatch(step.sources[0], key, shape, _shape(places, key))
     if step.operations and len(dtypes) > 1 and not to_model:
-        yield Mismatch(step.targets[0], None, None, f"its parts differ in dtype: {', '.join(dtypes)}")
+        yield Mismatch(step.sources[0], step.targets[0], None, None, f"its parts differ in dtype: {', '.join(dtypes)}")
     yield from _kind_mismatches(step, dtypes[0], source, places)
     yield from _sharded_mismatches(step, dtypes[0], places, to_model)
 
@@ -225,17 +206,17 @@ def _kind_mismatches(step: Step, dtype: str, source: Source, places: Places) -> 
             continue
         if place.kind == "parameter" or step.operations or not _survives(source.read(step.sources[0]), wanted):
             reason = f"{dtype} in the checkpoint cannot become {dtype_name(wanted)} as in the model"
-            yield Mismatch(key, None, None, reason)
+            yield Mismatch(step.sources[0], key, None, None, reason)
 
 
 def _sharded_mismatches(step: Step, dtype: str, places: Places, to_model: bool) -> Iterator[Mismatch]:
     for key in step.targets:
-        tensor = places.places[key].tensor
+        tensor, here = places.places[key].tensor, (step.sources[0], key, None, None)
         if is_sharded(tensor) and tensor.is_meta:
-            yield Mismatch(key, None, None, "sharded and on the meta device: give it memory first, with `to_empty`")
+            yield Mismatch(*here, "sharded and on the meta device: give it memory first, with `to_empty`")
         elif is_sharded(tensor) and not to_model and dtype_name(tensor.dtype) != dtype:
             reason = f"sharded, so it keeps its {dtype_name(tensor.dtype)}: load this {dtype} with dtype='model'"
-            yield Mismatch(key, None, None, reason)
+            yield Mismatch(*here, reason)
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -283,10 +264,6 @@ def _refuse_collisions(steps: Sequence[Step]) -> None:
 
 def _shape(places: Places, key: str) -> Shape:
     return shape_of(places.places[key].tensor)
-
-
-def _shown(shape: Shape) -> str:
-    return "unknown" if shape is None else str(tuple(shape))
 
 
 def _capped(lines: Iterable[str], limit: int = 20) -> list[str]:

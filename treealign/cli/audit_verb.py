@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from treealign.cli.console import plural, put_json, put_lines, say
+from treealign.cli.console import plural, put_json, put_lines, put_text, say
 from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _put_data(found: Audit, sarif: bool, github: bool, everything: bool) -> None
     from treealign.cli.render_audit import audit_json
 
     if github:
-        put_lines(github_lines(found))
+        put_text("\n".join(github_lines(found)))
     else:
         put_json(sarif_log(found) if sarif else audit_json(found, everything))
 
@@ -127,7 +127,7 @@ def _repair(found: Audit, min_certainty: float, printed: bool, write: bool, forc
 
     made = repairs(found.translation, found.references, min_certainty)
     if printed:
-        put_lines(line for repair in made for line in repair.diff.splitlines())
+        put_text("\n".join(line for repair in made for line in repair.diff.splitlines()))
     repaired = {(one.file, one.line, one.old) for repair in made for one in repair.references}
     rest = [one for one in found.references if one.changed and (one.file, one.line, one.old) not in repaired]
     for one in rest:

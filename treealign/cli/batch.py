@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from treealign.cli.console import fold_line, width
-from treealign.errors import TreealignError
+from treealign.errors import TreealignError, install_hint
 
 _HEAD = ("state", "matched", "certain", "open", "transforms", "checkpoint", "model")
 
@@ -141,7 +141,7 @@ def _dask(scheduler: str) -> Iterator[Executor]:
     try:
         distributed: Any = import_module("distributed")
     except ImportError as error:
-        raise TreealignError("dask is not installed", where=scheduler, hint="pip install 'treealign[dask]'") from error
+        raise TreealignError("dask is not installed", where=scheduler, hint=install_hint("dask")) from error
     try:
         client = distributed.Client(scheduler, timeout=20)
     except (OSError, ValueError) as error:

@@ -8,10 +8,15 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from treealign.cli.progress import stop_waiting, talk
 from treealign.formats.legible import printable
+
+NARROW = 20  # columns; a terminal with fewer is written to as if it had these
+_WIDEST = 100
+_BREAKS = ".|,/:_"  # where a line that is too long may be cut, after the character
 
 # controls, marks of direction and joining, separators of lines: json leaves them as they are
 _UNPRINTABLE = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
@@ -34,17 +39,26 @@ def keep_stdout() -> None:
 
 def width() -> int:
     """Columns to fill: the terminal's, but no more than a person reads easily; 80 where there is no terminal."""
-    return max(60, min(100, shutil.get_terminal_size((80, 24)).columns))
+    return max(NARROW, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
+
+
+def terminal() -> int:
+    """Columns of the terminal; 80 where there is none."""
+    return max(NARROW, shutil.get_terminal_size((80, 24)).columns)
 
 
 def say(text: str) -> None:
-    """Talk, on stderr."""
-    print(printable(text, keep="\n"), file=sys.stderr)
+    """Talk, on stderr; while a bar is shown, above it."""
+    talk(printable("\n".join(fitted(text.split("\n"))) if sys.stderr.isatty() else text, keep="\n"))
 
 
 def report_error(text: str) -> None:
     """An error as DESIGN has it: what and where, the facts, a hint; lines of prose are wrapped, facts are not."""
     first, _, rest = text.partition("\n")
+    stop_waiting()
+    if not sys.stderr.isatty():  # in a log, what a line says stands in one line
+        say(f"error: {text}")
+        return
     body = [fold_line(f"error: {first}")]
     body += [fold_line(line) if line.startswith("hint:") else line for line in rest.split("\n") if rest]
     say("\n".join(body))
@@ -57,13 +71,46 @@ def fold_line(text: str, indent: str = "  ") -> str:
     )
 
 
+def fitted(lines: Iterable[str], room: int | None = None) -> list[str]:
+    """Lines that are no wider than the terminal: a longer one goes on below, further in. In a file they stay whole.
+
+    >>> fitted(["    a.b.c.d.e"], room=10)
+    ['    a.b.c.', '        d.', '        e']
+    """
+    if room is None:
+        known = sys.stdout.isatty() or sys.stderr.isatty() or "COLUMNS" in os.environ
+        room = terminal() if known else 0
+    return [part for line in lines for part in _cut(line, room)] if room else list(lines)
+
+
+def _cut(line: str, room: int) -> Iterator[str]:
+    margin = " " * min(len(line) - len(line.lstrip()) + 4, room // 2)
+    while len(line) > room:
+        start = len(line) - len(line.lstrip())
+        # between words; a word that does not fit into a line by itself, where its parts meet
+        at = 1 + line.rfind(" ", start + 1, room + 1)
+        if not line[start:at].strip():
+            at = 1 + max(line.rfind(mark, start + 1, room) for mark in _BREAKS)
+        at = at if at > start + 1 else room
+        yield line[:at].rstrip()
+        line = margin + line[at:].lstrip()
+    yield line
+
+
 def put_lines(lines: Iterable[str]) -> None:
-    """Data for a person, on stdout."""
-    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+    """Data for a person, on stdout, no wider than the terminal."""
+    put_text("\n".join(fitted(printable(line) for line in lines)))
+
+
+def put_text(text: str) -> None:
+    """Data on stdout as it stands: a diff, source text, lines that a program reads."""
+    stop_waiting()
+    sys.stdout.write(f"{text}\n" if text else "")
 
 
 def put_json(value: Any) -> None:
     """Data for a program, on stdout."""
+    stop_waiting()
     text = json.dumps(value, indent=2, ensure_ascii=False)
     sys.stdout.write(_UNPRINTABLE.sub(_as_json, text) + "\n")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from treealign.cli.console import put_json, put_lines
+from treealign.cli.console import put_json, put_text
 from treealign.cli.guesses import AcceptGuesses, read_mapping
 
 _DIALECTS = "transformers, key_mapping, vllm, mmengine, torchtitan, timm, python or json."
@@ -34,6 +34,6 @@ def emit(
     if json:
         put_json({"mapping": str(mapping), "dialect": to, "emitted": made})
     elif isinstance(made, str):
-        put_lines(made.splitlines())
+        put_text(made.rstrip("\n"))
     else:
         put_json(made)

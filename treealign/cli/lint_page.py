@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from treealign.cli.console import plural
+from treealign.cli.page_parts import Note, Page, Section
+from treealign.cli.page_verdicts import lint_verdict
 from treealign.cli.render_lint import count_entries, place
-from treealign.cli.report_page import Note, Page, Section
 
 if TYPE_CHECKING:
     from treealign.dialects.lint_checks.results import EntryReport, Finding, Lint
@@ -27,6 +28,7 @@ def lint_page(found: Lint, title: str) -> Page:
             f"{count_entries(len(clean))} without a finding",
         ),
         sections=(*_sections(found), *_unchecked(found.entries)),
+        verdict=lint_verdict(found),
     )
 
 

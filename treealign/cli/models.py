@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from treealign.cli.console import say
-from treealign.errors import TreealignError
+from treealign.errors import TreealignError, install_hint
 from treealign.formats.remote.urls import is_url
 from treealign.tree.keytree import KeyTree
 
@@ -39,6 +39,16 @@ def resolve_model(text: str, trace: bool = False) -> KeyTree:
     if trace and (tree.trace is None or tree.trace.problem):
         say(f"not traced: {'a file cannot be run' if tree.trace is None else tree.trace.problem}")
     return tree
+
+
+def absent_shards(text: str) -> tuple[str, ...]:
+    """The shards that are not there, of an index that stands for its names alone; none of anything else."""
+    from treealign.formats.detect import Kind, detect
+    from treealign.formats.indexes import read_index
+
+    if not Path(text).is_file() or detect(text) is not Kind.INDEX:
+        return ()
+    return read_index(text).absent()
 
 
 def resolve_module(text: str) -> Any:
@@ -80,9 +90,7 @@ def _transformers_model(text: str) -> Any:
     try:
         transformers: Any = import_module("transformers")
     except ImportError as error:
-        raise TreealignError(
-            "transformers is not installed", where=text, hint="pip install 'treealign[transformers]'"
-        ) from error
+        raise TreealignError("transformers is not installed", where=text, hint=install_hint("transformers")) from error
     transformers.logging.set_verbosity_error()
     config = _config(transformers, name, text)
     model_class = _model_class(transformers, config, class_name, text)

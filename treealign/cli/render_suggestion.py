@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from treealign.tree.fold import fold, fold_names
 from treealign.tree.keytree import KeyTree
 
 if TYPE_CHECKING:
-    from treealign.suggestion import Ambiguity, Suggestion
+    from treealign.suggestion import Suggestion
 
 RIVALS_SHOWN = 12
 
@@ -55,7 +56,7 @@ def side_lines(checkpoint: KeyTree, model: KeyTree, labels: tuple[str, str]) -> 
     for role, label, tree in (("checkpoint", labels[0], checkpoint), ("model", labels[1], model)):
         size = f"{plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}"
         line = f"{role:<10}  {label}"
-        yield f"{line}  {size}" if len(line) + len(size) + 2 <= width() else f"{line}\n{'':<12}{size}"
+        yield from [f"{line}  {size}"] if len(line) + len(size) + 2 <= width() else [line, f"{'':<12}{size}"]
 
 
 def _mapping(suggestion: Suggestion, checkpoint: KeyTree) -> Iterator[str]:
@@ -102,21 +103,12 @@ def _ambiguous(suggestion: Suggestion) -> Iterator[str]:
     if not suggestion.ambiguous:
         return
     yield "ambiguous: names and shapes leave these open"
-    for at, (settled_by, checkpoint, model) in enumerate(_folded(suggestion.ambiguous)):
+    for at, question in enumerate(suggestion.questions):
         yield from [""] if at else []
-        yield from _rivals("checkpoint", checkpoint)
-        yield from _rivals("model", model)
-        yield fold_line(f"    {settled_by}", " " * 4)
-
-
-def _folded(ambiguities: Iterable[Ambiguity]) -> list[tuple[str, list[str], list[str]]]:
-    groups: dict[tuple[frozenset[str], frozenset[str], str], tuple[list[str], list[str]]] = {}
-    for one in ambiguities:
-        shape = (_templates(one.checkpoint), _templates(one.model), one.settled_by)
-        checkpoint, model = groups.setdefault(shape, ([], []))
-        checkpoint += one.checkpoint
-        model += one.model
-    return [(shape[2], checkpoint, model) for shape, (checkpoint, model) in groups.items()]
+        yield from _rivals("checkpoint", list(question.checkpoint))
+        yield from _rivals("model", list(question.model))
+        yield fold_line(f"    {question.about}: {question.why}; one of these settles it:", " " * 4)
+        yield from (f"      --hint {shlex.quote(option.hint)}" for option in question.options)
 
 
 def _templates(keys: Iterable[str]) -> frozenset[str]:

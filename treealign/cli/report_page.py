@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.resources import files
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from treealign.cli.console import plural
-from treealign.cli.paired_trees import PairedTrees, paired_trees
-from treealign.errors import TreealignError
+from treealign.cli.page_parts import Note, Page, Section
+from treealign.cli.page_verdicts import asks, audit_verdict, suggestion_verdict
+from treealign.cli.paired_trees import paired_trees
+from treealign.cli.render_mapping import transform_lines
+from treealign.errors import TreealignError, install_hint
 from treealign.formats.atomic import written_whole
 from treealign.formats.legible import printable
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -22,65 +24,6 @@ if TYPE_CHECKING:
     from treealign.suggestion import Suggestion
 
 _MOST_NOTES = 500
-
-
-@dataclass(frozen=True)
-class Note:
-    """One thing to know.
-
-    Attributes
-    ----------
-    level : str
-        ``error``, ``warning`` or ``note``.
-    title, text : str
-        What it is, and more about it.
-    show : str
-        The folded name of a module or leaf to go to in the trees, of either side; or empty.
-    """
-
-    level: str
-    title: str
-    text: str = ""
-    show: str = ""
-
-
-@dataclass(frozen=True)
-class Section:
-    """Notes under a heading."""
-
-    title: str
-    notes: tuple[Note, ...]
-
-
-@dataclass(frozen=True)
-class Page:
-    """What a page shows, from top to bottom; what is empty is left out.
-
-    Attributes
-    ----------
-    title : str
-        The heading.
-    sides : tuple of two str
-        What the two trees are: ``old  llava.json``.
-    facts : tuple of str
-        One line each, below the heading.
-    sections : tuple of Section
-        Findings, changes, references.
-    trees : PairedTrees or None
-        The two trees.
-    mapping : str
-        A mapping as JSON, to be copied.
-    mapping_title : str
-        Its direction.
-    """
-
-    title: str
-    sides: tuple[str, str] = ("", "")
-    facts: tuple[str, ...] = ()
-    sections: tuple[Section, ...] = ()
-    trees: PairedTrees | None = None
-    mapping: str = ""
-    mapping_title: str = ""
 
 
 def write_page(path: str | PathLike[str], page: Page) -> None:
@@ -100,7 +43,7 @@ def page_text(page: Page) -> str:
     try:
         from jinja2 import Environment
     except ImportError as error:
-        hint = "pip install 'treealign[html]'"
+        hint = install_hint("html")
         raise TreealignError("a report as HTML needs jinja2, which is not installed", hint=hint) from error
     folder = files("treealign.cli") / "report"
     parts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js", "html")}
@@ -126,15 +69,17 @@ def suggestion_page(suggestion: Suggestion, labels: tuple[str, str]) -> Page:
     left, right = suggestion.alignment.checkpoint, suggestion.alignment.model
     open_ends = Section("Open", tuple(_open_notes(suggestion)))
     return Page(
-        f"{labels[0]} → {labels[1]}",
+        f"suggest: {labels[0]} → {labels[1]}",
         (f"checkpoint  {labels[0]}", f"model  {labels[1]}"),
         (
             f"{plural(len(left), 'checkpoint key')}, {plural(len(right), 'model key')}",
             f"{plural(len(suggestion.mapping), 'transform')}, checkpoint → model",
-            "nothing is open" if suggestion.ok else "something is open: see below",
         ),
         (open_ends,) if open_ends.notes else (),
         paired_trees(suggestion.alignment),
+        suggestion_verdict(suggestion, labels),
+        asks(suggestion),
+        _rules(suggestion.mapping),
         _mapping_text(suggestion.mapping),
         "checkpoint → model",
     )
@@ -143,8 +88,6 @@ def suggestion_page(suggestion: Suggestion, labels: tuple[str, str]) -> Page:
 def _open_notes(suggestion: Suggestion) -> Iterator[Note]:
     from treealign.changes.leaves import whole_modules
 
-    for text in dict.fromkeys(one.settled_by for one in suggestion.ambiguous):
-        yield Note("warning", "ambiguous", text)
     sides = suggestion.alignment.checkpoint, suggestion.alignment.model
     listed = ("unexpected", sides[0], suggestion.unexpected_keys), ("missing", sides[1], suggestion.missing_keys)
     for title, tree, keys in listed:
@@ -158,7 +101,7 @@ def audit_page(audit: Audit, labels: tuple[str, str]) -> Page:
     """The page of `treealign audit`."""
     sections = Section("Changes", tuple(_change_notes(audit))), Section("References", tuple(_reference_notes(audit)))
     return Page(
-        f"{labels[0]} → {labels[1]}",
+        f"audit: {labels[0]} → {labels[1]}",
         (f"old  {labels[0]}", f"new  {labels[1]}"),
         (
             f"{plural(len(audit.old), 'old key')}, {plural(len(audit.new), 'new key')}",
@@ -166,6 +109,9 @@ def audit_page(audit: Audit, labels: tuple[str, str]) -> Page:
         ),
         tuple(section for section in sections if section.notes),
         paired_trees(audit.suggestion.alignment),
+        audit_verdict(audit, labels),
+        asks(audit.suggestion),
+        _rules(audit.mapping),
         _mapping_text(audit.mapping),
         "old → new",
     )
@@ -189,6 +135,11 @@ def _reference_notes(audit: Audit) -> Iterator[Note]:
         if one.changed:
             advice = f"→ {one.new}" if one.new is not None else "no spelling means the same"
             yield Note("error", f"{one.file}:{one.line} {one.status}", f"{one.old} {advice}")
+
+
+def _rules(mapping: ConversionMapping) -> tuple[str, ...]:
+    numbered = ((at, list(transform_lines(transform))) for at, transform in enumerate(mapping, 1))
+    return tuple(f"{at if n == 0 else '':>3}  {line}" for at, lines in numbered for n, line in enumerate(lines))
 
 
 def _mapping_text(mapping: ConversionMapping) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from treealign import __version__
 from treealign.cli.arguments import Checkpoint, GraphFile, Json, Model, Trace
 from treealign.cli.audit_verb import audit
-from treealign.cli.console import plural, put_json, put_lines, say
+from treealign.cli.console import plural, put_json, put_lines, put_text, say, terminal
 from treealign.cli.convert_verb import convert
 from treealign.cli.emit_verb import emit
 from treealign.cli.guesses import AcceptGuesses, guess_lines, guesses_json, read_mapping
@@ -19,20 +22,37 @@ from treealign.cli.suggest_verb import suggest
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    # click itself writes no help into fewer than 50 columns
+    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": min(80, terminal()) - 2},
     # plain help: importing rich costs as much as reading a header
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Make weights load under any names, and go back as they came. "
-    "Checkpoint -> model is forward (load), model -> checkpoint is reverse (save).",
-    epilog="Exit status: 0 clean, 1 findings, 2 bad arguments or input. Data on stdout, talk on stderr.",
+    epilog="Exit status: 0 clean, 1 findings, 2 bad arguments or input. Data on stdout, talk on stderr. "
+    "`treealign VERB -h` has an example of each.",
 )
 
 
-@app.command()
+def _version(wanted: bool) -> None:
+    if wanted:
+        put_text(f"treealign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def treealign(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Make weights load under any names, and go back as they came.
+
+    Checkpoint -> model is forward (load), model -> checkpoint is reverse (save).
+    """
+
+
 def show(source: Model, graph: GraphFile = None, json: Json = False) -> None:
     """Print the folded tree of names, shapes and counts."""
-    from treealign.cli.models import resolve_model
+    from treealign.cli.models import absent_shards, resolve_model
     from treealign.cli.render_tree import tree_json, tree_lines
 
     tree = resolve_model(source)
@@ -44,9 +64,12 @@ def show(source: Model, graph: GraphFile = None, json: Json = False) -> None:
         put_json(tree_json(tree, source))
     else:
         put_lines(tree_lines(tree, source))
+    absent = absent_shards(source)
+    if absent:
+        say(f"names only: the {plural(len(absent), 'shard')} of the index are not there: {', '.join(absent[:3])}")
+        raise typer.Exit(1)
 
 
-@app.command()
 def snapshot(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the tree JSON.")],
@@ -66,10 +89,6 @@ def snapshot(
         say(f"wrote {output}: {plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}")
 
 
-app.command()(suggest)
-
-
-@app.command()
 def check(
     checkpoint: Checkpoint,
     model: Model,
@@ -97,8 +116,31 @@ def check(
     raise typer.Exit(1 if faults(findings) or transforms.questions else 0)
 
 
-app.command()(audit)
-app.command()(convert)
-app.command()(emit)
-app.command()(lock)
-app.command()(lint)
+TINY, NORMS = "data/llava-tiny", "data/two-norms"
+_SUGGEST = f"treealign suggest {TINY} transformers:{TINY} -o m.json"
+# each verb with commands that run from the root of the project, one after the other, and fit into 80 columns
+EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
+    show: (f"treealign show {TINY}/model.safetensors",),
+    suggest: (_SUGGEST, f"treealign suggest {NORMS}/checkpoint.json {NORMS}/model.json"),
+    check: (_SUGGEST, f"treealign check {TINY} transformers:{TINY} m.json"),
+    convert: (
+        "treealign convert data/llava-tiny converted data/llava-1.5-7b/mapping.json",
+        "treealign show converted",
+    ),
+    audit: (f"treealign audit {NORMS}/checkpoint.json {NORMS}/model.json",),
+    emit: ("treealign emit data/llava-1.5-7b/mapping.json --to vllm",),
+    snapshot: (f"treealign snapshot transformers:{TINY} -o tree.json",),
+    lock: (f"treealign lock {TINY}", "treealign lock --check"),
+    lint: ("treealign lint transformers:dinov3_vit",),
+}
+
+
+def _add(verb: Callable[..., None], examples: Iterable[str]) -> None:
+    short = inspect.getdoc(verb) or ""
+    # what stands below a \b is not wrapped
+    epilog = "\n".join(["\b", "Examples, from the root of a clone:", *(f"  {example}" for example in examples)])
+    app.command(short_help=short.partition("\n\n")[0], epilog=epilog)(verb)
+
+
+for _verb, _examples in EXAMPLES.items():
+    _add(_verb, _examples)

@@ -8,6 +8,7 @@ from typing import Any
 
 from treealign.dialects.registry import find, function
 from treealign.errors import TreealignError
+from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.marking import mapping_source, refuse_open
 
@@ -61,6 +62,7 @@ def emit(
     TreealignError
         There is no such dialect, or its library is not installed.
     """
+    check_arguments("emit", mapping, dialect)
     transforms = as_mapping(mapping)
     refuse_open(transforms, "nothing was emitted", mapping_source(mapping))
     spoken = find(dialect)

@@ -12,10 +12,11 @@ from treealign.errors import FormatError
 from treealign.formats.addresses import split_address
 from treealign.formats.detect import HINTS, TORCH, Kind, detect
 from treealign.formats.distributed import DistributedFolder, read_distributed
-from treealign.formats.folders import choose_weights
+from treealign.formats.folders import SeveralError, choose_weights
 from treealign.formats.indexes import Index, check_shards, read_index, refuse_absent
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header, read_header
+from treealign.formats.several import why_several
 from treealign.formats.torch_files import TorchFile, read_torch_file
 from treealign.formats.transaction.recovering import recover
 
@@ -98,12 +99,22 @@ def _open(name: str, part: str) -> Checkpoint:
         return _open_index(name, read_index(name), names_suffice=True)
     if kind is not Kind.FOLDER:
         return Checkpoint(name, None, (_read(name, kind, part),))
-    choice = choose_weights(name)
+    try:
+        choice = choose_weights(name)
+    except SeveralError as error:
+        raise why_several(name, error.facts, _shapes) from None
     if choice.index is not None:
         return _open_index(name, read_index(choice.index), names_suffice=False)
     files = _read_all(choice.files, name, part)
     check_shards(name, None, keys_by_shard(files))
     return Checkpoint(name, None, files)
+
+
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    file = _read(name, detect(name))
+    if isinstance(file, Header):
+        return {entry.key: entry.shape for entry in file.tensors}
+    return {key: tuple(tensor.shape) for key, tensor in file.tensors.items()}
 
 
 def _open_index(name: str, index: Index, names_suffice: bool) -> Checkpoint:

@@ -128,6 +128,13 @@ class _Unpickler(pickle.Unpickler):
         raise FormatError("the metadata pickles objects that do not belong there", facts=[f"{module}.{name}"])
 
 
+def _member(enum: Any, name: Any) -> Any:
+    """`getattr`, as Python 3.11.0 to 3.11.3 pickle a member of an enum; of nothing else than our own stand-ins."""
+    if isinstance(enum, type) and issubclass(enum, _Held) and isinstance(name, str):
+        return enum(name)
+    raise FormatError("the metadata pickles objects that do not belong there", facts=[f"getattr of {enum!r}"[:200]])
+
+
 def _joined(*parts: str) -> str:
     return "/".join(parts)
 
@@ -136,6 +143,7 @@ _PLAIN: dict[tuple[str, str], Any] = {
     ("torch", "Size"): tuple,
     ("collections", "OrderedDict"): dict,
     ("builtins", "set"): set,
+    ("builtins", "getattr"): _member,
     ("torch.serialization", "_get_layout"): str,
 }
 

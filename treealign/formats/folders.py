@@ -21,6 +21,10 @@ NOT_WEIGHTS = ("training_args", "optim", "scheduler", "rng_state", "scaler", "ra
 _NUMBERED = re.compile(r"(.*?)-?([0-9]{1,9})-of-([0-9]{1,9})(\.[a-z]+)", re.DOTALL)
 
 
+class SeveralError(FormatError):
+    """A folder with more than one checkpoint; `facts` are the names of what it could be."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """What a folder's checkpoint is: an index, or files that make it up without one."""
@@ -82,7 +86,7 @@ def _choose(
         return Choice(None, tuple(candidates))
     if len(candidates) != 1:
         hint = "pass the file or index that is meant"
-        raise FormatError("more than one checkpoint in this folder", where=base, facts=candidates, hint=hint)
+        raise SeveralError("more than one checkpoint in this folder", where=base, facts=candidates, hint=hint)
     only = candidates[0]
     return Choice(only, ()) if only in indexes else Choice(None, (only,))
 

@@ -46,6 +46,14 @@ class Index:
         folder = Path(self.path).parent
         return tuple(str(folder / shard) for shard in self.shards)
 
+    def beside(self) -> tuple[str, ...]:
+        """Files of weights in its folder that it does not name."""
+        folder, endings = Path(self.path).parent, {PurePosixPath(shard).suffix for shard in self.shards}
+        if not folder.is_dir():  # it is elsewhere
+            return ()
+        found = (path.name for path in folder.iterdir() if path.suffix in endings and path.is_file())
+        return tuple(sorted(set(found) - set(self.shards)))
+
     def absent(self) -> tuple[str, ...]:
         """The shards that are not there; a symbolic link counts as what it points to."""
         return tuple(shard for shard, file in zip(self.shards, self.files, strict=True) if not Path(file).is_file())
@@ -105,9 +113,15 @@ def refuse_absent(index: Index, absent: Sequence[str]) -> None:
             counts[shard] += 1
     facts = [f"{legible(shard)}: absent, with {count} keys" for shard, count in counts.items()]
     hint = "fetch the rest of the checkpoint"
+    beside = index.beside()
+    if beside:
+        facts.append(f"beside it lie {', '.join(map(legible, beside[:8]))}{', …' * (len(beside) > 8)}")
+        hint = "fetch the rest of the checkpoint; or the index is of other files: delete it, or pass the file meant"
     if len(absent) == len(index.shards):
         hint += "; pass the index itself to read the names alone"
-    raise FormatError("shards are absent", where=index.path, facts=facts[:_MAX_FACTS], hint=hint)
+    raise FormatError(
+        "shards are absent", where=index.path, facts=facts[:_MAX_FACTS] + facts[_MAX_FACTS:][-1:], hint=hint
+    )
 
 
 def check_shards(where: str, weight_map: Mapping[str, str] | None, held: Mapping[str, Iterable[str]]) -> None:

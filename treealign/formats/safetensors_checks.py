@@ -139,6 +139,15 @@ def _tiling_findings(entries: Sequence[TensorEntry], data_size: int, *, gapless:
     # the usual case, compared in one go
     if [*begins, data_size] == [0, *ends]:
         return []
+    if ends[-1:] > [data_size] and begins == [0, *ends[:-1]]:
+        cut = next(at for at, end in enumerate(ends) if end > data_size)
+        whole = len(ends) - cut == 1
+        return [
+            f"{legible(entries[-1].key)}: ends at {ends[-1]}, past the end of the data at {data_size}"
+            if whole
+            else f"cut short: {data_size} of {ends[-1]} bytes of data are there, {len(ends) - cut} of {len(ends)} "
+            f"tensors are not whole, the first is {legible(entries[cut].key)}"
+        ]
     findings, covered, last = [], 0, "the header"
     for entry, _, _, begin, end in entries:
         key = legible(entry)

@@ -19,6 +19,7 @@ from treealign.mapping.running import Run, run, several_positions
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Rename
 from treealign.mapping.writing import targets_of
+from treealign.shown import Shown
 from treealign.tree.fold import Fold, fold
 from treealign.tree.keytree import KeyTree
 
@@ -41,7 +42,7 @@ class Plan(NamedTuple):
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class ConversionMapping:
+class ConversionMapping(Shown):
     """Transforms in order, each working on the result of the one before; at most one `Convert` for each key.
 
     ``len`` counts the pairs of renamings; iteration gives the transforms.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,21 +11,6 @@ from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
 
 SIMILAR = 0.45  # of names and ancestors together, at most 2
-
-
-class Mismatch(NamedTuple):
-    """A pair of keys with both shapes."""
-
-    checkpoint_key: str
-    model_key: str
-    checkpoint_shape: tuple[int, ...]
-    model_shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        shapes = f"{list(self.checkpoint_shape)} in the checkpoint, {list(self.model_shape)} in the model"
-        if self.checkpoint_key == self.model_key:
-            return f"{self.model_key}: {shapes}"
-        return f"{self.checkpoint_key} -> {self.model_key}: {shapes}"
 
 
 def find_mismatches(

@@ -22,12 +22,14 @@ from treealign.errors import TreealignError
 from treealign.formats.addresses import SIGN, split_address
 from treealign.formats.transaction.locking import locked
 from treealign.formats.transaction.transaction import transaction
+from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
 from treealign.mapping.marking import mapping_source, refuse_open
+from treealign.shown import Shown
 
 
 @dataclass(frozen=True)
-class ConversionResult:
+class ConversionResult(Shown):
     """What a conversion did.
 
     Attributes
@@ -148,6 +150,7 @@ def convert_checkpoint(
     dimension, are copied by the system, and not at all where the file system can share them. Other tensors are
     computed one transform at a time, which bounds the memory.
     """
+    check_arguments("convert_checkpoint", checkpoint, destination, mapping)
     transforms = as_mapping(mapping)
     refuse_open(transforms, "nothing was converted", mapping_source(mapping))
     wishes = Wishes(transforms, reverse, dtype, max_shard_size, converted, allow_lossy, verify)

@@ -6,6 +6,9 @@
   const byId = (id) => document.getElementById(id);
   const copy = byId("copy");
   if (copy) copy.addEventListener("click", () => copyText(byId("mapping"), byId("copied")));
+  for (const button of document.querySelectorAll("button.copy")) {
+    button.addEventListener("click", () => copyText(button.parentElement.querySelector("code"), button));
+  }
   if (!data) return;
 
   const HEIGHT = 26, GAP = 90, AROUND = 30, AT_ONCE = 400;

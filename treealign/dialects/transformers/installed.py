@@ -8,7 +8,7 @@ from inspect import signature
 from types import ModuleType
 from typing import Any
 
-from treealign.errors import MappingError, TreealignError
+from treealign.errors import MappingError, TreealignError, install_hint
 
 LOADING = "transformers.core_model_loading"
 REGISTRY = "transformers.conversion_mapping"
@@ -27,7 +27,7 @@ def require() -> None:
     try:
         import_module("transformers")
     except ImportError as error:
-        raise TreealignError("transformers is not installed", hint="pip install 'treealign[transformers]'") from error
+        raise TreealignError("transformers is not installed", hint=install_hint("transformers")) from error
     if not _has_scopes():
         raise TreealignError(f"transformers {version()} has no rules that work below a part of a model", hint=_HINT)
 

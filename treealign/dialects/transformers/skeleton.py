@@ -45,6 +45,14 @@ def parts_named(modules: Mapping[str, str]) -> dict[str, Part]:
     return found
 
 
+def classes_of(model_type: str) -> list[str]:
+    """The model classes that transformers has for a model type, those with a task first; none for any other name."""
+    tables = vars(import_module("transformers.models.auto.modeling_auto"))
+    given = [table.get(model_type) for name, table in tables.items() if name.endswith("_MAPPING_NAMES")]
+    names = dict.fromkeys(one for held in given if held for one in ([held] if isinstance(held, str) else held))
+    return sorted(names, key=lambda name: ("For" not in name, name))
+
+
 def skeleton(shapes: Mapping[str, tuple[int, ...]], parts: Mapping[str, Part], device: str = "meta") -> Any:
     """A module with parameters of these shapes, integers without gradient, whose parts bear these class names.
 

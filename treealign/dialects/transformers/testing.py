@@ -20,7 +20,7 @@ from treealign.dialects.transformers.tensor_testing import (
     no_tensor_test,
     tensor_test,
 )
-from treealign.dialects.transformers.writer import rooted_sides, source_for
+from treealign.dialects.transformers.writer import entry_name, rooted_sides, source_for
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.tree.fold import fold
@@ -109,7 +109,7 @@ def write_tests(mapping: ConversionMapping, checkpoint: Any, model: Any, name: s
         The entries cannot be emitted, or fail a test.
     """
     sides = rooted_sides(mapping, checkpoint, model, name)
-    source, title = source_for(sides, name), name or sides.parts[""].class_name
+    source, title = source_for(sides, name), entry_name(sides, name)
     body, tensors = _BODY.replace("{scoped}", _scoping()), tensor_test(sides)
     failing = _failing(source, _file(sides, source, title, [body, _IDEMPOTENT], tensors))
     tensors = no_tensor_test() if tensors.body and TEST in failing else tensors

@@ -20,7 +20,7 @@ from treealign.dialects.transformers.entries import (
 from treealign.dialects.transformers.proving import prove
 from treealign.dialects.transformers.renaming import rename_calls
 from treealign.dialects.transformers.sides import Sides, sides_of
-from treealign.dialects.transformers.skeleton import Part
+from treealign.dialects.transformers.skeleton import Part, classes_of
 from treealign.dialects.transformers.splitting import (
     Ruled,
     by_class,
@@ -47,13 +47,31 @@ def write_source(mapping: ConversionMapping, checkpoint: Any, model: Any, name: 
 def rooted_sides(mapping: ConversionMapping, checkpoint: Any, model: Any, name: str | None) -> Sides:
     """Keys for a mapping, and a model for the root even where none is given."""
     sides = sides_of(mapping, checkpoint, model)
+    if "" not in sides.parts and name is not None:
+        _refuse_shared(name)
     root = sides.parts.get("") or Part(name or PLACEHOLDER, None)
     return sides._replace(parts={"": root, **sides.parts})
 
 
+def entry_name(sides: Sides, name: str | None) -> str:
+    """Under which name to register: that of the class where `name` is a model type, which other classes share."""
+    root = sides.parts[""]
+    return root.class_name if name is None or classes_of(name) else name
+
+
+def _refuse_shared(name: str) -> None:
+    classes = classes_of(name)
+    if classes:
+        raise MappingError(
+            f"{name} is the model type of {len(classes)} classes of transformers: its entry would be one for all",
+            facts=[", ".join(classes[:12]) + ", …" * (len(classes) > 12)],
+            hint=f"name the class that is meant: name={classes[0]!r} (--name {classes[0]}), or give the model",
+        )
+
+
 def source_for(sides: Sides, name: str | None) -> str:
     """The entries for keys whose root is known, run and proved."""
-    title = name or sides.parts[""].class_name
+    title = entry_name(sides, name)
     failure: MappingError | None = None
     for entries, remarks in _plans(sides, title):
         text = source_text(entries, _heading(title, sides), remarks)
@@ -116,7 +134,10 @@ def _plans(sides: Sides, name: str) -> Iterator[tuple[list[Entry], list[str]]]:
         yield [], [f"# nothing to register: transformers has these rules for {name} already"]
     ruled = _ruled(sides)
     classes = by_class(ruled, sides.parts)
-    for reused, split in ((known, classes.keys() - known), (set(), classes.keys()), (set(), set())):
+    # an entry of a part's class works wherever that class is used: the root alone goes first
+    nothing: set[str] = set()
+    plans = (known, nothing), (nothing, nothing), (known, classes.keys() - known), (nothing, classes.keys())
+    for reused, split in plans:
         left = _at_root(ruled, sides, reused | split)
         entries = [Entry(name, left, root_known)] if left or not split else []
         entries += [Entry(c, classes[c], existing(c) is not None) for c in sorted(split)]

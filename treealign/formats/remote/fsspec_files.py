@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from treealign.errors import FormatError
+from treealign.errors import FormatError, install_hint
 from treealign.formats.remote.ranged import AbsentError, BrokenOffError, RangedFile, RemoteFolder
 
 _PATIENCE = 20.0  # seconds for a web server to say the next word
@@ -79,7 +79,7 @@ def _fsspec_errors(url: str, *, transfer: bool = False) -> Iterator[None]:
         hint = "fsspec takes credentials from the environment, or from its configuration file"
         raise FormatError("access is refused", where=url, facts=[str(error)], hint=hint) from error
     except ImportError as error:
-        hint = "pip install 'treealign[hub]', and the package that fsspec asks for"
+        hint = f"{install_hint('hub')}\n  and the package that fsspec asks for"
         raise FormatError("what reads such a URL is not installed", where=url, facts=[str(error)], hint=hint) from error
     except (FormatError, BrokenOffError):
         raise

@@ -11,7 +11,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from treealign.errors import FormatError
+from treealign.errors import FormatError, install_hint
 from treealign.formats.remote.ranged import AbsentError, BrokenOffError, RangedFile, RemoteFolder
 
 _SHAPE = "hf://org/name[@revision][/path]"
@@ -156,7 +156,7 @@ def _hub_errors(url: str) -> Iterator[None]:
     try:
         from huggingface_hub import errors
     except ImportError as error:
-        raise FormatError("huggingface_hub is not installed", where=url, hint="pip install 'treealign[hub]'") from error
+        raise FormatError("huggingface_hub is not installed", where=url, hint=install_hint("hub")) from error
     try:
         yield
     except errors.GatedRepoError as error:

@@ -1,0 +1,111 @@
+"""`print` of a result, and its HTML in a notebook: what the command line prints for it, within 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from treealign.cli.console import fitted, fold_line, plural
+from treealign.formats.legible import printable
+from treealign.tree.fold import fold_names
+
+if TYPE_CHECKING:
+    from treealign.changes.auditing import Audit
+    from treealign.checkpoint.conversion.converting import ConversionResult
+    from treealign.checkpoint.loading import LoadResult
+    from treealign.checkpoint.saving import SaveResult
+    from treealign.mapping.conversion_mapping import ConversionMapping
+    from treealign.suggestion import Suggestion
+
+COLUMNS = 100
+_STYLE = "white-space:pre-wrap;font-size:13px;line-height:1.4;max-width:100ch"
+
+
+def text(value: Any) -> str:
+    """A result as lines of at most 100 columns."""
+    return "\n".join(fitted(map(printable, _lines(value)), COLUMNS))
+
+
+def html(value: Any) -> str:
+    """The same for a notebook: the verdict, and below it all lines."""
+    ok = getattr(value, "ok", None)
+    verdict = "" if ok is None else f"<strong>{'nothing is open' if ok else 'something is open'}</strong>"
+    return f'<div>{verdict}<pre style="{_STYLE}">{escape(text(value))}</pre></div>'
+
+
+def _lines(value: Any) -> Iterable[str]:
+    kinds: dict[str, Callable[[Any], Iterable[str]]] = {
+        "Suggestion": _suggestion,
+        "ConversionMapping": _mapping,
+        "LoadResult": _load,
+        "SaveResult": _save,
+        "ConversionResult": _conversion,
+        "Audit": _audit,
+    }
+    render = next((kinds[kind.__name__] for kind in type(value).__mro__ if kind.__name__ in kinds), None)
+    return [repr(value)] if render is None else render(value)
+
+
+def _suggestion(found: Suggestion) -> Iterator[str]:
+    from treealign.cli.render_suggestion import suggestion_lines
+
+    left, right = found.alignment.checkpoint, found.alignment.model
+    return suggestion_lines(found, left, right, (left.source or "in memory", right.source or "in memory"))
+
+
+def _mapping(mapping: ConversionMapping) -> Iterator[str]:
+    from treealign.cli.render_mapping import transform_lines
+
+    if not len(mapping):
+        yield "no transform, checkpoint -> model: names and tensors stay as they are"
+        return
+    yield f"{plural(len(mapping), 'transform')}, checkpoint -> model:"
+    for at, transform in enumerate(mapping, 1):
+        first, *others = transform_lines(transform)
+        yield f"{at:>4}  {first}"
+        yield from (f"{'':6}{line}" for line in others)
+
+
+def _load(result: LoadResult) -> Iterator[str]:
+    filled = {key for step in result.record.steps for key in step.targets}
+    by = {"mapping": "the mapping given", "record": "the record beside the files"}.get(result.decided_by)
+    yield f"loaded      {plural(len(filled), 'key')} of the model, by {by or 'a suggestion'}"
+    yield from _mapping(result.mapping)
+    lists = (
+        ("missing", "keys of the model that were not filled", result.missing_keys),
+        ("unexpected", "keys of the checkpoint that were not used", result.unexpected_keys),
+        ("recomputed", "keys for buffers that the model computes itself", result.recomputed_keys),
+        ("uninitialised", "buffers without values yet", result.uninitialised_keys),
+    )
+    for name, what, keys in lists:
+        if keys:
+            yield f"{name:<12}{plural(len(keys), 'key')}: {what}"
+            yield from (f"    {line}" for line in fold_names(keys))
+    for mismatch in result.mismatched_keys:
+        yield f"mismatched  {mismatch}"
+    if result.ambiguous:
+        yield f"ambiguous   {plural(len(result.ambiguous), 'question')} left open: suggest lists them"
+    if result.casts:
+        yield f"cast        {plural(len(result.casts), 'key')}, from {', '.join(sorted(set(result.casts.values())))}"
+
+
+def _save(result: SaveResult) -> Iterator[str]:
+    yield fold_line(f"saved       {plural(len(result.keys), 'key')} in {', '.join(result.files)}", " " * 12)
+    for key, (now, before) in result.uncast.items():
+        yield f"uncast      {key}: saved as {now}, loaded from {before}"
+    if result.approximate:
+        yield f"approximate {plural(len(result.approximate), 'key')} behind a conversion that cannot be undone exactly"
+
+
+def _conversion(result: ConversionResult) -> Iterable[str]:
+    from treealign.cli.render_conversion import conversion_lines
+
+    return conversion_lines(result, reverse=False, in_place=False)
+
+
+def _audit(found: Audit) -> Iterable[str]:
+    from treealign.cli.render_audit import audit_lines
+
+    labels = found.old.source or "in memory", found.new.source or "in memory"
+    return audit_lines(found, labels, scanned=bool(found.references or found.skipped), everything=False)
