@@ -191,7 +191,8 @@ class _Search:
 
         Nor any other of the same leaves under other names, for which it could be exchanged.
         """
-        above = [{pair[side][:n] for pair in self.found for n in range(len(pair[side]))} for side in (0, 1)]
+        known = [[*(pair[side] for pair in self.found), *self.aside[side]] for side in (0, 1)]
+        above = [{path[:n] for path in paths for n in range(len(path))} for paths in known]
         free = [list(self._free(number)) for number in (0, 1)]
         counts = [Counter(map(side.kind, nodes)) for side, nodes in zip(self.sides, free, strict=True)]
         theirs = {self.sides[1].digest(node): node for node in free[1] if node not in above[1]}
@@ -200,7 +201,7 @@ class _Search:
             b, kind = theirs.get(self.sides[0].digest(a)), self.sides[0].kind(a)
             if a and a[:-1] in covered:
                 covered.add(a)
-            elif b is None or a in above[0]:  # a part of either is known to belong elsewhere
+            elif b is None or a in above[0]:  # a part of either belongs elsewhere, or may
                 continue
             elif counts[0][kind] == counts[1][kind] == 1 and self._is_telling(a, b):
                 covered.add(a)
