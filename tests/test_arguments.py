@@ -63,10 +63,10 @@ def test_an_argument_of_a_wrong_kind_is_named_with_what_it_is(function, given, f
 
 
 @pytest.mark.parametrize("function", [treealign.suggest, lambda *given, hints: treealign.load(NET, STATE, hints=hints)])
-def test_hints_that_are_one_text_are_refused_with_the_list(function):
+def test_hints_that_are_no_texts_are_refused_with_what_is_taken(function):
     with pytest.raises(TreealignError) as raised:
-        function(STATE, NET, hints="model=linear")
-    assert raised.value.hint == "hints=['model=linear']"
+        function(STATE, NET, hints=7)
+    assert raised.value.hint == "hints=['name=other_name']"
 
 
 def test_whatever_is_in_order_passes():

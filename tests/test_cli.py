@@ -75,7 +75,7 @@ def test_snapshot_stands_in_for_the_model(tmp_path):
     model = f"transformers:{TINY.parent}"
     assert run("snapshot", model, "-o", tmp_path / "tree.json").returncode == 0
     shown, again = run("show", model).stdout, run("show", tmp_path / "tree.json").stdout
-    assert shown.splitlines()[1:] == again.splitlines()[1:]
+    assert shown.partition(" keys in ")[2] == again.partition(" keys in ")[2] != ""
 
 
 def test_a_factory_is_run_and_that_is_said(tmp_path):

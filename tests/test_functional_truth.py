@@ -111,7 +111,7 @@ def weights_in(folder):
 def wrong_but_certain(trip):
     """Certain matches that would put something else into the model than it held when the checkpoint was written."""
     alignment = align(read_tree(trip.checkpoint), read_tree(trip.source))
-    matches = Suggestion(alignment, synthesis=None).matches  # no mapping is asked for: that would take its time
+    matches = Suggestion(alignment).matches  # no mapping is asked for: that would take its time
     state = trip.source.state_dict()
     with open_source(trip.checkpoint) as source:
         return [match for match in matches if match.certain and not _holds(match, source, state)]

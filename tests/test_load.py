@@ -13,6 +13,7 @@ from weights import Block, TiedHead, Tower, TwoTowers, same_values, saved_keys, 
 from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, load, operations, save
 from treealign.checkpoint import source as source_module
 from treealign.errors import FormatError, LoadError, MappingError
+from treealign.mapping.mismatches import Mismatch
 
 UNPREFIXED = ConversionMapping([PrefixChange(remove="model")])
 
@@ -358,7 +359,7 @@ def test_what_fits_is_loaded_when_that_is_asked_for():
     result = load(model, old, UNPREFIXED, strict=False)
     assert result.missing_keys == ("layers.0.attn.weight",)
     assert result.unexpected_keys == ("model.extra",)
-    assert [m[:3] for m in result.mismatched_keys] == [("final.bias", (9,), (4,))]
+    assert result.mismatched_keys == (Mismatch("model.final.bias", "final.bias", (9,), (4,)),)
     assert torch.equal(model.layers[0].attn.weight, before["layers.0.attn.weight"][0])
     assert torch.equal(model.final.bias, before["final.bias"][0])
     assert torch.equal(model.final.weight, old["model.final.weight"])

@@ -113,7 +113,7 @@ def test_the_mapping_can_be_copied(driver, page):
     while find(driver, "#copied").text != "copied" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert find(driver, "#copied").text == "copied"
-    assert '"vision_model"' in find(driver, "#mapping").text
+    assert '"vision_model"' in find(driver, "#mapping").get_attribute("textContent")
 
 
 def test_a_name_that_is_markup_is_shown_and_not_run(driver, tmp_path):

@@ -168,7 +168,9 @@ def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoi
         for name, content in beside.items():
             with held.open(name) as file:
                 file.write(content)
-        held.commit(names, obsolete=_obsolete(folder, names, outgoing.keys()))
+        # a file that is asked for by its name is no checkpoint of a folder: what stands beside it is another's
+        gone = _obsolete(folder, names, outgoing.keys()) if arrangement.in_folder else []
+        held.commit(names, obsolete=gone)
     return names
 
 

@@ -47,9 +47,10 @@ def terminal() -> int:
     return max(NARROW, shutil.get_terminal_size((80, 24)).columns)
 
 
-def say(text: str) -> None:
-    """Talk, on stderr; while a bar is shown, above it."""
-    talk(printable("\n".join(fitted(text.split("\n"))) if sys.stderr.isatty() else text, keep="\n"))
+def say(text: str, *, whole: bool = False) -> None:
+    """Talk, on stderr; while a bar is shown, above it. A command to paste is left `whole`, however long its lines."""
+    is_cut = sys.stderr.isatty() and not whole
+    talk(printable("\n".join(fitted(text.split("\n"))) if is_cut else text, keep="\n"))
 
 
 def report_error(text: str) -> None:
@@ -75,7 +76,7 @@ def fitted(lines: Iterable[str], room: int | None = None) -> list[str]:
     """Lines that are no wider than the terminal: a longer one goes on below, further in. In a file they stay whole.
 
     >>> fitted(["    a.b.c.d.e"], room=10)
-    ['    a.b.c.', '        d.', '        e']
+    ['    a.b.c.', '     d.e']
     """
     if room is None:
         known = sys.stdout.isatty() or sys.stderr.isatty() or "COLUMNS" in os.environ

@@ -115,7 +115,7 @@ def _asked(found: Suggestion, sides: Sides, output: Path | None) -> Suggestion:
         written = ["-o", str(output)] if output else []
         options = [f"--{name}" for name in ("values", "trace") if getattr(sides, name)]
         say("to go on from here:" if asking else "to have this again:")
-        say(f"  {command_to_go_on([*sides.labels, *asking, *written, *options], answered.hints)}")
+        say(f"  {command_to_go_on([*sides.labels, *asking, *written, *options], answered.hints)}", whole=True)
     return answered
 
 

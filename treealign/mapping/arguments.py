@@ -68,16 +68,15 @@ def check_arguments(function: str, *given: Any) -> None:
 
 
 def check_hints(hints: Any) -> None:
-    """Raise where hints are one text, which would be read letter by letter.
+    """Raise where hints are no texts; one text is one hint.
 
     Raises
     ------
     TreealignError
-        With the list that was meant.
+        With what is taken.
     """
-    if isinstance(hints, str | bytes):
-        raise TreealignError("hints are several texts, not one", facts=[f"hints={hints!r}"], hint=f"hints=[{hints!r}]")
-    if hints is not None and not isinstance(hints, Mapping | Sequence | set | frozenset):
+    is_listed = isinstance(hints, Mapping | Sequence | set | frozenset) and not isinstance(hints, bytes)
+    if hints is not None and not is_listed:
         raise TreealignError(
             "hints are a dict or a list", facts=[f"hints is {_described(hints)}"], hint="hints=['name=other_name']"
         )

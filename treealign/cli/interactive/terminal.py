@@ -16,6 +16,7 @@ import typer
 from treealign.cli.console import say
 from treealign.cli.interactive.dialogue import Dialogue
 from treealign.cli.interactive.screen import outcome, screen_lines
+from treealign.cli.progress import stop_waiting
 from treealign.errors import TreealignError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def require_terminal() -> None:
 
 def ask(suggestion: Suggestion) -> Dialogue:
     """Ask what is open, until nothing is or the person leaves."""
+    stop_waiting()
     with keyboard() as descriptor:
         dialogue = hold(Dialogue(suggestion), partial(read_key, descriptor), partial(show, descriptor))
     say(outcome(dialogue))
