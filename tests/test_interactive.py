@@ -315,7 +315,7 @@ def test_who_quits_keeps_the_answers_in_the_mapping_and_is_told_how_to_go_on(sid
     with asking(sides, "-o", tmp_path / "mapping.json") as terminal:
         status, shown = pressed(terminal, "1q")
     assert (status, ConversionMapping.from_json(tmp_path / "mapping.json")) == (1, known.mapping)
-    command = shown.partition("to go on from here:\n")[2].partition("wrote ")[0].replace("\\\n", "")
+    command = shown.partition("to go on from here:\n")[2].partition("wrote")[0].replace("\\\n", "")
     given = [
         "--interactive",
         "-o",
