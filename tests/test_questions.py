@@ -120,6 +120,7 @@ def test_a_list_against_itself_is_one_question_with_the_order_reversed():
         (["nowhere=q_proj"], "names nothing in the checkpoint"),
         (["q_proj: rows sideways"], "is not of the form"),
         (["^layers.{i}.attention.wq=^head"], "in the checkpoint"),
+        (["wq=head"], "nothing of the one can be of the other"),
         (["q_proj: rows from interleaved to half split, heads of 7"], "cannot stand so"),
     ],
 )

@@ -119,7 +119,7 @@ class Suggestion(Shown):
         if question not in self.questions or (option is not None and option not in question.options):
             way_out = "answer one of its `questions` by one of the question's `options`, or by None"
             raise TreealignError("no question of this suggestion", hint=way_out)
-        said = refusals(question) if option is None else (option.hint,)
+        said = refusals(self.alignment, question) if option is None else (option.hint,)
         read_hints = [hint for hint in map(parse, said) if hint is not None]
         alignment = answered(self.alignment, read_hints)
         return Suggestion(alignment, self.probed, (*self.hints, *said), self.asked, self.absent)

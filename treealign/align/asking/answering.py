@@ -18,7 +18,7 @@ from treealign.align.asking.questions import find_questions
 from treealign.align.doubting.stacking import judged_anew
 from treealign.align.hints import Naming, Statement
 from treealign.align.links import Link
-from treealign.align.paths import fits, rest, whole_text
+from treealign.align.paths import fits, rest, rooted_text
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
 from treealign.errors import TreealignError
@@ -63,16 +63,12 @@ def answered(alignment: Alignment, hints: Sequence[Hint]) -> Alignment:
     return alignment
 
 
-def refusals(question: Question) -> tuple[str, ...]:
+def refusals(alignment: Alignment, question: Question) -> tuple[str, ...]:
     """The hints which say that none of the options is so: nothing in question belongs to anything."""
     left = [p for link in question.sides[0] for p in link.left]
     right = [p for link in question.sides[1] for p in link.right]
-    said = []
-    if left:
-        said.append(f"{','.join(dict.fromkeys(whole_text(p) for p in left))}: not in the model")
-    if right:
-        said.append(f"{','.join(dict.fromkeys(whole_text(p) for p in right))}: not in the checkpoint")
-    return tuple(said)
+    ends = ((left, 0, "not in the model"), (right, 1, "not in the checkpoint"))
+    return tuple(f"{','.join(rooted_text(mine, _all(alignment, n)))}: {text}" for mine, n, text in ends if mine)
 
 
 def chosen(alignment: Alignment, option: Option) -> Alignment:
@@ -185,9 +181,17 @@ def _named(alignment: Alignment, hint: Naming) -> Alignment | str:
                 break
     if done or len(hint.source) > 1 or len(hint.target) > 1:
         return result
-    if not any("^" in path for path in (*hint.source, *hint.target)) and not hint.under:
-        return result  # it has counted as evidence while names were matched
-    return _moved(alignment, hint)
+    return _unheeded(result, hint) if hint.floats else _moved(alignment, hint)
+
+
+def _unheeded(alignment: Alignment, hint: Naming) -> Alignment | str:
+    """The alignment, if a hint that counted as evidence while names were matched has paired what it names."""
+    links = (*alignment.links, *alignment.copies, *alignment.resized)
+    if any(any(hint.speaks_of(p, 0) for p in x.left) and any(hint.speaks_of(p, 1) for p in x.right) for x in links):
+        return alignment
+    ends = (next(p for p in _all(alignment, n) if hint.speaks_of(p, n)) for n in (0, 1))
+    mine, theirs = map(_sizes, ends)
+    return f"nothing of the one can be of the other: {mine} in the checkpoint, {theirs} in the model"
 
 
 def _told(question: Question, hint: Naming) -> Option | None:
@@ -252,7 +256,8 @@ def _moved(alignment: Alignment, hint: Naming) -> Alignment | str:
 
 
 def _all(alignment: Alignment, side: int) -> list[Pattern]:
-    mine = [p for link in alignment.links for p in (link.left, link.right)[side]]
+    links = (*alignment.links, *alignment.copies, *alignment.resized)
+    mine = [p for link in links for p in (link.left, link.right)[side]]
     return [*mine, *(alignment.left, alignment.right)[side]]
 
 
