@@ -66,7 +66,9 @@ class Pattern:
 
         One kind of piece goes with its own kind only, and whole numbers with whole numbers.
         """
-        return next(filter(None, map(quantised_piece, self.segments[-1:-3:-1])), ""), self.whole
+        piece = next(filter(None, map(quantised_piece, self.segments[-1:-3:-1])), "")
+        # codes are whole numbers: a `W_q` of real ones is the projection of the queries
+        return "" if piece == "codes" and not self.whole else piece, self.whole
 
     @cached_property
     def ranked(self) -> Digest:

@@ -192,6 +192,6 @@ def _places(p: Pattern) -> Iterator[tuple[Path, int, Path]]:
 def _same_list(above: Path, below: Path, path: Path) -> Path | None:
     """The list of the other side, if a leaf stands there below a number of a list of the same name."""
     at = len(path) - 1 - len(below)
-    if at < 1 or not path[at].isdecimal() or path[at - 1] != above[-1]:
+    if at < 1 or not above or not path[at].isdecimal() or path[at - 1] != above[-1]:
         return None
     return path[:at]
