@@ -44,7 +44,7 @@ def naming_questions(alignment: Alignment) -> Iterator[Question]:
             paired[unit] = other
     groups: dict[object, list[Unit]] = defaultdict(list)
     for unit in units:
-        key: object = (unit.signature, unit.by_source) if unit.ways else unit
+        key: object = (unit.signature, unit.by_source) if unit.ways else unit.container or unit
         if unit in paired:
             key = frozenset((_ends(unit), _ends(paired[unit])))
         groups[key].append(unit)

@@ -50,6 +50,12 @@ class Unit:
         return any(way[0].source is not None for way in self.ways)
 
     @property
+    def container(self) -> tuple[Path, Path] | None:
+        """The two containers whose other names these are, if all below them is called alike; else nothing."""
+        found = {_heads(link) for link in self.links}
+        return found.pop() if len(found) == 1 else None
+
+    @property
     def signature(self) -> tuple[object, ...]:
         """How the names of the alternatives differ from its own: equal for units that are decided alike."""
         return tuple(way[0].differing for way in self.ways)
@@ -129,6 +135,18 @@ def _repeats(patterns: Iterable[Pattern]) -> set[str]:
             if _NUMBER.search(segment):
                 numbers[_NUMBER.sub("#", segment)].add(segment)
     return {stem for stem, found in numbers.items() if len(found) >= MIN_SERIES}
+
+
+def _heads(link: Link) -> tuple[Path, Path] | None:
+    """The names of both sides without what they end in in common; nothing where the modules' own names differ."""
+    if len(link.left) != 1 or len(link.right) != 1:
+        return None
+    a, b = (without_indices(module_path(p)) for p in (link.left[0], link.right[0]))
+    if not a or not b or a[-1] != b[-1]:
+        return None
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    return (a, b) if a != b else None
 
 
 def _cut(p: Pattern, q: Pattern) -> tuple[Path, Path]:
