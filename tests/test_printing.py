@@ -49,6 +49,21 @@ def test_no_verb_prints_them_raw(files, verb):
     assert not any(line.startswith("::error::x") for line in text.splitlines())
 
 
+@pytest.mark.parametrize("verb", [["suggest"], ["audit"], ["check"]], ids=" ".join)
+def test_no_line_end_of_our_own_is_spelled_out(tmp_path, verb):
+    """What is wrapped is wrapped: nothing that treealign says shows a line end as two characters."""
+    for name, spelled in (("old", "attention.w{}"), ("new", "self_attn.{}_proj")):
+        keys = [f"layers.{i}.{spelled.format(n)}.weight" for i in range(2) for n in "qkvo"]
+        KeyTree.from_leaves([(key, (64, 64), "float32") for key in keys]).to_json(tmp_path / f"{name}.json")
+    sides = [str(tmp_path / "old.json"), str(tmp_path / "new.json")]
+    mapping = tmp_path / "mapping.json"
+    runner = CliRunner()
+    runner.invoke(app, ["suggest", *sides, "-o", str(mapping)])
+    done = runner.invoke(app, [*verb, *sides, *([str(mapping)] if verb == ["check"] else [])])
+    assert done.output.strip()
+    assert "\\n" not in done.output
+
+
 def test_json_gives_them_back(files):
     done = CliRunner().invoke(app, ["show", str(files / "evil.safetensors"), "--json"])
     assert "202e" in done.output

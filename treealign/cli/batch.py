@@ -161,7 +161,7 @@ def batch_lines(rows: Sequence[Row]) -> Iterator[str]:
         yield "  ".join(cell.ljust(size) for cell, size in zip(cut, widths, strict=True)).rstrip()
     for row in rows:
         if row.error:
-            yield from ["", *(fold_line(line) for line in row.error.splitlines() if line)]
+            yield from ["", *(part for line in row.error.splitlines() for part in fold_line(line))]
     yield ""
     yield ", ".join(f"{sum(row.state == state for row in rows)} {state}" for state in ("ok", "open", "error"))
 

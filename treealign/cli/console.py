@@ -60,16 +60,18 @@ def report_error(text: str) -> None:
     if not sys.stderr.isatty():  # in a log, what a line says stands in one line
         say(f"error: {text}")
         return
-    body = [fold_line(f"error: {first}")]
-    body += [fold_line(line) if line.startswith("hint:") else line for line in rest.split("\n") if rest]
+    body = fold_line(f"error: {first}")
+    for line in rest.split("\n") if rest else ():
+        body += fold_line(line) if line.startswith("hint:") else [line]
     say("\n".join(body))
 
 
-def fold_line(text: str, indent: str = "  ") -> str:
-    """Prose, wrapped; a long word (a key, a path) stays whole."""
-    return textwrap.fill(
-        text, width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+def fold_line(text: str, indent: str = "  ") -> list[str]:
+    """Prose as lines that fit; a long word (a key, a path) stays whole, and a line end within it is spelled out."""
+    wrapped = textwrap.TextWrapper(
+        width(), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
     )
+    return wrapped.wrap(printable(text))
 
 
 def fitted(lines: Iterable[str], room: int | None = None) -> list[str]:

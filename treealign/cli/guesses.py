@@ -46,7 +46,9 @@ def write_mapping(mapping: ConversionMapping, path: Path, direction: str) -> Non
         text = (
             f"  it still guesses: {plural(count, 'question')} {'is' if count == 1 else 'are'} open, and load, convert "
         )
-        say(fold_line(text + "and emit refuse it until each is answered, or --accept-guesses is given", "  "))
+        say(
+            "\n".join(fold_line(text + "and emit refuse it until each is answered, or --accept-guesses is given", "  "))
+        )
 
 
 def guess_lines(mapping: ConversionMapping) -> Iterator[str]:

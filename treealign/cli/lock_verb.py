@@ -97,7 +97,7 @@ def check_lines(one: LockCheck, lock: Path) -> Iterator[str]:
     yield from change_lines(one.changes.changes)
     where = lock.parent / MAPPINGS
     yield ""
-    yield fold_line(
+    yield from fold_line(
         f"hint: if this is meant, renew the lock (treealign lock {one.model} -o {lock}); or, to promise that old "
         f"checkpoints still load, commit the mapping old -> new as {where} beside it (treealign lock --check "
         "--mapping writes it)"

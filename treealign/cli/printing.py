@@ -91,7 +91,7 @@ def _load(result: LoadResult) -> Iterator[str]:
 
 
 def _save(result: SaveResult) -> Iterator[str]:
-    yield fold_line(f"saved       {plural(len(result.keys), 'key')} in {', '.join(result.files)}", " " * 12)
+    yield from fold_line(f"saved       {plural(len(result.keys), 'key')} in {', '.join(result.files)}", " " * 12)
     for key, (now, before) in result.uncast.items():
         yield f"uncast      {key}: saved as {now}, loaded from {before}"
     if result.approximate:

@@ -45,9 +45,9 @@ def change_lines(changes: tuple[Change, ...]) -> Iterator[str]:
     yield "    keys"
     for change in changes:
         doubt = "" if change.certain else " (a guess: not certain)"
-        yield fold_line(f"{change.keys:>8,} {change.summary}{doubt}", _INDENT)
+        yield from fold_line(f"{change.keys:>8,} {change.summary}{doubt}", _INDENT)
         yield from _pair_lines(change)
-        yield fold_line(f"{_INDENT}{severity_text(change)}", _INDENT)
+        yield from fold_line(f"{_INDENT}{severity_text(change)}", _INDENT)
 
 
 def _pair_lines(change: Change) -> Iterator[str]:

@@ -100,13 +100,13 @@ def conversion_lines(result: ConversionResult, *, reverse: bool, in_place: bool)
 
 def _listed(start: str, names: tuple[str, ...]) -> Iterator[str]:
     shown = [*names[:8], f"… and {len(names) - 8} more"] if len(names) > 9 else names
-    yield fold_line(start + ", ".join(shown), _INDENT)
+    yield from fold_line(start + ", ".join(shown), _INDENT)
 
 
 def _way(result: ConversionResult, *, reverse: bool) -> str:
     if result.by == "record":
         return "followed    the record of the conversion that made the checkpoint"
     if result.recorded:
-        return fold_line("way back    by the record beside the files, which tells what the mapping does not", _INDENT)
+        return "way back    by the record beside the files, which tells what the mapping does not"
     back = "" if reverse else " --reverse"
     return f"way back    convert{back} with the same mapping gives the same bytes"

@@ -71,7 +71,7 @@ def _match(one: Explanation) -> Iterator[str]:
     yield from _names(" -> ", one.model)
     yield from (f"    by  {operation}" for operation in one.operations)
     if one.reason:
-        yield fold_line(f"    {'' if one.certain else 'open: '}{one.reason}", " " * 10)
+        yield from fold_line(f"    {'' if one.certain else 'open: '}{one.reason}", " " * 10)
 
 
 def _names(lead: str, keys: Sequence[str]) -> Iterator[str]:
@@ -83,7 +83,7 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
     if lines:
         yield ""
         yield title
-        yield from (fold_line(line, " " * 12) for line in lines)
+        yield from (part for line in lines for part in fold_line(line, " " * 12))
 
 
 def _items(indent: str, items: Weighed) -> Iterator[str]:
@@ -99,7 +99,7 @@ def _rivals(one: Explanation) -> Iterator[str]:
     yield ""
     matched = bool(one.checkpoint and one.model)
     if matched:
-        yield fold_line("rivals of the same shapes; an exchange is ruled out where it loses more than 0.2")
+        yield from fold_line("rivals of the same shapes; an exchange is ruled out where it loses more than 0.2")
     else:
         yield "most like it on the other side"
     for rival in one.rivals[:RIVALS_SHOWN]:
@@ -116,7 +116,7 @@ def _rival(rival: Rival, *, matched: bool, missing: bool) -> Iterator[str]:
         yield from _weighed("apart", rival.for_match)
         partner = rival.model if missing else rival.checkpoint
         if partner:
-            yield fold_line(f"      matched  with {', '.join(fold_names(partner, 2))}", " " * 15)
+            yield from fold_line(f"      matched  with {', '.join(fold_names(partner, 2))}", " " * 15)
         return
     yield from _names("    ", rival.checkpoint)
     yield from _names(" -> ", rival.model)
@@ -134,7 +134,7 @@ def _weighed(title: str, items: Weighed) -> Iterator[str]:
         texts = [f"{text} ({value:g})" if value else text for text, value in items[:ITEMS_SHOWN]]
         rest = len(items) - ITEMS_SHOWN
         texts += [f"{rest} more"] if rest > 0 else []
-        yield fold_line(f"      {title}: {'; '.join(texts)}", " " * 8)
+        yield from fold_line(f"      {title}: {'; '.join(texts)}", " " * 8)
 
 
 def _settling(one: Explanation, suggestion: Suggestion) -> Iterator[str]:

@@ -45,7 +45,7 @@ def law_lines(findings: Sequence[Finding], checkpoint: KeyTree, model: KeyTree, 
 
 def _finding(finding: Finding, checkpoint: KeyTree, model: KeyTree) -> Iterator[str]:
     count = f" ({plural(len(finding.keys), 'key')})" if finding.keys else ""
-    yield fold_line(f"    {'' if finding.fault else 'note: '}{finding.text}{count}", "    ")
+    yield from fold_line(f"    {'' if finding.fault else 'note: '}{finding.text}{count}", "    ")
     if finding.transform is not None:
         first, *others = transform_lines(finding.transform)
         yield f"      by  {first}"
@@ -60,9 +60,9 @@ def proof_lines(findings: Sequence[Finding]) -> Iterator[str]:
     broken = faults(findings)
     names = dict.fromkeys(finding.law for finding in broken)
     kept = ", ".join(law for law in ASKED_OF_MAPPINGS if law not in names)
-    yield fold_line(f"laws        {kept}: hold, checked by running the mapping", " " * 12)
+    yield from fold_line(f"laws        {kept}: hold, checked by running the mapping", " " * 12)
     for finding in broken:
-        yield fold_line(
+        yield from fold_line(
             f"            BROKEN {finding.law}: {finding.text} ({plural(len(finding.keys), 'key')})", " " * 14
         )
     for finding in findings:

@@ -27,7 +27,7 @@ def lint_lines(found: Lint, notes: bool = False) -> Iterator[str]:
         shown = list(found.of_kind(kind)) if notes or level != "note" else []
         if shown:
             yield ""
-            yield fold_line(f"{level}: {kind}: {says}")
+            yield from fold_line(f"{level}: {kind}: {says}")
             yield from _kind_lines(shown, rules)
     yield from _unchecked_lines(found)
     if levels["note"] and not notes:
@@ -48,12 +48,12 @@ def _kind_lines(findings: list[Finding], rules: dict[str, tuple[str, ...]]) -> I
     said = ""
     for (text, says, *facts), alike in grouped.items():
         where = ", ".join(place(one) for one in alike)
-        yield fold_line(f"  {where}", "    ")
+        yield from fold_line(f"  {where}", "    ")
         if text:
             yield f"      {text}"
         # a kind whose findings all say the same says it in its heading
         if says != said:
-            yield fold_line(f"      {says}", "      ")
+            yield from fold_line(f"      {says}", "      ")
         said = says
         yield from (f"        {fact}" for fact in facts[:_MOST_FACTS])
 
@@ -69,4 +69,4 @@ def _unchecked_lines(found: Lint) -> Iterator[str]:
         yield ""
         yield f"not checked, for no model could be built: {count_entries(len(unchecked))}"
     for report in unchecked:
-        yield fold_line(f"  {report.entry}: {report.unchecked[0][1]}", "    ")
+        yield from fold_line(f"  {report.entry}: {report.unchecked[0][1]}", "    ")

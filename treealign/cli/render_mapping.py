@@ -31,7 +31,7 @@ def transform_lines(transform: Transform) -> Iterator[str]:
     elif isinstance(transform, Convert):
         yield from _convert_lines(transform, under)
     if transform.before or transform.after:
-        yield fold_line(
+        yield from fold_line(
             f"        unless converted already: before {_list(transform.before)}, after {_list(transform.after)}",
             " " * 10,
         )

@@ -107,7 +107,7 @@ def _ambiguous(suggestion: Suggestion) -> Iterator[str]:
         yield from [""] if at else []
         yield from _rivals("checkpoint", list(question.checkpoint))
         yield from _rivals("model", list(question.model))
-        yield fold_line(f"    {question.about}: {question.why}; one of these settles it:", " " * 4)
+        yield from fold_line(f"    {question.about}: {question.why}; one of these settles it:", " " * 4)
         yield from (f"      --hint {shlex.quote(option.hint)}" for option in question.options)
 
 
@@ -162,4 +162,4 @@ def _mismatched(suggestion: Suggestion) -> Iterator[str]:
 def _findings(suggestion: Suggestion) -> Iterator[str]:
     if suggestion.findings:
         yield "findings:"
-        yield from (fold_line(f"  - {finding}", "    ") for finding in suggestion.findings)
+        yield from (line for finding in suggestion.findings for line in fold_line(f"  - {finding}", "    "))
