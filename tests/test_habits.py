@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 from aligning import aligned, certain_pairs, guessed_pairs
+from scoring import read_cases
 
+from treealign import KeyTree
+from treealign.align.doubting.habits import Habits
+from treealign.align.doubting.rotary import _is_relative, learned_positions
+from treealign.align.links import Link
+from treealign.align.patterns import build_patterns
 from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute, Split
 
 META = ("attention.{}", "feed_forward.w1", ("wq", "wk", "wv", "wo"))
@@ -175,3 +181,48 @@ def test_a_question_about_rows_proposes_no_hint_about_names():
     suggestion = aligned(decoder(META), decoder(TRANSFORMERS, "model.layers.{}"))
     rows = [q for q in suggestion.questions if q.about == "rows"]
     assert rows and all(": rows " in option.hint for q in rows for option in q.options)
+
+
+def tower_with_table(attention, table, classes=None):
+    """A tower with learned positions whose attention is spelled otherwise in the checkpoint."""
+    checkpoint, model = {"pos.table": (50, 16)}, {f"vision.{table}": (50, 16)}
+    for layer in range(2):
+        for old, new in (("wq", "q_proj"), ("wk", "k_proj"), ("wv", "v_proj"), ("wo", "o_proj")):
+            checkpoint[f"tower.blocks.{layer}.{attention}.{old}.weight"] = (16, 16)
+            model[f"vision.layers.{layer}.self_attn.{new}.weight"] = (16, 16)
+    return aligned(checkpoint, model, modules=classes)
+
+
+def test_a_table_of_positions_is_no_proof_that_no_rows_are_turned():
+    asked = tower_with_table("attention", "embeddings.position_embedding.weight").questions
+    assert any(q.about == "rows" and any("q_proj" in k for k in q.model) for q in asked)
+
+
+def test_a_table_in_a_tower_none_of_whose_classes_turns_anything_is_one():
+    classes = {"vision": "VisionTower", "vision.layers": "ModuleList", "vision.layers.0.self_attn": "Attention"}
+    asked = tower_with_table("attention", "embeddings.position_embedding.weight", classes).questions
+    assert not any(q.about == "rows" for q in asked)
+
+
+def test_a_rotary_embedding_beside_the_layers_speaks_for_all_of_them():
+    classes = {"vision": "VisionTower", "vision.rotary_emb": "VisionRotaryEmbedding"}
+    asked = tower_with_table("attention", "embeddings.position_embedding.weight", classes).questions
+    assert any(q.about == "rows" for q in asked)
+
+
+def test_no_model_of_transformers_with_the_marks_of_learned_positions_turns_rows():
+    known = 0
+    for case in read_cases("transformers"):
+        model = case.trees(False)[1]
+        patterns = build_patterns(model)
+        links = [Link((p,), (p,)) for p in patterns]
+        unknown = KeyTree.from_leaves([(x.key, x.shape, x.dtype) for x in model.leaves], ordered=True)
+        by_marks = learned_positions(links, Habits(patterns, patterns), unknown)
+        by_marks = {
+            tower
+            for tower in by_marks
+            if not any(_is_relative(p) for p in patterns if p.segments[: len(tower)] == tower)
+        }
+        known += len(by_marks)
+        assert by_marks <= learned_positions(links, Habits(patterns, patterns), model), case.name
+    assert known > 10

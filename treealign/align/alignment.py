@@ -33,6 +33,7 @@ from treealign.align.links import Link, lowered
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Given, assign
 from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
+from treealign.align.matching.containers import judge_wholes
 from treealign.align.matching.in_step import placed_in_step
 from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.presence import part_by_presence
@@ -134,7 +135,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
         links = _with_conversions(sides, assignment, links, weak, evidence.total, read)
-        conventions = Conventions.of([*anchors.links, *links], Habits(left, right))
+        conventions = Conventions.of([*anchors.links, *links], Habits(left, right), model)
         links = hidden_changes([*anchors.links, *links], conventions)
         links = doubt_siblings(doubt_lists(links))[len(anchors.links) :]
         links = doubt_orders(doubt_axes(links, here, there), model)
@@ -172,7 +173,7 @@ def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Eviden
         assignment = assign(*sides, mirrored if known is None else mirrored + known, given)
         evidence = gather(*sides, mirrored, given.free)
         found = doubts(*sides, assignment, evidence, mirrored)
-    return assignment, evidence, found
+    return assignment, evidence, judge_wholes(*sides, assignment, found, mirrored)
 
 
 def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int, Doubt]) -> list[Link]:

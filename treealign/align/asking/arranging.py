@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise, permutations
 from typing import Any
 
 from treealign.align.asking.rows import HIDDEN, Order, with_operations, with_rows
+from treealign.align.converting.shape_algebra import axis_orders
 from treealign.align.doubting.layouts import is_cut_square
 from treealign.align.doubting.transposition import is_square
 from treealign.align.hints import Said
@@ -75,18 +75,11 @@ def _shape_pairs(link: Link) -> set[tuple[Shape, Shape]]:
     return {(here[g.left[0]], there[g.right[0]]) for g in link.expand()}
 
 
-def axis_orders(link: Link) -> list[Order]:
+def link_orders(link: Link) -> list[Order]:
     """All orders of the dimensions that make the checkpoint's shapes the model's; spatial order kept comes first."""
     pairs = _shape_pairs(link)
-    ranks = {len(shape or ()) for pair in pairs for shape in pair}
-    if len(ranks) != 1 or not 2 <= (rank := ranks.pop()) <= 5:
-        return []
-    fitting = [
-        dims
-        for dims in permutations(range(rank))
-        if all(before and after and tuple(before[d] for d in dims) == after for before, after in pairs)
-    ]
-    return sorted(fitting, key=lambda dims: (sum(a > b for a, b in pairwise(dims)), dims))
+    known = frozenset((before, after) for before, after in pairs if before is not None and after is not None)
+    return list(axis_orders(known)) if len(known) == len(pairs) else []
 
 
 def _listed(link: Link, said: Said) -> Link | None:

@@ -8,18 +8,19 @@ from dataclasses import replace
 from itertools import permutations
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.arranging import arranged, axis_orders
+from treealign.align.asking.arranging import arranged, link_orders
 from treealign.align.asking.question import Option, Question
 from treealign.align.asking.rows import in_order, is_join, joining
 from treealign.align.asking.series import families, reversed_members
-from treealign.align.doubting.conventions import HEADS, roles
+from treealign.align.doubting.conventions import HEADS
 from treealign.align.doubting.habits import Habits
+from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
 from treealign.align.links import Link
 from treealign.align.paths import list_text, module_path, rooted_text, short_text, without_indices
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
-from treealign.mapping.operations import Interleave, RotaryPermute, RotaryUnpermute
+from treealign.mapping.operations import Interleave, Permute, RotaryPermute, RotaryUnpermute
 
 MOST = 6
 SIZES = 2  # head sizes that are offered
@@ -217,15 +218,19 @@ class _Case:
         for link in self.links:
             if "axes" in link.open:
                 ranks = {len(shape or ()) for shape in link.left[0].shapes.values()}
-                groups[link.open["axes"], link.operations, tuple(ranks)].append(link)
+                groups[link.open["axes"], link.operations, tuple(ranks), tuple(link_orders(link))].append(link)
         yield from groups.values()
 
     def axis_options(self, links: Sequence[Link]) -> list[Option]:
         """As stored or transposed; or all orders that the shapes allow."""
-        ways = [Said("axes", kind) for kind in ("as stored", "transposed")]
-        found = self.said(links, ways)
+        found = self.said(links, [Said("axes", kind) for kind in ("as stored", "transposed")])
         if len(found) < 2:
-            orders = axis_orders(links[0])
+            orders = link_orders(links[0])
+            now = next(
+                (o.dims for o in links[0].operations if isinstance(o, Permute)),
+                tuple(range(len(orders[0]))) if orders else (),
+            )
+            orders.sort(key=lambda dims: (dims != now, list(dims) != sorted(dims)))
             found = (
                 self.said(links, [Said("axes", "permuted", 0, "", dims) for dims in orders[:MOST]]) if orders else []
             )

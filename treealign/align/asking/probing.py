@@ -123,10 +123,14 @@ def settle_by_probe(
 
 def find_choices(alignment: Alignment, layout_of: Layouts) -> list[Choice]:
     """All choices that an alignment leaves open and that can be tried."""
-    links, reasons = alignment.links, hidden_beneath(alignment.links)
+    links, reasons = alignment.links, hidden_beneath(alignment.links, _learned(alignment))
     found = rename_choices(alignment) + part_choices(links, layout_of, _key_of(alignment))
     found += square_choices(links) + fused_choices(links, reasons) + head_choices(links, reasons)
     return found + rotary_choices(links, reasons, layout_of, _key_of(alignment))
+
+
+def _learned(alignment: Alignment) -> frozenset[tuple[str, ...]]:
+    return alignment.conventions.learned if alignment.conventions is not None else frozenset()
 
 
 def _key_of(alignment: Alignment) -> Callable[[Link], str]:

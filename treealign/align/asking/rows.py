@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from treealign.align.doubting.conventions import roles
+from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from treealign.align.converting.shape_algebra import headed, rearranged, several_turns
+from treealign.align.converting.shape_algebra import Sizes, axis_orders, headed, rearranged
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import MARGIN, RIVALLED
@@ -14,7 +14,7 @@ from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Indices, Pattern, as_numbers
 from treealign.align.reasons import Reason
-from treealign.mapping.operations import Operation, Reshape
+from treealign.mapping.operations import Operation, Permute, Reshape
 
 MIN_SCORE = 0.25
 IN_HEADS = Reason("rows", "taken apart into heads and turned: shapes do not show which rows make a head")
@@ -49,7 +49,7 @@ def rearrangements(
         doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
         made = _rearranged(left, right, (i, j), options[i, j], doubted)
         objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
-        objection = objection or (TURNS if _several_turns(left.patterns[i], right.patterns[j]) else "")
+        objection = objection or (TURNS if len(_orders(left.patterns[i], right.patterns[j])) > 1 else "")
         objection = objection or (IN_HEADS if any(len(operations) > 1 for operations in options[i, j]) else "")
         links += [replace(link, certain=False, reason=objection) if objection else link for link in made]
     return links
@@ -76,15 +76,23 @@ def _rearranged(
     return links
 
 
-def _several_turns(a: Pattern, b: Pattern) -> bool:
+def _orders(a: Pattern, b: Pattern) -> tuple[Sizes, ...]:
+    """The orders of dimensions that fit all cells."""
     pairs = {(a.shapes[k], b.shapes[k]) for k in a.cells}
-    return any(x is not None and y is not None and several_turns(x, y) for x, y in pairs)
+    known = frozenset((x, y) for x, y in pairs if x is not None and y is not None)
+    return axis_orders(known) if len(known) == len(pairs) else ()
 
 
 def _layout_changes(a: Pattern, b: Pattern) -> dict[tuple[Operation, ...], list[Indices]]:
     """The cells by the operations that turn one shape into the other; nothing unless these are of one kind for all."""
     if a.cells.keys() != b.cells.keys() or a.nature != b.nature:
         return {}
+    if orders := _orders(a, b):
+        return (
+            {}
+            if orders[0] == tuple(range(len(orders[0])))
+            else {(Permute(orders[0]),): sorted(a.cells, key=as_numbers)}
+        )
     found: dict[tuple[Operation, ...], list[Indices]] = defaultdict(list)
     for k in sorted(a.cells, key=as_numbers):
         operation = rearranged(a.shapes[k], b.shapes[k])

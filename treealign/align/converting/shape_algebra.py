@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise, permutations
 from math import prod
 
 from treealign.align.patterns import Shape
 from treealign.mapping.operations import Concat, Operation, Permute, Reshape, Stack, invert
 
+MOST_DIMENSIONS = 5  # of a kernel in three dimensions
 Sizes = tuple[int, ...]
 
 
@@ -60,10 +63,8 @@ def rearranged(before: Shape, after: Shape) -> Operation | None:
     if before is None or after is None or before == after or prod(before) != prod(after):
         return None
     if len(before) == len(after):
-        if sorted(before) != sorted(after) or len(before) < 2:
-            return None
-        dims = _permutation(before, after)
-        return Permute(dims) if dims is not None else None
+        orders = axis_orders(frozenset({(before, after)}))
+        return Permute(orders[0]) if orders else None
     short, long = sorted((before, after), key=len)
     return Reshape(before, after) if _merges(long, short) else None
 
@@ -99,26 +100,37 @@ def _in_heads(before: Sizes, after: Sizes) -> tuple[Operation, ...] | None:
     return None
 
 
-def _permutation(before: Sizes, after: Sizes) -> tuple[int, ...] | None:
-    """Swap of the two last, or the only differing, dimensions; None where equal sizes leave several readings."""
-    differ = [at for at, (x, y) in enumerate(zip(before, after, strict=True)) if x != y]
-    if len(differ) != 2:
-        return None
-    dims = list(range(len(before)))
-    a, b = differ
-    dims[a], dims[b] = b, a
-    return tuple(dims)
+@cache
+def fitting_orders(pairs: frozenset[tuple[Sizes, Sizes]]) -> tuple[Sizes, ...]:
+    """All orders of the dimensions that make each first shape its second, that which keeps most of the order first.
 
-
-def several_turns(before: Sizes, after: Sizes) -> bool:
-    """Whether more than one order of dimensions turns the one shape into the other.
-
-    >>> several_turns((4, 4, 3), (3, 4, 4)), several_turns((8, 4, 3), (8, 3, 4))
-    (True, False)
+    At most five dimensions are tried.
     """
-    moved = {x for x, y in zip(before, after, strict=False) if x != y} - {1}
-    kept = {x for x, y in zip(before, after, strict=False) if x == y}
-    return len(before) == len(after) and bool(moved & kept)
+    ranks = {len(shape) for pair in pairs for shape in pair}
+    if len(ranks) != 1 or not 2 <= (rank := ranks.pop()) <= MOST_DIMENSIONS:
+        return ()
+    if any(sorted(before) != sorted(after) for before, after in pairs):
+        return ()
+    fitting = [d for d in permutations(range(rank)) if all(tuple(x[at] for at in d) == y for x, y in pairs)]
+    return tuple(sorted(fitting, key=disorder))
+
+
+def disorder(dims: Sizes) -> tuple[int, Sizes]:
+    """How much an order of dimensions changes, to sort by: spatial dimensions mostly keep their order."""
+    return sum(a > b for a, b in pairwise(dims)), dims
+
+
+@cache
+def axis_orders(pairs: frozenset[tuple[Sizes, Sizes]]) -> tuple[Sizes, ...]:
+    """The orders that fit, once each: those that move only dimensions of size 1 past others give the same numbers.
+
+    >>> axis_orders(frozenset({((8, 4, 3), (8, 3, 4))})), axis_orders(frozenset({((16, 16, 3, 3), (16, 3, 3, 16))}))
+    (((0, 2, 1),), ((0, 2, 3, 1), (0, 3, 2, 1)))
+    """
+    kept: dict[object, Sizes] = {}
+    for dims in fitting_orders(pairs):
+        kept.setdefault(tuple(tuple(at for at in dims if x[at] != 1) for x, _ in sorted(pairs)), dims)
+    return tuple(kept.values())
 
 
 def _merges(long: Sizes, short: Sizes) -> bool:

@@ -4,7 +4,7 @@
 - rotary row order: two libraries may store the rows of q and k interleaved or half-split. Where the attention module is
   spelled differently on the two sides and the tower has no learned positions, the spelling tells of two conventions.
 - fused gate and up: rows one after another, or taking turns. Where the fused name differs, so may the order.
-- transposed square matrices: where all other matrices of a block are transposed, so are the square ones.
+- dimensions of equal sizes: where all others of a kind around a leaf are turned, so is that which cannot show it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
+from treealign.align.converting.rearrangements import TURNS
+from treealign.align.converting.shape_algebra import Sizes, disorder
+from treealign.align.doubting.axis_orders import AxisOrders, link_orders
 from treealign.align.doubting.habits import Guess, Habits
-from treealign.align.doubting.layouts import BothWays, Turned, all_turned, is_bare, is_cut_square, is_kernel, is_table
+from treealign.align.doubting.layouts import BothWays, is_bare, is_cut_square, is_kernel, is_table
+from treealign.align.doubting.rotary import attention_name, learned_positions, may_turn, roles, turns
 from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
-from treealign.align.words import quantised_piece, tokens, unwrapped
+from treealign.align.words import tokens
 from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
+from treealign.tree.keytree import KeyTree
 
 ROTARY = Reason(
     "rows",
@@ -27,7 +32,7 @@ ROTARY = Reason(
 )
 FUSED = Reason("rows", "the fused rows may take turns on one side: the names differ, and shapes cannot show it")
 HEADS = Reason("rows", "the rows of a fused qkv may be grouped by head, which shapes cannot show")
-SQUARE = Reason("axes", "a square matrix in a block whose other matrices are transposed: shapes cannot show it")
+SQUARE = Reason("axes", "its sizes are equal, and others of its kind around it are turned: shapes cannot show it")
 KERNEL = Reason(
     "axes", "a kernel has its inputs first and a weight its outputs: one would be the transpose of the other"
 )
@@ -36,9 +41,8 @@ WAY = Reason(
     "a bare parameter on one side and a layer's weight on the other: both sides hold a matrix of its transpose, too",
 )
 BARE = Reason("axes", "a square matrix of its own on one side, of a layer on the other: either may be the transpose")
-KERNELS = "a kernel among kernels that are all transposed"
-OUTPUTS = {"lora_b", "lora_magnitude_vector"}  # of an adapter: one row for each output of its layer
-TURNED = {"q", "k", "qkv"}
+ALIKE = "all others of its kind are turned alike"
+BOTH = frozenset({(0, 1), (1, 0)})
 Path = tuple[str, ...]
 
 
@@ -52,30 +56,64 @@ class Conventions:
         Of either library.
     learned : set of tuple of str
         Towers of the model in which positions are learned.
-    turned : Turned
-        Where all matrices that can show it are transposed.
+    orders : AxisOrders
+        The orders of dimensions that the matches allow.
     both_ways : BothWays
         Where matrices of a shape and of its transpose stand.
     """
 
     habits: Habits
     learned: frozenset[Path]
-    turned: Turned
+    orders: AxisOrders
     both_ways: BothWays
 
     @classmethod
-    def of(cls, links: Sequence[Link], habits: Habits) -> Conventions:
-        """Read them off the matches."""
+    def of(cls, links: Sequence[Link], habits: Habits, model: KeyTree) -> Conventions:
+        """Read them off the matches, and off the classes of the model."""
         both_ways = BothWays.of(habits.left, habits.right)
-        return cls(habits, frozenset(_learned_positions(links)), all_turned(links), both_ways)
+        return cls(habits, frozenset(learned_positions(links, habits, model)), AxisOrders.of(links), both_ways)
 
     def judged(self, given: Link) -> Link:
         """The link, uncertain if it may hide a change, and changed as a habit suggests."""
-        link = _turned_kernel(given, self.turned)
-        guess = _suggested(link, self.learned, self.turned, self.habits)
+        link = self._turned_alike(given)
+        guess = self._suggested(link)
         if guess is None and link.certain and (reasons := self.doubts(link)):
             guess = Guess(link.operations, reasons[0])
         return link if guess is None else _guessed(link, guess)
+
+    def _turned_alike(self, link: Link) -> Link:
+        """The link with its dimensions in the order that all others of its kind show, where they settle it."""
+        shown = self.orders.shown(link)
+        if shown is None or not (link.certain or link.reason == TURNS):
+            return link
+        if shown.settles or (is_kernel(link) and shown.count and shown.everywhere and shown.orders == {(1, 0)}):
+            return _in_order(link, next(iter(shown.orders)))
+        return link
+
+    def _suggested(self, link: Link) -> Guess | None:
+        """Operations that what is known of the block or of the libraries suggests."""
+        guess = self._turned(link) or self.habits.fused(link)
+        if guess is None and link.certain and turns(link, self.learned):
+            guess = self.habits.rotary(link)
+        return guess
+
+    def _turned(self, link: Link) -> Guess | None:
+        """The order of dimensions that others of its kind show, or in which a kernel stands everywhere."""
+        if is_cut_square(link):
+            turn = Permute((1, 0))
+            shown = self.orders.shown(link, BOTH)
+            if is_table(link.right[0]) or not (is_kernel(link) or (shown is not None and shown.orders == {turn.dims})):
+                return None
+            return Guess((turn, *link.operations) if is_square(link.left[0]) else (*link.operations, turn), SQUARE)
+        shown = self.orders.shown(link)
+        if shown is None or not shown.orders:
+            known = not link.operations and is_square(link.left[0]) and is_kernel(link) and not is_table(link.right[0])
+            return Guess((Permute((1, 0)),), SQUARE) if known else None
+        best = min(shown.orders, key=disorder)
+        now = next((o.dims for o in link.operations if isinstance(o, Permute)), tuple(range(len(best))))
+        if now in shown.orders and (now == best or list(now) == sorted(now)):
+            return None
+        return Guess((Permute(best),), SQUARE)
 
     def doubts(self, link: Link) -> tuple[Reason, ...]:
         """What the names of a link may hide, each aspect apart from the others."""
@@ -91,15 +129,14 @@ def hidden_changes(links: Sequence[Link], conventions: Conventions) -> list[Link
     return _with_their_norms([conventions.judged(link) for link in links])
 
 
-def _turned_kernel(link: Link, transposed: Turned) -> Link:
-    """The transpose of a square kernel, which is one wherever it is called so and all others of its block are.
-
-    Not a habit of one library: `kernel` has its inputs first in TensorFlow, Keras and Flax alike, `weight` its outputs.
-    """
-    turned = link.certain and not link.operations and is_square(link.left[0]) and is_kernel(link)
-    if not turned or not transposed.settles(link):
+def _in_order(link: Link, dims: Sizes) -> Link:
+    """The link with its dimensions in this order, for certain."""
+    if list(dims) == sorted(dims):
         return link
-    return replace(link, operations=(Permute((1, 0)),), groups=tuple(link.expand()), evidence=(*link.evidence, KERNELS))
+    evidence = (*link.evidence, ALIKE)
+    return replace(
+        link, operations=(Permute(dims),), groups=tuple(link.expand()), evidence=evidence, certain=True, reason=""
+    )
 
 
 def _with_their_norms(links: list[Link]) -> list[Link]:
@@ -128,9 +165,8 @@ def _scaled(link: Link) -> set[str]:
     return {"q", "k"} & words if "norm" in words else set()
 
 
-def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
+def hidden_beneath(links: Sequence[Link], learned: Set[Path]) -> dict[int, str]:
     """What uncertain links may hide, whatever they are doubted for: id of the link to the reason."""
-    learned = _learned_positions(links)
     found: dict[int, str] = {}
     for link in links:
         base = without_guess(link)
@@ -138,7 +174,7 @@ def hidden_beneath(links: Sequence[Link]) -> dict[int, str]:
             continue
         if len(link.left) == len(link.right) == 1 and "qkv" in roles(link.left[0]) | roles(link.right[0]):
             found[id(link)] = HEADS
-        elif _may_turn(base, learned):
+        elif may_turn(base, learned):
             found[id(link)] = ROTARY
         elif _may_alternate(base):
             found[id(link)] = FUSED
@@ -156,8 +192,11 @@ def without_guess(link: Link) -> Link:
 
 
 def is_turned_square(link: Link) -> bool:
-    """Whether a square matrix is transposed because others around it are."""
-    return not link.certain and link.operations == (Permute((1, 0)),) and is_square(link.left[0])
+    """Whether dimensions of equal sizes are turned because others around it are."""
+    alone = len(link.left) == len(link.right) == len(link.operations) == 1
+    if link.certain or not alone or not isinstance(link.operations[0], Permute):
+        return False
+    return any(list(dims) == sorted(dims) for dims in link_orders(link))
 
 
 def rotated_parts(link: Link) -> tuple[Pattern, ...]:
@@ -166,23 +205,10 @@ def rotated_parts(link: Link) -> tuple[Pattern, ...]:
     return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & roles(p))
 
 
-def _suggested(link: Link, learned: Set[Path], transposed: Turned, habits: Habits) -> Guess | None:
-    """Operations that what is known of the block or of the libraries suggests."""
-    if not link.operations and is_square(link.left[0]) and transposed.speaks_of(link):
-        return Guess((Permute((1, 0)),), SQUARE)
-    if is_cut_square(link) and transposed.speaks_of(link):
-        turn = Permute((1, 0))
-        return Guess((turn, *link.operations) if is_square(link.left[0]) else (*link.operations, turn), SQUARE)
-    guess = habits.fused(link)
-    if guess is None and link.certain and _turns(link, learned):
-        guess = habits.rotary(link)
-    return guess
-
-
 def _rows_doubt(link: Link, learned: Set[Path]) -> Reason | None:
     if _may_stand_by_head(link):
         return HEADS
-    if _may_turn(link, learned):
+    if may_turn(link, learned):
         return ROTARY
     return FUSED if _may_alternate(link) else None
 
@@ -220,55 +246,7 @@ def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
     return link.left, link.right
 
 
-def roles(p: Pattern) -> set[str]:
-    """What a leaf stands for in an attention or an MLP, by its own name and its module's."""
-    return {t.text[1:] for t in tokens(_layer(p)) if t.text[0] == "@" and t.depth <= 1}
-
-
-def _layer(p: Pattern) -> Path:
-    """The path of the layer's own weight, for what an adapter adds to its outputs: these have the same rows."""
-    named = unwrapped(p.segments)
-    at = next((at for at, s in enumerate(named) if s.lower() in OUTPUTS), None)
-    return named if at is None else (*named[:at], "weight")
-
-
-def _module(p: Pattern) -> Path:
-    """The spelling of the attention: its name and that of the projection."""
-    named = _layer(p)
-    end = next((at for at, s in enumerate(named) if s in {"weight", "bias"} or quantised_piece(s)), len(named))
-    return named[max(end - 2, 0) : end]
-
-
-def _turns(link: Link, learned: Set[Path]) -> bool:
-    """Whether it may be a rotated q or k at all."""
-    found = [r for side in (link.left, link.right) for p in side for r in roles(p)]
-    if not TURNED & set(found) or any(p.segments[: len(tower)] == tower for p in link.right for tower in learned):
-        return False
-    return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
-
-
-def _may_turn(link: Link, learned: Set[Path]) -> bool:
-    differ = bool(link.operations) or _module(link.left[0]) != _module(link.right[0])
-    return differ and _turns(link, learned)
-
-
-def _learned_positions(links: Sequence[Link]) -> set[Path]:
-    """Towers of the model in which positions are learned, as a table or a bias: no rotary embedding there."""
-    return {tower for link in links for p in link.right if (tower := _tower_of_positions(p)) is not None}
-
-
-def _tower_of_positions(p: Pattern) -> Path | None:
-    found = tokens(p.segments)
-    words = {t.text for t in found}
-    if {"rel", "pos"} <= words:
-        capture = next((at for at, s in enumerate(p.segments) if "{}" in s), len(p.segments) - 1)
-        return p.segments[: max(capture - 1, 0)]
-    depths = [t.depth for t in found if t.text == "@pos embed"]
-    # the table stands in a module of its own or not, and that in one for embeddings
-    return p.segments[: max(len(p.segments) - 2 - min(depths), 0)] if depths else None
-
-
 def _may_alternate(link: Link) -> bool:
     if link.operations or "gate up" not in roles(link.left[0]) | roles(link.right[0]):
         return False
-    return _module(link.left[0])[-1:] != _module(link.right[0])[-1:]
+    return attention_name(link.left[0])[-1:] != attention_name(link.right[0])[-1:]

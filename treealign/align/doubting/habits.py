@@ -102,6 +102,11 @@ class Habits:
                 return Guess(operations, Reason("rows", text))
         return None
 
+    def learns_positions(self, tower: Path, left: bool = False) -> bool:
+        """Whether a tower bears the marks of a library whose towers with a table of positions turn nothing besides."""
+        signs: tuple[Sign, ...] = _table()["learned positions only"]
+        return any(self._fits(left, tower, sign) for sign in signs)
+
     def _rotary(self, left: bool, p: Pattern) -> tuple[str, str] | None:
         for kind in ("interleaved", "half split"):
             if library := self._library(left, kind, p):

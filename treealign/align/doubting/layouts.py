@@ -1,4 +1,4 @@
-"""Which way round matrices stand: what transposed neighbours, kinds of names and pairs of shapes say of the others."""
+"""Which way round matrices stand: what kinds of names and pairs of shapes say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from treealign.align.links import Link
 from treealign.align.matching.orientation import inputs_first
 from treealign.align.patterns import Pattern, Shape
 from treealign.align.words import tokens
-from treealign.mapping.operations import Permute, Reshape
+from treealign.mapping.operations import Reshape
 
 Path = tuple[str, ...]
 
@@ -44,43 +44,6 @@ class BothWays(NamedTuple):
         turned = {shape and shape[::-1] for shape in b.shapes.values()}
         there = turned <= self.shapes[0].get(block(a), set()) and turned <= self.shapes[1].get(block(b), set())
         return there and sorted(map(kind, (a, b))) == ["", "weight"]
-
-
-class Turned(NamedTuple):
-    """Where all matrices that can show it are transposed: blocks of the model, kinds of leaves of the checkpoint."""
-
-    blocks: set[Path]
-    kinds: set[str]
-
-    def speaks_of(self, link: Link) -> bool:
-        """Whether a square matrix stands among them; tables are written row by row everywhere."""
-        if is_table(link.right[0]):
-            return False
-        return block(link.right[0]) in self.blocks or kind(link.left[0]) in self.kinds or is_kernel(link)
-
-    def settles(self, link: Link) -> bool:
-        """Whether nothing of its block and nothing of its name contradicts that it is transposed too."""
-        where, name = block(link.right[0]), kind(link.left[0])
-        return not is_table(link.right[0]) and where in self.blocks and name in self.kinds
-
-
-def all_turned(links: Sequence[Link]) -> Turned:
-    """Where every match of two matrices that are not square transposes them."""
-    blocks: dict[Path, set[bool]] = defaultdict(set)
-    kinds: dict[str, set[bool]] = defaultdict(set)
-    for link in links:
-        if len(link.left) > 1 or len(link.right) > 1 or not is_matrix(link.right[0]) or is_square(link.right[0]):
-            continue
-        turned = link.operations == (Permute((1, 0)),)
-        if where := block(link.right[0]):
-            blocks[where].add(turned)
-        if not any(
-            "embed" in t.text for t in tokens(link.right[0].segments)
-        ):  # tables are written row by row everywhere
-            kinds[kind(link.left[0])].add(turned)
-    always = {True}
-    turned_blocks = {where for where, seen in blocks.items() if seen == always}
-    return Turned(turned_blocks, {kind for kind, seen in kinds.items() if seen == always})
 
 
 def is_table(p: Pattern) -> bool:

@@ -61,6 +61,8 @@ class Agreement:
         a, b = self.left.patterns[i], self.right.patterns[j]
         if a.template == b.template or a.segments[-2:] == b.segments[-2:]:
             return True
+        if a.segments[-2:-1] == b.segments[-2:-1] and _parameter(self.left, i) == _parameter(self.right, j):
+            return True
         mine = _own_roles(self.left, i)
         return bool(mine) and mine == _own_roles(self.right, j)
 
@@ -216,6 +218,11 @@ def _own(side: Side, at: int) -> set[str]:
 def _near(side: Side, at: int) -> set[str]:
     """The same with those of the module above: a level may have been split or joined."""
     return {t.text for t in side.tokens[at] if t.qualified and t.depth <= 2 and t.text[0] not in RANKS}
+
+
+def _parameter(side: Side, at: int) -> set[str]:
+    """The parameter's own name in the field's words: `kernel` is `weight`."""
+    return {t.text for t in side.tokens[at] if t.depth == 0 and not t.ordinal}
 
 
 def _own_words(side: Side, at: int) -> set[str]:

@@ -1,0 +1,102 @@
+"""Whether a match may hide another rotary order of the rows of q and k: what names and towers say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from treealign.align.doubting.habits import Habits
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern
+from treealign.align.words import quantised_piece, split_words, tokens, unwrapped
+from treealign.tree.keytree import KeyTree
+
+OUTPUTS = {"lora_b", "lora_magnitude_vector"}  # of an adapter: one row for each output of its layer
+TURNED = {"q", "k", "qkv"}
+Path = tuple[str, ...]
+
+
+def roles(p: Pattern) -> set[str]:
+    """What a leaf stands for in an attention or an MLP, by its own name and its module's."""
+    return {t.text[1:] for t in tokens(_layer(p)) if t.text[0] == "@" and t.depth <= 1}
+
+
+def _layer(p: Pattern) -> Path:
+    """The path of the layer's own weight, for what an adapter adds to its outputs: these have the same rows."""
+    named = unwrapped(p.segments)
+    at = next((at for at, s in enumerate(named) if s.lower() in OUTPUTS), None)
+    return named if at is None else (*named[:at], "weight")
+
+
+def attention_name(p: Pattern) -> Path:
+    """The spelling of the attention: its name and that of the projection."""
+    named = _layer(p)
+    end = next((at for at, s in enumerate(named) if s in {"weight", "bias"} or quantised_piece(s)), len(named))
+    return named[max(end - 2, 0) : end]
+
+
+def turns(link: Link, learned: Set[Path]) -> bool:
+    """Whether it may be a rotated q or k at all."""
+    found = [r for side in (link.left, link.right) for p in side for r in roles(p)]
+    if not TURNED & set(found) or any(p.segments[: len(tower)] == tower for p in link.right for tower in learned):
+        return False
+    return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
+
+
+def may_turn(link: Link, learned: Set[Path]) -> bool:
+    """Whether its rows may stand in another rotary order: the attention is spelled or kept otherwise."""
+    differ = bool(link.operations) or attention_name(link.left[0]) != attention_name(link.right[0])
+    return differ and turns(link, learned)
+
+
+def learned_positions(links: Sequence[Link], habits: Habits, model: KeyTree) -> set[Path]:
+    """Towers of the model without rotary embeddings: positions are learned there, and something says it is all.
+
+    A table alone proves nothing: there are towers with both. The classes of the model tell, or the marks of a library.
+    """
+    turning = [_holder(path) for path, name in model.modules.items() if _is_rotary(path, name)]
+    found = set()
+    for link in links:
+        for p, q in zip(link.left, link.right, strict=False):
+            here, there = _tower_of_positions(p), _tower_of_positions(q)
+            if there is None:
+                continue
+            if model.modules:
+                told = not any(_shares(holder, there) for holder in turning)
+            else:
+                told = _is_relative(q) or habits.learns_positions(there)
+                told = told or (here is not None and habits.learns_positions(here, left=True))
+            found |= {there} if told else set()
+    return found
+
+
+def _is_relative(p: Pattern) -> bool:
+    """Whether it is a table of relative positions, which its attention adds: none is known to turn rows besides."""
+    return {"rel", "pos"} <= {t.text for t in tokens(p.segments)}
+
+
+def _is_rotary(path: str, class_name: str) -> bool:
+    """Whether a module turns rows by position, by its class or by its own name."""
+    words = {*split_words(class_name), *split_words(path.rpartition(".")[2])}
+    return any(word.startswith(("rotar", "rope")) for word in words)
+
+
+def _holder(path: str) -> Path:
+    return tuple("{}" if s.isdecimal() else s for s in path.split(".")[:-1])
+
+
+def _shares(holder: Path, tower: Path) -> bool:
+    """Whether what holds the rotary embedding holds the tower, or is within it."""
+    plain = tuple("{}" if s.isdecimal() else s for s in tower)
+    size = min(len(holder), len(plain))
+    return holder[:size] == plain[:size]
+
+
+def _tower_of_positions(p: Pattern) -> Path | None:
+    found = tokens(p.segments)
+    words = {t.text for t in found}
+    if {"rel", "pos"} <= words:
+        capture = next((at for at, s in enumerate(p.segments) if "{}" in s), len(p.segments) - 1)
+        return p.segments[: max(capture - 1, 0)]
+    depths = [t.depth for t in found if t.text == "@pos embed"]
+    # the table stands in a module of its own or not, and that in one for embeddings
+    return p.segments[: max(len(p.segments) - 2 - min(depths), 0)] if depths else None
