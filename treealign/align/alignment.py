@@ -37,6 +37,7 @@ from treealign.align.matching.containers import judge_wholes
 from treealign.align.matching.in_step import placed_in_step
 from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.presence import part_by_presence
+from treealign.align.matching.ranked import unfounded_ranks
 from treealign.align.matching.refinement import refine
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.matching.shrinking import set_behind, shrunk
@@ -173,6 +174,10 @@ def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Eviden
         assignment = assign(*sides, mirrored if known is None else mirrored + known, given)
         evidence = gather(*sides, mirrored, given.free)
         found = doubts(*sides, assignment, evidence, mirrored)
+    unfounded = unfounded_ranks(*sides, assignment)
+    if unfounded is not None:
+        doubted = gather(*sides, unfounded if mirrored is None else unfounded + mirrored, given.free)
+        found = {**doubts(*sides, assignment, doubted, mirrored), **found}
     return assignment, evidence, judge_wholes(*sides, assignment, found, mirrored)
 
 

@@ -235,6 +235,8 @@ def _phrase_tokens(words: Sequence[tuple[str, int]], numbers: Set[int]) -> list[
         for start in range(len(words) - length, -1, -1):
             if any(used[start : start + length]):
                 continue
+            if _cuts_a_number(words, start, length):
+                continue
             run = tuple(w for w, _ in words[start : start + length])
             indexed = tuple(INDEX if d in numbers else w for w, d in words[start : start + length])
             roles = table.get(run) or table.get(indexed)
@@ -244,3 +246,9 @@ def _phrase_tokens(words: Sequence[tuple[str, int]], numbers: Set[int]) -> list[
             depth = words[start + length - 1][1]
             found += [Token(role, depth, True) for role in roles]
     return found
+
+
+def _cuts_a_number(words: Sequence[tuple[str, int]], start: int, length: int) -> bool:
+    """Whether a run begins with the number of a name and leaves the name: the 1 of `fc1.norm` counts no norms."""
+    (first, depth), last = words[start], words[start + length - 1][1]
+    return first.isdigit() and last != depth and start > 0 and words[start - 1][1] == depth

@@ -9,7 +9,8 @@ from itertools import permutations
 from typing import Any
 
 from treealign.align.asking.alternatives import Choice, HeadLayout, Layouts, Option, with_turns, without_indices
-from treealign.align.doubting.conventions import FUSED, HEADS, ROTARY, rotated_parts, without_guess
+from treealign.align.doubting.conventions import HEADS, ROTARY, rotated_parts, without_guess
+from treealign.align.doubting.gates import FUSED
 from treealign.align.links import Group, Link
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import (

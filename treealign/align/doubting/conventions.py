@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from treealign.align.converting.rearrangements import TURNS
 from treealign.align.converting.shape_algebra import Sizes, disorder
 from treealign.align.doubting.axis_orders import AxisOrders, link_orders
+from treealign.align.doubting.gates import FUSED, hides_gate
 from treealign.align.doubting.habits import Guess, Habits
 from treealign.align.doubting.layouts import BothWays, is_bare, is_cut_square, is_kernel, is_table
-from treealign.align.doubting.rotary import attention_name, learned_positions, may_turn, roles, turns
+from treealign.align.doubting.rotary import learned_positions, may_turn, roles, turns
 from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
@@ -30,7 +31,6 @@ ROTARY = Reason(
     "rows",
     "rows of q and k may be in another rotary order: the attention is spelled differently, shapes cannot show it",
 )
-FUSED = Reason("rows", "the fused rows may take turns on one side: the names differ, and shapes cannot show it")
 HEADS = Reason("rows", "the rows of a fused qkv may be grouped by head, which shapes cannot show")
 SQUARE = Reason("axes", "its sizes are equal, and others of its kind around it are turned: shapes cannot show it")
 KERNEL = Reason(
@@ -117,7 +117,7 @@ class Conventions:
 
     def doubts(self, link: Link) -> tuple[Reason, ...]:
         """What the names of a link may hide, each aspect apart from the others."""
-        found = _rows_doubt(link, self.learned), _axes_doubt(link, self.both_ways)
+        found = _rows_doubt(link, self.learned, self.habits), _axes_doubt(link, self.both_ways)
         return tuple(reason for reason in found if reason is not None)
 
 
@@ -176,7 +176,7 @@ def hidden_beneath(links: Sequence[Link], learned: Set[Path]) -> dict[int, str]:
             found[id(link)] = HEADS
         elif may_turn(base, learned):
             found[id(link)] = ROTARY
-        elif _may_alternate(base):
+        elif hides_gate(base, ()):
             found[id(link)] = FUSED
     return found
 
@@ -205,12 +205,12 @@ def rotated_parts(link: Link) -> tuple[Pattern, ...]:
     return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & roles(p))
 
 
-def _rows_doubt(link: Link, learned: Set[Path]) -> Reason | None:
+def _rows_doubt(link: Link, learned: Set[Path], habits: Habits) -> Reason | None:
     if _may_stand_by_head(link):
         return HEADS
     if may_turn(link, learned):
         return ROTARY
-    return FUSED if _may_alternate(link) else None
+    return FUSED if hides_gate(link, habits.right) else None
 
 
 def _may_stand_by_head(link: Link) -> bool:
@@ -244,9 +244,3 @@ def _guessed(link: Link, guess: Guess) -> Link:
 
 def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
     return link.left, link.right
-
-
-def _may_alternate(link: Link) -> bool:
-    if link.operations or "gate up" not in roles(link.left[0]) | roles(link.right[0]):
-        return False
-    return attention_name(link.left[0])[-1:] != attention_name(link.right[0])[-1:]

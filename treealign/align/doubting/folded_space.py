@@ -24,6 +24,7 @@ HALVES = Reason(
     "a modulation makes shift and scale, in an order that shapes cannot show: it is called otherwise on one side",
 )
 FOLDING = frozenset({"Unfold", "PixelUnshuffle", "PixelShuffle"})
+MODULATING = frozenset({"modulation", "ada", "adaln", "film"})
 Path = tuple[str, ...]
 
 
@@ -55,7 +56,7 @@ def order_doubt(link: Link, model: KeyTree, merges: set[str]) -> Reason | None:
 
 
 def _modulates(p: Pattern) -> bool:
-    return any("modulation" in split_words(segment) for segment in p.segments)
+    return any(MODULATING.intersection(split_words(segment)) for segment in p.segments)
 
 
 def _parent(path: str) -> str:

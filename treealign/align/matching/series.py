@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from treealign.align.patterns import Pattern
-from treealign.align.words import Token
+from treealign.align.words import Token, split_words
 from treealign.tree.keys import number_of
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
@@ -63,7 +63,7 @@ def with_series(
     for at, found in enumerate(tokens):
         mine = ranks.get(at, [])
         # "the second norm" names a role only where a block has two
-        numbered = any(t.ordinal and t.depth == 1 for t in found)
+        numbered = any(t.ordinal and t.depth == 1 for t in found) and _counts_norms(patterns[at])
         long = numbered and (at in crowded or at in second or any(r.members > 2 for r in mine if r.depth == 1))
         kept = [t for t in found if not t.ordinal and not (long and t.text in NUMBERED_ROLES)]
         if numbered and not long:
@@ -100,6 +100,11 @@ def _after_a_bare_name(patterns: Sequence[Pattern]) -> set[int]:
         if len(p.segments) > 1 and _COUNTED.search(p.segments[-2])
         if (*p.segments[:-2], _COUNTED.sub("", p.segments[-2])) in bare
     }
+
+
+def _counts_norms(p: Pattern) -> bool:
+    """Whether the number in a module's name counts norms: that of `fc1` counts linears, whatever stands inside."""
+    return len(p.segments) > 1 and "norm" in split_words(p.segments[-2])
 
 
 def _is_lettered(p: Pattern, depth: int) -> bool:
