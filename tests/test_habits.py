@@ -226,3 +226,30 @@ def test_no_model_of_transformers_with_the_marks_of_learned_positions_turns_rows
         known += len(by_marks)
         assert by_marks <= learned_positions(links, Habits(patterns, patterns), model), case.name
     assert known > 10
+
+
+def asked_rows(checkpoint, model):
+    """The keys of the model whose rows are asked about."""
+    return {k for q in aligned(checkpoint, model).questions if q.about == "rows" for k in q.model}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("query_feat", "queries"), ("query_embed", "query_pos"), ("key_table", "keys")]
+)
+def test_a_table_that_is_called_query_is_no_attention(old, new):
+    tables = ({f"{name}.weight": (10, 16), "body.fc.weight": (30, 16)} for name in (old, f"model.{new}"))
+    assert asked_rows(*tables) == set()
+
+
+def test_attention_over_pixels_by_convolutions_turns_no_rows():
+    checkpoint, model = {}, {}
+    for old, new in (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("proj_out", "to_out.0")):
+        checkpoint |= {f"mid.attn_1.{old}.weight": (16, 16, 1, 1), f"mid.attn_1.{old}.bias": (16,)}
+        model |= {f"mid_block.attentions.0.{new}.weight": (16, 16), f"mid_block.attentions.0.{new}.bias": (16,)}
+    assert asked_rows(checkpoint, model) == set()
+
+
+def test_an_adapter_of_q_alone_is_one_of_an_attention_all_the_same():
+    checkpoint = {f"layers.0.attn.q_proj.lora_{x}.weight": s for x, s in (("a", (4, 64)), ("b", (64, 4)))}
+    model = {f"model.layers.0.self_attn.q_proj.lora_{x}.weight": s for x, s in (("A", (4, 64)), ("B", (64, 4)))}
+    assert any("lora_B" in key for key in asked_rows(checkpoint, model))

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from treealign.align.converting.rearrangements import TURNS
@@ -18,7 +18,7 @@ from treealign.align.doubting.axis_orders import AxisOrders, link_orders
 from treealign.align.doubting.gates import FUSED, hides_gate
 from treealign.align.doubting.habits import Guess, Habits
 from treealign.align.doubting.layouts import BothWays, is_bare, is_cut_square, is_kernel, is_table
-from treealign.align.doubting.rotary import learned_positions, may_turn, roles, turns
+from treealign.align.doubting.rotary import Rotary, roles
 from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
@@ -54,8 +54,8 @@ class Conventions:
     ----------
     habits : Habits
         Of either library.
-    learned : set of tuple of str
-        Towers of the model in which positions are learned.
+    rotary : Rotary
+        Where rows may stand in rotary order.
     orders : AxisOrders
         The orders of dimensions that the matches allow.
     both_ways : BothWays
@@ -63,7 +63,7 @@ class Conventions:
     """
 
     habits: Habits
-    learned: frozenset[Path]
+    rotary: Rotary
     orders: AxisOrders
     both_ways: BothWays
 
@@ -71,7 +71,7 @@ class Conventions:
     def of(cls, links: Sequence[Link], habits: Habits, model: KeyTree) -> Conventions:
         """Read them off the matches, and off the classes of the model."""
         both_ways = BothWays.of(habits.left, habits.right)
-        return cls(habits, frozenset(learned_positions(links, habits, model)), AxisOrders.of(links), both_ways)
+        return cls(habits, Rotary.of(links, habits, model), AxisOrders.of(links), both_ways)
 
     def judged(self, given: Link) -> Link:
         """The link, uncertain if it may hide a change, and changed as a habit suggests."""
@@ -93,7 +93,7 @@ class Conventions:
     def _suggested(self, link: Link) -> Guess | None:
         """Operations that what is known of the block or of the libraries suggests."""
         guess = self._turned(link) or self.habits.fused(link)
-        if guess is None and link.certain and turns(link, self.learned):
+        if guess is None and link.certain and self.rotary.turns(link):
             guess = self.habits.rotary(link)
         return guess
 
@@ -117,7 +117,7 @@ class Conventions:
 
     def doubts(self, link: Link) -> tuple[Reason, ...]:
         """What the names of a link may hide, each aspect apart from the others."""
-        found = _rows_doubt(link, self.learned, self.habits), _axes_doubt(link, self.both_ways)
+        found = _rows_doubt(link, self.rotary, self.habits), _axes_doubt(link, self.both_ways)
         return tuple(reason for reason in found if reason is not None)
 
 
@@ -165,7 +165,7 @@ def _scaled(link: Link) -> set[str]:
     return {"q", "k"} & words if "norm" in words else set()
 
 
-def hidden_beneath(links: Sequence[Link], learned: Set[Path]) -> dict[int, str]:
+def hidden_beneath(links: Sequence[Link], rotary: Rotary) -> dict[int, str]:
     """What uncertain links may hide, whatever they are doubted for: id of the link to the reason."""
     found: dict[int, str] = {}
     for link in links:
@@ -174,7 +174,7 @@ def hidden_beneath(links: Sequence[Link], learned: Set[Path]) -> dict[int, str]:
             continue
         if len(link.left) == len(link.right) == 1 and "qkv" in roles(link.left[0]) | roles(link.right[0]):
             found[id(link)] = HEADS
-        elif may_turn(base, learned):
+        elif rotary.may_turn(base):
             found[id(link)] = ROTARY
         elif hides_gate(base, ()):
             found[id(link)] = FUSED
@@ -205,10 +205,10 @@ def rotated_parts(link: Link) -> tuple[Pattern, ...]:
     return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & roles(p))
 
 
-def _rows_doubt(link: Link, learned: Set[Path], habits: Habits) -> Reason | None:
+def _rows_doubt(link: Link, rotary: Rotary, habits: Habits) -> Reason | None:
     if _may_stand_by_head(link):
         return HEADS
-    if may_turn(link, learned):
+    if rotary.may_turn(link):
         return ROTARY
     return FUSED if hides_gate(link, habits.right) else None
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from treealign.align.doubting.habits import Habits
 from treealign.align.links import Link
@@ -12,6 +15,7 @@ from treealign.tree.keytree import KeyTree
 
 OUTPUTS = {"lora_b", "lora_magnitude_vector"}  # of an adapter: one row for each output of its layer
 TURNED = {"q", "k", "qkv"}
+PROJECTIONS = {"q", "k", "v", "o", "qkv"}
 Path = tuple[str, ...]
 
 
@@ -34,18 +38,71 @@ def attention_name(p: Pattern) -> Path:
     return named[max(end - 2, 0) : end]
 
 
-def turns(link: Link, learned: Set[Path]) -> bool:
-    """Whether it may be a rotated q or k at all."""
-    found = [r for side in (link.left, link.right) for p in side for r in roles(p)]
-    if not TURNED & set(found) or any(p.segments[: len(tower)] == tower for p in link.right for tower in learned):
-        return False
-    return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
+@dataclass(frozen=True)
+class Rotary:
+    """Where rows of q and k may stand in rotary order at all.
+
+    Attributes
+    ----------
+    learned : frozenset of tuple of str
+        Towers of the model whose positions are learned, and learned only.
+    attentions : frozenset of tuple of str
+        Modules of either side that are called attentions, or in which q stands beside k, v or the output.
+    pixels : frozenset of tuple of str
+        Modules of either side in which one of them is a convolution: these attend to pixels, and turn nothing.
+    """
+
+    learned: frozenset[Path] = frozenset()
+    attentions: frozenset[Path] = frozenset()
+    pixels: frozenset[Path] = frozenset()
+
+    @classmethod
+    def of(cls, links: Sequence[Link], habits: Habits, model: KeyTree) -> Rotary:
+        """Read it off the matches, the names of both sides and the classes of the model."""
+        found: dict[Path, set[str]] = defaultdict(set)
+        pixels = set()
+        for p in (*habits.left, *habits.right):
+            if mine := roles(p) & PROJECTIONS:
+                found[_attention(p)] |= mine
+                if any(len(shape or ()) > 3 for shape in p.shapes.values()):
+                    pixels.add(_attention(p))
+        whole = frozenset(path for path, mine in found.items() if len(mine) > 1 or "qkv" in mine or _is_attention(path))
+        return cls(frozenset(learned_positions(links, habits, model)), whole, frozenset(pixels))
+
+    def turns(self, link: Link) -> bool:
+        """Whether it may be a rotated q or k at all: one beside the other, in a tower that may turn them."""
+        both = [p for side in (link.left, link.right) for p in side]
+        if not TURNED & {r for p in both for r in roles(p)} or any(map(_is_latent, both)):
+            return False
+        if any(p.segments[: len(tower)] == tower for p in link.right for tower in self.learned):
+            return False
+        around = {_attention(p) for p in both}
+        if around.isdisjoint(self.attentions) or not around.isdisjoint(self.pixels):
+            return False
+        return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
+
+    def may_turn(self, link: Link) -> bool:
+        """Whether its rows may stand in another rotary order: the attention is spelled or kept otherwise."""
+        differ = bool(link.operations) or attention_name(link.left[0]) != attention_name(link.right[0])
+        return differ and self.turns(link)
 
 
-def may_turn(link: Link, learned: Set[Path]) -> bool:
-    """Whether its rows may stand in another rotary order: the attention is spelled or kept otherwise."""
-    differ = bool(link.operations) or attention_name(link.left[0]) != attention_name(link.right[0])
-    return differ and turns(link, learned)
+def _is_attention(path: Path) -> bool:
+    """Whether a module is called one: an adapter may hold no more of it than q."""
+    return bool(path) and any("attn" in word for segment in path[-2:] for word in split_words(segment))
+
+
+def _is_latent(p: Pattern) -> bool:
+    """Whether it makes the latents of which another projection makes q: `q_a_proj`, `wq_a`."""
+    words = [w for s in attention_name(p) for w in split_words(s)]
+    return any(a in {"q", "wq"} and b == "a" for a, b in pairwise(words))
+
+
+def _attention(p: Pattern) -> Path:
+    """The module that holds the projection a leaf is of; of a bare parameter, its own."""
+    named = _layer(p)
+    own = next((at for at, s in enumerate(named) if s in {"weight", "bias"} or quantised_piece(s)), len(named))
+    return named[: max(own - 1, 0)]
 
 
 def learned_positions(links: Sequence[Link], habits: Habits, model: KeyTree) -> set[Path]:
