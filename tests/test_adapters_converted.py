@@ -271,3 +271,33 @@ def test_a_file_alone_says_that_its_config_was_left(tmp_path):
     result = convert_checkpoint(tmp_path / "old" / "adapter_model.safetensors", tmp_path / "new.safetensors", mapping)
     assert len(result.notes) == 1
     assert "adapter_config.json" in result.notes[0]
+
+
+def test_the_mapping_of_an_audit_converts_fused_updates_too(tmp_path):
+    from typer.testing import CliRunner
+
+    from treealign import KeyTree
+    from treealign.cli.verbs import app
+
+    old, new = base(JOIN, (lambda: Blocks(Parted), lambda: Blocks(Fused)))
+    wanted = trained(old, tmp_path / "old", target_modules=["q_proj", "v_proj"])
+    at = [str(tmp_path / name) for name in ("old.json", "new.json", "mapping.json", "old", "new")]
+    for path, make in zip(at, (Parted, Fused), strict=False):
+        with torch.device("meta"):
+            state = Blocks(make).state_dict()
+        KeyTree.from_leaves([(key, tuple(t.shape), "float64") for key, t in state.items()], ordered=True).to_json(path)
+    made = CliRunner().invoke(app, ["audit", *at[:2], "-o", at[2], "--adapter", at[3], "--accept-guesses"])
+    converted = CliRunner().invoke(app, ["convert", at[3], at[4], at[2]])
+    assert (made.exit_code, converted.exit_code) == (1, 0), made.output + converted.output
+    torch.testing.assert_close(loaded(new, tmp_path / "new"), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_base_models_mapping_loads_its_adapter_into_a_live_model(tmp_path):
+    from treealign import load
+
+    mapping, before, after = MOVES["a level removed"]
+    old, new = base(mapping, (lambda: Blocks(Parted, *before), lambda: Blocks(Parted, *after)))
+    wanted = trained(old, tmp_path / "old", target_modules=["q_proj"])
+    model = peft.get_peft_model(new, peft.LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj"])).double()
+    load(model, tmp_path / "old", mapping)
+    assert torch.equal(outputs(model), wanted)

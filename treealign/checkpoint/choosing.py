@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from treealign.align.links import Ambiguity
+from treealign.checkpoint.adapters.lifting import lift
 from treealign.checkpoint.adapters.scope import Scope, scope_of
 from treealign.checkpoint.adapters.spelling import in_model_names
 from treealign.checkpoint.carrying import slices
@@ -122,7 +123,9 @@ def choose(
 def _into_adapter(model: nn.Module, source: Source, scope: Scope, mapping: Any, hints: Any, converted: Any) -> Chosen:
     """The steps into one adapter: found under the names of its file, done under those of the model."""
     if mapping is not None:
-        found = _by_mapping(model, source, scope.spelled, as_mapping(mapping), converted, (scope.places,))
+        shapes = {leaf.key: leaf.shape or () for leaf in source.tree.leaves}
+        fitted = lift(as_mapping(mapping), shapes, converted)
+        found = _by_mapping(model, source, scope.spelled, fitted, converted, (scope.places,))
     else:
         found = _by_suggestion(source, scope.spelled, hints)
     tracks = []

@@ -7,14 +7,12 @@ zeros. Taken apart by rows, each part has its rows of ``B`` and the whole of ``A
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isclose, sqrt
 from typing import Any
 
-from treealign.checkpoint.adapters.config import by_pattern
 from treealign.checkpoint.adapters.joints import Joint, NotExactError, joint_of
-from treealign.checkpoint.adapters.parts import PREFIX, has_part
+from treealign.checkpoint.adapters.parts import has_part
 from treealign.mapping.convert import Convert
 from treealign.mapping.operations import BlockDiagonal, Concat, Keep, Operation, Repeat, Split
 
@@ -29,18 +27,15 @@ class Fused:
     ----------
     steps : list of (sources, targets, operations)
         On whole keys of the adapter, under the names that they have once they are renamed.
-    ranks : dict of str to (int, float or None)
-        Module to its rank and its alpha, where these are others than before; None for an alpha that is not known.
     faults : list of str
         What cannot be converted exactly, and why.
     """
 
     steps: list[tuple[tuple[str, ...], tuple[str, ...], tuple[Operation, ...]]] = field(default_factory=list)
-    ranks: dict[str, tuple[int, float | None]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
 
-def fused(converts: Sequence[Convert], shapes: Mapping[str, Shape], config: Mapping[str, Any] | None) -> Fused:
+def fused(converts: Sequence[Convert], shapes: Mapping[str, Shape]) -> Fused:
     """What converts make of an adapter's keys.
 
     Parameters
@@ -49,8 +44,6 @@ def fused(converts: Sequence[Convert], shapes: Mapping[str, Shape], config: Mapp
         Of the base model's weights, below PEFT's levels.
     shapes : mapping of str to tuple of int
         Of the adapter's tensors, by the names that they have when weights are converted.
-    config : mapping or None
-        The adapter's config: which scale each part has.
     """
     modules = _by_module(shapes)
     found, done = Fused(), set[str]()
@@ -65,7 +58,7 @@ def fused(converts: Sequence[Convert], shapes: Mapping[str, Shape], config: Mapp
         targets = [name.removesuffix(".weight") for name in group.targets]
         try:
             joint = joint_of(convert, group, [held.get(name) for name in members])
-            _convert(joint, members, targets, held, config, found)
+            _convert(joint, members, targets, held, found)
         except NotExactError as reason:
             found.faults.extend(f"{module}.{tail}: {reason}" for tail in list(parts)[:1])
     return found
@@ -89,7 +82,6 @@ def _convert(
     members: Sequence[str],
     targets: Sequence[str],
     held: Mapping[str, Mapping[str, Shape]],
-    config: Mapping[str, Any] | None,
     found: Fused,
 ) -> None:
     tails = list(dict.fromkeys(tail for parts in held.values() for tail in parts))
@@ -102,9 +94,6 @@ def _convert(
         sources = tuple(f"{name}.{tail}" for name in members if name in held)
         there = tuple(f"{name}.{tail}" for name in targets)
         steps.append((sources, there, _operations(joint, tail, [held[name] for name in members if name in held], held)))
-    if joint.kind == "join":
-        ranks = {name: held[name]["lora_A.weight"][0] for name in held}
-        found.ranks[targets[0]] = sum(ranks.values()), _alpha(ranks, config)
     found.steps.extend(steps)
 
 
@@ -131,47 +120,3 @@ def _operations(
     filled = iter(ranks)
     widths = tuple(next(filled) if present else 0 for present in joint.present)
     return (*rows, BlockDiagonal(joint.sizes, widths) if joint.outputs else BlockDiagonal(widths, joint.sizes))
-
-
-def _alpha(ranks: Mapping[str, int], config: Mapping[str, Any] | None) -> float | None:
-    """The alpha of the whole: its scale is that of each part."""
-    if config is None:
-        return None
-    scales = {_scale(_alpha_of(name, config), rank, config) for name, rank in ranks.items()}
-    if len(scales) > 1:
-        raise NotExactError("its parts are scaled differently: " + ", ".join(map(str, sorted(scales))))
-    total, scale = sum(ranks.values()), scales.pop()
-    alpha = scale * (sqrt(total) if config.get("use_rslora") else total)
-    whole = round(alpha)
-    return whole if isclose(alpha, whole, rel_tol=1e-12) else alpha
-
-
-def _alpha_of(module: str, config: Mapping[str, Any]) -> float:
-    name = module.removeprefix(PREFIX)
-    patterns = config.get("alpha_pattern") or {}
-    return float(next((alpha for key, alpha in patterns.items() if by_pattern(key, name)), config.get("lora_alpha", 8)))
-
-
-def _scale(alpha: float, rank: int, config: Mapping[str, Any]) -> float:
-    return alpha / (sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def settings_for(ranks: Mapping[str, tuple[int, float | None]], config: Mapping[str, Any]) -> dict[str, Any]:
-    """`rank_pattern` and `alpha_pattern` with the ranks of fused modules, in as few entries as are exact."""
-    if not ranks:
-        return {}
-    fresh = dict(_patterns({name.removeprefix(PREFIX): value for name, value in ranks.items()}))
-    rank_pattern = {name: rank for name, (rank, _) in fresh.items()}
-    alpha_pattern = {name: alpha for name, (_, alpha) in fresh.items() if alpha is not None}
-    return {"rank_pattern": rank_pattern, "alpha_pattern": alpha_pattern}
-
-
-def _patterns(ranks: Mapping[str, tuple[int, float | None]]) -> Iterator[tuple[str, tuple[int, float | None]]]:
-    by_end: dict[str, dict[str, tuple[int, float | None]]] = {}
-    for name, value in ranks.items():
-        by_end.setdefault(name.rpartition(".")[2], {})[name] = value
-    for end, found in by_end.items():
-        if len(set(found.values())) == 1:
-            yield end, next(iter(found.values()))
-        else:
-            yield from found.items()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
-from treealign.checkpoint.adapters.fusing import Fused, Shape, fused, settings_for
+from treealign.checkpoint.adapters.fusing import Fused, Shape, fused
 from treealign.checkpoint.adapters.parts import PREFIX
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
@@ -32,28 +30,11 @@ def lifted(transforms: Iterable[Transform]) -> Iterator[Transform]:
             yield Rename(dict(transform.pairs), None, under, before, after)
 
 
-@dataclass(frozen=True)
-class Lifted:
-    """A mapping for the keys of an adapter.
-
-    Attributes
-    ----------
-    mapping : ConversionMapping
-        From keys of the adapter's file before to those after.
-    settings : mapping of str to Any
-        What its config has to say of ranks from now on.
-    """
-
-    mapping: ConversionMapping
-    settings: Mapping[str, Any]
-
-
 def lift(
     mapping: ConversionMapping,
     shapes: Mapping[str, Shape],
-    config: Mapping[str, Any] | None = None,
     converted: Converted = None,
-) -> Lifted:
+) -> ConversionMapping:
     """The mapping of a base model for its adapter; one that was made for adapters is taken as it is.
 
     Parameters
@@ -62,8 +43,6 @@ def lift(
         Of the base model.
     shapes : mapping of str to tuple of int
         Of the adapter's tensors.
-    config : mapping, optional
-        The adapter's config: what scale the parts of a fused weight have.
     converted : optional
         What is known of guarded transforms; see `ConversionMapping.map_keys`.
 
@@ -74,16 +53,15 @@ def lift(
     """
     wrapped = any(key.startswith(PREFIX) for key in shapes)
     if wrapped and speaks_of_wrapper(mapping):
-        return Lifted(mapping, {})
+        return mapping
     renames = mapping.with_transforms(lifted(mapping) if wrapped else _renames(mapping))
     converts = [_lifted_convert(one, wrapped) for one in mapping if isinstance(one, Convert)]
     if not converts:
-        return Lifted(renames, {})
+        return renames
     names = renames.map_keys(tuple(shapes), converted)
-    found = fused(converts, {name: shapes[key] for key, (name,) in names.items()}, config)
+    found = fused(converts, {name: shapes[key] for key, (name,) in names.items()})
     _refuse(found)
-    made = mapping.with_transforms([*renames, *_as_converts(found)])
-    return Lifted(made, settings_for(found.ranks, config or {}))
+    return mapping.with_transforms([*renames, *_as_converts(found)])
 
 
 def _renames(mapping: ConversionMapping) -> Iterator[Transform]:

@@ -125,7 +125,7 @@ def _saved(
 
 
 def _prompt(name: str, raw: Mapping[str, str]) -> dict[str, str]:
-    """Prompts: the file holds what the encoder gives, so that one that computes (a projection) is not filled from it."""
+    """Prompts: the file holds what the encoder gives, so one that computes (a projection) is not filled from it."""
     level = f"prompt_encoder.{name}."
     own = {full.removeprefix(level): key for full, key in raw.items() if full.startswith(level)}
     return {"prompt_embeddings" if tail == "embedding.weight" else tail: key for tail, key in own.items()}

@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from treealign.checkpoint.adapters.config import migrated_config
 from treealign.checkpoint.adapters.parts import CONFIG, PREFIX, is_adapter
+from treealign.checkpoint.adapters.ranks import joined_ranks
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.routing import Route
 from treealign.errors import MappingError
@@ -43,15 +45,15 @@ def side_config(route: Route) -> SideConfig:
     if found is None:
         return SideConfig()
     text, folder = found
-    keys = _keys(route.steps)
+    keys, ranks = _keys(route.steps), joined_ranks(route.steps, _parsed(text))
     if folder is None:
-        moved = migrated_config(text, keys).text != text
+        moved = migrated_config(text, keys, changes=ranks).text != text
         note = f"{CONFIG}: it was not converted with the file beside it: convert the folder"
         return SideConfig(notes=(note,) if moved else ())
     beside = route.recalled.beside if route.recalled else {}
     if CONFIG in beside and beside.get(AFTER) == text:
         return SideConfig(beside[CONFIG], text)
-    made = migrated_config(text, keys, _renamer(route), dict(route.settings))
+    made = migrated_config(text, keys, _renamer(route), ranks)
     written = _with_patterns(made.text, text, beside)
     notes = tuple(f"{CONFIG}: {note}" for note in made.notes)
     return SideConfig(written, text, notes) if written != text else SideConfig(notes=notes)
@@ -61,7 +63,7 @@ def _with_patterns(made: str, text: str, beside: Mapping[str, str]) -> str:
     """On the way back: the ranks of before, where nobody has changed those that the conversion wrote."""
     if CONFIG not in beside or AFTER not in beside:
         return made
-    config, now, before, after = (json.loads(one) for one in (made, text, beside[CONFIG], beside[AFTER]))
+    config, now, before, after = map(_parsed, (made, text, beside[CONFIG], beside[AFTER]))
     kept = {name: before.get(name) for name in PATTERNS if now.get(name) == after.get(name) and name in config}
     if all(config[name] == value for name, value in kept.items()):
         return made
@@ -77,6 +79,14 @@ def config_of(origin: Origin) -> tuple[str, Path | None] | None:
         return path.read_text(encoding="utf-8"), origin.folder
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 def _keys(steps: Iterable[Step]) -> list[tuple[str, str]]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from treealign.checkpoint.adapters.lifting import Lifted, lift
-from treealign.checkpoint.adapters.parts import CONFIG, is_adapter
+from treealign.checkpoint.adapters.lifting import lift
+from treealign.checkpoint.adapters.parts import is_adapter
 from treealign.checkpoint.conversion.again import levels_decided, refuse_idle, refuse_unsaid, says_converted
 from treealign.checkpoint.conversion.marks import turns_in_place
 from treealign.checkpoint.conversion.origin import Origin
@@ -47,8 +43,6 @@ class Route:
         Keys of the result that a record cannot bring back as they were.
     done : bool
         Whether the files say that they were converted so already: nothing is left to do.
-    settings : mapping of str to Any
-        Of an adapter: what its config has to say from now on.
     """
 
     origin: Origin
@@ -59,7 +53,6 @@ class Route:
     recalled: Recalled | None = None
     approximate: tuple[str, ...] = ()
     done: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def changes_nothing(self) -> bool:
@@ -81,8 +74,7 @@ def find_route(
     FormatError
         The record cannot be read.
     """
-    lifted = _lifted(origin, mapping.reverse if reverse else mapping, converted)
-    transforms = lifted.mapping
+    transforms = _lifted(origin, mapping.reverse if reverse else mapping, converted)
     if converted is None and says_converted(origin, mapping, reverse):
         return _as_it_is(origin)
     recalled = recall(origin, mapping, reverse)
@@ -98,22 +90,17 @@ def find_route(
         if converted is None and not told:
             refuse_unsaid(steps, origin)
         refuse_idle(transforms, steps, keys, origin)
-        return Route(origin, transforms, decision, steps, steps, settings=lifted.settings)
+        return Route(origin, transforms, decision, steps, steps)
     origin, back, approximate = with_originals(origin, recalled)
     _refuse_meeting([*back, *steps])
     return Route(origin, transforms, decision, (*back, *steps), steps, recalled, approximate)
 
 
-def _lifted(origin: Origin, transforms: ConversionMapping, converted: Converted) -> Lifted:
+def _lifted(origin: Origin, transforms: ConversionMapping, converted: Converted) -> ConversionMapping:
     """The mapping for the keys that are there: for those of an adapter, that of its base model is made to fit."""
     if not is_adapter(origin.tensors):
-        return Lifted(transforms, {})
-    config = None
-    path = (origin.folder or Path(origin.path).parent) / CONFIG
-    with suppress(OSError, ValueError):
-        config = json.loads(path.read_text(encoding="utf-8"))
-    shapes = {key: tuple(tensor.shape) for key, tensor in origin.tensors.items()}
-    return lift(transforms, shapes, config if isinstance(config, dict) else None, converted)
+        return transforms
+    return lift(transforms, {key: tuple(tensor.shape) for key, tensor in origin.tensors.items()}, converted)
 
 
 def _as_it_is(origin: Origin) -> Route:
