@@ -16,10 +16,14 @@ _WORDS = {"lora_down": "lora_A", "lora_up": "lora_B"}
 
 def with_adapter_parts(tree: KeyTree, other: KeyTree) -> KeyTree:
     """A tree whose adapter's parts are called as the other side calls them; the tree itself where nothing differs."""
-    named = _names(other.keys)
-    if not named or not any(part in key for key in tree.keys for part in (*_WORDS, *_WORDS.values())):
+    if not (_has_parts(tree) and _has_parts(other)):
         return tree
+    named = _names(other.keys)
     return respelled(tree, [_spelled(key, named) for key in tree.keys])
+
+
+def _has_parts(tree: KeyTree) -> bool:
+    return any(part in fold.template for fold in tree.folds for part in (*_WORDS, *_WORDS.values()))
 
 
 def _names(keys: Iterable[str]) -> dict[str, str]:

@@ -24,6 +24,8 @@ _FEWEST_LEVELS = 3  # that one segment has to spell: `conv1` is no `conv.1`, a n
 _MOST_WORDS = 4  # that a trainer puts in front
 _MOST_ABOVE = 4  # levels of the other side that the flattened names do not have
 _FEWEST_KEYS = 2
+_NO_SEPARATORS = str.maketrans("", "", "._-/")
+_NO_NUMBERS = str.maketrans("", "", "._-/{}0123456789")
 
 
 class _Place(NamedTuple):
@@ -41,7 +43,7 @@ def unflattened(flat: KeyTree, other: KeyTree) -> KeyTree:
     -----
     Linear in the number of keys times their depth, on either side.
     """
-    if not _has_flat(flat.keys, other.keys):
+    if not _has_flat(flat, other):
         return flat
     paths = _Paths(other.keys)
     found = {key: list(paths.fitting(key)) for key in flat.keys}
@@ -52,15 +54,14 @@ def unflattened(flat: KeyTree, other: KeyTree) -> KeyTree:
     return respelled(flat, [_spelled(key, found[key], chosen) for key in flat.keys])
 
 
-def _has_flat(keys: Iterable[str], others: Iterable[str]) -> bool:
-    """Whether some segment consists of several of the other side's, one behind the other."""
-    theirs = {segment for key in others for segment in key.split(".")}
-    words = frozenset(map(_squashed, theirs)) - {""}
+def _has_flat(flat: KeyTree, other: KeyTree) -> bool:
+    """Whether some segment consists of several of the other side's, one behind the other; numbers aside."""
+    theirs, mine = ({s for fold in tree.folds for s in fold.template.split(".")} for tree in (other, flat))
+    words = frozenset(segment.translate(_NO_NUMBERS) for segment in theirs) - {""}
     longest = max(map(len, words), default=0)
-    for segment in {segment for key in keys for segment in key.split(".")} - theirs:
-        if any(
-            _count(_squashed(segment[len(front) :]), words, longest) >= _FEWEST_LEVELS for front in _fronts(segment)
-        ):
+    for segment in mine - theirs:
+        texts = (segment[len(front) :].translate(_NO_NUMBERS) for front in _fronts(segment))
+        if any(_count(text, words, longest) >= _FEWEST_LEVELS for text in texts):
             return True
     return False
 
@@ -112,7 +113,7 @@ def _squashed(text: str) -> str:
     >>> _squashed("layers.0.self_attn"), _squashed("layers_0_self_attn")
     ('layers0selfattn', 'layers0selfattn')
     """
-    return re.sub(r"[._\-/]", "", text)
+    return text.translate(_NO_SEPARATORS)
 
 
 class _Paths:
