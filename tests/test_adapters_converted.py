@@ -9,7 +9,7 @@ import logging
 import peft
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from treealign import Convert, PrefixChange, Rename, TreealignError, convert_checkpoint, operations
 
@@ -301,3 +301,11 @@ def test_a_base_models_mapping_loads_its_adapter_into_a_live_model(tmp_path):
     model = peft.get_peft_model(new, peft.LoraConfig(r=2, lora_alpha=3, target_modules=["q_proj"])).double()
     load(model, tmp_path / "old", mapping)
     assert torch.equal(outputs(model), wanted)
+
+
+def test_a_mapping_of_an_adapters_own_parts_is_taken_as_it_is(tmp_path):
+    turned = [Convert("**.lora_a", "**.lora_A.weight", [operations.Permute((1, 0))])]
+    save_file({"layers.0.q_proj.lora_a": torch.ones(8, 2)}, tmp_path / "adapters.safetensors")
+    convert_checkpoint(tmp_path / "adapters.safetensors", tmp_path / "out.safetensors", turned)
+    made = load_file(tmp_path / "out.safetensors")
+    assert {key: tuple(value.shape) for key, value in made.items()} == {"layers.0.q_proj.lora_A.weight": (2, 8)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from treealign.checkpoint.adapters.fusing import Fused, Shape, fused
-from treealign.checkpoint.adapters.parts import PREFIX
+from treealign.checkpoint.adapters.parts import PREFIX, has_part
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
 from treealign.mapping.convert import Convert
@@ -52,7 +52,7 @@ def lift(
         The adapter stands on weights that cannot be converted under it exactly; each is named with the reason.
     """
     wrapped = any(key.startswith(PREFIX) for key in shapes)
-    if wrapped and speaks_of_wrapper(mapping):
+    if speaks_of_adapters(mapping):
         return mapping
     renames = mapping.with_transforms(lifted(mapping) if wrapped else _renames(mapping))
     converts = [_lifted_convert(one, wrapped) for one in mapping if isinstance(one, Convert)]
@@ -113,8 +113,11 @@ def _at_end(names: Sequence[str]) -> list[str]:
     return [f"{name}$" for name in names]
 
 
-def speaks_of_wrapper(mapping: ConversionMapping) -> bool:
-    """Whether a mapping names PEFT's levels: it was made for adapters then."""
+def speaks_of_adapters(mapping: ConversionMapping) -> bool:
+    """Whether a mapping names PEFT's levels, or converts an adapter's own parts: it was made for adapters then."""
+    converts = [one for one in mapping if isinstance(one, Convert)]
+    if any(has_part(text) for one in converts for text in (*one.sources, *one.targets)):
+        return True
     first = _ROOT.partition(".")[0]
     texts = (repr(transform) for transform in mapping)
     return any(f"'{first}." in text or f"'{first}'" in text for text in texts)
