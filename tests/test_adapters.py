@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import pickle
 
 import peft
 import pytest
@@ -319,3 +321,60 @@ def test_the_config_that_is_saved_is_that_of_peft(tmp_path):
     for config in configs:
         config["target_modules"] = sorted(config["target_modules"])
     assert configs[0] == configs[1]
+
+
+def as_torch(folder):
+    torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+    return folder
+
+
+FORMS = {
+    "a state dict": lambda folder: load_file(folder / "adapter_model.safetensors"),
+    "a file": lambda folder: folder / "adapter_model.safetensors",
+    "a torch file": as_torch,
+    "a folder": lambda folder: folder,
+}
+
+
+WRAPPED = {
+    "bare": lambda model: model,
+    "compiled": torch.compile,
+    "for several devices": torch.nn.DataParallel,
+    "both": lambda model: torch.nn.DataParallel(torch.compile(model)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_whatever_holds_the_adapter_and_whatever_wraps_the_model(form, wrap, tmp_path):
+    trained = written(KINDS["modules to save"], tmp_path / "adapter")
+    model = peft.get_peft_model(net(), KINDS["modules to save"])
+    load(wrap(model), form(tmp_path / "adapter"))
+    assert torch.equal(outputs(model), outputs(trained))
+    save(wrap(model), tmp_path / "out")
+    assert torch.equal(outputs(peft.PeftModel.from_pretrained(net(), tmp_path / "out")), outputs(trained))
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_of_the_model_knows_what_was_loaded(again, tmp_path):
+    written(KINDS["LoRA"], tmp_path / "adapter")
+    model = peft.get_peft_model(net(), KINDS["LoRA"])
+    load(model, tmp_path / "adapter")
+    save(again(model), tmp_path / "out")
+    files = [tmp_path / at / "adapter_model.safetensors" for at in ("adapter", "out")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_adapter_on_the_meta_device_is_made_by_the_load(tmp_path):
+    trained = written(KINDS["LoRA"], tmp_path)
+    model = peft.get_peft_model(net(), KINDS["LoRA"], low_cpu_mem_usage=True)
+    load(model, tmp_path)
+    assert torch.equal(outputs(model), outputs(trained))
+
+
+def test_half_an_adapter_is_loaded_if_that_is_asked_for_and_the_rest_is_listed(tmp_path):
+    written(peft.LoraConfig(r=2, target_modules=["q_proj"]), tmp_path)
+    result = load(peft.get_peft_model(net(), KINDS["LoRA"]), tmp_path, strict=False)
+    assert sorted({key.split(".")[-4] for key in result.missing_keys}) == ["v_proj"]
+    assert result.unexpected_keys == ()
