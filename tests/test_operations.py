@@ -11,17 +11,21 @@ from strategies import operations_and_shapes
 from treealign.errors import MappingError, PatternError
 from treealign.mapping import operations
 from treealign.mapping.operations import (
+    BlockDiagonal,
     Concat,
     Deinterleave,
+    DiagonalBlocks,
     FoldWeightNorm,
     Interleave,
     Join,
     Keep,
+    Once,
     Operation,
     Pad,
     Parallel,
     Permute,
     Reorder,
+    Repeat,
     Reshape,
     RotaryPermute,
     RotaryUnpermute,
@@ -56,6 +60,10 @@ EACH = [
     UnfoldWeightNorm(2),
     Trim(0, 128, 100),
     Pad(0, 100, 128),
+    BlockDiagonal((8, 2, 2), (4, 0, 4)),
+    DiagonalBlocks((8, 2), (4, 4)),
+    Repeat(3),
+    Once(2),
 ]
 each = pytest.mark.parametrize("operation", EACH, ids=repr)
 
@@ -143,9 +151,9 @@ def test_lists_are_taken_for_tuples():
     assert Split(0, [8, 2, 2]) == Split(0, (8, 2, 2))
 
 
-def test_only_folds_and_padding_are_lossy():
+def test_only_what_cannot_give_back_all_that_went_in_is_lossy():
     lossy = {type(operation) for operation in EACH if operation.lossy}
-    assert lossy == {FoldWeightNorm, UnfoldWeightNorm, Trim, Pad}
+    assert lossy == {FoldWeightNorm, UnfoldWeightNorm, Trim, Pad, DiagonalBlocks, Once}
 
 
 def test_a_parallel_with_a_lossy_part_is_lossy():
@@ -278,6 +286,9 @@ def test_fields_that_make_no_operation_are_refused(kind, values):
         (UnfoldWeightNorm(2), [(8, 3)]),
         (Trim(0, 8, 6), [(7,)]),
         (Pad(0, 6, 8), [(7,)]),
+        (BlockDiagonal((8, 2), (4, 4)), [(8, 4), (2, 3)]),
+        (DiagonalBlocks((8, 2), (4, 4)), [(10, 9)]),
+        (Once(2), [(2, 3), (3, 2)]),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(operation, shapes):

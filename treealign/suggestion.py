@@ -18,6 +18,7 @@ from treealign.align.hints import Hints, listed, parse, read
 from treealign.align.holes import align_as_if_whole, lacks
 from treealign.align.links import Ambiguity, Link, Match, keys_of
 from treealign.align.patterns import Pattern
+from treealign.checkpoint.adapters.sides import in_scope
 from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.mapping.arguments import check_arguments, check_hints
@@ -209,8 +210,7 @@ def suggest(
         Compare contents too, where both sides have weights that were the same once: an original and a converted
         checkpoint of one model. What has equal content under an operation is settled by it, whatever the names; content
         that is nowhere on the other side (a checkpoint trained further), in several leaves, or constant says nothing.
-        Floats are equal also where one side holds them in a wider dtype. Each file is read once; see
-        `treealign.align.contents.equal`.
+        Floats are equal also where one side has them wider. Files are read once: see `treealign.align.contents.equal`.
     probe : callable, optional
         Takes the model with the checkpoint's weights in it and returns how well it does, a number; higher is better (so
         a loss is returned with its sign turned), and ``-inf`` says that it is not good enough, however it compares. It
@@ -253,7 +253,7 @@ def _patterns(alignment: Alignment) -> tuple[list[Pattern], list[Pattern]]:
 
 
 def _align(checkpoint: Any, model: Any, hints: Hints, values: bool) -> Alignment:
-    trees = _tree(checkpoint), _tree(model)
+    trees = in_scope((_tree(checkpoint), _tree(model)), None if values else model)
     if not values:
         return align(*trees, hints)
     from treealign.checkpoint.contents import open_contents

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from treealign.align.adapter_parts import with_adapter_parts
 from treealign.align.causes import causes
 from treealign.align.contents.anchors import doubted, find_anchors, likely, no_anchors
 from treealign.align.contents.fingerprints import Contents
@@ -26,6 +27,7 @@ from treealign.align.doubting.siblings import doubt_siblings
 from treealign.align.doubting.stacking import stacked
 from treealign.align.doubting.surroundings import doubt_strangers, misplaced
 from treealign.align.doubting.transposition import turned, turned_blocks
+from treealign.align.flattened import unflattened
 from treealign.align.hinted import Hint, evidence_of
 from treealign.align.hints import Hints
 from treealign.align.hints import read as read_hints
@@ -112,6 +114,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     refuse_depth(checkpoint, model)
     shapes = not any(leaf.shape is None for tree in (checkpoint, model) for leaf in tree.leaves)
     here, there = with_dots(checkpoint), with_dots(model)
+    here, there = unflattened(here, there), unflattened(there, here)
+    here, there = with_adapter_parts(here, there), with_adapter_parts(there, here)
     here, there = staged_alike(here, there) if shapes else (here, there)
     left = part_by_presence(build_patterns(here, shapes=shapes))
     right = part_by_presence(build_patterns(there, frozenset(there.tied), shapes))

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 
 from treealign.changes.references.adapters import PREFIX, base_name
 from treealign.changes.translation import Translation
+from treealign.checkpoint.adapters.lifting import lift, lifted
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.convert import Convert
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange, Rename
+from treealign.tree.keytree import KeyTree
 
-_ROOT = PREFIX.rstrip(".")
 
-
-def adapter_mapping(mapping: ConversionMapping, translation: Translation, keys: Iterable[str]) -> ConversionMapping:
+def adapter_mapping(
+    mapping: ConversionMapping, translation: Translation, keys: KeyTree | Iterable[str]
+) -> ConversionMapping:
     """The mapping old -> new for the keys of an adapter, to be given to `convert_checkpoint`.
 
     Parameters
@@ -27,24 +30,31 @@ def adapter_mapping(mapping: ConversionMapping, translation: Translation, keys: 
         Of the base model, old -> new.
     translation : Translation
         What the keys of the result are held against, one by one.
-    keys : iterable of str
-        Of the adapter.
+    keys : KeyTree or iterable of str
+        Of the adapter. With its shapes, updates of weights that are fused or split are converted too.
 
     Raises
     ------
     MappingError
-        Some keys belong to a module that was fused, split or removed, so that renaming does not migrate them; they are
+        Some keys belong to a module that was removed, or fused or split so that they cannot follow exactly; they are
         named.
     """
-    listed = tuple(keys)
+    if isinstance(keys, KeyTree) and any(isinstance(one, Convert) for one in mapping):
+        return _converting(mapping, keys)
+    listed = tuple(keys.keys if isinstance(keys, KeyTree) else keys)
     wrapped = any(map(_is_wrapped, listed))
-    lifted = mapping.with_transforms(_lifted(mapping.transforms) if wrapped else _renaming(mapping))
-    mapped = lifted.map_keys(listed, converted=False)
+    made = mapping.with_transforms(lifted(mapping.transforms) if wrapped else _renaming(mapping))
+    mapped = made.map_keys(listed, converted=False)
     facts = [fact for key in listed for fact in _fault(key, mapped[key], translation)]
     if facts:
         hint = "train the adapter anew for these, or merge it into the old base model and convert that"
         raise MappingError("renaming does not migrate this adapter", facts=facts[:20], hint=hint)
-    return lifted.used(listed, converted=False)
+    return made.used(listed, converted=False)
+
+
+def _converting(mapping: ConversionMapping, adapter: KeyTree) -> ConversionMapping:
+    made = lift(mapping, {leaf.key: leaf.shape or () for leaf in adapter.leaves}, converted=False)
+    return made.used(adapter.keys, converted=False)
 
 
 def _is_wrapped(key: str) -> bool:
@@ -53,24 +63,6 @@ def _is_wrapped(key: str) -> bool:
 
 def _renaming(mapping: ConversionMapping) -> Iterator[Transform]:
     return (transform for transform in mapping.transforms if isinstance(transform, PrefixChange | Rename))
-
-
-def _lifted(transforms: Iterable[Transform]) -> Iterator[Transform]:
-    for transform in transforms:
-        before, after = map(_below_root, transform.before), map(_below_root, transform.after)
-        if isinstance(transform, PrefixChange):
-            under = _below_root(transform.under)
-            yield PrefixChange(transform.add, transform.remove, under, before, after)
-        elif isinstance(transform, Rename):
-            anywhere = not transform.under and transform.source.startswith("**.")
-            under = "" if anywhere else _below_root(transform.under)
-            yield Rename(dict(transform.pairs), None, under, before, after)
-
-
-def _below_root(pattern: str) -> str:
-    if pattern.startswith("**."):
-        return pattern
-    return f"{_ROOT}.{pattern}" if pattern else _ROOT
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ Answer = Literal["yes", "mapped", "no"]
 STILL = "still matches"
 NOTHING = "matches nothing"
 OTHER = "matches something else"
+DEAD = "matches nothing in either version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ class Reference:
         What to write instead: checked to mean in the new tree what `old` meant in the old one. None where there is no
         such spelling.
     status : str
-        ``still matches``, ``matches nothing`` or ``matches something else``.
+        ``still matches``, ``matches nothing``, ``matches something else``; or ``matches nothing in either version``, of
+        an item whose neighbours speak of the tree: no update broke it, it never did anything.
     certainty : float
         From 0 to 1: how sure it is that the text speaks of this tree at all.
     reader : str
@@ -132,7 +134,7 @@ class Reference:
     @property
     def changed(self) -> bool:
         """Whether it no longer means what it meant."""
-        return self.status != STILL
+        return self.status not in (STILL, DEAD)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data."""

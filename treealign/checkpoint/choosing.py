@@ -10,6 +10,9 @@ from typing import Any
 from torch import nn
 
 from treealign.align.links import Ambiguity
+from treealign.checkpoint.adapters.lifting import lift
+from treealign.checkpoint.adapters.scope import Scope, scope_of
+from treealign.checkpoint.adapters.spelling import in_model_names
 from treealign.checkpoint.carrying import slices
 from treealign.checkpoint.conversion.marks import mark_of, marks_of, turns_in_place
 from treealign.checkpoint.places import Places, find_places
@@ -63,6 +66,8 @@ class Chosen:
         What was suggested, where that is what to load by.
     questions : tuple of OpenQuestion
         What the mapping leaves open; the steps do not touch the keys in question.
+    adapter : str
+        What the adapter is called in the model, where only that is loaded; the places are its own then.
     """
 
     tracks: tuple[Track, ...]
@@ -70,6 +75,7 @@ class Chosen:
     by: str
     suggestion: Any = None
     questions: tuple[OpenQuestion, ...] = ()
+    adapter: str = ""
 
     @property
     def ambiguous(self) -> tuple[Any, ...]:
@@ -85,11 +91,13 @@ def choose(
     mapping: Any = None,
     hints: Any = None,
     converted: bool | GuardDecision | None = None,
+    adapter: str = "",
 ) -> Chosen:
     """Find the steps of a load.
 
     A given mapping is taken as it is, but for what it only guesses. Without one, the record beside the files is, if it
-    fits the files and the model; otherwise a mapping is suggested, and its certain matches are taken.
+    fits the files and the model; otherwise a mapping is suggested, and its certain matches are taken. The file of an
+    adapter is held against that adapter alone.
 
     Raises
     ------
@@ -103,20 +111,45 @@ def choose(
     places = find_places(model)
     if not places.places:
         raise LoadError("the model has no parameters and no buffers", hint="is this the model that is meant?")
+    scope = scope_of(model, places, source.tree, source.folder, adapter)
+    if scope is not None:
+        return _into_adapter(model, source, scope, mapping, hints, converted)
     if mapping is not None:
         return _by_mapping(model, source, places, as_mapping(mapping), converted)
     found = _by_record(source, places) if hints is None else None
     return found or _by_suggestion(source, places, hints)
 
 
-def _by_mapping(model: nn.Module, source: Source, places: Places, mapping: ConversionMapping, converted: Any) -> Chosen:
+def _into_adapter(model: nn.Module, source: Source, scope: Scope, mapping: Any, hints: Any, converted: Any) -> Chosen:
+    """The steps into one adapter: found under the names of its file, done under those of the model."""
+    if mapping is not None:
+        shapes = {leaf.key: leaf.shape or () for leaf in source.tree.leaves}
+        fitted = lift(as_mapping(mapping), shapes, converted)
+        found = _by_mapping(model, source, scope.spelled, fitted, converted, (scope.places,))
+    else:
+        found = _by_suggestion(source, scope.spelled, hints)
+    tracks = []
+    for track in found.tracks:
+        made = in_model_names(track.mapping, track.decision, track.steps, scope.saved)
+        tracks.append(Track(*made, levels=track.levels))
+    return replace(found, tracks=tuple(tracks), places=scope.places, adapter=scope.name)
+
+
+def _by_mapping(
+    model: nn.Module,
+    source: Source,
+    places: Places,
+    mapping: ConversionMapping,
+    converted: Any,
+    others: Sequence[Places] = (),
+) -> Chosen:
     decision = _decide(model, mapping, source, converted)
     first = _planned(source, places, mapping, decision)
     if first[0]:
         return _without_guesses(first[1])
     # a mapping made for the wrapped model names the wrappers, one made for the model itself does not
-    second = _planned(source, find_places(model, raw=True), mapping, decision)
-    best = max(first, second, key=lambda found: found[2])
+    seconds = [_planned(source, other, mapping, decision) for other in others or (find_places(model, raw=True),)]
+    best = max(first, *seconds, key=lambda found: found[2])
     if not best[2]:
         raise MappingError(
             "the mapping was made for another model or checkpoint: nothing it gives is in the model",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from treealign.checkpoint.adapters.saving import as_adapter
 from treealign.checkpoint.afterwards import tell
 from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
@@ -95,8 +96,12 @@ def load(
     converted: bool | GuardDecision | None = None,
     assign: bool = False,
     select: str = "",
+    adapter: str = "",
 ) -> LoadResult:
     """Load a checkpoint into a model.
+
+    The file of an adapter, into a model that has adapters (of PEFT), is loaded into that adapter: `strict` speaks of
+    the adapter's keys, and the base model is not touched.
 
     Parameters
     ----------
@@ -125,6 +130,8 @@ def load(
         are for as long as the model is used. Parameters on other devices than the meta device and the CPU are filled.
     select : str
         The name of one of several state dicts that stand together; for a path, the same as ``path#name``.
+    adapter : str
+        What the adapter to load into is called in the model, where the file fits several.
 
     Returns
     -------
@@ -155,7 +162,7 @@ def load(
         raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
     with collector_paused(), open_source(selected(checkpoint, select)) as source:
         to_model = dtype == "model"
-        chosen = choose(model, source, mapping, hints, converted)
+        chosen = choose(model, source, mapping, hints, converted, adapter)
         steps = [step for track in chosen.tracks for step in track.translated]
         verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
         _refuse(verdict, chosen, source, strict)
@@ -232,7 +239,8 @@ def _carry(
     record = make_record(track.mapping, track.decision, own, dtypes, said=said)
     tensors = {key: kept[name] for key, name in names.items() if name in kept}
     levels = track.levels
-    carry(chosen.places.modules, record, source.layout, tensors, at=levels.module, path=levels.path)
+    layout = as_adapter(source.layout) if chosen.adapter else source.layout
+    carry(chosen.places.modules, record, layout, tensors, at=levels.module, path=levels.path)
     return record
 
 

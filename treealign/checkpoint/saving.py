@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 import torch.distributed
 from torch import nn
 
+from treealign.checkpoint.adapters.parts import WEIGHTS
+from treealign.checkpoint.adapters.saving import adapter_names, config_beside, scope_to_save
 from treealign.checkpoint.afterwards import wake
 from treealign.checkpoint.arranging import Arrangement, arrange, in_one_file
 from treealign.checkpoint.assigning import is_sharded
@@ -64,12 +66,16 @@ def save(
     *,
     max_shard_size: int | None = None,
     mapping: ConversionMapping | str | PathLike[str] | Iterable[Any] | None = None,
+    adapter: str = "",
 ) -> SaveResult:
     """Save a model as safetensors.
 
     What was loaded goes back as it came: keys, dtypes, metadata, shards and the order of tensors; byte for byte where
     no value changed. What a load left out is not written. A model that was never loaded is saved under its own names,
     and so are parameters that no checkpoint had, unless everything around them was renamed in the same way.
+
+    Of a model of PEFT into which nothing but an adapter was loaded, that adapter is saved, with its config; the base
+    model is as it was.
 
     Of a model that is sharded over processes, every process has to call this; the first one writes.
 
@@ -87,6 +93,8 @@ def save(
     mapping : ConversionMapping, path of its JSON, or transforms, optional
         For weights that came into the model by other means than `load`: save under the names that the mapping would
         load from. What the model carries is then not asked.
+    adapter : str
+        Save the adapter of this name (of PEFT) and nothing else.
 
     Returns
     -------
@@ -118,13 +126,20 @@ def save(
     given = None if mapping is None else as_mapping(mapping)
     if given is not None:
         refuse_open(given, "nothing was written", str(folder))
-    naming = _naming(places, original_names, given)
+    scope = None if given is not None else scope_to_save(model, places, adapter, str(folder))
+    naming = adapter_names(scope, original=original_names) if scope else _naming(places, original_names, given)
     outgoing = prepare(naming)
     plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
     arrangement = arrange(plan, naming.layouts, max_shard_size)
+    if scope and not naming.layouts:
+        arrangement = in_one_file(arrangement, WEIGHTS)
     if file:
         arrangement = in_one_file(arrangement, file)
-    files = _write(folder, arrangement, outgoing, naming) if _writes(places) else _take_part(outgoing)
+    beside = config_beside(model, scope, naming) if scope and not file else {}
+    if scope:
+        # beside an adapter may stand its base model: nothing of that is replaced, nor spoken of
+        arrangement = replace(arrangement, in_folder=False)
+    files = _write(folder, arrangement, outgoing, naming, beside) if _writes(places) else _take_part(outgoing)
     uncast = {key: out.uncast for key, out in outgoing.items() if out.uncast}
     _warn(uncast)
     approximate = tuple(key for key, out in outgoing.items() if out.approximate)
@@ -150,9 +165,15 @@ def _refuse_empty(places: Places, folder: Path) -> None:
         raise LoadError("the model has no parameters and no buffers", where=str(folder))
 
 
-def _write(folder: Path, arrangement: Arrangement, outgoing: Mapping[str, Outgoing], naming: Naming) -> list[str]:
+def _write(
+    folder: Path,
+    arrangement: Arrangement,
+    outgoing: Mapping[str, Outgoing],
+    naming: Naming,
+    others: Mapping[str, bytes],
+) -> list[str]:
     headers = [_header(shard, folder) for shard in arrangement.shards]
-    beside: dict[str, bytes] = {}
+    beside = dict(others)
     if arrangement.index is not None:
         beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index, str(folder))
     # a folder has one record, and a file in it may stand beside another checkpoint

@@ -12,17 +12,23 @@ import torch
 from torch import Tensor
 
 from treealign.checkpoint.transposing import copy_strided
+from treealign.errors import MappingError
 from treealign.mapping.operations import (
+    BlockDiagonal,
     Deinterleave,
+    DiagonalBlocks,
     FoldWeightNorm,
     Interleave,
     Join,
+    Once,
     Operation,
     Pad,
+    Repeat,
     RotaryPermute,
     RotaryUnpermute,
     Select,
     UnfoldWeightNorm,
+    filled_blocks,
     head_layout,
     offsets,
 )
@@ -84,6 +90,32 @@ def _pad(operation: Any, padded: Sequence[Tensor], bare: Sequence[Tensor]) -> Pa
     yield padded[0].narrow(operation.dim, 0, operation.before), bare[0]
 
 
+def _blocks(operation: Any, whole: Sequence[Tensor], parts: Sequence[Tensor]) -> Pairs:
+    yield from zip(_on_diagonal(operation, whole[0]), parts, strict=True)
+
+
+def _block_diagonal(operation: Any, whole: Sequence[Tensor], parts: Sequence[Tensor]) -> Pairs:
+    whole[0].zero_()
+    yield from _blocks(operation, whole, parts)
+
+
+def _on_diagonal(operation: Any, whole: Tensor) -> Iterator[Tensor]:
+    for row, column, height, width in filled_blocks(operation.rows, operation.columns):
+        yield whole.narrow(0, row, height).narrow(1, column, width)
+
+
+def _repeat(_: Any, copies: Sequence[Tensor], one: Sequence[Tensor]) -> Pairs:
+    return ((copy, one[0]) for copy in copies)
+
+
+def _once(operation: Any, one: Sequence[Tensor], copies: Sequence[Tensor]) -> Pairs:
+    first = copies[0].contiguous().view(-1).view(torch.uint8)
+    for at, other in enumerate(copies):
+        if not torch.equal(first, other.contiguous().view(-1).view(torch.uint8)):
+            raise MappingError(f"{operation!r} takes equal tensors", facts=[f"tensor {at} differs from the first"])
+    yield one[0], copies[0]
+
+
 def _divided(tensor: Tensor, dim: int, sizes: tuple[int, int]) -> Tensor:
     """One dimension seen as two, which strides always allow."""
     return tensor.view((*tensor.shape[:dim], *sizes, *tensor.shape[dim + 1 :]))
@@ -104,6 +136,10 @@ _MOVES: dict[type[Operation], Move] = {
     RotaryPermute: _rotary,
     RotaryUnpermute: _backwards(_rotary),
     Pad: _pad,
+    BlockDiagonal: _block_diagonal,
+    DiagonalBlocks: _backwards(_blocks),
+    Repeat: _repeat,
+    Once: _once,
 }
 
 

@@ -92,6 +92,10 @@ def conversion_lines(result: ConversionResult, *, reverse: bool, in_place: bool)
     for name, digest in result.digests.items():
         yield f"verified    {name}"
         yield f"            sha256 {digest}"
+    if result.notes:
+        yield ""
+        yield "not converted"
+        yield from (f"    {note}" for note in result.notes)
     if result.rounded:
         yield ""
         yield "not as they were: changed since, or rounded by a cast"

@@ -7,22 +7,19 @@ of which an adapter has none, and are refused where an adapter stands on one.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from treealign.checkpoint.adapters.lifting import lift
+from treealign.checkpoint.adapters.parts import WEIGHTS
 from treealign.errors import FormatError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
 from treealign.mapping.convert import Convert
 from treealign.mapping.marking import mapping_source, refuse_open
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _LEVEL = "base_model.model."
-# settings of a config that name modules
-_MODULE_LISTS = ("target_modules", "modules_to_save", "exclude_modules", "target_parameters")
 
 
 def adapter_keys(keys: Iterable[str], mapping: ConversionMapping, converted: Converted = None) -> dict[str, str]:
@@ -64,14 +61,15 @@ def migrate_adapter(
     Parameters
     ----------
     adapter, destination : path
-        Folders with ``adapter_model.safetensors`` and ``adapter_config.json``; what else is in the first is copied.
+        Folders with ``adapter_model.safetensors`` and ``adapter_config.json``; what else is in the first is copied. All
+        appears at once, or nothing does.
     mapping, converted
         See `adapter_keys`.
 
     Returns
     -------
     dict of str to str
-        Key before and after, of those that changed.
+        Key before and after, of those that changed; of a key that was split, the last.
 
     Raises
     ------
@@ -81,38 +79,15 @@ def migrate_adapter(
         As `adapter_keys`; or the mapping still guesses.
     """
     from safetensors import safe_open
-    from safetensors.torch import save_file
 
-    source, target, transforms = Path(adapter), Path(destination), as_mapping(mapping)
+    from treealign.checkpoint.conversion.converting import convert_checkpoint
+
+    source, transforms = Path(adapter), as_mapping(mapping)
     refuse_open(transforms, "nothing was written", mapping_source(mapping))
     if not (source / WEIGHTS).is_file():
         raise FormatError("no adapter", where=str(source), hint=f"it has no {WEIGHTS}")
     with safe_open(source / WEIGHTS, framework="pt") as file:
-        renamed = adapter_keys(file.keys(), transforms, converted)
-        tensors, metadata = {new: file.get_tensor(old) for old, new in renamed.items()}, file.metadata()
-    config = _config(source / CONFIG, transforms, converted)
-    target.mkdir(parents=True, exist_ok=True)
-    for other in source.iterdir():
-        if other.is_file() and other.name not in (WEIGHTS, CONFIG) and source.resolve() != target.resolve():
-            shutil.copy2(other, target / other.name)
-    save_file(tensors, target / WEIGHTS, metadata=metadata)
-    if config is not None:
-        (target / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return {old: new for old, new in renamed.items() if old != new}
-
-
-def _config(path: Path, mapping: ConversionMapping, converted: Converted) -> dict[str, Any] | None:
-    """The config, with the full module names in it renamed; names that end in the middle of a path stay."""
-    if not path.is_file():
-        return None
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    for setting in _MODULE_LISTS:
-        if isinstance(config.get(setting), list):
-            config[setting] = [_module(name, mapping, converted) for name in config[setting]]
-    return config
-
-
-def _module(name: str, mapping: ConversionMapping, converted: Converted) -> str:
-    renames = ConversionMapping(t for t in mapping if not isinstance(t, Convert))
-    made = renames.map_keys([f"{name}.weight"], converted)[f"{name}.weight"][0]
-    return made.removesuffix(".weight")
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  it is no dict
+    made = lift(transforms, shapes, converted).map_keys(tuple(shapes), converted)
+    convert_checkpoint(source, destination, transforms, converted=converted)
+    return {old: name for old, names in made.items() for name in names if (name,) != (old,)}

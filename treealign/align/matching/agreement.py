@@ -82,7 +82,7 @@ class Agreement:
         return ""
 
     def _names(self, i: int, j: int) -> str:
-        if _is_copy(self.left, i) != _is_copy(self.right, j):
+        if self._is_second(self.left, i) != self._is_second(self.right, j):
             return COPY
         if self._numbers_differ(i, j):
             return NUMBERS
@@ -95,6 +95,15 @@ class Agreement:
         if (mine or _own_words(self.left, i)) and (theirs or _own_words(self.right, j)):
             return WORDS
         return KINDS if self.left.companions[i] != self.right.companions[j] else ""
+
+    def _is_second(self, side: Side, at: int) -> bool:
+        """A copy beside what it is a copy of; where a side has nothing but copies, they are the weights."""
+        return _is_copy(side, at) and not self._just_copies[side is self.right]
+
+    @cached_property
+    def _just_copies(self) -> tuple[bool, bool]:
+        left, right = (all(_is_copy(side, at) for at in range(len(side.patterns))) for side in (self.left, self.right))
+        return left, right
 
     def _parts_differ(self, i: int, j: int) -> bool:
         """One module in parts of an attention or an MLP that exclude each other: `key.norm` and `value.norm`."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+from treealign.changes.references.items import reader_of
 from treealign.changes.references.mentions import Mention, Strength, with_holes
 from treealign.changes.references.readers import READERS
 from treealign.changes.references.settings import Setting, setting_of
@@ -92,11 +93,10 @@ def settings_mentions(
     strength: Strength = setting.strength
     for part in value.split(",") if setting.split and "," in value else [value]:
         bare = part.strip()
-        if bare.startswith("re:") and reader == "skip":
-            yield Mention(bare.removeprefix("re:"), "match", strength, line, column, span)
-        elif bare:
-            text = bare if READERS[reader].is_regex else with_holes(bare)
-            yield Mention(text, reader, strength, line, column, span)
+        how, bare = reader_of(bare, reader)
+        if bare:
+            text = bare if READERS[how].is_regex else with_holes(bare)
+            yield Mention(text, how, strength, line, column, span, group=owner if strength == "consumer" else "")
 
 
 def yaml_mentions(source: str) -> list[Mention]:

@@ -17,7 +17,7 @@ from treealign.changes.references.mentions import HOLE, Mention
 from treealign.changes.references.names import common_segments
 from treealign.changes.references.readers import READERS
 from treealign.changes.references.resolving import Resolution, Resolver, is_plain
-from treealign.changes.results import Reference
+from treealign.changes.results import DEAD, Reference
 
 _WORDS = re.compile(r"[A-Za-z_]\w*")
 _STEM = re.compile(r"(For[A-Z]|Model|With[A-Z]|LMHead|PreTrained|Pipeline|Encoder|Decoder|Config)")
@@ -51,9 +51,12 @@ class Judge:
     def references(self, mentions: Sequence[Mention], file: str, source: str) -> Iterator[Reference]:
         """The references among the mentions of a file, those of enough certainty."""
         about: bool | None = None
-        for mention in mentions:
-            text, resolution = self._resolved(mention)
+        resolved = [(mention, *self._resolved(mention)) for mention in mentions]
+        alive = {mention.group for mention, _, resolution in resolved if resolution is not None} - {""}
+        for mention, text, resolution in resolved:
             if resolution is None:
+                if mention.group in alive and self.resolver.is_dead(mention.text, mention.reader):
+                    yield Reference(file, mention.line, mention.shown, None, DEAD, 0.9, mention.reader, mention.column)
                 continue
             if about is None:
                 about = self.about_model(f"{file}\n{source}")
@@ -76,10 +79,15 @@ class Judge:
             text = _unwrapped(text)
             if not self._could_be_name(text):
                 return text, None
-        found = self.resolver.resolve(text, mention.reader)
+        found = self.resolver.resolve(text, mention.reader) or self._otherwise(text, mention.reader)
         if found is None and mention.reader in ("exact", "path", "contains") and "." in text:
             return text, self.resolver.resolve(text, "run")
         return text, found
+
+    def _otherwise(self, text: str, reader: str) -> Resolution | None:
+        """As another release, or another rule of the same reader, would take it."""
+        other = {"skip": "skip inside", "layer": "class"}.get(reader)
+        return self.resolver.resolve(text, other) if other else None
 
     def _could_be_name(self, text: str) -> bool:
         """Two segments at least, all of them neighbours somewhere in the tree, and nothing else."""

@@ -33,6 +33,8 @@ class Mention:
         Where it stands in the text of the file.
     excused : bool
         The code asks first whether the name is there.
+    group : str
+        The setting that it stands in, with others of which some may speak of the tree; empty for none.
     """
 
     text: str
@@ -42,6 +44,7 @@ class Mention:
     column: int = 0
     span: tuple[int, int] = (0, 0)
     excused: bool = False
+    group: str = ""
 
     @property
     def shown(self) -> str:

@@ -40,6 +40,11 @@ class Names:
         return tuple(sorted(modules_of(self.tree)))
 
     @cached_property
+    def layers(self) -> tuple[str, ...]:
+        """The modules that hold a weight themselves: those that a quantiser is asked about, one by one."""
+        return tuple(dict.fromkeys(key.rpartition(".")[0] for key in self.tree.keys if "." in key))
+
+    @cached_property
     def all(self) -> tuple[str, ...]:
         """Keys and modules."""
         return (*self.tree.keys, *self.modules)
@@ -74,12 +79,13 @@ class Names:
         return frozenset(name.partition(".")[0] for name in self.all)
 
     def matching(self, text: str, reader: str, kind: str) -> list[str]:
-        """The names of a kind, ``keys`` or ``modules``, that a reader finds in this tree for a text."""
+        """The names of a kind, ``keys``, ``modules`` or ``layers``, that a reader finds in this tree for a text."""
         pattern = compiled(text, reader)
         if pattern is None:
             return []
-        pool: Sequence[str] = self.modules if kind == "modules" else self.tree.keys
-        if not READERS[reader].is_regex and reader not in ("glob", "plan", "skip"):
+        pools: dict[str, Sequence[str]] = {"modules": self.modules, "layers": self.layers}
+        pool = pools.get(kind, self.tree.keys)
+        if not READERS[reader].is_regex and reader not in ("glob", "layer glob", "plan", "skip"):
             needle = max(text.split(HOLE), key=len)
             pool = [name for name in pool if needle in name]
         search = pattern.search

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Set
 from dataclasses import replace
 
+from treealign.changes.references.items import in_setting
 from treealign.changes.references.mentions import HOLE, Mention, Strength, with_holes
 from treealign.changes.references.positions import Positions
 from treealign.changes.references.python_syntax import (
@@ -145,7 +146,8 @@ class _Extractor:
         self.visit(node.right, use if not isinstance(node.right, ast.Constant) else TEXT)
 
     def _add(self, node: ast.expr, text: str, use: Use) -> None:
-        if len(text) <= 2000 and "\n" not in text and not self._words.isdisjoint(_WORDS.findall(text)):
+        told = use.strength == "consumer" or not self._words.isdisjoint(_WORDS.findall(text))
+        if len(text) <= 2000 and "\n" not in text and told:
             text = text if READERS[use.reader].is_regex else with_holes(text)
             self._found.append(self._mention(node, text, use.reader, use.strength))
 
@@ -240,13 +242,12 @@ class _Extractor:
 
     def _set(self, name: str, value: ast.expr) -> None:
         """A value given to a setting, variable or argument of that name."""
-        setting = setting_of(name)
-        if setting is None:
-            self.visit(value, TEXT)
-        elif isinstance(value, ast.Dict):
+        setting, first = setting_of(name), len(self._found)
+        if setting is not None and isinstance(value, ast.Dict):
             self._pairs(value, Use(setting.keys, setting.strength))
         else:
-            self.visit(value, value_use(value, setting))
+            self.visit(value, value_use(value, setting) if setting else TEXT)
+        self._found[first:] = in_setting(self._found[first:], f"{name}:{value.lineno}" if setting else "")
 
     def _dict(self, node: ast.Dict, use: Use) -> None:
         self._pairs(node, use)

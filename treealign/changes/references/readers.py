@@ -1,7 +1,9 @@
 """How those who use a name resolve it: each reader as the regular expression that it amounts to.
 
 The sources: PEFT's `check_target_module_exists`, `get_pattern_key` and `_set_trainable`; transformers'
-`should_convert_module` and its tensor-parallel plans; accelerate's device maps; and Python's own string methods.
+`should_convert_module` (of releases from 5.0 on, and the one that looked inside names before) and its tensor-parallel
+plans; compressed-tensors' `match_name` and `match_class`, which llm-compressor and vLLM follow; ModelOpt's and Python's
+`fnmatch`; accelerate's device maps; and Python's own string methods.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ class Reader(NamedTuple):
     """`pattern` turns the text into a regular expression for `search`; `names` says what it is searched in."""
 
     pattern: Callable[[str], str]
-    names: str  # "modules", "keys" or "names", which is both; "classes" of modules
+    # "modules", or "layers", which are those that hold weights themselves; "keys"; "names", which is both; "classes"
+    names: str
     is_regex: bool = False
 
 
@@ -31,10 +34,10 @@ def _literal(text: str) -> str:
 
 
 def _skip(text: str) -> str:
-    """Of skip lists: the start up to a module's end, as text or as a pattern; a name inside; or the end."""
-    literal = _literal(text.strip("."))
+    """Of skip lists: the start up to a module's end, as text or as a pattern; or the end of the text."""
+    literal = _literal(text)
     own = text if _compiles(text) and HOLE not in text else literal
-    return rf"(?:^(?:{own})(?:\.|$))|(?:^|\.){literal}(?:\.|$)|(?:{literal})$"
+    return rf"(?:^(?:{own})(?:(?<=\.)|(?=\.|$)))|(?:{literal})$"
 
 
 def _glob(text: str) -> str:
@@ -63,7 +66,11 @@ READERS: dict[str, Reader] = {
     "endswith": Reader(lambda t: f"{_literal(t)}$", "names"),
     "module end": Reader(lambda t: f"{_literal(t)}$", "modules"),
     "contains": Reader(_literal, "names"),
-    "skip": Reader(_skip, "modules"),
+    "skip": Reader(_skip, "layers"),
+    "skip inside": Reader(lambda t: rf"(?:^|\.){_literal(t.strip('.'))}(?:\.|$)", "modules"),
+    "layer": Reader(lambda t: f"^{_literal(t)}$", "layers"),
+    "layer match": Reader(lambda t: f"^(?:{t})", "layers", is_regex=True),
+    "layer glob": Reader(_glob, "layers"),
     "glob": Reader(_glob, "names"),
     "plan": Reader(_plan, "names"),
     "class": Reader(lambda t: f"^{_literal(t)}$", "classes"),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from treealign.changes.references.mentions import HOLE
 from treealign.changes.references.names import Names
-from treealign.changes.references.readers import READERS
+from treealign.changes.references.readers import READERS, compiled
 from treealign.changes.references.spelling import respelled_pattern, respelled_text
 from treealign.changes.results import NOTHING, OTHER, STILL
 from treealign.changes.translation import Translation
 
 # in which names a reader looks; where it finds keys, the modules above them add nothing
-_KINDS = {"keys": ("keys",), "modules": ("modules",), "names": ("keys", "modules")}
+_KINDS = {"keys": ("keys",), "modules": ("modules",), "layers": ("layers",), "names": ("keys", "modules")}
+
+_CLASS = re.compile(r"[A-Z]\w*")
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,22 @@ class Resolver:
             return
         if not READERS[reader].is_regex:
             yield from respelled_text(text, reader, matched, self.translation)
-        if READERS[reader].is_regex or reader in ("skip", "glob", "plan"):
+        if READERS[reader].is_regex or reader in ("skip", "glob", "layer glob", "plan"):
             yield from respelled_pattern(text, matched, self.translation)
 
     def _is_exact(self, names: Iterable[str]) -> bool:
         pairs, back = self.translation.pairs, self.translation.back
         leaves = {leaf for name in names for leaf in ([name] if name in pairs else self.translation.below(name))}
         return all(len(pairs[leaf]) == 1 and len(back[pairs[leaf][0]]) == 1 for leaf in leaves)
+
+    def is_dead(self, text: str, reader: str) -> bool:
+        """Whether a text finds nothing in either tree; classes, and parts of names, are listed for several models."""
+        if reader in ("class", "contains") or (READERS[reader].names == "layers" and _CLASS.fullmatch(text)):
+            return False
+        if READERS[reader].is_regex and compiled(text, reader) is None:
+            return False
+        kinds = _KINDS[READERS[reader].names]
+        return not any(side.matching(text, reader, kind) for side in (self.old, self.new) for kind in kinds)
 
     def run_in(self, text: str) -> str:
         """The longest run of segments of a text that stand side by side in the old tree; empty if shorter than two."""

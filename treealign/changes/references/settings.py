@@ -24,6 +24,7 @@ class Setting(NamedTuple):
 PEFT = Setting("suffix", "module fullmatch")
 LISTED = Setting("suffix", "suffix", split=True)
 SKIP = Setting("skip", "skip", "skip")
+TARGETS = Setting("layer", "layer", "layer")
 PLAN = Setting("plan", "plan", "plan")
 FREEZE = Setting("contains", "contains", "contains", split=True)
 CLASSES = Setting("class", "class", split=True)
@@ -47,8 +48,9 @@ _SETTINGS: dict[str, Setting] = {
     "llm_int8_skip_modules": SKIP,
     "skip_modules": SKIP,
     "modules_to_skip": SKIP,
-    "ignored_layers": SKIP,
-    "ignore": SKIP,
+    "ignored_layers": TARGETS,
+    "ignore": TARGETS,
+    "targets": TARGETS,
     "not_convert": SKIP,
     "device_map": Setting(keys="path"),
     "hf_device_map": Setting(keys="path"),

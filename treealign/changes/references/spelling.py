@@ -67,7 +67,7 @@ def _from_name(segments: list[str], reader: str, name: str, translation: Transla
 def _position(segments: list[str], reader: str, parts: list[str]) -> int | None:
     """Where in a name the text stands, in whole segments."""
     last = len(parts) - len(segments)
-    anchored = reader in ("exact", "path", "startswith")
+    anchored = reader in ("exact", "path", "startswith", "layer")
     at_end = reader in ("suffix", "key suffix", "endswith", "module end")
     places = [0] if anchored else [last] if at_end else range(max(0, last) + 1)
     return next((at for at in places if 0 <= at <= last and _fits(segments, parts[at : at + len(segments)])), None)
@@ -132,6 +132,8 @@ def _pieces(edit: Edit, dot: str) -> Iterator[tuple[str, str]]:
             if old or (before and behind) or before:
                 ends = [re.escape(end) for end in (before, behind)]
                 yield _joined(ends[0], old, ends[1], dot), _joined(ends[0], new, ends[1], dot)
+    if not old and not edit.before and edit.behind:
+        yield re.escape(edit.behind), _joined("", new, re.escape(edit.behind), dot)
     if old and not new:
         yield f"{old}{dot}", ""
         yield f"{dot}{old}", ""

@@ -55,6 +55,8 @@ class ConversionResult(Shown):
         Keys that a record could not bring back as they were: the tensors have changed since, or were rounded by a cast.
     digests : mapping of str to str
         Name of a file of weights to its SHA-256, where it was read again.
+    notes : tuple of str
+        What beside the weights names modules and could not be converted: settings of an adapter's config.
     """
 
     destination: str
@@ -68,6 +70,7 @@ class ConversionResult(Shown):
     recorded: bool = False
     rounded: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def convert_checkpoint(
@@ -164,7 +167,7 @@ def convert_checkpoint(
     origin = read_origin(here(checkpoint))
     target = destination_of(origin, Path(here(destination)), force=force)
     found = design(origin, wishes)
-    others = others_of(origin, recalled=found.route.recalled is not None, same=found.same)
+    others = others_of(origin, found.beside, recalled=found.route.recalled is not None, same=found.same)
     written = _carry_out(found, target, others, progress, executor)
     return _result(found, str(target.path), others.left_out, written)
 
@@ -219,4 +222,5 @@ def _result(found: Design, destination: str, left_out: tuple[str, ...], written:
         recorded=found.route.recalled is None and bool(found.beside) and bool(written.names),
         rounded=found.rounded,
         digests={result.name: result.digest for result in written.results if result.digest},
+        notes=found.notes,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from treealign.checkpoint.adapters.parts import CONFIG
+from treealign.checkpoint.conversion.adapter_configs import AFTER, SideConfig, side_config
 from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.casting import cast_back
 from treealign.checkpoint.conversion.marks import Mark, mark_of
@@ -23,9 +25,13 @@ from treealign.formats.collector import collector_paused
 from treealign.formats.dtypes import safetensors_dtype, torch_dtype
 from treealign.formats.safetensors_writer import Shard
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
+from treealign.mapping.convert import Convert
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.mapping.record import make_record
+from treealign.mapping.scope import Transform
+
+_CONFIGS = (CONFIG, AFTER)
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Design:
         Keys that a record cannot give back as they were.
     same : bool
         Whether the result is the checkpoint as it is, with all that stands beside it.
+    notes : tuple of str
+        What beside the weights was not converted.
     """
 
     origin: Origin
@@ -73,6 +81,7 @@ class Design:
     beside: Mapping[str, bytes] = field(default_factory=dict)
     rounded: tuple[str, ...] = ()
     same: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def design(origin: Origin, wishes: Wishes) -> Design:
@@ -93,10 +102,12 @@ def design(origin: Origin, wishes: Wishes) -> Design:
         if not route.done and route.recalled is None:
             placement = placement.saying(_marks(route, made, wishes))
         plan = plan_conversion(route.origin, made, placement, verify=wishes.verify)
-        beside, originals = _beside(route, made, placement, wishes)
+        config = side_config(route)
+        beside, originals = _beside(route, made, placement, wishes, config)
         plan = replace(plan, tasks=(*plan.tasks, *originals))
     rounded = (*route.approximate, *rounded)
-    return Design(route.origin, route, made, placement, plan, beside, rounded, _is_same(route, wishes))
+    same = _is_same(route, wishes)
+    return Design(route.origin, route, made, placement, plan, beside, rounded, same, config.notes)
 
 
 def _marks(route: Route, made: Mapping[str, Made], wishes: Wishes) -> tuple[Mark, ...]:
@@ -124,21 +135,33 @@ def _spelled(dtype: str) -> str:
 
 
 def _beside(
-    route: Route, made: Mapping[str, Made], placement: Placement, wishes: Wishes
+    route: Route, made: Mapping[str, Made], placement: Placement, wishes: Wishes, config: SideConfig
 ) -> tuple[dict[str, bytes], Sequence[ShardTask]]:
+    changed = {CONFIG: config.text.encode()} if config.text is not None else {}
     if route.recalled is not None:
-        return {name: text.encode() for name, text in route.recalled.beside.items()}, ()
+        return {
+            name: text.encode() for name, text in route.recalled.beside.items() if name not in _CONFIGS
+        } | changed, ()
     before = _records_beside(route.origin)
     if _is_same(route, wishes):
         return {name: text.encode() for name, text in before.items()}, ()
     back = wishes.mapping if wishes.reverse else wishes.mapping.reverse
-    told = bool(before or wishes.mapping.accepted)  # what was taken as guessed is said beside the result
+    if config.before is not None:
+        before |= {CONFIG: config.before, AFTER: config.text or ""}
+    # what was taken as guessed is said beside the result, and what a base model's mapping became for an adapter
+    told = bool(before or wishes.mapping.accepted) or any(isinstance(one, Convert) for one in _lifted(route, wishes))
     mark = mark_of(wishes.mapping, not wishes.reverse)
-    if not told and is_undone_by(back, route.origin, route.steps, made, placement, mark):
+    if config.before is None and not told and is_undone_by(back, route.origin, route.steps, made, placement, mark):
         return {}, ()
     record = make_record(route.transforms, route.decision, route.steps, _dtypes_before(route, made))
     conversion = Conversion(wishes.mapping, wishes.reverse, record, route.origin.layout, before)
-    return {NAME: conversion.to_bytes()}, _originals(route, wishes.verify)
+    return {NAME: conversion.to_bytes()} | changed, _originals(route, wishes.verify)
+
+
+def _lifted(route: Route, wishes: Wishes) -> Iterable[Transform]:
+    """What was made of the mapping for an adapter, where that is something else."""
+    given = wishes.mapping.reverse if wishes.reverse else wishes.mapping
+    return () if route.done or route.transforms.transforms == given.transforms else route.transforms
 
 
 def _is_same(route: Route, wishes: Wishes) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from treealign.checkpoint.adapters.parts import CONFIG
 from treealign.checkpoint.conversion.design import Design, Wishes
 from treealign.checkpoint.conversion.finishing import write_file
 from treealign.checkpoint.conversion.origin import refuse_changed
@@ -128,6 +129,8 @@ def _small_files(found: Design, folder: Path) -> Iterator[tuple[str, bytes | Non
         content = found.beside.get(name)
         if content is not None or (folder / f"{single}{name}").exists():
             yield f"{single}{name}", content
+    if CONFIG in found.beside:
+        yield CONFIG, found.beside[CONFIG]
     if placement.index is not None and any(path.endswith(".index.json") for path in origin.read):
         yield placement.index_name, index_bytes(placement.shards, placement.index, placement.index_name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -48,8 +48,8 @@ class Others:
     left_out: tuple[str, ...] = ()
 
 
-def others_of(origin: Origin, *, recalled: bool = False, same: bool = False) -> Others:
-    """The other files of the folder of a checkpoint.
+def others_of(origin: Origin, rewritten: Collection[str] = (), *, recalled: bool = False, same: bool = False) -> Others:
+    """The other files of the folder of a checkpoint, but for those that are `rewritten`.
 
     Left out are weights that are not the ones converted (they hold the names of before, or are another model's),
     hidden files, links to folders, and whatever is no file. Originals that an earlier conversion kept step back, and
@@ -61,7 +61,7 @@ def others_of(origin: Origin, *, recalled: bool = False, same: bool = False) -> 
     carried, left_out = [], []
     for path in _walk(origin.folder):
         name = path.relative_to(origin.folder).as_posix()
-        if os.path.realpath(path) in weights:
+        if os.path.realpath(path) in weights or name in rewritten:
             continue
         if name.startswith(ORIGINALS):
             carried += [Other(moved, path) for moved in ([name] if same else turned(name, recalled=recalled))]

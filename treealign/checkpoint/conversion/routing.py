@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from treealign.checkpoint.adapters.lifting import lift
+from treealign.checkpoint.adapters.parts import is_adapter
 from treealign.checkpoint.conversion.again import levels_decided, refuse_idle, refuse_unsaid, says_converted
 from treealign.checkpoint.conversion.marks import turns_in_place
 from treealign.checkpoint.conversion.origin import Origin
@@ -72,7 +74,7 @@ def find_route(
     FormatError
         The record cannot be read.
     """
-    transforms = mapping.reverse if reverse else mapping
+    transforms = _lifted(origin, mapping.reverse if reverse else mapping, converted)
     if converted is None and says_converted(origin, mapping, reverse):
         return _as_it_is(origin)
     recalled = recall(origin, mapping, reverse)
@@ -92,6 +94,13 @@ def find_route(
     origin, back, approximate = with_originals(origin, recalled)
     _refuse_meeting([*back, *steps])
     return Route(origin, transforms, decision, (*back, *steps), steps, recalled, approximate)
+
+
+def _lifted(origin: Origin, transforms: ConversionMapping, converted: Converted) -> ConversionMapping:
+    """The mapping for the keys that are there: for those of an adapter, that of its base model is made to fit."""
+    if not is_adapter(origin.tensors):
+        return transforms
+    return lift(transforms, {key: tuple(tensor.shape) for key, tensor in origin.tensors.items()}, converted)
 
 
 def _as_it_is(origin: Origin) -> Route:

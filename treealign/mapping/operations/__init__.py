@@ -22,6 +22,7 @@ Where repeats differ in size, a size is a `SizeTable` keyed by the captures; `re
 """
 
 from treealign.mapping.operations.base import Operation, Shape, from_json
+from treealign.mapping.operations.blocks import BlockDiagonal, DiagonalBlocks, Once, Repeat, filled_blocks
 from treealign.mapping.operations.grouping import Concat, Join, Select, Split, Stack, Unstack, offsets
 from treealign.mapping.operations.layout import Deinterleave, Interleave, Permute, Reshape
 from treealign.mapping.operations.lists import Keep, Parallel, Reorder
@@ -39,18 +40,22 @@ from treealign.mapping.operations.sequence import (
 from treealign.mapping.operations.sizes import Captures, Size, SizeTable
 
 __all__ = [
+    "BlockDiagonal",
     "Captures",
     "Concat",
     "Deinterleave",
+    "DiagonalBlocks",
     "FoldWeightNorm",
     "Interleave",
     "Join",
     "Keep",
+    "Once",
     "Operation",
     "Pad",
     "Parallel",
     "Permute",
     "Reorder",
+    "Repeat",
     "Reshape",
     "RotaryPermute",
     "RotaryUnpermute",
@@ -63,6 +68,7 @@ __all__ = [
     "Trim",
     "UnfoldWeightNorm",
     "Unstack",
+    "filled_blocks",
     "from_json",
     "head_layout",
     "invert",

@@ -1,0 +1,152 @@
+"""An adapter between its files: updates of modules under PEFT's names, with the scale of each; and PEFT's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from treealign.checkpoint.adapters.config import by_pattern
+from treealign.checkpoint.adapters.parts import CONFIG, PREFIX, WEIGHTS, has_part
+from treealign.errors import FormatError
+from treealign.formats.transaction.transaction import transaction
+
+_RANKED = {"lora_A.weight": 0, "lora_embedding_A": 0, "hada_w1_b": 0}  # the part that shows the rank, and its dimension
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an adapter does to the modules of one model.
+
+    Attributes
+    ----------
+    tensors : dict of str to dict
+        Module to its tensors, by PEFT's names of parts: ``lora_A.weight``.
+    alphas : dict of str to float
+        Module to its alpha; the update is scaled by alpha over rank.
+    config : dict
+        Other settings of PEFT's config.
+    notes : dict
+        What another format has and PEFT has not, so that it can be given back.
+    """
+
+    tensors: dict[str, dict[str, Any]]
+    alphas: dict[str, float]
+    config: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Module to the rank of its update."""
+        return {
+            module: int(parts[name].shape[dim])
+            for module, parts in self.tensors.items()
+            for name, dim in _RANKED.items()
+            if name in parts
+        }
+
+
+_NOTES = "treealign.notes"
+
+
+def read_peft(folder: str | PathLike[str]) -> Update:
+    """The adapter in a folder of PEFT.
+
+    Raises
+    ------
+    FormatError
+        There is none, or its keys are not PEFT's.
+    """
+    from safetensors import safe_open
+
+    path = Path(folder) / WEIGHTS
+    if not path.is_file():
+        raise FormatError("no adapter", where=str(folder), hint=f"it has no {WEIGHTS}")
+    config = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))
+    tensors: dict[str, dict[str, Any]] = {}
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118  it is no dict
+            module, tail = split_key(key.removeprefix(PREFIX), str(path))
+            tensors.setdefault(module, {})[tail] = file.get_tensor(key)
+        notes = json.loads((file.metadata() or {}).get(_NOTES, "{}"))
+    found = Update(tensors, {}, config, notes)
+    found.alphas.update({module: _alpha_of(module, config) for module in found.ranks})
+    return found
+
+
+def split_key(name: str, where: str) -> tuple[str, str]:
+    """Module and part of a key.
+
+    Raises
+    ------
+    FormatError
+        It has no part that an adapter adds: a module that is saved whole, say.
+    """
+    segments = name.split(".")
+    at = next((at for at, segment in enumerate(segments) if has_part(segment)), None)
+    if at is None or segments[at] == "modules_to_save":
+        raise FormatError(
+            "not an update of a module", where=where, facts=[name], hint="only PEFT's own format has these"
+        )
+    return ".".join(segments[:at]), ".".join(segments[at:])
+
+
+def _alpha_of(module: str, config: Mapping[str, Any]) -> float:
+    patterns = config.get("alpha_pattern") or {}
+    name = "alpha" if config.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha"
+    return float(next((alpha for key, alpha in patterns.items() if by_pattern(key, module)), config.get(name, 8)))
+
+
+def write_peft(update: Update, folder: str | PathLike[str], config: dict[str, Any] | None = None) -> tuple[str, ...]:
+    """Write a folder that PEFT loads, with a config of its own or the one that the updates need; its files."""
+    from safetensors.torch import save
+
+    metadata = {"format": "pt"} | ({_NOTES: json.dumps(update.notes)} if update.notes else {})
+    flat = {
+        f"{PREFIX}{module}.{tail}": tensor for module, parts in update.tensors.items() for tail, tensor in parts.items()
+    }
+    text = json.dumps(config_of(update) if config is None else config, indent=2, sort_keys=True)
+    contents = {CONFIG: text.encode(), WEIGHTS: save({k: t.contiguous() for k, t in flat.items()}, metadata)}
+    write_files(Path(folder), contents)
+    return tuple(contents)
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes], *, single: bool = False) -> None:
+    """Write files, all or none."""
+    at = folder / next(iter(contents)) if single else folder
+    with transaction(at, single=single) as held:
+        for name, content in contents.items():
+            with held.open(name) as file:
+                file.write(content)
+        held.commit(list(contents))
+
+
+def config_of(update: Update) -> dict[str, Any]:
+    """PEFT's config: every module by its name, the rank and alpha that most have, and what differs from these."""
+    ranks, alphas = update.ranks, update.alphas
+    rank, alpha = _most(ranks.values()), _most(alphas.values())
+    loha = any("hada_w1_a" in parts for parts in update.tensors.values())
+    given: dict[str, Any] = {
+        "peft_type": "LOHA" if loha else "LORA",
+        "target_modules": sorted(update.tensors),
+        "r": rank,
+        "alpha" if loha else "lora_alpha": alpha,
+        "rank_pattern": {module: one for module, one in ranks.items() if one != rank},
+        "alpha_pattern": {module: one for module, one in alphas.items() if one != alpha},
+        "inference_mode": True,
+    }
+    if any("lora_magnitude_vector" in parts for parts in update.tensors.values()):
+        given["use_dora"] = True
+    return given
+
+
+def _most(values: Iterable[Any]) -> Any:
+    """The value that most have; of several, the smallest; a whole number as one."""
+    counts: dict[Any, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    best = min(counts, key=lambda value: (-counts[value], value), default=8)
+    return int(best) if best == int(best) else best
