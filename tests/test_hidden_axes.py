@@ -72,3 +72,16 @@ def test_the_question_about_axes_offers_the_guess_first_and_as_stored_second():
     truth = tower(((16, 3, 3, 3), (32, 16, 3, 3), (48, 32, 3, 3)), CHANNELS_LAST)
     asked = next(q for q in truth.suggestion().questions if "tower.stem.weight" in q.model)
     assert [o.text for o in asked.options[:2]] == ["axes 0,2,3,1", "axes 0,1,2,3"]
+
+
+@pytest.mark.parametrize(("old", "new"), [("proj_out", "to_out.0"), ("merge", "dense"), ("mix", "blend")])
+def test_a_weight_of_another_layout_goes_where_its_bias_goes(old, new):
+    truth = Truth()
+    for n, size in enumerate((16, 24)):
+        truth.pair(f"blocks.{n}.{old}.weight", f"layers.{n}.{new}.weight", (size, 4, 1, 1), lambda t: t.flatten(1))
+        truth.pair(f"blocks.{n}.{old}.bias", f"layers.{n}.{new}.bias", (size,))
+        truth.pair(f"blocks.{n}.query.weight", f"layers.{n}.query.weight", (size, 4, 1, 1), lambda t: t.flatten(1))
+        truth.pair(f"blocks.{n}.query.bias", f"layers.{n}.query.bias", (size,))
+    wrong, certain = truth.judged(truth.suggestion())
+    assert not wrong & certain
+    assert wrong == set()

@@ -219,7 +219,9 @@ def _with_conversions(
     )
     votes = conversion_votes(*sides, strong)
     scores = conversion_scores(assignment.names, votes)
-    found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes), hints)
+    plain = [link for link in links if link.certain and not link.operations and id(link.left[0]) not in weak]
+    modules = frozenset((link.left[0].segments[:-1], link.right[0].segments[:-1]) for link in plain)
+    found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes, modules=modules), hints)
     used = {id(p) for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
     doubted = {id(left[i]): _doubted(sides, doubt) for i, doubt in away.items()}

@@ -40,15 +40,17 @@ def rearrangements(
                 if operations:
                     options[i, j] = operations
     links = []
-    for i, j in sorted(options, key=lambda pair: (-float(scores[pair]), pair)):
+    for i, j in sorted(options, key=lambda pair: (not agreement.of_one_module(*pair), -float(scores[pair]), pair)):
         if i in taken[0] or j in taken[1]:
             continue
         taken[0].add(i)
         taken[1].add(j)
         rivals = [pair for pair in options if pair != (i, j) and (pair[0] == i or pair[1] == j)]
-        doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
+        own = agreement.of_one_module(i, j)
+        near = [pair for pair in rivals if agreement.of_one_module(*pair)] if own else rivals
+        doubted = [pair for pair in near if total[pair] >= total[i, j] - MARGIN]
         made = _rearranged(left, right, (i, j), options[i, j], doubted)
-        objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
+        objection = agreement.objection(i, j) or ("" if own or agreement.same_role(i, j) else RIVALLED)
         objection = objection or (TURNS if len(_orders(left.patterns[i], right.patterns[j])) > 1 else "")
         objection = objection or (IN_HEADS if any(len(operations) > 1 for operations in options[i, j]) else "")
         links += [replace(link, certain=False, reason=objection) if objection else link for link in made]

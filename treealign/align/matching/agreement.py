@@ -41,6 +41,11 @@ class Agreement:
     right: Side
     votes: Votes
     mirrored: npt.NDArray[np.float32] | None = None
+    modules: frozenset[tuple[tuple[str, ...], tuple[str, ...]]] = frozenset()
+
+    def of_one_module(self, i: int, j: int) -> bool:
+        """Whether another leaf of the one's module certainly goes to the other's: all leaves of a module go to one."""
+        return (self.left.patterns[i].segments[:-1], self.right.patterns[j].segments[:-1]) in self.modules
 
     def objection(self, i: int, j: int) -> str:
         """What speaks against a match, or nothing."""
