@@ -148,7 +148,8 @@ def _stated(alignment: Alignment, hint: Statement) -> Alignment | str:
         new = arranged(link, hint.said)
         if new is not None:
             gone.add(link)
-            made.append(_settled(replace(new, answered=(*new.answered, about)), f"answered: {hint.text}"))
+            settled: tuple[About, ...] = (about, "order") if hint.said.parts else (about,)
+            made.append(_settled(replace(new, answered=(*new.answered, *settled)), f"answered: {hint.text}"))
     if not made:
         p = links[0].left[0]
         return f"`{p.template}` of shape {next(iter(p.shapes.values()))} cannot stand so"

@@ -49,10 +49,23 @@ def rearrangements(
         doubted = [pair for pair in rivals if total[pair] >= total[i, j] - MARGIN]
         made = _rearranged(left, right, (i, j), options[i, j], doubted)
         objection = agreement.objection(i, j) or ("" if agreement.same_role(i, j) else RIVALLED)
-        objection = objection or (TURNS if len(_orders(left.patterns[i], right.patterns[j])) > 1 else "")
-        objection = objection or (IN_HEADS if any(len(operations) > 1 for operations in options[i, j]) else "")
-        links += [replace(link, certain=False, reason=objection) if objection else link for link in made]
+        several = _permuted(options[i, j]) and len(_orders(left.patterns[i], right.patterns[j])) > 1
+        heads = any(len(operations) > 1 for operations in options[i, j])
+        hidden = [*([TURNS] if several else []), *([IN_HEADS] if heads else [])]
+        links += [_doubted(link, objection, hidden) for link in made]
     return links
+
+
+def _doubted(link: Link, objection: str, hidden: Sequence[Reason]) -> Link:
+    """The link with all that is open about it: names do not tell which dimension is which."""
+    first = objection or link.reason
+    if not first and not hidden:
+        return link
+    return replace(link, certain=False, reason=first or hidden[0], beneath=tuple(hidden if first else hidden[1:]))
+
+
+def _permuted(options: Mapping[tuple[Operation, ...], Sequence[Indices]]) -> bool:
+    return any(len(operations) == 1 and isinstance(operations[0], Permute) for operations in options)
 
 
 def _rearranged(
