@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from treealign.align.paths import fits
-from treealign.align.patterns import Pattern
+from treealign.align.patterns import Pattern, concrete
 from treealign.align.reasons import About
 from treealign.errors import TreealignError
 
@@ -249,13 +249,21 @@ def _contradictions(
     for n, one in enumerate(statements):
         for other in statements[:n]:
             if other.said.about == one.said.about and other.said != one.said:
-                both = [p for p in (*left, *right) if one.speaks_of(p) and other.speaks_of(p)]
-                wrong += [f"`{other.text}` and `{one.text}` both speak of `{both[0].template}`"] if both else []
+                both = next((p for p in (*left, *right) if _both_speak_of(one, other, p)), None)
+                wrong += [f"`{other.text}` and `{one.text}` both speak of `{both.template}`"] if both else []
     for n, hint in enumerate(names):
         for before in names[:n]:
             if hint.under == before.under and _contradict(before, hint, left, right):
                 wrong.append(f"`{before.text}` and `{hint.text}` cannot both hold")
     return wrong
+
+
+def _both_speak_of(one: Statement, other: Statement, p: Pattern) -> bool:
+    """Whether two statements are about one leaf of a pattern: each may be about some of its repeats."""
+    if not one.speaks_of(p) or not other.speaks_of(p):
+        return False
+    leaves = (Pattern(concrete(p, key), {(): at}, {(): p.shapes[key]}) for key, at in p.cells.items())
+    return any(one.speaks_of(leaf) and other.speaks_of(leaf) for leaf in leaves)
 
 
 def _contradict(a: Naming, b: Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:

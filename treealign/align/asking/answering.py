@@ -116,7 +116,8 @@ def _with_links(alignment: Alignment, links: tuple[Link, ...]) -> Alignment:
         tuple(p for p in (*before, *mine) if p not in used)
         for before, mine in zip((alignment.left, alignment.right), known, strict=True)
     ]
-    return replace(alignment, links=links, left=spare[0], right=spare[1])
+    copies = tuple(link for link in alignment.copies if used.isdisjoint(link.left))
+    return replace(alignment, links=links, copies=copies, left=spare[0], right=spare[1])
 
 
 def _one(alignment: Alignment, hint: Hint) -> Alignment | str:
