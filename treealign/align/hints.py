@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from treealign.align.paths import fits
-from treealign.align.patterns import Pattern, concrete
+from treealign.align.patterns import Pattern, single_leaves
 from treealign.align.reasons import About
 from treealign.errors import TreealignError
 
@@ -235,9 +235,14 @@ def _unnamed(hint: Statement | Naming, left: Sequence[Pattern], right: Sequence[
         wanted = [(path, side, name) for path in hint.paths for side, name in kinds]
     if hint.under:
         wanted.append((hint.under, [*left, *right], "checkpoint or the model"))
-    return [
-        f"`{path}` names nothing in the {name}" for path, side, name in wanted if not any(fits(path, p) for p in side)
-    ]
+    return [f"`{path}` names nothing in the {name}" for path, side, name in wanted if not _names(path, side)]
+
+
+def _names(path: str, side: Sequence[Pattern]) -> bool:
+    """Whether a path names a leaf; repeats that it lists may stand in one pattern with others, or in several."""
+    if any(fits(path, p) for p in side):
+        return True
+    return ":" in path and any(fits(path, leaf) for p in side for leaf in single_leaves(p))
 
 
 def _contradictions(
@@ -262,8 +267,7 @@ def _both_speak_of(one: Statement, other: Statement, p: Pattern) -> bool:
     """Whether two statements are about one leaf of a pattern: each may be about some of its repeats."""
     if not one.speaks_of(p) or not other.speaks_of(p):
         return False
-    leaves = (Pattern(concrete(p, key), {(): at}, {(): p.shapes[key]}) for key, at in p.cells.items())
-    return any(one.speaks_of(leaf) and other.speaks_of(leaf) for leaf in leaves)
+    return any(one.speaks_of(leaf) and other.speaks_of(leaf) for leaf in single_leaves(p))
 
 
 def _contradict(a: Naming, b: Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:

@@ -127,6 +127,12 @@ def concrete(p: Pattern, key: Indices) -> tuple[str, ...]:
     return tuple(re.sub(r"\{\}", lambda _: next(values), s) for s in p.segments)
 
 
+def single_leaves(p: Pattern) -> Iterator[Pattern]:
+    """Each leaf of a pattern as one by itself."""
+    for key, at in p.cells.items():
+        yield Pattern(concrete(p, key), {(): at}, {(): p.shapes[key]}, p.whole)
+
+
 def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bool = True) -> list[Pattern]:
     """The patterns of a tree, folded as far as its own names allow.
 
