@@ -1,6 +1,7 @@
 """Reproduce the figures of the README.
 
 python scripts/benchmark.py scoreboard   how many correspondences are found, admitted open, or wrong in silence
+python scripts/benchmark.py person       how many answers a person who knows the truth has to give until all is settled
 python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
 python scripts/benchmark.py convert      files converted beside files copied, and beside files loaded and saved
 python scripts/benchmark.py audit        times of the audit of two large trees, and of a scan of 5,000 files
@@ -14,10 +15,12 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from person import Answers, tell
 from scoring import LAWS, Case, Score, read_cases, score
 from speed import Figure, figures
 from speed_audit import audit_figures
@@ -57,6 +60,26 @@ def scoreboard(
             print("\n".join(table(f"{corpus}, {subset}", total)), flush=True)
     if output is not None:
         output.write_text(json.dumps(figures, indent=2))
+
+
+@app.command()
+def person(
+    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but the last two.")] = None,
+    step: Annotated[int, typer.Option(help="Every so many cases.")] = 1,
+    offset: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
+) -> None:
+    """Let a person who knows the truth answer what is asked about the corpora in data/corpus."""
+    if not set(corpora or ()) <= set(CORPORA):
+        raise typer.BadParameter(f"corpora are {', '.join(CORPORA)}")
+    for corpus in corpora or CORPORA[:5]:
+        total = Answers()
+        for case in islice(read_cases(corpus, only), offset, None, step):
+            told = tell(case)
+            total.add(told)
+            if told.result != "solved" or told.harm:
+                print(f"  {case.name}: {told.result}, harm {told.harm} {told.question or ''}", file=sys.stderr)
+        print("\n".join(total.table(corpus)), flush=True)
 
 
 def _scored(case: Case, ordered: bool) -> Score:
