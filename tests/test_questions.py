@@ -6,7 +6,7 @@ import pytest
 from aligning import aligned, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from persons import tell, truth
+from person import tell
 from scoring import read_cases
 
 from treealign import TreealignError, suggest
@@ -61,15 +61,11 @@ def test_a_match_is_certain_or_a_question_speaks_of_it(case):
     assert [m for m in suggestion.matches if not m.certain and not spoken & {*m.checkpoint, *m.model}] == []
 
 
-def test_a_person_who_knows_the_names_settles_the_published_layouts_with_few_answers():
+def test_a_person_who_knows_the_truth_settles_the_published_layouts_with_few_answers():
     told = {case.name: tell(case) for case in read_cases("pairs")}
-    assert {name: t.stuck for name, t in told.items() if t.stuck} == {}
+    assert {name: t.question for name, t in told.items() if t.result != "solved" or t.harm or t.options > 6} == {}
     answers = sorted(len(t.hints) for t in told.values() if t.hints)
     assert (answers[len(answers) // 2], answers[int(len(answers) * 0.9)]) <= (2, 6)
-    for case in read_cases("pairs"):
-        known = truth(case)
-        for m in told[case.name].suggestion.matches:
-            assert m.certain and all(set(m.model) <= known[key] for key in m.checkpoint), (case.name, m)
 
 
 def test_an_answer_is_the_same_as_giving_the_hint():
