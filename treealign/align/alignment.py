@@ -47,6 +47,7 @@ from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.telling import told
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
+from treealign.align.second_names import second_names
 from treealign.align.spelling import with_dots
 from treealign.tree.keytree import KeyTree
 
@@ -165,19 +166,6 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     made = _finish(checkpoint, model, links, resized, [*left, *aside], right, shapes)
     findings = causes(checkpoint, model) + quantised_findings([*links, *resized], trees) + trace_findings(links, trees)
     return replace(made, hints=tuple(read), findings=made.findings + findings, conventions=conventions)
-
-
-def second_names(checkpoint: KeyTree, model: KeyTree) -> frozenset[str]:
-    """Keys of the checkpoint that are called as second names of tied weights are, where the first stand there too.
-
-    They are for themselves: no other place is filled with them while matches are found.
-    """
-    shape_of = {leaf.key: leaf.shape for leaf in checkpoint.leaves} if model.tied else {}
-    return frozenset(
-        key
-        for key, first in model.tied.items()
-        if key in shape_of and first in shape_of and shape_of[key] == shape_of[first]
-    )
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
