@@ -1,6 +1,8 @@
 """Reproduce the figures of the README.
 
 python scripts/benchmark.py scoreboard   how many correspondences are found, admitted open, or wrong in silence
+python scripts/benchmark.py person       how many answers a person who knows the truth has to give until all is settled
+python scripts/benchmark.py laws         whether questions can be answered, are few, and offer what is true
 python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
 python scripts/benchmark.py convert      files converted beside files copied, and beside files loaded and saved
 python scripts/benchmark.py audit        times of the audit of two large trees, and of a scan of 5,000 files
@@ -13,11 +15,16 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from person import Answers, tell
+from question_laws import LAWS as QUESTION_LAWS
+from question_laws import broken_laws
 from scoring import LAWS, Case, Score, read_cases, score
 from speed import Figure, figures
 from speed_audit import audit_figures
@@ -57,6 +64,49 @@ def scoreboard(
             print("\n".join(table(f"{corpus}, {subset}", total)), flush=True)
     if output is not None:
         output.write_text(json.dumps(figures, indent=2))
+
+
+@app.command()
+def person(
+    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but the last two.")] = None,
+    step: Annotated[int, typer.Option(help="Every so many cases.")] = 1,
+    offset: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
+) -> None:
+    """Let a person who knows the truth answer what is asked about the corpora in data/corpus."""
+    if not set(corpora or ()) <= set(CORPORA):
+        raise typer.BadParameter(f"corpora are {', '.join(CORPORA)}")
+    for corpus in corpora or CORPORA[:5]:
+        total = Answers()
+        for case in islice(read_cases(corpus, only), offset, None, step):
+            told = tell(case)
+            total.add(told)
+            if told.result != "solved" or told.harm:
+                print(f"  {case.name}: {told.result}, harm {told.harm} {told.question or ''}", file=sys.stderr)
+        print("\n".join(total.table(corpus)), flush=True)
+
+
+@app.command()
+def laws(
+    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but the last two.")] = None,
+    step: Annotated[int, typer.Option(help="Every so many cases.")] = 1,
+    offset: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
+) -> None:
+    """Check the laws of questions on the corpora in data/corpus."""
+    for corpus in corpora or CORPORA[:5]:
+        looked, kept = Counter[str](), Counter[str]()
+        for case in islice(read_cases(corpus, only), offset, None, step):
+            found, broken = broken_laws(case)
+            looked += found
+            kept += found - Counter(text.partition(":")[0] for text in dict.fromkeys(broken))
+            for text in broken:
+                print(f"  {case.name}: {text}", file=sys.stderr)
+        print(f"{corpus}: {looked['few']} cases")
+        for law in QUESTION_LAWS:
+            print(
+                f"  {law:<11} {kept[law]:>7,} of {looked[law]:>7,}  {kept[law] / max(1, looked[law]):7.2%}", flush=True
+            )
 
 
 def _scored(case: Case, ordered: bool) -> Score:

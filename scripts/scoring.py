@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from treealign import KeyTree, suggest
 from treealign.errors import MappingError
+from treealign.mapping.operations import Reorder
 from treealign.tree.fold import fold
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
@@ -147,23 +148,20 @@ class Answer(NamedTuple):
     model: tuple[str, ...]
     changes_tensors: bool
     certain: bool
+    parts: tuple[
+        str, ...
+    ] = ()  # the model's keys as they stand in a whole that is cut, where they are listed otherwise
 
 
-class Answers:
-    """The matches of a suggestion by key, and the keys it lists as open."""
+class Stated:
+    """Matches by key."""
 
-    def __init__(self, suggestion: Any, tied: set[str]) -> None:
+    def __init__(self, matches: Iterable[Any], tied: set[str]) -> None:
         self.tied = tied
-        self.matches = [
-            Answer(m.checkpoint, tuple(k for k in m.model if k not in tied) or m.model, bool(m.operations), m.certain)
-            for m in suggestion.matches
-        ]
+        self.origin = {_answer(m, tied): m for m in matches}
+        self.matches = list(self.origin)
         self.by_checkpoint = _index((key, match) for match in self.matches for key in match.checkpoint)
         self.by_model = _index((key, match) for match in self.matches for key in match.model)
-        self.rivals = [(set(a.checkpoint), set(a.model)) for a in suggestion.ambiguous]
-        self.open = {key for match in self.matches if not match.certain for key in (*match.checkpoint, *match.model)}
-        self.open |= {*suggestion.missing_keys, *suggestion.unexpected_keys}
-        self.open |= {key for sides in self.rivals for side in sides for key in side}
 
     def about(self, group: Group) -> list[Answer]:
         found = [m for key in group.checkpoint for m in self.by_checkpoint.get(key, ())]
@@ -189,6 +187,25 @@ class Answers:
         return min(parts, key=lambda m: m.certain) if parts and inside and covered else None
 
 
+class Answers(Stated):
+    """The matches of a suggestion by key, and the keys it lists as open."""
+
+    def __init__(self, suggestion: Any, tied: set[str]) -> None:
+        super().__init__(suggestion.matches, tied)
+        self.rivals = [(set(a.checkpoint), set(a.model)) for a in suggestion.ambiguous]
+        self.open = {key for match in self.matches if not match.certain for key in (*match.checkpoint, *match.model)}
+        self.open |= {*suggestion.missing_keys, *suggestion.unexpected_keys}
+        self.open |= {key for sides in self.rivals for side in sides for key in side}
+
+
+def _answer(match: Any, tied: set[str]) -> Answer:
+    model = tuple(key for key in match.model if key not in tied) or match.model
+    last, parts = (match.operations[-1] if match.operations else None), model
+    if isinstance(last, Reorder) and len(last.order) == len(model):
+        parts = tuple(model[last.order.index(n)] for n in range(len(model)))
+    return Answer(match.checkpoint, model, bool(match.operations), match.certain, parts)
+
+
 def _index(pairs: Iterable[tuple[str, Answer]]) -> dict[str, list[Answer]]:
     found: dict[str, list[Answer]] = {}
     for key, match in pairs:
@@ -199,8 +216,12 @@ def _index(pairs: Iterable[tuple[str, Answer]]) -> dict[str, list[Answer]]:
 def _same_operation(match: Answer, group: Group) -> bool:
     if group.ties:
         return True
-    same_order = _order(match.checkpoint) == _order(group.checkpoint) and _order(match.model) == _order(group.model)
-    return same_order and match.changes_tensors is not (group.operation in ("rename", "copy"))
+    listed = _order(group.model) in (_order(match.model), _order(match.parts or match.model))
+    return (
+        _order(match.checkpoint) == _order(group.checkpoint)
+        and listed
+        and match.changes_tensors is not (group.operation in ("rename", "copy"))
+    )
 
 
 def _order(keys: Sequence[str]) -> list[tuple[str, list[str]]]:

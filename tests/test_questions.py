@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from aligning import aligned, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from persons import tell, truth
+from person import tell
 from scoring import read_cases
 
-from treealign import TreealignError, suggest
+from treealign import KeyTree, TreealignError, suggest
+from treealign.align.hints import read
+from treealign.align.patterns import Pattern
 
 ATTENTION = {
     "old": {f"layers.{i}.attention.w{n}.weight": (16, 16) for i in range(2) for n in "qkvo"},
@@ -61,15 +64,11 @@ def test_a_match_is_certain_or_a_question_speaks_of_it(case):
     assert [m for m in suggestion.matches if not m.certain and not spoken & {*m.checkpoint, *m.model}] == []
 
 
-def test_a_person_who_knows_the_names_settles_the_published_layouts_with_few_answers():
+def test_a_person_who_knows_the_truth_settles_the_published_layouts_with_few_answers():
     told = {case.name: tell(case) for case in read_cases("pairs")}
-    assert {name: t.stuck for name, t in told.items() if t.stuck} == {}
+    assert {name: t.question for name, t in told.items() if t.result != "solved" or t.harm or t.options > 6} == {}
     answers = sorted(len(t.hints) for t in told.values() if t.hints)
     assert (answers[len(answers) // 2], answers[int(len(answers) * 0.9)]) <= (2, 6)
-    for case in read_cases("pairs"):
-        known = truth(case)
-        for m in told[case.name].suggestion.matches:
-            assert m.certain and all(set(m.model) <= known[key] for key in m.checkpoint), (case.name, m)
 
 
 def test_an_answer_is_the_same_as_giving_the_hint():
@@ -162,3 +161,59 @@ def test_answers_lead_to_any_assignment_that_is_true(names, data):
         assert len(hints) <= len(names)
         found = suggest(*trees, hints=hints)
     assert {m.checkpoint[0]: m.model[0] for m in found.matches} == real
+
+
+def test_a_fused_tensor_can_have_its_parts_in_an_order_that_its_name_does_not_spell():
+    old = {f"layers.{i}.self_attn.qkv_proj.weight": (48, 16) for i in range(2)}
+    new = {f"layers.{i}.self_attn.{n}_proj.weight": (16, 16) for i in range(2) for n in "qkv"}
+    (question,) = aligned(old, new).questions
+    (option,) = [o for o in question.options if o.hint == "qkv_proj: rows by part, k then v then q"]
+    made = aligned(old, new, hints=[option.hint])
+    assert made.ok
+    whole = {"layers.0.self_attn.qkv_proj.weight": torch.arange(48.0)[:, None].repeat(1, 16)}
+    parts = {key.split(".")[-2]: int(t[0, 0]) for key, t in made.mapping.apply(whole)}
+    assert parts == {"k_proj": 0, "v_proj": 16, "q_proj": 32}
+
+
+def test_what_is_said_of_some_repeats_does_not_contradict_what_is_said_of_others():
+    p = Pattern(
+        ("layers", "{}", "conv", "weight"), {("0",): 0, ("1",): 1}, {("0",): (3, 3, 4, 4), ("1",): (3, 3, 4, 4)}
+    )
+    assert len(read(["layers.0.conv: axes 3,2,0,1", "layers.1.conv: axes 2,3,0,1"], [p], [p])) == 2
+    with pytest.raises(TreealignError, match="cannot be used"):
+        read(["layers.0.conv: axes 3,2,0,1", "conv: axes 2,3,0,1"], [p], [p])
+
+
+def test_a_path_that_lists_some_repeats_names_them_however_they_fold():
+    p = Pattern(("layers", "{}", "weight"), {(str(n),): n for n in range(4)}, {(str(n),): (4,) for n in range(4)})
+    assert read(["^layers.{i:1|2}.weight$: not in the model"], [p], [])
+    with pytest.raises(TreealignError):
+        read(["^layers.{i:7|8}.weight$: not in the model"], [p], [])
+
+
+def test_a_second_name_of_a_tied_weight_fills_no_other_place():
+    old = {f"head.{i}.weight": (16, 16) for i in range(3)}
+    old |= {f"layers.{i}.attn.in_proj_weight": (48, 16) for i in range(2)}
+    new = {f"head.{i}.weight": (16, 16) for i in range(3)}
+    new |= {f"layers.{i}.attn.{n}_proj.weight": (16, 16) for i in range(2) for n in "qkv"}
+    tied = {f"head.{i}.weight": "head.0.weight" for i in (1, 2)}
+    model = KeyTree.from_leaves([(k, s, "float32") for k, s in new.items()], tied=tied, ordered=True)
+    found = suggest(tree(old), model)
+    assert {m.model for m in found.matches if m.checkpoint[0].startswith("head")} == {("head.0.weight",)}
+    assert not found.unexpected_keys and not found.missing_keys
+
+
+def test_the_place_of_tied_weights_can_be_filled_by_any_of_their_names():
+    names = ("encoder.embed.weight", "decoder.embed.weight", "shared.weight")
+    tied = dict.fromkeys(names[:2], "shared.weight")
+    model = KeyTree.from_leaves(
+        [(f"model.{k}", (8, 4), "float32") for k in names],
+        tied={f"model.{k}": "model.shared.weight" for k in tied},
+        ordered=True,
+    )
+    found = suggest(tree(dict.fromkeys((*names[:2], "decoder.output.weight"), (8, 4))), model)
+    offered = {m.checkpoint for q in found.questions for o in q.options for m in o.matches}
+    assert {(k,) for k in names[:2]} <= offered
+    for q in found.questions:
+        for o in q.options:
+            assert [m.checkpoint for m in found.answer(q, o).matches if m.certain] == [o.matches[0].checkpoint]

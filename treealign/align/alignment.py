@@ -47,6 +47,7 @@ from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.telling import told
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
+from treealign.align.second_names import second_names
 from treealign.align.spelling import with_dots
 from treealign.tree.keytree import KeyTree
 
@@ -117,12 +118,14 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     here, there = unflattened(here, there), unflattened(there, here)
     here, there = with_adapter_parts(here, there), with_adapter_parts(there, here)
     here, there = staged_alike(here, there) if shapes else (here, there)
-    left = part_by_presence(build_patterns(here, shapes=shapes))
+    second = second_names(here, there) if contents is None else frozenset[str]()
+    aside = build_patterns(here, frozenset(here.keys) - second, shapes) if second else []
+    left = part_by_presence(build_patterns(here, second, shapes))
     right = part_by_presence(build_patterns(there, frozenset(there.tied), shapes))
     trees = checkpoint, model
     anchors = find_anchors(contents, trees, (left, right)) if contents else no_anchors((left, right))
     left, right = refine(*map(list, anchors.rest))
-    everything = ([*side, *voters] for side, voters in zip((left, right), anchors.voters, strict=True))
+    everything = ([*side, *voters] for side, voters in zip(([*left, *aside], right), anchors.voters, strict=True))
     read = evidence_of(read_hints(hints, *everything))
     left, right, same, free = set_behind(left, right, shrunk(left, right, read) if contents is None else {})
     first = len(left), len(right)
@@ -155,12 +158,12 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     if nothing_shared(links, left, right) and not enough(named, links, resized, (left, right)):
         text = "the checkpoint shares nothing with the model: no name speaks for any match"
         said = causes(checkpoint, model) or (text,)
-        return Alignment(checkpoint, model, (), (), tuple(left), tuple(right), (), said)
+        return Alignment(checkpoint, model, (), (), (*left, *aside), tuple(right), (), said)
     added = named.links[len(links) :] if named is not None else []
     links = [*(stacked(links, conventions, model) if conventions else links), *added]
     if named is not None:
         _, resized, left, right = named
-    made = _finish(checkpoint, model, links, resized, left, right, shapes)
+    made = _finish(checkpoint, model, links, resized, [*left, *aside], right, shapes)
     findings = causes(checkpoint, model) + quantised_findings([*links, *resized], trees) + trace_findings(links, trees)
     return replace(made, hints=tuple(read), findings=made.findings + findings, conventions=conventions)
 
@@ -223,9 +226,14 @@ def _with_conversions(
     modules = frozenset((link.left[0].segments[:-1], link.right[0].segments[:-1]) for link in plain)
     found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes, modules=modules), hints)
     used = {id(p) for link in found for p in (*link.left, *link.right)}
-    kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])}]
+    kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])} and not _is_of_whole(link)]
     doubted = {id(left[i]): _doubted(sides, doubt) for i, doubt in away.items()}
     return [replace(link, **doubted.get(id(link.left[0]), {})) for link in kept] + found
+
+
+def _is_of_whole(link: Link) -> bool:
+    """Whether it takes a whole for one of its parts, which nothing confirms: what is not so is no guess either."""
+    return not link.certain and is_part_of_whole(link.left[0], link.right[0])
 
 
 def _doubted(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:

@@ -10,7 +10,8 @@ hint                                                    says
 ``layers.{i}.{j}: indices exchanged``                   two indices trade places
 ``q,k: rows as stored``                                 the rows stand alike on both sides
 ``q,k: rows from interleaved to half split, heads of 4``  rotary rows; or ``from half split to interleaved``
-``qkv: rows by part``                                   all of q, then all of k, then all of v
+``qkv: rows by part``                                   all of one, then all of the next, in the order that is known
+``qkv: rows by part, k then v then q``                  all of k, then all of v, then all of q
 ``qkv: rows by head of 64 in the checkpoint``           q, k and v of one head, then of the next; or ``in the model``
 ``gate_up: rows in turns in the model``                 one row of each by turns; or ``in the checkpoint``
 ``gate_up: halves swapped``                             the second half comes first on the other side
@@ -33,7 +34,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from treealign.align.paths import fits
-from treealign.align.patterns import Pattern
+from treealign.align.patterns import Pattern, single_leaves
 from treealign.align.reasons import About
 from treealign.errors import TreealignError
 
@@ -44,7 +45,7 @@ _FORMS: tuple[tuple[About, str, str], ...] = (
     ("order", "reversed", r"order reversed"),
     ("order", "exchanged", r"indices exchanged"),
     ("rows", "as stored", r"rows as stored"),
-    ("rows", "by part", r"rows by part"),
+    ("rows", "by part", r"rows by part(?:, (?P<parts>\w+(?: then \w+)+))?"),
     ("rows", "by head", r"rows by head of (?P<size>[1-9][0-9]*) in the (?P<end>checkpoint|model)"),
     ("rows", "in turns", r"rows in turns in the (?P<end>checkpoint|model)"),
     ("rows", "to half split", r"rows from interleaved to half split, heads of (?P<size>[1-9][0-9]*)"),
@@ -82,6 +83,8 @@ class Said:
         On which side; empty where none is said.
     dims : tuple of int
         An order of dimensions.
+    parts : tuple of str
+        What the parts are, in their order, where that is said: ``("k", "v", "q")``.
     """
 
     about: About
@@ -89,6 +92,7 @@ class Said:
     size: int = 0
     end: str = ""
     dims: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -98,7 +102,7 @@ class Said:
             "reversed": "order reversed",
             "exchanged": "indices exchanged",
             "as stored": f"{self.about} as stored",
-            "by part": "rows by part",
+            "by part": ", ".join(["rows by part", *([" then ".join(self.parts)] if self.parts else [])]),
             "by head": f"rows by head of {self.size} in the {self.end}",
             "in turns": f"rows in turns in the {self.end}",
             "to half split": f"rows from interleaved to half split, heads of {self.size}",
@@ -190,7 +194,8 @@ def _said(text: str) -> Said | None:
         if hit := re.fullmatch(form, text):
             groups = hit.groupdict()
             dims = tuple(map(int, groups["dims"].split(","))) if groups.get("dims") else ()
-            return Said(about, kind, int(groups.get("size") or 0), groups.get("end") or "", dims)
+            parts = tuple((groups.get("parts") or "").split(" then ")) if groups.get("parts") else ()
+            return Said(about, kind, int(groups.get("size") or 0), groups.get("end") or "", dims, parts)
     return None
 
 
@@ -230,9 +235,14 @@ def _unnamed(hint: Statement | Naming, left: Sequence[Pattern], right: Sequence[
         wanted = [(path, side, name) for path in hint.paths for side, name in kinds]
     if hint.under:
         wanted.append((hint.under, [*left, *right], "checkpoint or the model"))
-    return [
-        f"`{path}` names nothing in the {name}" for path, side, name in wanted if not any(fits(path, p) for p in side)
-    ]
+    return [f"`{path}` names nothing in the {name}" for path, side, name in wanted if not _names(path, side)]
+
+
+def _names(path: str, side: Sequence[Pattern]) -> bool:
+    """Whether a path names a leaf; repeats that it lists may stand in one pattern with others, or in several."""
+    if any(fits(path, p) for p in side):
+        return True
+    return ":" in path and any(fits(path, leaf) for p in side for leaf in single_leaves(p))
 
 
 def _contradictions(
@@ -244,13 +254,20 @@ def _contradictions(
     for n, one in enumerate(statements):
         for other in statements[:n]:
             if other.said.about == one.said.about and other.said != one.said:
-                both = [p for p in (*left, *right) if one.speaks_of(p) and other.speaks_of(p)]
-                wrong += [f"`{other.text}` and `{one.text}` both speak of `{both[0].template}`"] if both else []
+                both = next((p for p in (*left, *right) if _both_speak_of(one, other, p)), None)
+                wrong += [f"`{other.text}` and `{one.text}` both speak of `{both.template}`"] if both else []
     for n, hint in enumerate(names):
         for before in names[:n]:
             if hint.under == before.under and _contradict(before, hint, left, right):
                 wrong.append(f"`{before.text}` and `{hint.text}` cannot both hold")
     return wrong
+
+
+def _both_speak_of(one: Statement, other: Statement, p: Pattern) -> bool:
+    """Whether two statements are about one leaf of a pattern: each may be about some of its repeats."""
+    if not one.speaks_of(p) or not other.speaks_of(p):
+        return False
+    return any(one.speaks_of(leaf) and other.speaks_of(leaf) for leaf in single_leaves(p))
 
 
 def _contradict(a: Naming, b: Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:

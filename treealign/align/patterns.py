@@ -117,6 +117,22 @@ def _ranks(values: Iterable[str]) -> dict[str, str]:
     return {v: str(at) for at, v in enumerate(sorted(set(values), key=int))}
 
 
+def concrete(p: Pattern, key: Indices) -> tuple[str, ...]:
+    """The segments of one leaf of a pattern.
+
+    >>> concrete(Pattern(("layers", "{}", "norm_{}"), {}, {}), ("3", "1"))
+    ('layers', '3', 'norm_1')
+    """
+    values = iter(key)
+    return tuple(re.sub(r"\{\}", lambda _: next(values), s) for s in p.segments)
+
+
+def single_leaves(p: Pattern) -> Iterator[Pattern]:
+    """Each leaf of a pattern as one by itself."""
+    for key, at in p.cells.items():
+        yield Pattern(concrete(p, key), {(): at}, {(): p.shapes[key]}, p.whole)
+
+
 def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bool = True) -> list[Pattern]:
     """The patterns of a tree, folded as far as its own names allow.
 

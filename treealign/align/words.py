@@ -45,6 +45,8 @@ class Vocabulary:
         A fused role to its parts, in their order.
     conventional_order : tuple of tuple of str
         Roles in the order in which they usually stand.
+    other_orders : dict
+        A fused role to orders of its parts that some library has all the same, whatever the name spells.
     letters : dict
         Letters that stand for roles in names such as `gqkv`.
     wrappers : frozenset
@@ -65,6 +67,7 @@ class Vocabulary:
     secondary: frozenset[str]
     compositions: dict[str, tuple[str, ...]]
     conventional_order: tuple[tuple[str, ...], ...]
+    other_orders: dict[str, tuple[tuple[str, ...], ...]]
     letters: dict[str, str]
     wrappers: frozenset[str]
     quantised: dict[str, str]
@@ -91,6 +94,7 @@ def vocabulary() -> Vocabulary:
         frozenset(data["secondary"]),
         {whole: tuple(parts) for whole, parts in data["compositions"].items()},
         tuple(tuple(line) for line in data["conventional_order"]),
+        {role: tuple(map(tuple, orders)) for role, orders in data["other_orders"].items()},
         data["letters"],
         frozenset(data["wrappers"]),
         {spelling: kind for kind, spellings in data["quantised"].items() for spelling in spellings},

@@ -116,7 +116,8 @@ def _with_links(alignment: Alignment, links: tuple[Link, ...]) -> Alignment:
         tuple(p for p in (*before, *mine) if p not in used)
         for before, mine in zip((alignment.left, alignment.right), known, strict=True)
     ]
-    return replace(alignment, links=links, left=spare[0], right=spare[1])
+    copies = tuple(link for link in alignment.copies if used.isdisjoint(link.left))
+    return replace(alignment, links=links, copies=copies, left=spare[0], right=spare[1])
 
 
 def _one(alignment: Alignment, hint: Hint) -> Alignment | str:
@@ -148,7 +149,8 @@ def _stated(alignment: Alignment, hint: Statement) -> Alignment | str:
         new = arranged(link, hint.said)
         if new is not None:
             gone.add(link)
-            made.append(_settled(replace(new, answered=(*new.answered, about)), f"answered: {hint.text}"))
+            settled: tuple[About, ...] = (about, "order") if hint.said.parts else (about,)
+            made.append(_settled(replace(new, answered=(*new.answered, *settled)), f"answered: {hint.text}"))
     if not made:
         p = links[0].left[0]
         return f"`{p.template}` of shape {next(iter(p.shapes.values()))} cannot stand so"

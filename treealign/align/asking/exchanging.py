@@ -22,8 +22,8 @@ def alike(p: Pattern, q: Pattern) -> bool:
 
 
 def exchangeable(link: Link, other: Link) -> bool:
-    """Whether each of two links could have the other's key: what they do to their tensors stays as it is."""
-    if alike(link.left[0], other.left[0]) and alike(link.right[0], other.right[0]):
+    """Whether each of two links could have the other's key: what a place does, it does to any key like its own."""
+    if alike(link.left[0], other.left[0]):
         return True
     return bool(reach(other.left[0], link.right[0]) and reach(link.left[0], other.right[0]))
 
@@ -48,7 +48,8 @@ def moved(link: Link, source: Pattern | None = None, target: Pattern | None = No
     made = replace(link, left=(left,), right=(right,), operations=operations, groups=())
     if link.groups:
         here, there = _across(link.left[0], left), _across(link.right[0], right)
-        return replace(made, groups=tuple(Group((here[g.left[0]],), (there[g.right[0]],)) for g in link.groups))
+        both = ((tuple(here[i] for i in g.left), tuple(there[j] for j in g.right)) for g in link.groups)
+        return replace(made, groups=tuple(Group(*sides) for sides in both))
     return replace(made, groups=tuple(made.expand())) if operations else made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from itertools import permutations
 from treealign.align.alignment import Alignment
 from treealign.align.asking.arranging import arranged, link_orders
 from treealign.align.asking.question import Option, Question
-from treealign.align.asking.rows import in_order, is_join, joining
+from treealign.align.asking.rows import in_order, is_join, joining, order_of
 from treealign.align.asking.series import families, reversed_members
 from treealign.align.doubting.conventions import HEADS
 from treealign.align.doubting.habits import Habits
@@ -20,9 +21,11 @@ from treealign.align.links import Link
 from treealign.align.paths import list_text, module_path, rooted_text, short_text, without_indices
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
+from treealign.align.words import vocabulary
 from treealign.mapping.operations import Interleave, Permute, RotaryPermute, RotaryUnpermute
 
 MOST = 6
+_PARAMETER = re.compile(r"[_.]?(?:weight|bias|kernel)s?$")
 SIZES = 2  # head sizes that are offered
 Sizes = Callable[[Link], Sequence[int]]  # the sizes that the heads of a link may have, the likeliest first
 _Pass = tuple[About, Callable[[], Iterator[list[Link]]], Callable[[Sequence[Link]], list[Option]]]
@@ -140,7 +143,7 @@ class _Case:
         groups: dict[object, list[Link]] = defaultdict(list)
         for link in self.links:
             if "order" in link.open and is_join(joining(link)):
-                names = tuple(without_indices(module_path(p))[-1:] for p in (*link.left, *link.right))
+                names = tuple(_module(p)[-1:] for p in (*link.left, *link.right))
                 groups[names, len(link.left)].append(link)
         yield from groups.values()
 
@@ -189,6 +192,8 @@ class _Case:
                 ways += [Said("rows", "by head", size, end) for end in ends]
             if "rotary" in kinds:
                 ways += [Said("rows", kind, size) for kind in ("to half split", "to interleaved")]
+            if size == sizes[0]:
+                ways += _other_orders(links)
         if "turns" in kinds:
             ways += [Said("rows", "in turns", 0, end) for end in ends]
         if "halves" in kinds:
@@ -237,14 +242,31 @@ class _Case:
         return found
 
 
+def _other_orders(links: Sequence[Link]) -> Iterator[Said]:
+    """The parts one after the other, in orders that libraries have whatever the name of the whole spells."""
+    known = {about for link in links for about in (*link.open, *link.answered)}
+    if "order" in known or not all(is_join(joining(link)) for link in links):
+        return
+    for orders in vocabulary().other_orders.values():
+        for parts in orders:
+            if all(order_of(joining(link), parts) is not None for link in links):
+                yield Said("rows", "by part", parts=parts)
+
+
 def _own(link: Link) -> tuple[Pattern, ...]:
     """The patterns by which a statement speaks of a link: the model's, or the whole that is cut."""
     return link.left if len(link.right) > 1 else link.right
 
 
+def _module(p: Pattern) -> tuple[str, ...]:
+    """The module of a leaf without indices; `in_proj` for `in_proj_weight` and `in_proj_bias`, which are one."""
+    path = without_indices(module_path(p))
+    return (*path[:-1], _PARAMETER.sub("", path[-1]) or path[-1]) if path else path
+
+
 def _attention(link: Link) -> object:
     """What is asked about together: the modules around q and k, by their names without the towers' own."""
-    left, right = (without_indices(module_path(side[0])) for side in (link.left, link.right))
+    left, right = (_module(side[0]) for side in (link.left, link.right))
     known = {"q", "k"} & {r for p in (*link.left, *link.right) for r in roles(p)}
     fused = len(link.left) + len(link.right) > 2
     if known and not fused:

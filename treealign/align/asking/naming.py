@@ -53,6 +53,18 @@ def naming_questions(alignment: Alignment) -> Iterator[Question]:
         yield from asked
 
 
+def _copies_by_owner(alignment: Alignment) -> dict[Pattern, list[Pattern]]:
+    """Patterns of the model that hold tied weights, each with those of the checkpoint that bear their second names."""
+    keys, tied = alignment.model.keys, alignment.model.tied
+    owner = {keys[at]: p for link in alignment.links for p in link.right for at in p.cells.values()}
+    found: dict[Pattern, list[Pattern]] = defaultdict(list)
+    for link in alignment.copies:
+        for p in {owner.get(tied.get(keys[at], "")) for q in link.right for at in q.cells.values()} - {None}:
+            if p is not None:
+                found[p] += link.left
+    return found
+
+
 def _only_partner(unit: Unit, owner: dict[Link, Unit]) -> Unit | None:
     """The one unit that it can trade places with, if it can do nothing else and that with all its links."""
     others = {owner.get(e.other) if e.other else None for way in unit.ways for e in way}
@@ -78,6 +90,7 @@ class _Case:
                 self.rivalled[p].append(link)
         self.families = Families(opened)
         second = [p for link in alignment.copies for p in link.left]  # names of tied weights
+        self.copies = _copies_by_owner(alignment)
         self.spare = frozenset((*alignment.left, *second)), frozenset(alignment.right)
         self.patterns = (
             [p for link in alignment.links for p in link.left] + [*alignment.left, *second],
@@ -113,7 +126,8 @@ class _Case:
         for side, mine, at in ((0, a, own[0]), (1, b, own[1])):
             rivals = link.near[side] or link.rivals[side]
             alone = all(p is mine for p in rivals)
-            for p in self._beside(link, side, at) if alone else rivals:
+            same = self.copies.get(b, ()) if side == 0 else ()
+            for p in dict.fromkeys((*(self._beside(link, side, at) if alone else rivals), *same)):
                 if p is mine or not same_parameter(p, mine) or self.families.place(p, side) == at:
                     continue
                 other = (self.by_left, self.by_right)[side].get(p)

@@ -81,8 +81,19 @@ def _in_order(positions: tuple[int, ...], order: Order) -> tuple[int, ...]:
     return tuple(at for n in order for at in positions[n * run : (n + 1) * run])
 
 
+def order_of(joined: Link, parts: Sequence[str]) -> Order | None:
+    """The order in which the parts of a whole stand, each named by its role; None where these are others."""
+    if not is_join(joined) or len(parts) != len(joined.left):
+        return None
+    places = [next((n for n, p in enumerate(joined.left) if part in roles(p)), -1) for part in parts]
+    return tuple(places) if sorted(places) == list(range(len(parts))) else None
+
+
 def with_rows(link: Link, said: Said) -> Link | None:
     """A link whose rows stand as a statement says; None where they cannot."""
+    if said.parts:
+        order = order_of(joining(link), said.parts)
+        return None if order is None else with_rows(in_order(link, order), replace(said, parts=()))
     joined = joining(link)
     if is_join(joined):
         made = _joined_rows(joined, said, whole_left=len(link.left) == 1)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from treealign.align.links import Group, Link
-from treealign.align.patterns import Indices, Pattern
+from treealign.align.patterns import Pattern, concrete
 from treealign.tree.keys import number_of
 
 _NUMBER = re.compile(r"\{\}|[0-9]+", re.ASCII)
@@ -87,14 +87,9 @@ def _members(p: Pattern, at: int) -> dict[int, Member]:
     place = _place(p, at)
     found = {}
     for key, leaf in p.cells.items():
-        segments = _concrete(p, key)
+        segments = concrete(p, key)
         hit = _NUMBER.search(segments[place])
         number = number_of(hit.group()) if hit else 0
         row = ".".join([*segments[:place], _stem(segments[place]), *segments[place + 1 :]])
         found[leaf] = Member(row, number)
     return found
-
-
-def _concrete(p: Pattern, key: Indices) -> list[str]:
-    values = iter(key)
-    return [re.sub(r"\{\}", lambda _: next(values), s) for s in p.segments]

@@ -7,7 +7,7 @@ conversion is a guess and says so. Stated once for both directions: the parts ma
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import combinations
@@ -29,6 +29,7 @@ from treealign.mapping.operations import Operation, Stack, Unstack, invert
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
 COMPOSED = 0.4  # a fused name whose parts are all there
+Path = tuple[str, ...]
 SHARDS = Reason("belongs", "repeats may be joined for other reasons than being shards of one tensor")
 
 
@@ -100,17 +101,38 @@ def _proposals(
     wholes: Side, parts: Side, free_wholes: Sequence[int], free_parts: Sequence[int], scores: Floats
 ) -> Iterator[Whole]:
     families = _families(parts, free_parts)
+    lists = _lists([wholes.patterns[w] for w in free_wholes])
     for w in free_wholes:
         pattern = wholes.patterns[w]
         for members in families.values():
             for combination in _combinations(members, parts):
-                stacked = _makes([parts.patterns[p] for p in combination], pattern)
-                if stacked is None:
+                made_of = [parts.patterns[p] for p in combination]
+                stacked = _makes(made_of, pattern)
+                if stacked is None or (len(made_of) == 1 and _members(made_of[0], pattern, lists)):
                     continue
                 score = float(np.mean([scores[w, p] for p in combination])) + 0.05 * len(combination)
-                score += COMPOSED * is_composed(pattern, [parts.patterns[p] for p in combination])
+                score += COMPOSED * is_composed(pattern, made_of)
                 if score >= MIN_SCORE:
                     yield Whole(score, w, combination, stacked)
+
+
+def _lists(patterns: Sequence[Pattern]) -> Counter[Path]:
+    """How many members the lists have in which patterns stand by themselves, each by its path without one number."""
+    return Counter(path for p in patterns for path in _without_a_number(p))
+
+
+def _without_a_number(p: Pattern) -> Iterator[Path]:
+    for at, segment in enumerate(p.segments):
+        if segment.isdigit():
+            yield (*p.segments[:at], "#", *p.segments[at + 1 :])
+
+
+def _members(part: Pattern, whole: Pattern, lists: Counter[Path]) -> bool:
+    """Whether the repeats of the one are as many as the members of a list in which the other stands.
+
+    Member goes to member then, in whatever way: all repeats do not make one of them.
+    """
+    return any(lists[path] == len(part.cells) > 1 for path in _without_a_number(whole))
 
 
 def _families(side: Side, free: Sequence[int]) -> dict[Any, list[int]]:

@@ -12,8 +12,9 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
+from treealign.align.converting.rearrangements import rearrangements
 from treealign.align.hinted import Hint
-from treealign.align.links import Link, parted
+from treealign.align.links import Link, part_of, parted
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import gather
 from treealign.align.matching.scoring import Side
@@ -24,6 +25,7 @@ from treealign.tree.keytree import KeyTree
 
 LEFT_OVER = Reason("belongs", "found among what was left over, after all else was matched")
 MOST = 4_000_000  # pairs of patterns
+MOST_ALONE = 40_000  # pairs of leaves, none folded
 
 
 def converted_leftovers(
@@ -74,10 +76,39 @@ def converted_leftovers(
         Agreement(sides[0], sides[1], votes),
         hints,
     )
+    found = [*found, *_one_by_one(open_sides, voters, trees, links, found)]
     if not found:
         return list(links), left, right
     everything = [*links, *map(_left_over, found)]
     return everything, parted(left, [x.left for x in everything]), parted(right, [x.right for x in everything])
+
+
+def _one_by_one(
+    open_sides: Sequence[Sequence[Pattern]],
+    voters: Sequence[Sequence[Pattern]],
+    trees: tuple[KeyTree, KeyTree],
+    links: Sequence[Link],
+    found: Sequence[Link],
+) -> list[Link]:
+    """Leaf to leaf, turned or reshaped, each by itself: lists that one side numbers otherwise fold otherwise."""
+    used = [{at for x in found for p in (x.left, x.right)[n] for at in p.cells.values()} for n in (0, 1)]
+    alone = [
+        [part_of(p, {at}) for p in side for at in p.cells.values() if at not in taken]
+        for side, taken in zip(open_sides, used, strict=True)
+    ]
+    if not all(alone) or len(alone[0]) * len(alone[1]) > MOST_ALONE:
+        return []
+    sides = [Side.of([*mine, *rest], tree.ordered) for mine, rest, tree in zip(alone, voters, trees, strict=True)]
+    votes = conversion_votes(sides[0], sides[1], _agreed(links, sides))
+    return rearrangements(
+        sides[0],
+        sides[1],
+        (range(len(alone[0])), range(len(alone[1]))),
+        (set(), set()),
+        conversion_scores(name_scores(sides[0], sides[1]), votes),
+        gather(sides[0], sides[1]).total,
+        Agreement(sides[0], sides[1], votes),
+    )
 
 
 def _left_over(link: Link) -> Link:

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from treealign.align.converting.shape_algebra import Sizes, axis_orders, headed, rearranged
+from treealign.align.converting.shape_algebra import Sizes, axis_orders, headed, rearranged, squeezed
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import MARGIN, RIVALLED
 from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
-from treealign.align.patterns import Indices, Pattern, as_numbers
+from treealign.align.patterns import Indices, Pattern, Shape, as_numbers
 from treealign.align.reasons import Reason
 from treealign.mapping.operations import Operation, Permute, Reshape
 
@@ -51,10 +51,33 @@ def rearrangements(
         doubted = [pair for pair in near if total[pair] >= total[i, j] - MARGIN]
         made = _rearranged(left, right, (i, j), options[i, j], doubted)
         objection = agreement.objection(i, j) or ("" if own or agreement.same_role(i, j) else RIVALLED)
-        objection = objection or (TURNS if len(_orders(left.patterns[i], right.patterns[j])) > 1 else "")
-        objection = objection or (IN_HEADS if any(len(operations) > 1 for operations in options[i, j]) else "")
-        links += [replace(link, certain=False, reason=objection) if objection else link for link in made]
+        several = _permuted(options[i, j]) and len(_orders(left.patterns[i], right.patterns[j])) > 1
+        several = several or _hides_turn(left.patterns[i], right.patterns[j])
+        heads = any(len(operations) > 1 and not _squeezes(operations) for operations in options[i, j])
+        hidden = [*([TURNS] if several else []), *([IN_HEADS] if heads else [])]
+        links += [_doubted(link, objection, hidden) for link in made]
     return links
+
+
+def _doubted(link: Link, objection: str, hidden: Sequence[Reason]) -> Link:
+    """The link with all that is open about it: names do not tell which dimension is which."""
+    first = objection or link.reason
+    if not first and not hidden:
+        return link
+    return replace(link, certain=False, reason=first or hidden[0], beneath=tuple(hidden if first else hidden[1:]))
+
+
+def _permuted(options: Mapping[tuple[Operation, ...], Sequence[Indices]]) -> bool:
+    return any(len(operations) == 1 and isinstance(operations[0], Permute) for operations in options)
+
+
+def _hides_turn(a: Pattern, b: Pattern) -> bool:
+    """Whether a square kernel of one point, with its channels last on either side, is a matrix that may be turned."""
+    for x, y in {(a.shapes[k], b.shapes[k]) for k in a.cells}:
+        long, short = sorted((x or (), y or ()), key=len)[::-1]
+        if len(short) == 2 < len(long) and short[0] == short[1] > 1 and long[0] == 1:
+            return True
+    return False
 
 
 def _rearranged(
@@ -85,6 +108,17 @@ def _orders(a: Pattern, b: Pattern) -> tuple[Sizes, ...]:
     return axis_orders(known) if len(known) == len(pairs) else ()
 
 
+def _in_two(before: Shape, after: Shape) -> tuple[Operation, ...] | None:
+    return squeezed(before, after) or headed(before, after)
+
+
+def _squeezes(operations: tuple[Operation, ...]) -> bool:
+    """Whether a reshape of several only leaves out dimensions of one element, or adds such."""
+    return all(
+        [n for n in o.before if n != 1] == [n for n in o.after if n != 1] for o in operations if isinstance(o, Reshape)
+    )
+
+
 def _layout_changes(a: Pattern, b: Pattern) -> dict[tuple[Operation, ...], list[Indices]]:
     """The cells by the operations that turn one shape into the other; nothing unless these are of one kind for all."""
     if a.cells.keys() != b.cells.keys() or a.nature != b.nature:
@@ -98,7 +132,7 @@ def _layout_changes(a: Pattern, b: Pattern) -> dict[tuple[Operation, ...], list[
     found: dict[tuple[Operation, ...], list[Indices]] = defaultdict(list)
     for k in sorted(a.cells, key=as_numbers):
         operation = rearranged(a.shapes[k], b.shapes[k])
-        operations = headed(a.shapes[k], b.shapes[k]) if operation is None else (operation,)
+        operations = (operation,) if operation else _in_two(a.shapes[k], b.shapes[k])
         if operations is None:
             return {}
         found[operations].append(k)

@@ -89,6 +89,22 @@ def headed(before: Shape, after: Shape) -> tuple[Operation, ...] | None:
     return _in_heads(before, after) if (len(before), len(after)) == (2, 3) else None
 
 
+def squeezed(before: Shape, after: Shape) -> tuple[Operation, ...] | None:
+    """A turn of what is left without the dimensions of one element that only one side has; None if none does it.
+
+    >>> squeezed((1, 1, 8, 16), (16, 8))
+    (Reshape((1, 1, 8, 16), (8, 16)), Permute((1, 0)))
+    """
+    if before is None or after is None or len(before) == len(after):
+        return None
+    if len(before) < len(after):
+        back = squeezed(after, before)
+        return None if back is None else invert(back)
+    plain = tuple(n for n in before if n != 1)
+    orders = axis_orders(frozenset({(plain, after)}))
+    return (Reshape(before, plain), Permute(orders[0])) if orders and plain != after else None
+
+
 def _in_heads(before: Sizes, after: Sizes) -> tuple[Operation, ...] | None:
     first, second, third = after
     if before == (first * third, second):

@@ -1,0 +1,90 @@
+"""Numbers, not names: whether a match with operations computes what the gold says, run on numbered elements.
+
+What the label of a group does not tell exactly (`rows`, `rearrange`) cannot be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from scoring import Case, Group
+
+from treealign import ConversionMapping, Convert
+
+MOST = 40_000_000  # elements of one group
+Shapes = dict[str, tuple[int, ...]]
+
+
+def computes(match: Any, group: Group, case: Case) -> bool | None:
+    """Whether a match computes what the group says; None where that cannot be told."""
+    here, there = ({leaf[0]: tuple(leaf[1]) for leaf in side} for side in (case.checkpoint, case.model))
+    keys = list(dict.fromkeys([*match.checkpoint, *group.checkpoint]))
+    if sum(prod(here[key]) for key in keys) > MOST:
+        return None
+    tensors = numbered(keys, here)
+    wanted = _wanted(group, [tensors[key] for key in group.checkpoint], there)
+    if wanted is None:
+        return None
+    made = _made(match, tensors)
+    both = [key for key in wanted if key in made]
+    return bool(both) and all(_equal(made[key], wanted[key]) for key in both)
+
+
+def numbered(keys: Sequence[str], shapes: Shapes) -> dict[str, Any]:
+    """A tensor for each key, no element of which occurs twice."""
+    import torch
+
+    found, start = {}, 0
+    for key in keys:
+        size = prod(shapes[key])
+        found[key] = torch.arange(start, start + size, dtype=torch.float64).reshape(shapes[key])
+        start += size
+    return found
+
+
+def _made(match: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    if not match.operations:
+        return {match.model[0]: tensors[match.checkpoint[0]]}
+    mapping = ConversionMapping([Convert(tuple(match.checkpoint), tuple(match.model), tuple(match.operations))])
+    try:
+        return dict(mapping.apply({key: tensors[key] for key in match.checkpoint}))
+    except Exception:  # whatever cannot be run is wrong
+        return {}
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return tuple(a.shape) == tuple(b.shape) and bool((a == b).all())
+
+
+def _wanted(group: Group, tensors: Sequence[Any], there: Shapes) -> dict[str, Any] | None:
+    """What the model's keys hold by the label of the group; None where the label does not tell."""
+    first, operation = group.model[0], group.operation
+    if operation in ("copy", "tie", "rename"):
+        return dict.fromkeys(group.model, tensors[0])
+    if operation.startswith("permute:"):
+        return {first: tensors[0].permute(*map(int, operation.removeprefix("permute:").split(",")))}
+    if operation == "transpose":
+        turned = tensors[0].transpose(-1, -2) if tensors[0].dim() > 1 else tensors[0]
+        return {first: turned} if tuple(turned.shape) == there[first] else None
+    if operation.startswith("transpose+"):
+        tensors = [t.T if t.dim() == 2 else t for t in tensors]
+        operation = operation.removeprefix("transpose+")
+    if operation == "reshape":
+        return {first: tensors[0].reshape(there[first])}
+    name, _, dim = operation.partition(":")
+    return _joined_or_cut(group, name, int(dim), tensors, there) if dim.isdigit() else None
+
+
+def _joined_or_cut(group: Group, name: str, dim: int, tensors: Sequence[Any], there: Shapes) -> dict[str, Any] | None:
+    import torch
+
+    if name == "split":
+        sizes = [there[key][dim] for key in group.model]
+        fits = sum(sizes) == tensors[0].shape[dim]
+        return dict(zip(group.model, tensors[0].split(sizes, dim), strict=True)) if fits else None
+    if name == "unstack":
+        return dict(zip(group.model, tensors[0].unbind(dim), strict=True))
+    joins = {"concat": torch.cat, "stack": torch.stack}
+    return {group.model[0]: joins[name](list(tensors), dim)} if name in joins else None

@@ -1,0 +1,47 @@
+"""The laws of questions on a fixed sample of each corpus; `benchmark.py laws` looks at all of them."""
+
+from __future__ import annotations
+
+import pytest
+from question_laws import broken_laws
+from scoring import read_cases
+
+SAMPLE = {
+    "transformers": ("tf/AXK2Model", "tf/Kolibri1ForCausalLM", "tf/OlmoHybridForCausalLM"),
+    "originals": ("clip_openai__hf", "gguf_stablelm__hf", "mae_facebook__hf", "opt_metaseq__hf", "llava_original__hf"),
+    "real_text": ("qwen3_hf__fairseq2", "keras__albert_hf", "hf__gguf_starcoder2", "torchtune__llama31_hf"),
+    "real_vision": ("convnext_tiny_torchvision__timm", "poolformer_s12_timm06__timm1", "se_resnet50_cadene__timm"),
+}
+NAMED = [(corpus, name) for corpus, names in SAMPLE.items() for name in names]
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return {(corpus, case.name): case for corpus in SAMPLE for case in read_cases(corpus)}
+
+
+@pytest.mark.parametrize(("corpus", "name"), NAMED, ids=[name for _, name in NAMED])
+def test_questions_keep_their_laws(cases, corpus, name):
+    looked, broken = broken_laws(cases[corpus, name])
+    assert looked["few"] == 1
+    assert broken == []
+
+
+def test_the_laws_notice_what_they_are_about(cases, monkeypatch):
+    """A question without its true option, and a hint that settles nothing, are told."""
+    from treealign.align.asking.question import Question
+    from treealign.suggestion import Suggestion
+
+    case = cases["originals", "llava_original__hf"]
+    case = case if broken_laws(case)[0]["complete"] else cases["originals", "opt_metaseq__hf"]
+    plain = Suggestion.questions.func
+
+    def crippled(suggestion):
+        found = plain(suggestion)
+        return tuple(
+            Question(q.about, q.options[1:2] * 2, q.why, q.settled_by, q.links, q.sides, q.trees) for q in found
+        )
+
+    monkeypatch.setattr(Suggestion, "questions", property(crippled))
+    laws = {text.partition(":")[0] for text in broken_laws(case)[1]}
+    assert {"complete", "few"} <= laws
