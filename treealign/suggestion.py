@@ -79,8 +79,9 @@ class Suggestion(Shown):
 
     @cached_property
     def matches(self) -> tuple[Match, ...]:
-        """All matches, key by key; none names a tied alias."""
-        return tuple(match for match in self._all_matches if self.absent.isdisjoint(match.checkpoint))
+        """All matches that the mapping makes, key by key; none names a tied alias."""
+        lacking = self.absent.union(self.synthesis.lost)
+        return tuple(match for match in self._all_matches if lacking.isdisjoint(match.checkpoint))
 
     @cached_property
     def _all_matches(self) -> tuple[Match, ...]:
@@ -95,6 +96,12 @@ class Suggestion(Shown):
     @cached_property
     def _short(self) -> tuple[Match, ...]:
         return tuple(m for m in self._all_matches if not self.absent.isdisjoint(m.checkpoint))
+
+    @cached_property
+    def _unwritten(self) -> tuple[Match, ...]:
+        """What corresponds but could not be written as transforms, and so is left over on both sides."""
+        lost = frozenset(self.synthesis.lost)
+        return tuple(m for m in self._all_matches if not lost.isdisjoint(m.checkpoint))
 
     @cached_property
     def ambiguous(self) -> tuple[Ambiguity, ...]:
@@ -130,7 +137,7 @@ class Suggestion(Shown):
         """Model keys that nothing fills, in the order of the model; tied aliases do not count."""
         keys = {
             *keys_of(self.alignment.model, self.alignment.right),
-            *(k for match in self._short for k in match.model),
+            *(k for match in (*self._short, *self._unwritten) for k in match.model),
         }
         return tuple(key for key in self.alignment.model.keys if key in keys)
 
@@ -138,7 +145,8 @@ class Suggestion(Shown):
     def unexpected_keys(self) -> tuple[str, ...]:
         """Checkpoint keys that the model has no place for."""
         keys = keys_of(self.alignment.checkpoint, self.alignment.left)
-        return keys + tuple(key for match in self._short for key in match.checkpoint if key not in self.absent)
+        left = [key for match in (*self._short, *self._unwritten) for key in match.checkpoint]
+        return keys + tuple(key for key in dict.fromkeys(left) if key not in self.absent)
 
     @cached_property
     def mismatched_keys(self) -> tuple[Mismatch, ...]:
