@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.contents import Content, Occurrence
-from treealign.synthesize.lattice import Edit, Lattice, lattice
+from treealign.synthesize.lattice import Edit, Lattice, lattice, lattice_after
 from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.rules import Found, Rule, Run, Side
 from treealign.synthesize.templates import PartialMatch, Template, Values
@@ -50,6 +51,7 @@ class Problem:
     model_only: tuple[tuple[Name, Values], ...] = ()
     conversions: tuple[Absorption, ...] = ()
     worth: frozenset[Occurrence] | None = None
+    first: Edit | None = None
 
     @cached_property
     def ways(self) -> tuple[Template, ...]:
@@ -59,11 +61,34 @@ class Problem:
     @cached_property
     def lattices(self) -> tuple[Lattice, ...]:
         """The ways to make each template."""
-        whole = (*(lattice(t.source, t.target) for t in self.templates), *(c.lattice for c in self.conversions))
+        whole = (*map(self._lattice, self.templates), *(c.lattice for c in self.conversions))
+        if self.first is not None:
+            several = (lat.by_way_of(self.first) for lat in whole[len(self.templates) :])
+            whole = (*whole[: len(self.templates)], *several)
         worth = self.worth
         if worth is None:
             return whole
         return tuple(lat.only(lambda e, n=n: Occurrence(n, e) in worth) for n, lat in enumerate(whole))  # type: ignore[misc]
+
+    def _lattice(self, t: Template) -> Lattice:
+        return lattice(t.source, t.target) if self.first is None else lattice_after(t.source, t.target, self.first)
+
+    def peeled(self) -> Problem:
+        """The same problem where levels that all names of the checkpoint begin with are changed first, by one rule.
+
+        That may be one rule more than the fewest, where other rules could have done it in passing; but a list that
+        begins so is easy to read, and far fewer ways are left.
+        """
+        if self.fixed or not self.ways:
+            return self
+        sides = [(a, b) for lines, _ in self.starts for a, b in lines]
+        old, new = (_common_start(names) for names in zip(*sides, strict=True))
+        while old and new and old[-1] == new[-1]:
+            old, new = old[:-1], new[:-1]
+        first = Edit(0, len(old), 0, len(new))
+        if not old or old == new or not all(first in c.lattice.renamings for c in self.conversions):
+            return self
+        return replace(self, first=first)
 
     def restricted(self, contents: Iterable[Content]) -> Problem:
         """The same problem with the edits of these contents only."""
@@ -84,6 +109,31 @@ class Problem:
         """How many names have been looked at so far."""
         halfway = (self._left_done, self._right_done, self._after)
         return sum(lines.searched for lines in (*self._before, *self._inverse, *halfway))
+
+    @cached_property
+    def starts(self) -> tuple[tuple[tuple[tuple[Name, Name], ...], Values], ...]:
+        """Of each template its names at first and at last, as patterns see them, and what its slots hold."""
+        plain = (([(t.source, t.target)], t.values) for t in self.templates)
+        several = ((c.lines, c.conversion.values) for c in self.conversions)
+        return tuple((tuple((v.seen(a), v.seen(b)) for a, b in lines), v) for lines, v in (*plain, *several))
+
+    @cached_property
+    def renaming_edits(self) -> tuple[frozenset[Edit], ...]:
+        """Of each template the edits that renamings can make."""
+        return tuple(frozenset(lat.renamings) for lat in self.lattices)
+
+    def is_fixed(self, side: Side) -> bool:
+        """Whether it matches a name that must not change."""
+        return any(True for _ in self._before.fixed.find(side))
+
+    def is_final(self, side: Side) -> bool:
+        """Whether it matches a name that only the model has, so that a guard has to tell."""
+        return any(True for _ in self._after.find(side))
+
+    def loose(self, rule: Rule) -> int:
+        """How many names without a match it or its inverse would change."""
+        sides = ((self._before.loose, rule.forward), (self._inverse.loose, rule.backward))
+        return sum(1 for lines, side in sides for _ in lines.find(side))
 
     def assess(self, rule: Rule, meant: Sequence[Occurrence], state: State = State.ANY) -> Verdict | None:
         """What a rule that is meant for some edits does, or None where it does what no other rule can mend.
@@ -233,6 +283,17 @@ class Problem:
         for number, c in enumerate(self.conversions, len(self.templates)):
             for names in c.lines:
                 yield Line(c.conversion.values.seen(names[side]), c.conversion.values, number)
+
+
+def _common_start(names: Iterable[Name]) -> Name:
+    """The plain segments that all names begin with; the last segment of a name is none of them."""
+    found: Name | None = None
+    for name in names:
+        same = len(name) - 1 if found is None else min(len(found), len(name) - 1)
+        while found is not None and found[:same] != name[:same]:
+            same -= 1
+        found = name[:same]
+    return tuple(takewhile(lambda s: isinstance(s, str), found or ()))
 
 
 def _between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:
