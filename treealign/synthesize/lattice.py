@@ -8,7 +8,7 @@ finer one, in which a replaced run is cut into runs that stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
@@ -102,6 +102,14 @@ def lattice_after(source: Name, target: Name, first: Edit) -> Lattice:
     edits = tuple(Edit(e.i + i, e.i2 + i, e.j + j, e.j2 + j) for e in ways.edits)
     kept = tuple((a + i, b + j) for a, b in ways.kept)
     return Lattice((first, *edits), (*between, *kept), (0, 0), (ways.end[0] + i, ways.end[1] + j))
+
+
+def edits_between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:
+    """The edits of a name, or of what it becomes, that touch what stands from `first` on, before `last`."""
+    for e in edits:
+        start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
+        if start < last and (stop > first if start != stop else start > first) and start >= begin:
+            yield e
 
 
 def whole_lattice(source: Name, target: Name) -> Lattice:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import takewhile
 from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.contents import Content, Occurrence
-from treealign.synthesize.lattice import Edit, Lattice, lattice, lattice_after
+from treealign.synthesize.lattice import Edit, Lattice, edits_between, lattice, lattice_after
 from treealign.synthesize.lines import Line, Lines
+from treealign.synthesize.peeling import first_edit
 from treealign.synthesize.rules import Found, Rule, Run, Side
 from treealign.synthesize.templates import PartialMatch, Template, Values
 from treealign.synthesize.verdicts import Row, State, Verdict
@@ -61,32 +61,23 @@ class Problem:
     @cached_property
     def lattices(self) -> tuple[Lattice, ...]:
         """The ways to make each template."""
-        whole = (*map(self._lattice, self.templates), *(c.lattice for c in self.conversions))
-        if self.first is not None:
-            several = (lat.by_way_of(self.first) for lat in whole[len(self.templates) :])
-            whole = (*whole[: len(self.templates)], *several)
-        worth = self.worth
+        first, worth = self.first, self.worth
+        if first is None:
+            whole = (*(lattice(t.source, t.target) for t in self.templates), *(c.lattice for c in self.conversions))
+        else:
+            plain = (lattice_after(t.source, t.target, first) for t in self.templates)
+            whole = (*plain, *(c.lattice.by_way_of(first) for c in self.conversions))
         if worth is None:
             return whole
         return tuple(lat.only(lambda e, n=n: Occurrence(n, e) in worth) for n, lat in enumerate(whole))  # type: ignore[misc]
 
-    def _lattice(self, t: Template) -> Lattice:
-        return lattice(t.source, t.target) if self.first is None else lattice_after(t.source, t.target, self.first)
-
     def peeled(self) -> Problem:
         """The same problem where levels that all names of the checkpoint begin with are changed first, by one rule.
 
-        That may be one rule more than the fewest, where other rules could have done it in passing; but a list that
-        begins so is easy to read, and far fewer ways are left.
+        That may be one rule more than the fewest; but such a list is easy to read, and far fewer ways are left.
         """
-        if self.fixed or not self.ways:
-            return self
-        sides = [(a, b) for lines, _ in self.starts for a, b in lines]
-        old, new = (_common_start(names) for names in zip(*sides, strict=True))
-        while old and new and old[-1] == new[-1]:
-            old, new = old[:-1], new[:-1]
-        first = Edit(0, len(old), 0, len(new))
-        if not old or old == new or not all(first in c.lattice.renamings for c in self.conversions):
+        first = None if self.fixed else first_edit(side for lines, _ in self.starts for side in lines)
+        if first is None or not all(first in c.lattice.renamings for c in self.conversions):
             return self
         return replace(self, first=first)
 
@@ -214,7 +205,7 @@ class Problem:
         last = found.stop + line.offset + rule.at_end
         place = (line.template, first, last, line.begin, forward)
         if place not in self._nearby:
-            self._nearby[place] = frozenset(_between(self.lattices[line.template].edits, *place[1:]))
+            self._nearby[place] = frozenset(edits_between(self.lattices[line.template].edits, *place[1:]))
         return self._nearby[place]
 
     def _reaches(self, rule: Rule, o: Occurrence) -> bool:
@@ -283,24 +274,6 @@ class Problem:
         for number, c in enumerate(self.conversions, len(self.templates)):
             for names in c.lines:
                 yield Line(c.conversion.values.seen(names[side]), c.conversion.values, number)
-
-
-def _common_start(names: Iterable[Name]) -> Name:
-    """The plain segments that all names begin with; the last segment of a name is none of them."""
-    found: Name | None = None
-    for name in names:
-        same = len(name) - 1 if found is None else min(len(found), len(name) - 1)
-        while found is not None and found[:same] != name[:same]:
-            same -= 1
-        found = name[:same]
-    return tuple(takewhile(lambda s: isinstance(s, str), found or ()))
-
-
-def _between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:
-    for e in edits:
-        start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
-        if start < last and (stop > first if start != stop else start > first) and start >= begin:
-            yield e
 
 
 def _lines(names: Iterable[tuple[Name, Values]]) -> Lines:
