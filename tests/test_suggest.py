@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aligning import aligned, certain_pairs
 
-from treealign import PrefixChange, TreealignError
+from treealign import KeyTree, PrefixChange, TreealignError, suggest, suggestion
 
 LLM = {f"layers.{i}.self_attn.{n}.weight": (4, 4) for i in range(2) for n in ("q_proj", "k_proj")} | {
     "norm.weight": (4,)
@@ -123,3 +123,15 @@ def test_a_hint_about_a_level_settles_nothing_below_it():
     new = {f"attn.{n}.weight": (4, 4) for n in ("ccc", "ddd")} | {"head.weight": (2, 4)}
     certain = certain_pairs(aligned(old, new, hints={"attention": "attn"}))
     assert certain == {"head.weight": "head.weight"}
+
+
+def test_what_no_transform_makes_is_no_match_but_left_over_on_both_sides(monkeypatch):
+    made = suggestion.synthesize_alignment
+    monkeypatch.setattr(suggestion, "synthesize_alignment", lambda found: made(found).lacking(["old.b.w"]))
+    sides = [
+        [(f"{level}.{leaf}.w", (size,), "float32") for leaf, size in (("a", 2), ("b", 3))] for level in ("old", "new")
+    ]
+    s = suggest(*map(KeyTree.from_leaves, sides))
+    assert [(m.checkpoint, m.model) for m in s.matches] == [(("old.a.w",), ("new.a.w",))]
+    assert (s.unexpected_keys, s.missing_keys, s.ok) == (("old.b.w",), ("new.b.w",), False)
+    assert any("old.b.w" in finding for finding in s.findings)

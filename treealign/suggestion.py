@@ -79,8 +79,9 @@ class Suggestion(Shown):
 
     @cached_property
     def matches(self) -> tuple[Match, ...]:
-        """All matches, key by key; none names a tied alias."""
-        return tuple(match for match in self._all_matches if self.absent.isdisjoint(match.checkpoint))
+        """All matches that the mapping makes, key by key; none names a tied alias."""
+        lacking = self.absent.union(self.synthesis.lost)
+        return tuple(match for match in self._all_matches if lacking.isdisjoint(match.checkpoint))
 
     @cached_property
     def _all_matches(self) -> tuple[Match, ...]:
@@ -93,8 +94,10 @@ class Suggestion(Shown):
         return find_questions(self.alignment)
 
     @cached_property
-    def _short(self) -> tuple[Match, ...]:
-        return tuple(m for m in self._all_matches if not self.absent.isdisjoint(m.checkpoint))
+    def _left_out(self) -> tuple[Match, ...]:
+        """What corresponds, but lacks a key or could not be written."""
+        lacking = self.absent.union(self.synthesis.lost)
+        return tuple(m for m in self._all_matches if not lacking.isdisjoint(m.checkpoint))
 
     @cached_property
     def ambiguous(self) -> tuple[Ambiguity, ...]:
@@ -128,17 +131,14 @@ class Suggestion(Shown):
     @cached_property
     def missing_keys(self) -> tuple[str, ...]:
         """Model keys that nothing fills, in the order of the model; tied aliases do not count."""
-        keys = {
-            *keys_of(self.alignment.model, self.alignment.right),
-            *(k for match in self._short for k in match.model),
-        }
+        keys = {*keys_of(self.alignment.model, self.alignment.right), *(k for m in self._left_out for k in m.model)}
         return tuple(key for key in self.alignment.model.keys if key in keys)
 
     @cached_property
     def unexpected_keys(self) -> tuple[str, ...]:
         """Checkpoint keys that the model has no place for."""
         keys = keys_of(self.alignment.checkpoint, self.alignment.left)
-        return keys + tuple(key for match in self._short for key in match.checkpoint if key not in self.absent)
+        return keys + tuple(key for match in self._left_out for key in match.checkpoint if key not in self.absent)
 
     @cached_property
     def mismatched_keys(self) -> tuple[Mismatch, ...]:
@@ -156,7 +156,7 @@ class Suggestion(Shown):
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """What a person should know, one sentence each."""
-        lacking = tuple(lacks(match, self.absent) for match in self._short)
+        lacking = tuple(lacks(m, self.absent) for m in self._left_out if not self.absent.isdisjoint(m.checkpoint))
         return lacking + self.alignment.findings + tuple(str(f) for f in self.synthesis.findings)
 
     @cached_property

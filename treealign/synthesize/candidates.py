@@ -8,20 +8,20 @@ that are fine alone are tried together, as a choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 from typing import NamedTuple
 
 from treealign.synthesize.contents import Content, Occurrence
-from treealign.synthesize.generalize import exact_run, general_run, held_by, limited_captures, plain_captures
+from treealign.synthesize.generalize import exact_run, general_run, held_in, limited_captures, plain_captures
 from treealign.synthesize.lattice import columns
 from treealign.synthesize.problem import Problem, State, Verdict
 from treealign.synthesize.rules import Rule, Run
 from treealign.synthesize.templates import Values
 from treealign.synthesize.words import WORD
 from treealign.tree.grammar import Choice
-from treealign.tree.segments import Capture, Name, Slot
+from treealign.tree.segments import Capture, Name
 
 _DEEPEST = 4
 _MOST_GROUPS = 40
@@ -54,16 +54,16 @@ class _Place:
     values: Values
 
 
-def explore(problem: Problem, content: Content, limits: bool = False) -> list[Candidate]:
-    """The candidates for one content; with `limits` also those limited to indices where others seem to do."""
-    return _Explorer(problem, content, limits).run()
+def explore(problem: Problem, content: Content) -> list[Candidate]:
+    """The candidates for one content."""
+    return _Explorer(problem, content).run()
 
 
 class _Explorer:
     """Finds the candidates of one content."""
 
-    def __init__(self, problem: Problem, content: Content, limits: bool) -> None:
-        self._problem, self._content, self._limits = problem, content, limits
+    def __init__(self, problem: Problem, content: Content) -> None:
+        self._problem, self._content = problem, content
         captures = plain_captures(len(columns(content.old)))
         self._old, self._new = self._runs(captures)
         self._seen: dict[frozenset[Occurrence], bool] = {}
@@ -101,8 +101,7 @@ class _Explorer:
         if key in self._seen or len(self._seen) > _MOST_GROUPS:
             return self._seen.get(key, False)
         plain = self._propose(places, self._rules(places))
-        limited = (self._limits or not plain) and self._propose(places, self._limited_rules(places))
-        self._seen[key] = clean = plain or limited
+        self._seen[key] = clean = plain or self._propose(places, self._limited_rules(places))
         if clean and depth == 0 and not (self._content.old and self._content.new):
             self._alone(places)
         if clean or depth == _DEEPEST:
@@ -158,19 +157,16 @@ class _Explorer:
                 for rule in self._in_contexts(left, right, old, new):
                     yield rule, _state(places, rule, side)
 
-    def _runs(self, captures: dict[int, Capture]) -> tuple[Run | None, Run | None]:
+    def _runs(self, captures: Mapping[int, Capture | Choice]) -> tuple[Run | None, Run | None]:
         """What is replaced, and by what, as patterns."""
-        known: dict[int, Capture | Choice] = {**captures, WORD: Choice("w", self._content.words)}
+        plain = plain_captures(len(columns(self._content.old)))
+        known: dict[int, Capture | Choice] = {**plain, **captures, WORD: Choice("w", self._content.words)}
         return exact_run(self._content.old, known), exact_run(self._content.new, known)
 
     def _held(self, place: _Place) -> Iterator[tuple[int, list[int]]]:
         """What the captures of the content hold in one place."""
         t, e = self._problem.ways[place.occurrence.template], place.occurrence.edit
-        pieces = zip(self._content.old, t.source[e.i : e.i2], strict=True)
-        for mine, theirs in ((a, b) for a, b in pieces if not (isinstance(a, str) or isinstance(b, str))):
-            for a, b in zip(mine, theirs, strict=True):
-                if isinstance(a, Slot):
-                    yield a.column, held_by(b, place.values)
+        return held_in(self._content.old, t.source[e.i : e.i2], place.values)
 
     def _in_contexts(self, lefts: Names, rights: Names, old: Run | None, new: Run | None) -> Iterator[Rule]:
         assert old is not None and new is not None
@@ -200,10 +196,11 @@ class Names(NamedTuple):
 
     names: Sequence[Name]
     values: Sequence[Values] | None = None
+    listed: bool = False
 
     def run(self, positions: Iterable[int], name: str) -> Run | None:
         """A pattern for these positions."""
-        return general_run(self.names, positions, name, self.values)
+        return general_run(self.names, positions, name, self.values, self.listed)
 
 
 def lefts_of(lefts: Names, most: int = 3) -> Iterator[tuple[Run, bool, Run]]:

@@ -95,9 +95,13 @@ def _following(node: tuple[int, int], kept: set[tuple[int, int]], step: int) -> 
 
 
 def _renumbered(t: Template, edit: Edit) -> Renumbered:
+    return renumbered(t.source[edit.i : edit.i2], t.target[edit.j : edit.j2])
+
+
+def renumbered(old: Name, new: Name) -> Renumbered:
+    """The two with their slots numbered in the order in which they stand in the first."""
     numbers: dict[int, int] = {}
-    old = tuple(_with(s, numbers) for s in t.source[edit.i : edit.i2])
-    return old, tuple(_with(s, numbers) for s in t.target[edit.j : edit.j2])
+    return tuple(_with(s, numbers) for s in old), tuple(_with(s, numbers) for s in new)
 
 
 def _with(segment: Segment, numbers: dict[int, int]) -> Segment:

@@ -17,11 +17,13 @@ from treealign.synthesize.candidates import Names, lefts_of, rights_of
 from treealign.synthesize.conversions import ConversionTemplate, signature, single_cases
 from treealign.synthesize.generalize import exact_run, limited_captures
 from treealign.synthesize.lines import Line, Lines
-from treealign.synthesize.order import Group, step
+from treealign.synthesize.order import step
+from treealign.synthesize.orders import Group
 from treealign.synthesize.rules import Rule, Run, Side
 from treealign.synthesize.sizing import Sized, sized
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.synthesize.writing import naming, spell, spell_all
+from treealign.tree.grammar import Choice
 from treealign.tree.segments import Capture, Captures, Name, Slot
 
 _LAST = 100  # what only fits with limits is tried last
@@ -194,7 +196,7 @@ def _limited(renamed: Renamed, shape: _Shape) -> list[list[Side]]:
     """The whole context with its captures limited to what they hold: extra layers elsewhere have no counterpart."""
     columns = renamed.template.values.columns
     captures = {
-        column: replace(capture, name=f"around{column}")
+        column: _called(capture, f"around{column}")
         for column, capture in limited_captures((k, map(int, held)) for k, held in enumerate(columns)).items()
     }
     left, right = exact_run(shape.left, captures), exact_run(shape.right, captures)
@@ -274,3 +276,7 @@ def _spelt(sources: Sequence[Side], targets: Sequence[Side], fitting: Sized) -> 
     operations, counts = fitting.named(names)
     count = len(sources)
     return Convert(texts[:count], texts[count:], operations, under=spell(scope, names), counts=counts)
+
+
+def _called(capture: Capture | Choice, name: str) -> Capture | Choice:
+    return capture._replace(name=name) if isinstance(capture, Choice) else replace(capture, name=name)

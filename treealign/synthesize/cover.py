@@ -18,7 +18,7 @@ from treealign.synthesize.problem import Problem
 from treealign.synthesize.program import Program, minimum
 
 _MOST_STEPS = 15_000  # over all names that differ
-_MOST_ENTRIES = 200_000  # of a program, seconds of work
+_MOST_ENTRIES = 16_000  # of a program
 _MOST_UNIONS = 30
 _TASTE = 0.5  # what all preferences together may weigh, against one rule
 
@@ -34,7 +34,7 @@ class Cover:
     bound : int
         No set of candidates with fewer members makes every template.
     work : int
-        How large the program was: its entries that are not zero.
+        How large the program was: its entries that are not zero, more where it had to be branched.
     """
 
     chosen: tuple[int, ...]
@@ -157,7 +157,8 @@ def _solve(shapes: Sequence[_Shape], found: Sequence[Candidate], cuts: Sequence[
     solved = minimum(program, weights) if len(program.entries) <= _MOST_ENTRIES else None
     if solved is None:
         return None
-    return Cover(solved.chosen, max(1, ceil(solved.bound - _TASTE - 1e-6)), len(program.entries))
+    work = len(program.entries) * (4 + solved.parted) // 4
+    return Cover(solved.chosen, max(1, ceil(solved.bound - _TASTE - 1e-6)), work)
 
 
 def _add_shape(program: Program, shape: _Shape) -> None:

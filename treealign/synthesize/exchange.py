@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from treealign.synthesize.candidates import Candidate
-from treealign.synthesize.order import Group
+from treealign.synthesize.orders import Group
 from treealign.synthesize.rules import Rule, Run
 
 Context: TypeAlias = tuple[Run, bool, Run, Run, bool]

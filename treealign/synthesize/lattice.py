@@ -8,12 +8,13 @@ finer one, in which a replaced run is cut into runs that stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from treealign.tree.segments import Name, Slot
+from treealign.tree.keys import is_index
+from treealign.tree.segments import Name, Segment, Slot
 
 
 class Edit(NamedTuple):
@@ -61,6 +62,12 @@ class Lattice:
         own = set(self.renamings)
         return replace(self, edits=tuple(e for e in self.edits if e not in own or worth(e)))
 
+    def by_way_of(self, first: Edit) -> Lattice:
+        """The lattice of the ways that begin with one edit."""
+        edits = tuple(e for e in self.edits if e == first or (e.i >= first.i2 and e.j >= first.j2))
+        kept = tuple((i, j) for i, j in self.kept if i >= first.i2 and j >= first.j2)
+        return replace(self, edits=edits, kept=kept)
+
     @property
     def goal(self) -> tuple[int, int]:
         """The last node that renamings lead to."""
@@ -83,6 +90,26 @@ def lattice(source: Name, target: Name) -> Lattice:
         (head, head),
         (len(source) - tail, len(target) - tail),
     )
+
+
+def lattice_after(source: Name, target: Name, first: Edit) -> Lattice:
+    """The lattice of the ways that begin with one edit; what comes behind it is as if it had been made before."""
+    (i, j), rest = (first.i2, first.j2), (source[first.i2 :], target[first.j2 :])
+    if rest[0] == rest[1]:
+        return Lattice((first,), (), (0, 0), (i, j))
+    ways = lattice(*rest)
+    between = tuple((i + n, j + n) for n in range(ways.start[0]))
+    edits = tuple(Edit(e.i + i, e.i2 + i, e.j + j, e.j2 + j) for e in ways.edits)
+    kept = tuple((a + i, b + j) for a, b in ways.kept)
+    return Lattice((first, *edits), (*between, *kept), (0, 0), (ways.end[0] + i, ways.end[1] + j))
+
+
+def edits_between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:
+    """The edits of a name, or of what it becomes, that touch what stands from `first` on, before `last`."""
+    for e in edits:
+        start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
+        if start < last and (stop > first if start != stop else start > first) and start >= begin:
+            yield e
 
 
 def whole_lattice(source: Name, target: Name) -> Lattice:
@@ -140,17 +167,25 @@ def _best(source: Name, target: Name) -> tuple[list[tuple[int, int]], list[tuple
     kept = [
         (i, j)
         for i, j in nodes
-        if i < n and j < m and source[i] == target[j] and before[i][j] + 1 + after[n - i - 1][m - j - 1] == best
+        if i < n
+        and j < m
+        and source[i] == target[j]
+        and before[i][j] + _worth(source[i]) + after[n - i - 1][m - j - 1] == best
     ]
     return nodes, kept
 
 
+def _worth(segment: Segment) -> int:
+    """What it counts to keep a segment; a bare number may be another one on the other side, by chance equal."""
+    return int(not (isinstance(segment, str) and is_index(segment)))
+
+
 def _longest(a: Name, b: Name) -> list[list[int]]:
-    """Length of the longest common subsequence of every two prefixes."""
+    """Length of the longest common subsequence of every two prefixes, numbers not counted."""
     rows = [[0] * (len(b) + 1)]
     for x in a:
         row, last = [0], rows[-1]
         for j, y in enumerate(b):
-            row.append(last[j] + 1 if x == y else max(last[j + 1], row[j]))
+            row.append(last[j] + _worth(x) if x == y and _worth(x) else max(last[j + 1], row[j]))
         rows.append(row)
     return rows

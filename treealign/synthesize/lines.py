@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from bisect import insort
+from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from treealign.synthesize.rules import Found, Side
 from treealign.synthesize.templates import PartialMatch, Values
-from treealign.tree.grammar import SegmentPattern
 from treealign.tree.segments import Name, Segment, cut
 
 
@@ -36,12 +36,22 @@ class Lines:
     """An index of names by the text of their segments, digits left out."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
-        self.lines: Sequence[Line] = tuple(lines)
+        self.lines = list(lines)
         self.searched = 0  # names looked at, over all searches
         self._index: dict[Hashable, list[int]] = {}
         for number, line in enumerate(self.lines):
             for skeleton in {_skeleton(segment) for segment in line.name}:
                 self._index.setdefault(skeleton, []).append(number)
+
+    def rename(self, number: int, name: Name) -> None:
+        """Give a line another name."""
+        line = self.lines[number]
+        before, after = ({_skeleton(segment) for segment in n} for n in (line.name, name))
+        for skeleton in before - after:
+            self._index[skeleton].remove(number)
+        for skeleton in after - before:
+            insort(self._index.setdefault(skeleton, []), number)
+        self.lines[number] = line._replace(name=name)
 
     def find(self, side: Side) -> Iterator[Hit]:
         """All lines that one side of a rule matches."""
@@ -58,8 +68,8 @@ class Lines:
 
     def _candidates(self, side: Side) -> Iterable[int]:
         best: list[list[int]] | None = None
-        for segment in side.patterns:
-            lists = [self._index.get(skeleton, []) for skeleton in _skeletons(segment)]
+        for skeletons in side.skeletons:
+            lists = [self._index.get(skeleton, []) for skeleton in skeletons]
             if best is None or sum(map(len, lists)) < sum(map(len, best)):
                 best = lists
         if best is None:
@@ -69,7 +79,3 @@ class Lines:
 
 def _skeleton(segment: Segment) -> Hashable:
     return (cut(segment) if isinstance(segment, str) else segment)[::2]
-
-
-def _skeletons(segment: SegmentPattern) -> set[Hashable]:
-    return {alternative.pieces[::2] for alternative in segment.alternatives}

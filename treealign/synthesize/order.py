@@ -1,22 +1,22 @@
 """The order in which rules work, and which of them have to work at once.
 
 A rule may take a match away from another, or give it one; so for each sample key the orders of the rules that touch it
-are tried, forward and backward, and one order of all rules is searched that is right for every key. Rules that each
-need another to come first (a swap) are tied into one simultaneous renaming.
+are found, each rule leading back what it has led on, and one order of all rules is searched that is right for every
+key. Rules that each need another to come first (a swap) are tied into one simultaneous renaming.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice, permutations
+from itertools import combinations, islice
 from typing import TypeAlias
 
+from treealign.synthesize.budget import Budget
+from treealign.synthesize.orders import NONE, Group, Orders, Ways
 from treealign.synthesize.rules import Rule
 from treealign.tree.segments import NO_SLOTS, Name, Slots
 
-Group: TypeAlias = tuple[int, ...]  # rules that work at once; mostly one
-Ways: TypeAlias = frozenset[tuple[Group, ...]]
 _MOST_TOUCHING = 6
 _MOST_TIED = 4
 _MOST_NAMES = 200
@@ -54,56 +54,153 @@ class Order:
     samples: tuple[Sample, ...] = ()
 
 
-def order(rules: Sequence[Rule], samples: Iterable[Sample], explain: bool = True) -> Order:
+def order(rules: Sequence[Rule], samples: Iterable[Sample], budget: Budget, explain: bool = True) -> Order:
     """An order in which the rules turn every sample's source into its target and back.
 
     Where there is none and `explain` is false, the rules that are stuck are not narrowed down, which takes longest.
+
+    Raises
+    ------
+    OutOfWork
+        The budget does not suffice.
     """
-    demands: dict[Ways, Demand] = {}
-    tied: list[frozenset[int]] = []
-    for sample in samples:
-        touching = touching_rules(rules, sample)
-        ways = _good(rules, [(r,) for r in touching], sample)
-        if not ways:
-            tie = _smallest_tie(rules, touching, sample)
-            if not tie:
-                return Order((), touching, (sample,))
-            tied.append(tie)
-        if len(touching) > 1:
-            demands.setdefault(ways or frozenset({(tuple(sorted(touching)),)}), (touching, sample))
-    return _arrange(rules, demands, tied, explain)
+    return _Ordering(rules, budget).run(samples, explain)
 
 
-def _arrange(rules: Sequence[Rule], demands: dict[Ways, Demand], tied: list[frozenset[int]], explain: bool) -> Order:
-    """An order, with rules tied as far as they have to be."""
-    known: Sequence[Ways] = list(demands) if not tied else []
-    while True:
-        groups = _groups(len(rules), tied)
-        if tied:
-            known = [_good(rules, _restricted(groups, touching), sample) for touching, sample in demands.values()]
-        knots = _knots(known) if all(known) else []
-        if not knots:
-            break
-        tieable = [k for k in knots if is_exchange([rules[r] for r in sorted(k)])]
-        if len(tieable) < len(knots) or any(knot <= tie for knot in knots for tie in tied):
-            return _stuck(demands, min(knots, key=len))
-        tied = [*tied, *knots]
-    found = _search(groups, known) if all(known) else None
-    if found is not None:
-        return Order(found)
-    every = frozenset(n for group in groups for n in group)
-    return _contradiction(groups, known, demands) if explain else _stuck(demands, every)
+class _Ordering:
+    """What is asked of some rules, and the answers."""
 
+    def __init__(self, rules: Sequence[Rule], budget: Budget) -> None:
+        self._rules, self._budget, self._orders = rules, budget, Orders()
 
-def _contradiction(groups: Sequence[Group], known: Sequence[Ways], demands: dict[Ways, Demand]) -> Order:
-    """The fewest samples of which no order is right for all."""
-    listed = list(demands.values())
-    for size in (1, 2, 3):
-        for some in islice(combinations(range(len(known)), size), _MOST_CONTRADICTIONS):
-            touching = frozenset().union(*(listed[n][0] for n in some))
-            if _search(_restricted(groups, touching), [known[n] for n in some]) is None:
-                return Order((), touching, tuple(listed[n][1] for n in some))
-    return _stuck(demands, frozenset(n for group in groups for n in group))
+    def run(self, samples: Iterable[Sample], explain: bool) -> Order:
+        """The order, or what is stuck."""
+        demands: dict[Hashable, Demand] = {}
+        tied: list[frozenset[int]] = []
+        for sample in samples:
+            touching = touching_rules(self._rules, sample, self._budget)
+            ways = self._good([(r,) for r in touching], sample)
+            if ways == NONE:
+                tie = self._smallest_tie(touching, sample)
+                if not tie:
+                    return Order((), touching, (sample,))
+                tied.append(tie)
+            if len(touching) > 1:
+                demands.setdefault(touching if ways == NONE else ways, (touching, sample))
+        return self._arrange(demands, tied, explain)
+
+    def _arrange(self, demands: dict[Hashable, Demand], tied: list[frozenset[int]], explain: bool) -> Order:
+        """An order, with rules tied as far as they have to be."""
+        while True:
+            groups = _groups(len(self._rules), tied)
+            if tied:
+                known = [self._good(_restricted(groups, t), sample) for t, sample in demands.values()]
+            else:
+                known = [ways for ways in demands if isinstance(ways, int)]
+            knots = self._knots(known) if all(known) else []
+            if not knots:
+                break
+            tieable = [k for k in knots if is_exchange([self._rules[r] for r in sorted(k)])]
+            if len(tieable) < len(knots) or any(knot <= tie for knot in knots for tie in tied):
+                return _stuck(demands, min(knots, key=len))
+            tied = [*tied, *knots]
+        found = self._search(groups, known) if all(known) else None
+        if found is not None:
+            return Order(found)
+        every = frozenset(n for group in groups for n in group)
+        return self._contradiction(groups, known, demands) if explain else _stuck(demands, every)
+
+    def _contradiction(self, groups: Sequence[Group], known: Sequence[Ways], demands: dict[Hashable, Demand]) -> Order:
+        """The fewest samples of which no order is right for all."""
+        listed = list(demands.values())
+        for size in (1, 2, 3):
+            for some in islice(combinations(range(len(known)), size), _MOST_CONTRADICTIONS):
+                touching = frozenset().union(*(listed[n][0] for n in some))
+                if self._search(_restricted(groups, touching), [known[n] for n in some]) is None:
+                    return Order((), touching, tuple(listed[n][1] for n in some))
+        return _stuck(demands, frozenset(n for group in groups for n in group))
+
+    def _smallest_tie(self, touching: frozenset[int], sample: Sample) -> frozenset[int]:
+        """The fewest rules that make the sample if they work at once; none if that does not help."""
+        rules = self._rules
+        taking = sorted(r for r in touching if any(_hands_over(rules, r, other) for other in touching))
+        for size in range(2, min(len(taking), _MOST_TIED) + 1):
+            for tie in combinations(taking, size):
+                groups = [tie, *((r,) for r in touching if r not in tie)]
+                if is_exchange([rules[r] for r in tie]) and self._good(groups, sample):
+                    return frozenset(tie)
+        return frozenset()
+
+    def _good(self, groups: Sequence[Group], sample: Sample) -> Ways:
+        """The orders of these groups that are right for the sample, each bringing back what it has changed."""
+        if len(groups) > _MOST_TOUCHING:
+            return NONE
+        seen: dict[tuple[tuple[Group, ...], Name], Ways] = {}
+
+        def lead(left: tuple[Group, ...], name: Name) -> Ways:
+            if not left:
+                return self._orders.end(sample.target is None or name == sample.target)
+            if (left, name) not in seen:
+                self._budget.spend(len(left))
+                after: list[tuple[Group, Ways]] = []
+                for at, group in enumerate(left):
+                    new = step(self._rules, group, name, True)
+                    if step(self._rules, group, new, False) == name:
+                        after.append((group, lead((*left[:at], *left[at + 1 :]), new)))
+                seen[left, name] = self._orders.state(after)
+            return seen[left, name]
+
+        return lead(tuple(sorted(groups)), sample.source)
+
+    def _search(self, groups: Sequence[Group], demands: Sequence[Ways]) -> tuple[Group, ...] | None:
+        """An order that, restricted to the groups of each demand, is one of its orders.
+
+        What has to come first is known for pairs of groups; mostly that is all there is to know. Where it is not,
+        orders are tried one by one, as many as there is work for.
+        """
+        if not all(demands):
+            return None
+        orders = self._orders
+        before: dict[Group, set[Group]] = {g: set() for g in groups}
+        for a, b in self._precedences(demands):
+            before[b].add(a)
+        of: dict[Group, list[int]] = {g: [] for g in groups}
+        for at, ways in enumerate(demands):
+            for group in orders.members(ways):
+                of[group].append(at)
+        steps = iter(range(_MOST_STEPS + len(groups)))
+        self._budget.spend(len(demands))
+
+        def extend(done: tuple[Group, ...], left: Sequence[Ways]) -> tuple[Group, ...] | None:
+            if len(done) == len(groups):
+                return done
+            placed = set(done)
+            for group in groups:
+                if group in placed or not before[group] <= placed or next(steps, None) is None:
+                    continue
+                self._budget.spend(1 + len(of[group]))
+                rest = list(left)
+                for at in of[group]:
+                    rest[at] = orders.begun(rest[at], group)
+                found = extend((*done, group), rest) if all(rest[at] for at in of[group]) else None
+                if found is not None:
+                    return found
+            return None
+
+        return extend((), demands)
+
+    def _precedences(self, demands: Iterable[Ways]) -> Iterator[tuple[Group, Group]]:
+        """Pairs of groups of which the first comes first in every order of some demand."""
+        for ways in demands:
+            yield from self._orders.precedences(ways)
+
+    def _knots(self, demands: Sequence[Ways]) -> list[frozenset[int]]:
+        """Sets of rules that have to come before each other, directly or not."""
+        import networkx
+
+        graph = networkx.DiGraph(self._precedences(demands))
+        knots = [k for k in networkx.strongly_connected_components(graph) if len(k) > 1]
+        return sorted((frozenset(n for group in k for n in group) for k in knots), key=sorted)
 
 
 def _groups(count: int, tied: Iterable[frozenset[int]]) -> list[Group]:
@@ -122,37 +219,27 @@ def is_exchange(rules: Sequence[Rule]) -> bool:
     return links >= len(rules) - 1
 
 
-def _smallest_tie(rules: Sequence[Rule], touching: frozenset[int], sample: Sample) -> frozenset[int]:
-    """The fewest rules that make the sample if they work at once; none if that does not help."""
-    taking = sorted(r for r in touching if any(_hands_over(rules, r, other) for other in touching))
-    for size in range(2, min(len(taking), _MOST_TIED) + 1):
-        for tie in combinations(taking, size):
-            groups = [tie, *((r,) for r in touching if r not in tie)]
-            if is_exchange([rules[r] for r in tie]) and _good(rules, groups, sample):
-                return frozenset(tie)
-    return frozenset()
-
-
 def _hands_over(rules: Sequence[Rule], a: int, b: int) -> bool:
     """Whether one makes what the other replaces: a rule that takes part in no exchange is no part of a tie."""
     return a != b and (rules[a].new == rules[b].old or rules[b].new == rules[a].old)
 
 
-def _stuck(demands: dict[Ways, Demand], knot: frozenset[int]) -> Order:
+def _stuck(demands: dict[Hashable, Demand], knot: frozenset[int]) -> Order:
     return Order((), knot, tuple(s for touching, s in demands.values() if touching & knot))
 
 
-def touching_rules(rules: Sequence[Rule], sample: Sample) -> frozenset[int]:
+def touching_rules(rules: Sequence[Rule], sample: Sample, budget: Budget) -> frozenset[int]:
     """The rules that match on some way forward from the source, or back from the target; each works once."""
-    found = _touching(rules, sample.source, True)
-    return found if sample.target is None else found | _touching(rules, sample.target, False)
+    found = _touching(rules, sample.source, budget, True)
+    return found if sample.target is None else found | _touching(rules, sample.target, budget, False)
 
 
-def _touching(rules: Sequence[Rule], name: Name, forward: bool) -> frozenset[int]:
+def _touching(rules: Sequence[Rule], name: Name, budget: Budget, forward: bool) -> frozenset[int]:
     start: tuple[Name, frozenset[int]] = (name, frozenset())
     seen, waiting = {start}, [start]
     while waiting and len(seen) < _MOST_NAMES:
         name, done = waiting.pop()
+        budget.spend(len(rules))
         for n, rule in enumerate(rules):
             new = None if n in done else rule.rewrite(name) if forward else rule.restore(name)
             state = (name if new is None else new, done | {n})
@@ -164,33 +251,6 @@ def _touching(rules: Sequence[Rule], name: Name, forward: bool) -> frozenset[int
 
 def _restricted(groups: Iterable[Group], rules: frozenset[int]) -> list[Group]:
     return [g for g in groups if not rules.isdisjoint(g)]
-
-
-def _good(rules: Sequence[Rule], groups: Sequence[Group], sample: Sample) -> Ways:
-    """The orders of these groups that are right for the sample."""
-    if len(groups) > _MOST_TOUCHING:
-        return frozenset()
-    ways = _leading(rules, sorted(groups), sample.source, sample.target)
-    return frozenset(way for way, name in ways if _leads_back(rules, way, name, sample.source))
-
-
-def _leading(
-    rules: Sequence[Rule], left: Sequence[Group], name: Name, target: Name | None
-) -> Iterator[tuple[tuple[Group, ...], Name]]:
-    """The orders of what is left that lead from a name to the target, or anywhere, and where they lead."""
-    if not left and (target is None or name == target):
-        yield (), name
-    for at, group in enumerate(left):
-        after = step(rules, group, name, True)
-        for way, end in _leading(rules, [*left[:at], *left[at + 1 :]], after, target):
-            yield (group, *way), end
-
-
-def _leads_back(rules: Sequence[Rule], way: Sequence[Group], name: Name, source: Name) -> bool:
-    """Whether the inverses of the groups, in the opposite order, lead from a name to the source."""
-    for group in reversed(way):
-        name = step(rules, group, name, False)
-    return name == source
 
 
 def step(rules: Sequence[Rule], group: Group, name: Name, forward: bool, slots: Slots = NO_SLOTS) -> Name:
@@ -206,55 +266,3 @@ def step(rules: Sequence[Rule], group: Group, name: Name, forward: bool, slots: 
         if best is None or (found.first, -found.stop) < best[:2]:
             best = (found.first, -found.stop, new)
     return name if best is None else best[2]
-
-
-def _search(groups: Sequence[Group], demands: Sequence[Ways]) -> tuple[Group, ...] | None:
-    """An order that, restricted to the groups of each demand, is one of its orders.
-
-    What has to come first is known for pairs of groups; mostly that is all there is to know. Where it is not, orders
-    are tried one by one, as many as there is time for.
-    """
-    before: dict[Group, set[Group]] = {g: set() for g in groups}
-    for a, b in _precedences(demands):
-        before[b].add(a)
-    if not all(demands):
-        return None
-    members = [frozenset(next(iter(ways))) for ways in demands]
-    budget = iter(range(_MOST_STEPS + len(groups)))
-
-    def extend(done: tuple[Group, ...], left: Sequence[Ways]) -> tuple[Group, ...] | None:
-        if len(done) == len(groups):
-            return done
-        placed = set(done)
-        for group in groups:
-            if group in placed or not before[group] <= placed or next(budget, None) is None:
-                continue
-            rest = [_begun(w, group) if group in m else w for w, m in zip(left, members, strict=True)]
-            found = extend((*done, group), rest) if all(rest) else None
-            if found is not None:
-                return found
-        return None
-
-    return extend((), demands)
-
-
-def _begun(ways: Ways, group: Group) -> Ways:
-    """What is left of the ways that begin with this group; an end is kept as an empty way."""
-    return frozenset(way[1:] for way in ways if way and way[0] == group)
-
-
-def _precedences(demands: Iterable[Ways]) -> Iterator[tuple[Group, Group]]:
-    """Pairs of groups of which the first comes first in every order of some demand."""
-    for ways in demands:
-        for a, b in permutations(next(iter(ways), ()), 2):
-            if all(way.index(a) < way.index(b) for way in ways):
-                yield a, b
-
-
-def _knots(demands: Sequence[Ways]) -> list[frozenset[int]]:
-    """Sets of rules that have to come before each other, directly or not."""
-    import networkx
-
-    graph = networkx.DiGraph(_precedences(demands))
-    knots = [k for k in networkx.strongly_connected_components(graph) if len(k) > 1]
-    return sorted((frozenset(n for group in k for n in group) for k in knots), key=sorted)

@@ -23,10 +23,9 @@ class Pool:
 
     def __init__(self, problem: Problem, contents: Sequence[Content]) -> None:
         self._problem = problem
-        self._contents, self._open = contents, dict(enumerate(contents))
+        self._open = dict(enumerate(contents))
         self.found: list[Candidate] = [_promise(c) for c in contents]
         self._live = set(range(len(contents)))
-        self._only_clean = False
         self.bound = 0  # what the last program without cuts says of all candidates
         self._entries = 0
         for candidate in _converts(problem):
@@ -37,12 +36,15 @@ class Pool:
         """What has been done so far, counted so that it is the same everywhere: some 10 µs each."""
         return self._entries + self._problem.searched // 2
 
-    def solve(self, cuts: Sequence[Cut], work: int) -> Cover | None:
-        """The smallest set of candidates, all of them known; None where there is none, or it takes more work."""
-        while self.work <= work:
+    def solve(self, cuts: Sequence[Cut], work: int, below: int) -> Cover | None:
+        """The smallest set of candidates, all of them known and fewer than `below`.
+
+        None where there is none, or it takes more work.
+        """
+        while self.work <= work and self.bound < below:
             solution = cover(self._problem, self.found, sorted(self._live), cuts)
             self._entries += solution.work if solution else 0
-            if solution and not cuts and not self._only_clean:
+            if solution and not cuts:
                 self.bound = solution.bound
             wanted = [n for n in solution.chosen if n in self._open] if solution else []
             if not wanted:
@@ -50,18 +52,10 @@ class Pool:
             self._look_into(wanted)
         return None
 
-    def limit(self) -> None:
-        """Look again into what is known, for rules limited to some indices."""
-        known = {candidate.rule for candidate in self.found}
-        for n, content in enumerate(self._contents):
-            for candidate in explore(self._problem, content, limits=True) if n not in self._open else ():
-                if candidate.rule not in known:
-                    self._add(candidate)
-
-    def clean(self) -> None:
-        """Give up candidates that match anything but what they make."""
-        self._only_clean = True
-        self._live = {n for n in self._live if self.found[n].verdict.clean}
+    def estimate(self) -> int:
+        """How many rules there are at least, as far as that is told by what has been looked into."""
+        solution = cover(self._problem, self.found, sorted(self._live))
+        return solution.bound if solution else 0
 
     def _look_into(self, numbers: Iterable[int]) -> None:
         for n in numbers:
@@ -70,8 +64,7 @@ class Pool:
                 self._add(candidate)
 
     def _add(self, candidate: Candidate) -> None:
-        if candidate.verdict.clean or not self._only_clean:
-            self._live.add(len(self.found))
+        self._live.add(len(self.found))
         self.found.append(candidate)
 
 

@@ -9,8 +9,9 @@ from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.contents import Content, Occurrence
-from treealign.synthesize.lattice import Edit, Lattice, lattice
+from treealign.synthesize.lattice import Edit, Lattice, edits_between, lattice, lattice_after
 from treealign.synthesize.lines import Line, Lines
+from treealign.synthesize.peeling import first_edit
 from treealign.synthesize.rules import Found, Rule, Run, Side
 from treealign.synthesize.templates import PartialMatch, Template, Values
 from treealign.synthesize.verdicts import Row, State, Verdict
@@ -50,6 +51,7 @@ class Problem:
     model_only: tuple[tuple[Name, Values], ...] = ()
     conversions: tuple[Absorption, ...] = ()
     worth: frozenset[Occurrence] | None = None
+    first: Edit | None = None
 
     @cached_property
     def ways(self) -> tuple[Template, ...]:
@@ -59,11 +61,25 @@ class Problem:
     @cached_property
     def lattices(self) -> tuple[Lattice, ...]:
         """The ways to make each template."""
-        whole = (*(lattice(t.source, t.target) for t in self.templates), *(c.lattice for c in self.conversions))
-        worth = self.worth
+        first, worth = self.first, self.worth
+        if first is None:
+            whole = (*(lattice(t.source, t.target) for t in self.templates), *(c.lattice for c in self.conversions))
+        else:
+            plain = (lattice_after(t.source, t.target, first) for t in self.templates)
+            whole = (*plain, *(c.lattice.by_way_of(first) for c in self.conversions))
         if worth is None:
             return whole
         return tuple(lat.only(lambda e, n=n: Occurrence(n, e) in worth) for n, lat in enumerate(whole))  # type: ignore[misc]
+
+    def peeled(self) -> Problem:
+        """The same problem where levels that all names of the checkpoint begin with are changed first, by one rule.
+
+        That may be one rule more than the fewest; but such a list is easy to read, and far fewer ways are left.
+        """
+        first = None if self.fixed else first_edit(side for lines, _ in self.starts for side in lines)
+        if first is None or not all(first in c.lattice.renamings for c in self.conversions):
+            return self
+        return replace(self, first=first)
 
     def restricted(self, contents: Iterable[Content]) -> Problem:
         """The same problem with the edits of these contents only."""
@@ -84,6 +100,31 @@ class Problem:
         """How many names have been looked at so far."""
         halfway = (self._left_done, self._right_done, self._after)
         return sum(lines.searched for lines in (*self._before, *self._inverse, *halfway))
+
+    @cached_property
+    def starts(self) -> tuple[tuple[tuple[tuple[Name, Name], ...], Values], ...]:
+        """Of each template its names at first and at last, as patterns see them, and what its slots hold."""
+        plain = (([(t.source, t.target)], t.values) for t in self.templates)
+        several = ((c.lines, c.conversion.values) for c in self.conversions)
+        return tuple((tuple((v.seen(a), v.seen(b)) for a, b in lines), v) for lines, v in (*plain, *several))
+
+    @cached_property
+    def renaming_edits(self) -> tuple[frozenset[Edit], ...]:
+        """Of each template the edits that renamings can make."""
+        return tuple(frozenset(lat.renamings) for lat in self.lattices)
+
+    def is_fixed(self, side: Side) -> bool:
+        """Whether it matches a name that must not change."""
+        return any(True for _ in self._before.fixed.find(side))
+
+    def is_final(self, side: Side) -> bool:
+        """Whether it matches a name that only the model has, so that a guard has to tell."""
+        return any(True for _ in self._after.find(side))
+
+    def loose(self, rule: Rule) -> int:
+        """How many names without a match it or its inverse would change."""
+        sides = ((self._before.loose, rule.forward), (self._inverse.loose, rule.backward))
+        return sum(1 for lines, side in sides for _ in lines.find(side))
 
     def assess(self, rule: Rule, meant: Sequence[Occurrence], state: State = State.ANY) -> Verdict | None:
         """What a rule that is meant for some edits does, or None where it does what no other rule can mend.
@@ -164,7 +205,7 @@ class Problem:
         last = found.stop + line.offset + rule.at_end
         place = (line.template, first, last, line.begin, forward)
         if place not in self._nearby:
-            self._nearby[place] = frozenset(_between(self.lattices[line.template].edits, *place[1:]))
+            self._nearby[place] = frozenset(edits_between(self.lattices[line.template].edits, *place[1:]))
         return self._nearby[place]
 
     def _reaches(self, rule: Rule, o: Occurrence) -> bool:
@@ -233,13 +274,6 @@ class Problem:
         for number, c in enumerate(self.conversions, len(self.templates)):
             for names in c.lines:
                 yield Line(c.conversion.values.seen(names[side]), c.conversion.values, number)
-
-
-def _between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:
-    for e in edits:
-        start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
-        if start < last and (stop > first if start != stop else start > first) and start >= begin:
-            yield e
 
 
 def _lines(names: Iterable[tuple[Name, Values]]) -> Lines:

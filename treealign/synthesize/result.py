@@ -43,12 +43,15 @@ class Synthesis:
         No list made of them has fewer transforms.
     findings : tuple of str
         What could not be done as it should be; empty for a good mapping.
+    lost : tuple of str
+        Checkpoint keys whose matches no transform makes: they are no matches.
     """
 
     mapping: ConversionMapping
     optimal: bool
     bound: int
     findings: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     def lacking(self, keys: Sequence[str]) -> Synthesis:
         """The same with a finding that names checkpoint keys whose matches no transform makes."""
@@ -56,4 +59,4 @@ class Synthesis:
             return self
         names = ", ".join(fold_names(list(keys), _MOST_NAMED))
         text = f"no transforms were found for the matches of these checkpoint keys, which stay as they are: {names}"
-        return replace(self, optimal=False, findings=(*self.findings, text))
+        return replace(self, optimal=False, findings=(*self.findings, text), lost=(*self.lost, *keys))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
-from treealign.synthesize.templates import PartialMatch
+from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.grammar import Choice, SegmentPattern
 from treealign.tree.keys import is_index
-from treealign.tree.segments import NO_SLOTS, Capture, Captures, Name, Slots, cut
+from treealign.tree.segments import NO_SLOTS, Capture, Captures, Name, Segment, Slots, cut
 
 Run: TypeAlias = tuple[SegmentPattern, ...]
 
@@ -48,6 +49,11 @@ class Side:
         return (*self.scope, *self.left, *self.old, *self.right)
 
     @cached_property
+    def skeletons(self) -> tuple[frozenset[Hashable], ...]:
+        """For each segment it looks for the texts, digits left out, of which one stands there."""
+        return tuple(frozenset(way.pieces[::2] for way in segment.alternatives) for segment in self.patterns)
+
+    @cached_property
     def _scope(self) -> _Matcher:
         return _Matcher(self.scope)
 
@@ -65,8 +71,7 @@ class Side:
         found: list[Found] = []
         first, length = len(self.scope), len(self._run.run)
         last = len(name) - length
-        starts = range(last if self.at_end else first, last + 1) if self.gap else (first,)
-        for start in starts:
+        for start in self._run.starts(name) if self.gap else (first,):
             if start < first or start > last or (self.at_end and start != last):
                 continue
             captures = self._run.match(name, start, slots)
@@ -92,7 +97,14 @@ class _Matcher:
         texts = [(at, s.literal) for at, s in enumerate(run)]
         self._plain = [(at, text) for at, text in texts if text is not None and len(cut(text)) == 1]
         plain = {at for at, _ in self._plain}
-        self._others = [(at, s) for at, s in enumerate(run) if at not in plain]
+        self._others = [(at, _Segment(s)) for at, s in enumerate(run) if at not in plain]
+
+    def starts(self, name: Name) -> Iterable[int]:
+        """Where it may begin in a name."""
+        if not self._plain:
+            return range(len(name) - len(self.run) + 1)
+        at, text = self._plain[0]
+        return [n - at for n, segment in enumerate(name) if segment == text]
 
     def match(self, name: Name, start: int, slots: Slots) -> Captures | None:
         """What the run captures if it stands there."""
@@ -114,6 +126,40 @@ class _Matcher:
             captures.update(found)
         if partial:
             raise PartialMatch
+        return captures
+
+
+class _Segment:
+    """One segment of a pattern; what it says of a segment is remembered where the indices in slots do not matter."""
+
+    def __init__(self, pattern: SegmentPattern) -> None:
+        self._pattern = pattern
+        self._known: dict[Segment, Captures | None] = {}
+        self._free = not any(isinstance(p, str) and len(cut(p)) > 1 for p in pattern.parts) and not any(
+            isinstance(p, Choice) or (isinstance(p, Capture) and p.limited) for p in pattern.parts
+        )
+        self._listed = [p for p in pattern.parts if isinstance(p, Choice) and all(map(is_index, p.options))]
+        self._opened = SegmentPattern(tuple(Capture(p.name) if p in self._listed else p for p in pattern.parts))
+
+    def match(self, found: Segment, slots: Slots) -> Captures | None:
+        """As `SegmentPattern.match`; a choice of indices captures a slot that holds nothing but some of them."""
+        if not self._free and not isinstance(found, str):
+            return self._compare(found, slots)
+        if found not in self._known:
+            self._known[found] = self._pattern.match(found, slots)
+        return self._known[found]
+
+    def _compare(self, found: Segment, slots: Slots) -> Captures | None:
+        if not self._listed or not isinstance(slots, Values):
+            return self._pattern.match(found, slots)
+        captures = self._opened.match(found, slots)
+        for choice in self._listed if captures is not None else ():
+            held = captures[choice.name]  # type: ignore[index]
+            texts = {held} if isinstance(held, str) else {str(int(v) + held.shift) for v in slots.columns[held.column]}
+            if texts.isdisjoint(choice.options):
+                return None
+            if not texts.issubset(choice.options):
+                raise PartialMatch
         return captures
 
 

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from treealign.errors import MappingError
+from treealign.errors import MappingError, PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.operations import Operation
+from treealign.mapping.transforms import Convert
+from treealign.synthesize.result import Conversion
 from treealign.synthesize.task import Task
 
 _INDEX = re.compile(r"[0-9]+")
@@ -20,6 +23,28 @@ def fewest(task: Task) -> set[Kind]:
     """The kind of match that has the fewest keys."""
     sizes = Counter(kinds_of(task))
     return {min(sizes, key=lambda k: (sizes[k], k))} if sizes else set()
+
+
+def unwritable(task: Task) -> set[Kind]:
+    """The kinds of conversion whose operations do not lead from so many keys to so many, whatever their names."""
+    numbers = {_shape(c): c for c in task.conversions}
+    refused = {shape for shape, c in numbers.items() if not _is_writable(c)}
+    if not refused:
+        return set()
+    return {_kind(c.checkpoint, c.model) for c in task.conversions if _shape(c) in refused}
+
+
+def _shape(c: Conversion) -> tuple[int, int, tuple[Operation, ...]]:
+    return len(c.checkpoint), len(c.model), tuple(c.operations)
+
+
+def _is_writable(c: Conversion) -> bool:
+    old, new = ([f"{side}{n}" for n in range(len(keys))] for side, keys in (("a", c.checkpoint), ("b", c.model)))
+    try:
+        Convert(old, new, c.operations)
+    except PatternError:
+        return False
+    return True
 
 
 def astray(mapping: ConversionMapping, task: Task) -> set[Kind]:
@@ -45,6 +70,8 @@ def _is_changed(mapping: ConversionMapping, key: str) -> bool:
 
 def without(task: Task, kinds: set[Kind]) -> tuple[Task, tuple[str, ...]]:
     """The task without matches of these kinds, and what is lost, in words."""
+    if not kinds:
+        return task, ()
     pairs = [pair for pair in task.pairs if _kind(*((key,) for key in pair)) not in kinds]
     conversions = [c for c in task.conversions if _kind(c.checkpoint, c.model) not in kinds]
     kept = {key for key, _ in pairs} | {key for c in conversions for key in c.checkpoint}

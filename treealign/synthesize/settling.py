@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
 
+from treealign.synthesize.budget import Budget
 from treealign.synthesize.candidates import Candidate
 from treealign.synthesize.cover import Cut
 from treealign.synthesize.exchange import in_step
-from treealign.synthesize.order import Group, Order, Sample, order
+from treealign.synthesize.order import Order, Sample, order
+from treealign.synthesize.orders import Group
 from treealign.synthesize.rules import Rule, Run
 from treealign.tree.segments import Capture
 
@@ -28,18 +30,24 @@ class Settled:
     cuts: tuple[Cut, ...] = ()
 
 
-def settle(chosen: Sequence[int], found: Sequence[Candidate], samples: Sequence[Sample]) -> Settled:
-    """The chosen candidates in an order that is right for all samples, some exchanged for their like if need be."""
+def settle(chosen: Sequence[int], found: Sequence[Candidate], samples: Sequence[Sample], budget: Budget) -> Settled:
+    """The chosen candidates in an order that is right for all samples, some exchanged for their like if need be.
+
+    Raises
+    ------
+    OutOfWork
+        The budget does not suffice.
+    """
     numbers = list(chosen)
     hard: list[Sample] = []
     for _ in range(_MOST_ROUNDS):
         rules = _rules(numbers, found)
-        ordered = order(rules, samples)
+        ordered = order(rules, samples, budget)
         if ordered.groups or not rules:
             return Settled(tuple(in_step(rules, ordered.groups, numbers, found)), ordered.groups)
         hard += [s for s in ordered.samples if s not in hard]
         tried = list(_variants(numbers, ordered, found))
-        better = next((n for n in tried if order(_rules(n, found), hard, explain=False).groups), None)
+        better = next((n for n in tried if order(_rules(n, found), hard, budget, explain=False).groups), None)
         if better is None:
             return Settled((), (), tuple(_cuts(tried, ordered, found)))
         numbers = better

@@ -8,18 +8,23 @@ from itertools import product
 
 from treealign.errors import PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.synthesize.contents import gather
+from treealign.synthesize.budget import Budget, OutOfWork
+from treealign.synthesize.contents import Content, gather
 from treealign.synthesize.converting import Converting, rename
+from treealign.synthesize.counting import with_series
 from treealign.synthesize.cover import Cut
 from treealign.synthesize.generalize import exact_run, limited_captures
+from treealign.synthesize.greedy import Greedy
 from treealign.synthesize.guarding import guard
 from treealign.synthesize.lines import Line
-from treealign.synthesize.order import Group, order
+from treealign.synthesize.order import order
+from treealign.synthesize.orders import Group
 from treealign.synthesize.pool import Pool
+from treealign.synthesize.problem import Problem
 from treealign.synthesize.recutting import Recut, recut
 from treealign.synthesize.result import Conversion, Synthesis
 from treealign.synthesize.rules import Rule
-from treealign.synthesize.setting_aside import Kind, astray, fewest, kinds_of, without
+from treealign.synthesize.setting_aside import Kind, astray, fewest, kinds_of, unwritable, without
 from treealign.synthesize.settling import settle
 from treealign.synthesize.task import Task
 from treealign.synthesize.templates import Template, fold_pairs
@@ -30,9 +35,14 @@ from treealign.synthesize.writing import write
 from treealign.tree.keytree import KeyTree
 from treealign.tree.segments import Name
 
-_MOST_TRIES = 12
+_MOST_TRIES = 6
 _MOST_ROUNDS = 5
-_WORK = 100_000  # of a pool, in each stage; after half of it no solution is tried behind one that fails
+_LARGEST = 12_000  # edits of all lattices: where there are more, nothing is solved
+_LARGE = 4_000  # edits of all lattices: where there are more, what all names begin with is changed first
+_MANY = 1_000_000  # rules
+_NEAR = 0.1  # of a bound: what is as near to it as that is left alone
+_WORK = 60_000  # of a pool
+_STEPS = 80_000  # of ordering
 
 
 def synthesize(
@@ -79,12 +89,10 @@ def _after(first: Recut, task: Task) -> Synthesis | None:
 
 
 def _made(task: Task) -> Synthesis:
-    lost: tuple[str, ...] = ()
-    spent = 0
+    task, lost = without(task, unwritable(task))
     for _ in range(_MOST_ROUNDS):
         search = _Search(task)
-        best = search.run() if spent <= _WORK else None
-        spent += search.work
+        best = search.run()
         if best is not None:
             return best.lacking(lost)
         tried = _exactly(task)
@@ -109,11 +117,19 @@ def _exactly(task: Task) -> _Attempt | None:
     tried = None
     for templates, whole in product((task.problem.templates, _boxed(task)), (False, True)):
         rules = list(dict.fromkeys(rule for t in templates if (rule := _exact(t, whole)) is not None))
-        groups = order(rules, task.samples, explain=False).groups
+        groups = _ordered(rules, task)
         tried = attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
         if tried is not None and not tried.findings:
             break
     return tried
+
+
+def _ordered(rules: Sequence[Rule], task: Task) -> tuple[Group, ...]:
+    """The groups in which the rules work, as far as an order is found with so much work."""
+    try:
+        return order(rules, task.samples, Budget(_STEPS), explain=False).groups
+    except OutOfWork:
+        return ()
 
 
 def _boxed(task: Task) -> tuple[Template, ...]:
@@ -142,56 +158,82 @@ def attempt(task: Task, rules: Sequence[Rule], groups: Sequence[Group]) -> _Atte
 
 
 class _Search:
-    """Solve, order, write and run; learn from what does not work, and solve again."""
+    """Solve, order, write and run; where that is too much work, or not proved shortest, build a list greedily too."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.problem, self.bound = task, task.problem, 0
-        self.failures = self.work = 0
+        self.task, self.bound = task, 0
 
     def run(self) -> Synthesis | None:
-        """The best list that survives being run; None if none was found."""
-        task = self.task
-        if not task.problem.ways:
+        """The shortest list found that survives being run; None if none was found."""
+        if not self.task.problem.ways:
             return Synthesis(ConversionMapping(), True, 0)
-        contents = gather(task.problem.ways, task.problem.lattices, len(task.problem.templates))
-        contents += with_choices(contents)
-        self.problem = task.problem.restricted(contents)
-        pool = Pool(self.problem, contents)
-        best = self._solve(pool)
-        self.bound = pool.bound
-        if best is None and self.failures and pool.work <= _WORK:
-            pool.limit()
-            best = self._solve(pool)
-        if best is None and (self.failures or pool.work > _WORK):
-            pool.clean()
-            best = self._solve(pool)
-        self.work = pool.work
-        return None if best is None else self._judged(best)
+        best = self._solved()
+        if best is None or len(best) - self.bound > _NEAR * self.bound:
+            best = min(filter(None, (best, self._built())), key=len, default=None)
+        return None if best is None else Synthesis(best, len(best) == self.bound, min(len(best), self.bound))
 
-    def _judged(self, mapping: ConversionMapping) -> Synthesis:
-        """A list, and what the first stage says of all lists, even where it was given up."""
-        return Synthesis(mapping, len(mapping) == self.bound, min(len(mapping), self.bound))
+    def _tried(self, rules: Sequence[Rule], groups: Sequence[Group]) -> ConversionMapping | None:
+        tried = attempt(self.task, rules, groups)
+        return tried.mapping if tried and not tried.findings else None
 
-    def _solve(self, pool: Pool) -> ConversionMapping | None:
-        """The best list made of some candidates that survives being run; None if none was found with so much work."""
-        work, tries = pool.work + _WORK, pool.work + _WORK // 2
-        cuts: list[Cut] = []
-        found = pool.found
-        for _ in range(_MOST_TRIES):
-            solution = pool.solve(cuts, work)
-            if solution is None:
+    def _built(self) -> ConversionMapping | None:
+        """The first of the greedy lists that survives being run."""
+        problem = self.task.problem
+        if sum(len(lat.edits) for lat in problem.lattices) > _LARGE:
+            problem = problem.peeled()
+        contents = _with_words(with_series(_contents(problem)))
+        greedy = Greedy(problem.restricted(contents), contents)
+        self.bound = max(self.bound, greedy.bound)
+        return next(filter(None, (self._tried(*found) for found in greedy.lists())), None)
+
+    def _solved(self) -> ConversionMapping | None:
+        """The best list made of some candidates; None if none was found with so much work.
+
+        Series are left out at first, where there are any: they tempt into lists that no order makes. What is too hard
+        without them is not tried with them.
+        """
+        problem = self.task.problem
+        if sum(len(lat.edits) for lat in problem.lattices) > _LARGEST:
+            return None
+        plain = _contents(problem)
+        best = self._solve(_with_words(plain))
+        series = with_series(plain)
+        if series != plain:
+            contents = _with_words(series)
+            if best is None:
+                self.bound = Pool(self.task.problem.restricted(contents), contents).estimate()
                 return None
-            numbers = [n for n in solution.chosen if found[n].rule is not None]
-            settled = settle(numbers, found, self.task.samples)
-            trimmed = trim(self.problem, settled.rules, settled.groups, self.task.samples)
-            tried = None if settled.cuts else attempt(self.task, *trimmed)
-            if tried is not None and not tried.findings:
-                return tried.mapping
-            self.failures += 1
-            if pool.work > tries:
-                break
-            cuts += settled.cuts or (Cut(frozenset(numbers), frozenset()),)
+            best = self._solve(contents, len(best)) or best
+        return best
+
+    def _solve(self, contents: Sequence[Content], below: int = _MANY) -> ConversionMapping | None:
+        problem = self.task.problem.restricted(contents)
+        pool, budget = Pool(problem, contents), Budget(_STEPS)
+        cuts: list[Cut] = []
+        try:
+            for _ in range(_MOST_TRIES):
+                solution = pool.solve(cuts, _WORK, below)
+                self.bound = pool.bound
+                if solution is None:
+                    return None
+                numbers = [n for n in solution.chosen if pool.found[n].rule is not None]
+                settled = settle(numbers, pool.found, self.task.samples, budget)
+                trimmed = trim(problem, settled.rules, settled.groups, self.task.samples, budget)
+                made = None if settled.cuts else self._tried(*trimmed)
+                if made is not None:
+                    return made
+                cuts += settled.cuts or (Cut(frozenset(numbers), frozenset()),)
+        except OutOfWork:
+            pass
         return None
+
+
+def _contents(problem: Problem) -> list[Content]:
+    return gather(problem.ways, problem.lattices, len(problem.templates))
+
+
+def _with_words(contents: Sequence[Content]) -> list[Content]:
+    return [*contents, *with_choices(contents)]
 
 
 def _exact(t: Template, whole: bool) -> Rule | None:

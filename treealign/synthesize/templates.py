@@ -154,11 +154,15 @@ def places(tree: KeyTree) -> dict[str, tuple[int, tuple[str, ...]]]:
 
 
 def _template(source: Fold, target: Fold, rows: Rows[tuple[str, str]], relation: Relation) -> Template:
-    used = sorted({r[0] for r in relation if r})
+    columns = columns_of(rows.left)
+    # an index that is the same in all of them is text: that two such are equal says little
+    used = sorted({r[0] for r in relation if r and len(set(columns[r[0]])) > 1})
     number = {k: n for n, k in enumerate(used)}
     left = [Slot(number[k]) if k in number else text for k, text in enumerate(rows.left[0])]
-    right = [Slot(number[r[0]], r[1]) if r else text for r, text in zip(relation, rows.right[0], strict=True)]
-    columns = columns_of(rows.left)
+    right = [
+        Slot(number[r[0]], r[1]) if r and r[0] in number else text
+        for r, text in zip(relation, rows.right[0], strict=True)
+    ]
     values = Values(tuple(frozenset(columns[k]) for k in used))
     return Template(_filled(source, left), _filled(target, right), values, tuple(sorted(set(rows.outer()))))
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from treealign.synthesize.budget import Budget
 from treealign.synthesize.generalize import pattern
-from treealign.synthesize.order import Group, Sample, order, step
+from treealign.synthesize.order import Sample, order, step
+from treealign.synthesize.orders import Group
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.rules import Rule, Run
+from treealign.synthesize.templates import Values
 from treealign.tree.grammar import Choice
-from treealign.tree.segments import NO_SLOTS, Capture
+from treealign.tree.segments import NO_SLOTS, Capture, Name
+
+_ANY = "*"  # no text of a key
 
 Taken = dict[str, set[str]]  # what the choices of a rule held, by their names
 
 
 def trim(
-    problem: Problem, rules: Sequence[Rule], groups: Sequence[Group], samples: Sequence[Sample]
+    problem: Problem, rules: Sequence[Rule], groups: Sequence[Group], samples: Sequence[Sample], budget: Budget
 ) -> tuple[tuple[Rule, ...], tuple[Group, ...]]:
     """The rules without options that no key takes, and the groups without rules that nothing needs."""
     taken = _taken(rules, groups, samples)
@@ -29,7 +34,7 @@ def trim(
         for shorter in (*_shorter(narrower), narrower):
             tried = [*result[:n], shorter, *result[n + 1 :]]
             verdict = problem.assess(shorter, ())
-            if verdict is not None and verdict.clean and order(tried, samples).groups == tuple(groups):
+            if verdict is not None and verdict.clean and order(tried, samples, budget).groups == tuple(groups):
                 result = tried
                 break
     return tuple(result), kept
@@ -49,6 +54,16 @@ def _taken(rules: Sequence[Rule], groups: Sequence[Group], samples: Iterable[Sam
                         held.setdefault(capture, set()).add(str(text))
             name = after
     return found
+
+
+def narrowed(rule: Rule, names: Iterable[tuple[Name, Values]]) -> Rule:
+    """The rule without options that none of the names takes."""
+    held: Taken = {}
+    for name, values in names:
+        for match in rule.forward.find(name, values)[:1]:
+            for capture, text in match.captures.items():
+                held.setdefault(capture, set()).add(str(text) if isinstance(text, str) else _ANY)
+    return _narrowed(rule, {capture: texts for capture, texts in held.items() if _ANY not in texts})
 
 
 def _narrowed(rule: Rule, taken: Taken) -> Rule:

@@ -1,0 +1,230 @@
+"""A list of rules built move by move: from the top of the names down, each move right for all names as they then are.
+
+Nothing is ever taken back, so the work is bounded by the number of contents times that of contexts, and what comes of
+it depends on the matches alone. Where no move makes a content everywhere, it waits for the others; where nothing else
+is left to do, it is made in as many places as one move can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from treealign.synthesize.choosing import Choice
+from treealign.synthesize.contents import Content
+from treealign.synthesize.contexts import moves
+from treealign.synthesize.problem import Problem
+from treealign.synthesize.tracks import Effect, Move, Place, Tracks
+from treealign.synthesize.trimming import narrowed
+
+_MOST_TRIED = 40  # moves for some places
+_MOST_PARTS = 12
+_DEEPEST = 3
+_LONGEST_CYCLE = 4
+
+
+@dataclass(frozen=True)
+class Built:
+    """Moves in order, and how many each content took."""
+
+    moves: tuple[Move, ...]
+    taken: dict[int, int]
+    work: int
+
+    @property
+    def size(self) -> int:
+        """How many rules they are."""
+        return sum(map(len, self.moves))
+
+
+def build(problem: Problem, contents: Sequence[Content], choice: Choice, work: int) -> Built | None:
+    """Moves that make every template by its way; None where they cannot be found with so much work."""
+    return _Builder(problem, contents, choice, work).run()
+
+
+class _Builder:
+    def __init__(self, problem: Problem, contents: Sequence[Content], choice: Choice, work: int) -> None:
+        self._problem, self._contents = problem, list(contents)
+        self._tracks = Tracks(problem, choice.ways)
+        self._before, self._most = problem.searched, work
+        self._moves: list[Move] = []
+        self._taken: dict[int, int] = {}
+        self._vain: dict[tuple[str, int], tuple[frozenset[int], int]] = {}  # on what it depended, and when
+
+    def run(self) -> Built | None:
+        while self._tracks.left():
+            if self._spent() or not (
+                self._pass(self._whole) or self._first(self._in_part) or self._exchange() or self._coarser()
+            ):
+                return None
+        return Built(tuple(self._moves), self._taken, self._work)
+
+    @property
+    def _work(self) -> int:
+        """How many names have been looked at."""
+        return self._problem.searched - self._before + self._tracks.searched
+
+    def _spent(self) -> bool:
+        return self._work > self._most
+
+    def _waiting(self) -> list[int]:
+        """The contents that are still to be made, in the order in which they are looked at."""
+        found: dict[int, tuple[int, int]] = {}
+        for number in self._tracks.left():
+            places = [(p.track, len(p.left)) for p in self._tracks.places(number)]
+            found[number] = min(depth for _, depth in places), len({track for track, _ in places})
+        return sorted(found, key=lambda n: (found[n][0], -found[n][1], n))
+
+    def _pass(self, make: Callable[[int], bool]) -> bool:
+        """Whether some content could be made."""
+        return sum(make(number) for number in self._waiting()) > 0
+
+    def _first(self, make: Callable[[int], bool]) -> bool:
+        return any(make(number) for number in self._waiting())
+
+    def _whole(self, number: int) -> bool:
+        """Whether one move makes the content wherever it is still to be made."""
+        return self._unless_vain(number, self._found_whole)
+
+    def _found_whole(self, number: int) -> tuple[Move, Effect] | None:
+        places = self._tracks.places(number)
+        return self._best([number], [places]) if places else None
+
+    def _in_part(self, number: int) -> bool:
+        """Whether a move makes the content somewhere."""
+        return self._unless_vain(number, self._found_in_part)
+
+    def _found_in_part(self, number: int) -> tuple[Move, Effect] | None:
+        return max(self._parts(number, self._tracks.places(number), 0), key=lambda e: len(e[1].made), default=None)
+
+    def _unless_vain(self, number: int, find: Callable[[int], tuple[Move, Effect] | None]) -> bool:
+        """Whether a move was found and made; not looked for where nothing has changed since none was found."""
+        vain = self._vain.get((find.__name__, number))
+        if vain is not None and self._tracks.is_as_before(*vain):
+            return False
+        self._tracks.looked_at = {place.track for place in self._tracks.places(number)}
+        found = find(number)
+        if found is None:
+            self._vain[find.__name__, number] = frozenset(self._tracks.looked_at), self._tracks.moved
+        return found is not None and self._make(*found, [number])
+
+    def _make(self, move: Move, effect: Effect, numbers: Sequence[int]) -> bool:
+        self._tracks.make(effect)
+        self._moves.append(move)
+        for number in numbers:
+            self._taken[number] = self._taken.get(number, 0) + 1
+        return True
+
+    def _best(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> tuple[Move, Effect] | None:
+        """The best move that makes these contents at all these places."""
+        wanted = {(p.track, p.edit) for some in places for p in some}
+        second: tuple[Move, Effect] | None = None
+        for move in islice(moves([self._contents[n] for n in numbers], places), _MOST_TRIED):
+            effect = self._tracks.effect(move)
+            if effect is None or not wanted <= {*effect.made}:
+                continue
+            if not effect.guarded and not effect.loose:
+                return self._narrow(move, effect)
+            second = second or (move, effect)
+        return second and self._narrow(*second)
+
+    def _narrow(self, move: Move, effect: Effect) -> tuple[Move, Effect]:
+        """The move without the options that no name takes."""
+        names = [(self._tracks.line(line).name, self._tracks.line(line).values) for line in effect.names]
+        closer = tuple(narrowed(rule, names) for rule in move)
+        found = self._tracks.effect(closer) if closer != move else None
+        return (closer, found) if found and found.made == effect.made else (move, effect)
+
+    def _parts(self, number: int, places: Sequence[Place], depth: int) -> Iterator[tuple[Move, Effect]]:
+        """Moves for some of the places: for those that something tells apart, and for several such parts."""
+        for parts in _partitions(places):
+            if self._spent():
+                return
+            found = [(part, self._best([number], [part])) for part in parts[:_MOST_PARTS]]
+            good = [part for part, best in found if best is not None]
+            yield from (best for _, best in found if best is not None)
+            if 1 < len(good) < len(parts):
+                joined = self._best([number], [[p for part in good for p in part]])
+                if joined is not None:
+                    yield joined
+            if good:
+                return
+        if depth < _DEEPEST:
+            for parts in _partitions(places):
+                yield from (e for part in parts[:2] for e in self._parts(number, part, depth + 1))
+                return
+
+    def _exchange(self) -> bool:
+        """Whether contents that hand over names to each other, in a circle, are made at once."""
+        for cycle in _cycles(self._contents, self._tracks.left()):
+            places = [self._tracks.places(n) for n in cycle]
+            for some in _in_step(places):
+                found = self._best(cycle, some)
+                if found is not None:
+                    return self._make(*found, cycle)
+        return False
+
+    def _coarser(self) -> bool:
+        """Whether several edits that wait for each other can be made as one, what is kept between them included."""
+        merged = next(self._tracks.merged(), None)
+        if merged is None:
+            return False
+        wanted = merged[1].old, merged[1].new
+        for number, content in list(self._tracks.merged()):
+            if (content.old, content.new) == wanted:
+                self._tracks.merge(number, len(self._contents))
+        self._contents.append(merged[1])
+        return True
+
+
+def _partitions(places: Sequence[Place]) -> Iterator[list[list[Place]]]:
+    """The places parted by what tells them apart, in one way after the other, those of most places first."""
+    features: tuple[Callable[[Place], Hashable], ...] = (
+        lambda p: p.left[-1:],
+        lambda p: p.right[:1],
+        lambda p: len(p.left),
+        lambda p: p.left[:1],
+        lambda p: p.right[:2],
+        lambda p: p.left[:2],
+        lambda p: p.left,
+        lambda p: p.right,
+        lambda p: p.track,
+    )
+    for feature in features:
+        parts: dict[Hashable, list[Place]] = {}
+        for p in places:
+            parts.setdefault(feature(p), []).append(p)
+        if len(parts) > 1:
+            yield sorted(parts.values(), key=len, reverse=True)
+
+
+def _cycles(contents: Sequence[Content], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Contents of which each makes what the next replaces, and the last what the first does."""
+    by_old: dict[object, list[int]] = {}
+    for n in numbers:
+        by_old.setdefault(contents[n].old, []).append(n)
+    waiting = [[n] for n in numbers]
+    while waiting:
+        way = waiting.pop()
+        for n in by_old.get(contents[way[-1]].new, []):
+            if n == way[0] and len(way) > 1:
+                yield way
+            elif n > way[0] and n not in way and len(way) < _LONGEST_CYCLE:
+                waiting.append([*way, n])
+
+
+def _in_step(places: Sequence[Sequence[Place]]) -> Iterator[list[list[Place]]]:
+    """All places, and those that stand in the same surroundings only, kind by kind."""
+    yield [list(some) for some in places]
+    features: tuple[Callable[[Place], Hashable], ...] = (
+        lambda p: p.left[-1:],
+        lambda p: len(p.left),
+        lambda p: p.left,
+        lambda p: (p.left, p.right[:1]),
+        lambda p: (p.left, p.right),
+    )
+    for feature in features:
+        kinds = [{feature(p) for p in some} for some in places]
+        for kind in sorted(set.intersection(*kinds), key=repr):
+            yield [[p for p in some if feature(p) == kind] for some in places]

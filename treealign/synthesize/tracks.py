@@ -1,0 +1,266 @@
+"""Names on their way: what each template has become so far, and what a move would make of all of them.
+
+A move is one rule, or several that work at once. It is right if it makes edits that are still to be made, in every name
+it matches, and if its inverse brings back exactly the names it has changed. A list of right moves is right as a whole,
+forward and in reverse, in the order in which they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from treealign.synthesize.choosing import Way
+from treealign.synthesize.contents import Content, renumbered
+from treealign.synthesize.lines import Line, Lines
+from treealign.synthesize.problem import Problem
+from treealign.synthesize.rules import Found, Rule
+from treealign.synthesize.templates import PartialMatch, Values
+from treealign.tree.segments import Name
+
+Move: TypeAlias = tuple[Rule, ...]
+
+
+class Pending(NamedTuple):
+    """An edit that is still to be made: a run of segments of the name as it is, and those of the target it becomes."""
+
+    start: int
+    stop: int
+    j: int
+    j2: int
+    content: int
+
+    @property
+    def growth(self) -> int:
+        """How much longer it makes the name."""
+        return self.j2 - self.j - (self.stop - self.start)
+
+    def moved(self, by: int) -> Pending:
+        """The same in a name that has become longer in front of it."""
+        return self._replace(start=self.start + by, stop=self.stop + by)
+
+
+@dataclass
+class Track:
+    """A template on its way.
+
+    Attributes
+    ----------
+    pending : dict of int to Pending
+        What is still to be made, numbered in the order in which it stands in the name.
+    targets : sequence of Name
+        What each of its names has to become; a conversion has several.
+    lines : list of int
+        Where its names stand among all.
+    """
+
+    pending: dict[int, Pending]
+    targets: Sequence[Name]
+    values: Values
+    lines: list[int]
+
+    def make(self, at: int) -> None:
+        """Note that an edit has been made."""
+        made = self.pending.pop(at)
+        for number, other in self.pending.items():
+            if number > at:
+                self.pending[number] = other.moved(made.growth)
+
+    @property
+    def joined(self) -> Pending:
+        """All that is still to be made as one, what is kept between included."""
+        first, last = self.pending[min(self.pending)], self.pending[max(self.pending)]
+        return Pending(first.start, last.stop, first.j, last.j2, -1)
+
+
+class Place(NamedTuple):
+    """Where an edit stands now, in one name."""
+
+    track: int
+    edit: int
+    left: Name
+    right: Name
+    old: Name
+    values: Values
+
+
+class Effect(NamedTuple):
+    """What a right move does: the edits it makes, the names it changes, and what else it matches."""
+
+    made: tuple[tuple[int, int], ...]  # track, edit
+    names: dict[int, Name]  # by line
+    guarded: bool
+    loose: int
+
+
+class Tracks:
+    """All names of a problem, each template on the way chosen for it."""
+
+    def __init__(self, problem: Problem, ways: Sequence[Way]) -> None:
+        self.tracks: list[Track] = []
+        lines: list[Line] = []
+        for number, (sides, values) in enumerate(problem.starts):
+            way = [(e, c) for e, c in ways[number] if e in problem.renaming_edits[number]]
+            pending = {at: Pending(e.i, e.i2, e.j, e.j2, c) for at, (e, c) in enumerate(way)}
+            own = list(range(len(lines), len(lines) + len(sides)))
+            self.tracks.append(Track(pending, [target for _, target in sides], values, own))
+            lines += [Line(source, values, number) for source, _ in sides]
+        self._lines = Lines(lines)
+        self._problem = problem
+        self.looked_at: set[int] = set()  # tracks on which it depended what the moves asked about would do
+        self._changed = [0] * len(self.tracks)  # by which move each track was changed last
+        self.moved = 0
+
+    @property
+    def searched(self) -> int:
+        """How many names have been looked at."""
+        return self._lines.searched
+
+    def places(self, content: int) -> list[Place]:
+        """Where edits with this content are still to be made."""
+        found: list[Place] = []
+        for number, track in enumerate(self.tracks):
+            for at, pending in track.pending.items():
+                if pending.content == content:
+                    found += self._places(number, at)
+        return found
+
+    def _places(self, number: int, at: int) -> Iterator[Place]:
+        track = self.tracks[number]
+        start, stop = track.pending[at][:2]
+        for line in track.lines:
+            name = self._lines.lines[line].name
+            yield Place(number, at, name[:start], name[stop:], name[start:stop], track.values)
+
+    def merged(self) -> Iterator[tuple[int, Content]]:
+        """Templates with several edits still to be made, and one content for all of them."""
+        for number, track in enumerate(self.tracks):
+            if len(track.pending) > 1:
+                joined = track.joined
+                old = self._lines.lines[track.lines[0]].name[joined.start : joined.stop]
+                yield number, Content(*renumbered(old, track.targets[0][joined.j : joined.j2]), ())
+
+    def merge(self, number: int, content: int) -> None:
+        """Have all edits of a template that are still to be made made as one."""
+        track = self.tracks[number]
+        track.pending = {min(track.pending): track.joined._replace(content=content)}
+        self._note([number])
+
+    def line(self, number: int) -> Line:
+        """A name as it now is."""
+        return self._lines.lines[number]
+
+    def left(self) -> list[int]:
+        """The contents that are still to be made."""
+        return sorted({p.content for t in self.tracks for p in t.pending.values()})
+
+    def effect(self, move: Move) -> Effect | None:
+        """What a move does; None where it is not right."""
+        problem = self._problem
+        if any(problem.is_fixed(side) for rule in move for side in (rule.forward, rule.backward)):
+            return None
+        touched = self._touched(move)
+        if not touched:
+            return None
+        made = self._made(move, touched)
+        if made is None:
+            return None
+        names = {line: new for line, (_, _, new) in touched.items()}
+        if not self._restores(move, names):
+            return None
+        guarded = any(problem.is_final(rule.forward) for rule in move)
+        loose = sum(problem.loose(rule) for rule in move)
+        return Effect(made, names, guarded, loose)
+
+    def _touched(self, move: Move) -> dict[int, tuple[Rule, Found, Name]] | None:
+        """The names that some rule matches, with the rule that wins and what it makes of them."""
+        best: dict[int, tuple[Rule, Found]] = {}
+        for rule in move:
+            for number, found in self._lines.find(rule.forward):
+                self.looked_at.add(self._lines.lines[number].template)
+                if found is None:
+                    return None
+                other = best.get(number)
+                if other is None or (found.first, -found.stop) < (other[1].first, -other[1].stop):
+                    best[number] = rule, found
+        return {
+            n: (rule, found, _rewritten(self._lines.lines[n].name, rule, found)) for n, (rule, found) in best.items()
+        }
+
+    def _made(self, move: Move, touched: dict[int, tuple[Rule, Found, Name]]) -> tuple[tuple[int, int], ...] | None:
+        """The edits that are made; None where some name is changed otherwise, or a track in part."""
+        made: dict[int, int] = {}
+        seen: dict[int, int] = {}
+        for line, (rule, found, _) in touched.items():
+            number = self._lines.lines[line].template
+            track = self.tracks[number]
+            at = self._edit_at(track, track.lines.index(line), rule, found)
+            if at is None or made.setdefault(number, at) != at:
+                return None
+            seen[number] = seen.get(number, 0) + 1
+        if any(seen[number] < len(self.tracks[number].lines) for number in made):
+            return None
+        return tuple(sorted(made.items()))
+
+    def _edit_at(self, track: Track, side: int, rule: Rule, found: Found) -> int | None:
+        """The pending edit that a rule makes there."""
+        new = tuple(segment.fill(found.captures) for segment in rule.new)
+        run = found.at, found.at + len(rule.old)
+        for at, pending in track.pending.items():
+            if pending[:2] == run and track.targets[side][pending.j : pending.j2] == new:
+                return at
+        return None
+
+    def _restores(self, move: Move, names: dict[int, Name]) -> bool:
+        """Whether the inverse brings back these names and changes no others."""
+        for line, name in names.items():
+            of = self._lines.lines[line]
+            if _inverse(move, name, of.values) != of.name:
+                return False
+        for number in (number for rule in move for number, _ in self._lines.find(rule.backward)):
+            if number not in names:
+                self.looked_at.add(self._lines.lines[number].template)
+                return False
+        return True
+
+    def is_as_before(self, tracks: Iterable[int], moved: int) -> bool:
+        """Whether none of these tracks has been changed since so many moves had been made."""
+        return all(self._changed[number] <= moved for number in tracks)
+
+    def _note(self, numbers: Iterable[int]) -> None:
+        self.moved += 1
+        for number in numbers:
+            self._changed[number] = self.moved
+
+    def make(self, effect: Effect) -> None:
+        """Make a move."""
+        self._note(number for number, _ in effect.made)
+        for number, at in effect.made:
+            self.tracks[number].make(at)
+        for line, name in effect.names.items():
+            self._lines.rename(line, name)
+
+
+def _rewritten(name: Name, rule: Rule, found: Found) -> Name:
+    new = tuple(segment.fill(found.captures) for segment in rule.new)
+    return (*name[: found.at], *new, *name[found.at + len(rule.old) :])
+
+
+def _inverse(move: Move, name: Name, values: Values) -> Name | None:
+    """What the inverse of a move makes of a name; None where it cannot tell, or works at two positions."""
+    best: tuple[Rule, Found] | None = None
+    for rule in move:
+        try:
+            found = rule.backward.find(name, values)
+        except PartialMatch:
+            return None
+        if len(found) > 1:
+            return None
+        if found and (best is None or (found[0].first, -found[0].stop) < (best[1].first, -best[1].stop)):
+            best = rule, found[0]
+    if best is None:
+        return None
+    rule, at = best
+    old = tuple(segment.fill(at.captures) for segment in rule.old)
+    return (*name[: at.at], *old, *name[at.at + len(rule.new) :])
