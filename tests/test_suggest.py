@@ -84,14 +84,16 @@ def test_a_fused_qkv_is_split_but_never_in_silence():
     assert not match.certain
 
 
-def test_a_transposed_matrix_is_found_by_its_name_and_square_ones_beside_it_are_doubted():
-    names = {"c_fc": (8, 4), "c_proj": (4, 8), "c_attn": (12, 4), "c_out": (4, 4)}
-    old = {f"h.{i}.{n}.weight": shape for i in range(2) for n, shape in names.items()}
+@pytest.mark.parametrize(("beside", "certain"), [(("c_fc",), False), (("c_fc", "c_proj", "c_attn"), True)])
+def test_a_square_matrix_is_turned_as_others_are_and_certain_where_two_or_more_show_it(beside, certain):
+    names = {"c_fc": (8, 4), "c_proj": (4, 8), "c_attn": (12, 4)}
+    shapes = {name: names[name] for name in beside} | {"c_out": (4, 4)}
+    old = {f"h.{i}.{n}.weight": shape for i in range(2) for n, shape in shapes.items()}
     new = {key: shape[::-1] for key, shape in old.items()}
     found = {m.checkpoint[0]: m for m in aligned(old, new).matches}
     assert found["h.0.c_fc.weight"].model == ("h.0.c_fc.weight",)
-    assert found["h.0.c_fc.weight"].operations
-    assert not found["h.0.c_out.weight"].certain
+    assert found["h.0.c_fc.weight"].operations and found["h.0.c_out.weight"].operations
+    assert found["h.0.c_out.weight"].certain == certain
 
 
 def test_rotary_rows_are_doubted_where_the_attention_is_spelled_differently():
