@@ -47,3 +47,41 @@ def test_a_word_that_only_one_has_settles_all_of_both(names):
     wrong, certain = truth.judged(truth.suggestion())
     assert wrong == set()
     assert certain >= {f"{new}.{leaf}" for _, new in names for leaf in LEAVES}
+
+
+def attentions(old, new, projections):
+    """Two attentions of equal leaves in each block."""
+    truth = Truth()
+    for n in range(2):
+        for a, b in zip(old, new, strict=True):
+            for x, y in projections:
+                truth.pair(f"blocks.{n}.{a}.{x}.weight", f"layers.{n}.{b}.{y}.weight", (12, 12))
+                truth.pair(f"blocks.{n}.{a}.{x}.bias", f"layers.{n}.{b}.{y}.bias", (12,))
+            truth.pair(f"blocks.{n}.{a}.norm_q.weight", f"layers.{n}.{b}.norm_q.weight", (12,))
+        truth.pair(f"blocks.{n}.ffn.weight", f"layers.{n}.ffn.weight", (30, 12))
+    return truth
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("self_attn", "cross_attn"), ("attn1", "attn2")),
+        (("spatial", "temporal"), ("mixer_a", "mixer_b")),
+        (("left", "right"), ("first", "second")),
+    ],
+)
+@pytest.mark.parametrize(
+    "projections",
+    [
+        (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0")),
+        (("wq", "query"), ("wk", "key"), ("wv", "value"), ("wo", "out")),
+    ],
+)
+def test_no_container_is_torn_apart(old, new, projections):
+    suggestion = attentions(old, new, projections).suggestion()
+    for n in range(2):
+        for b in new:
+            sources = {
+                m.checkpoint[0].split(".")[2] for m in suggestion.matches if m.model[0].startswith(f"layers.{n}.{b}.")
+            }
+            assert len(sources) == 1

@@ -35,7 +35,7 @@ from treealign.align.links import Link, lowered
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Given, assign
 from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
-from treealign.align.matching.containers import judge_wholes
+from treealign.align.matching.containers import as_wholes, judge_wholes
 from treealign.align.matching.in_step import placed_in_step
 from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.presence import part_by_presence
@@ -180,6 +180,11 @@ def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Eviden
     if mirrored is not None:
         assignment = assign(*sides, mirrored if known is None else mirrored + known, given)
         evidence = gather(*sides, mirrored, given.free)
+        found = doubts(*sides, assignment, evidence, mirrored)
+    whole = as_wholes(*sides, assignment)
+    if whole is not None:
+        learned = [table for table in (known, mirrored) if table is not None]
+        assignment = assign(*sides, sum(learned, whole), given)
         found = doubts(*sides, assignment, evidence, mirrored)
     unfounded = unfounded_ranks(*sides, assignment)
     if unfounded is not None:

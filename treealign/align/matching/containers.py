@@ -9,9 +9,11 @@ by the words at the place where the two differ, once for all that is below.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
 from typing import NamedTuple
+
+import numpy as np
 
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.certainty import MARGIN, RIVALLED, Doubt
@@ -19,6 +21,8 @@ from treealign.align.matching.scoring import Floats, Side
 from treealign.align.words import split_words
 
 MOST_ALIKE = 24  # containers of one content of which each pair is judged
+WHOLE = 4.0  # outweighs what names say of single leaves: which container is which is said by all of them together
+LARGE = 1e6  # leaves that cannot be one another
 LEAST = 2  # leaves: a single one is judged as a leaf
 Path = tuple[str, ...]
 Leaves = dict[Path, int]  # below a container: the rest of the path to the pattern
@@ -48,7 +52,7 @@ def judge_wholes(
     `mirrored` is what lists that run the other way round teach about pairs of leaves, (left, right).
     """
     doubts, taken = dict(found), set(assignment.pairs.values())
-    for group in _alike(left, assignment):
+    for group in _alike(left, assignment.pairs.keys()):
         wholes = [
             whole for whole in (_whole(right, here, leaves, assignment, taken) for here, leaves in group) if whole
         ]
@@ -56,6 +60,68 @@ def judge_wholes(
             if _apart(one.there, other.there) and one.pairs.keys() == other.pairs.keys():
                 _judge(left, right, (one, other), assignment, doubts, mirrored)
     return doubts
+
+
+def as_wholes(left: Side, right: Side, assignment: Assignment) -> Floats | None:
+    """What to add to the scores so that no container is torn apart, (left, right); None where none is.
+
+    As many containers of one content on either side, whose leaves go to one another's places by turns, are assigned as
+    wholes: leaf to leaf in the way that fits all of them best, then container to container.
+    """
+    table: Floats = np.zeros(assignment.given.free, np.float32)
+    there = {path: group for group in _alike(right, set(assignment.pairs.values())) for path, _ in group}
+    for group in _alike(left, assignment.pairs.keys()):
+        goals = [_goals(right, leaves, assignment, there) for _, leaves in group]
+        homes = {path for found in goals for path in found}
+        partners = {id(there[path]): there[path] for path in homes if path in there}
+        if all(len(found) == 1 for found in goals) or len(partners) != 1 or homes - there.keys():
+            continue
+        (other,) = partners.values()
+        if len(other) == len(group) and len(other[0][1]) == len(group[0][1]):
+            _add_wholes(table, assignment, [leaves for _, leaves in group], [leaves for _, leaves in other])
+    return table if table.any() else None
+
+
+def _goals(right: Side, leaves: Leaves, assignment: Assignment, there: Mapping[Path, object]) -> set[Path]:
+    """The containers that the leaves of one go to; the root for one that is not alike to any other."""
+    found = set()
+    for i in leaves.values():
+        path = right.patterns[assignment.pairs[i]].segments
+        found.add(next((path[:n] for n in range(len(path) - 1, 0, -1) if path[:n] in there), ()))
+    return found
+
+
+def _add_wholes(table: Floats, assignment: Assignment, here: list[Leaves], there: list[Leaves]) -> None:
+    from scipy.optimize import linear_sum_assignment
+
+    every = [i for leaves in here for i in leaves.values()], [j for leaves in there for j in leaves.values()]
+    if max(every[0]) >= table.shape[0] or max(every[1]) >= table.shape[1]:
+        return
+    classes = {int(i): n for n, c in enumerate(assignment.classes) for i in c.left}
+    others = {int(j): n for n, c in enumerate(assignment.classes) for j in c.right}
+    rests = list(here[0]), list(there[0])
+    fit = np.array(
+        [
+            [
+                sum(
+                    float(assignment.scores[a[x], b[y]]) if classes.get(a[x]) == others.get(b[y]) else -LARGE
+                    for a in here
+                    for b in there
+                )
+                for y in rests[1]
+            ]
+            for x in rests[0]
+        ]
+    )
+    rows, columns = linear_sum_assignment(fit, maximize=True)
+    if fit[rows, columns].min() <= -LARGE:
+        return
+    leaf = [(rests[0][x], rests[1][y]) for x, y in zip(rows, columns, strict=True)]
+    whole = np.array([[sum(float(assignment.scores[a[x], b[y]]) for x, y in leaf) for b in there] for a in here])
+    table[np.ix_(*every)] -= WHOLE
+    for k, n in zip(*linear_sum_assignment(whole, maximize=True), strict=True):
+        for x, y in leaf:
+            table[here[k][x], there[n][y]] += 2 * WHOLE
 
 
 def _judge(
@@ -156,12 +222,12 @@ def _apart(a: Path, b: Path) -> bool:
     return all(_beyond(a, b))
 
 
-def _alike(side: Side, assignment: Assignment) -> Iterator[list[tuple[Path, Leaves]]]:
+def _alike(side: Side, matched: Collection[int]) -> Iterator[list[tuple[Path, Leaves]]]:
     """Containers of the same contents, the outermost only."""
     groups: dict[object, list[tuple[Path, Leaves]]] = defaultdict(list)
     for path, below in side.below.items():
         leaves = {side.patterns[i].segments[len(path) :]: i for i in below}
-        if len(leaves) >= LEAST and () not in leaves and all(i in assignment.pairs for i in below):
+        if len(leaves) >= LEAST and () not in leaves and all(i in matched for i in below):
             groups[frozenset((rest, side.patterns[i].signature) for rest, i in leaves.items())].append((path, leaves))
     inner = {path for group in groups.values() if len(group) > 1 for path, _ in group}
     for group in groups.values():
