@@ -85,3 +85,20 @@ def test_no_container_is_torn_apart(old, new, projections):
                 m.checkpoint[0].split(".")[2] for m in suggestion.matches if m.model[0].startswith(f"layers.{n}.{b}.")
             }
             assert len(sources) == 1
+
+
+def test_an_attention_is_known_by_how_much_it_holds():
+    truth = Truth()
+    for n in range(2):
+        p, q = f"blocks.{n}.", f"transformer_blocks.{n}."
+        truth.fused(f"{p}attn.qkv.weight", [f"{q}attn1.to_{x}.weight" for x in "qkv"], (16, 16))
+        truth.pair(f"{p}attn.proj.weight", f"{q}attn1.to_out.0.weight", (16, 16))
+        truth.pair(f"{p}attn.proj.bias", f"{q}attn1.to_out.0.bias", (16,))
+        for leaf, shape in (("weight", (16, 16)), ("bias", (16,))):
+            truth.pair(f"{p}cross_attn.q_linear.{leaf}", f"{q}attn2.to_q.{leaf}", shape)
+            truth.fused(f"{p}cross_attn.kv_linear.{leaf}", [f"{q}attn2.to_{x}.{leaf}" for x in "kv"], shape)
+            truth.pair(f"{p}cross_attn.proj.{leaf}", f"{q}attn2.to_out.0.{leaf}", shape)
+        truth.pair(f"{p}mlp.fc1.weight", f"{q}ff.net.0.proj.weight", (40, 16))
+        truth.pair(f"{p}mlp.fc2.weight", f"{q}ff.net.2.weight", (16, 40))
+    wrong, _ = truth.judged(truth.suggestion())
+    assert wrong == set()

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from treealign.align.adapter_parts import with_adapter_parts
 from treealign.align.causes import causes
 from treealign.align.contents.anchors import doubted, find_anchors, likely, no_anchors
@@ -43,6 +45,7 @@ from treealign.align.matching.ranked import unfounded_ranks
 from treealign.align.matching.refinement import refine
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.matching.shrinking import set_behind, shrunk
+from treealign.align.matching.sizes import of_equal_size
 from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.telling import told
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
@@ -181,11 +184,13 @@ def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Eviden
         assignment = assign(*sides, mirrored if known is None else mirrored + known, given)
         evidence = gather(*sides, mirrored, given.free)
         found = doubts(*sides, assignment, evidence, mirrored)
-    whole = as_wholes(*sides, assignment)
-    if whole is not None:
-        learned = [table for table in (known, mirrored) if table is not None]
-        assignment = assign(*sides, sum(learned, whole), given)
-        found = doubts(*sides, assignment, evidence, mirrored)
+    learned = [table for table in (known, mirrored) if table is not None]
+    for rule in (of_equal_size, as_wholes):
+        whole = rule(*sides, assignment)
+        if whole is not None:
+            learned.append(whole)
+            assignment = assign(*sides, np.sum(learned, axis=0), given)
+            found = doubts(*sides, assignment, evidence, mirrored)
     unfounded = unfounded_ranks(*sides, assignment)
     if unfounded is not None:
         doubted = gather(*sides, unfounded if mirrored is None else unfounded + mirrored, given.free)
