@@ -102,3 +102,35 @@ def test_an_attention_is_known_by_how_much_it_holds():
         truth.pair(f"{p}mlp.fc2.weight", f"{q}ff.net.2.weight", (16, 40))
     wrong, _ = truth.judged(truth.suggestion())
     assert wrong == set()
+
+
+def test_a_fused_group_takes_its_places_before_a_lone_key_of_the_same_shape():
+    truth = Truth()
+    for n in range(2):
+        p, q = f"stages.0.blocks.{n}.", f"encoder.layers.0.blocks.{n}."
+        for leaf, shape in (("weight", (16, 16)), ("bias", (16,))):
+            new = [f"{q}attention.self.{x}.{leaf}" for x in ("query", "key", "value")]
+            truth.fused(f"{p}attn.w_msa.qkv.{leaf}", new, shape)
+            truth.pair(f"{p}attn.w_msa.proj.{leaf}", f"{q}attention.output.dense.{leaf}", shape)
+        truth.pair(f"{p}norm1.weight", f"{q}layernorm_before.weight", (16,))
+        truth.pair(f"{p}ffn.layers.0.0.weight", f"{q}intermediate.dense.weight", (40, 16))
+    wrong, _ = truth.judged(truth.suggestion())
+    assert wrong == set()
+
+
+def test_leaves_of_a_module_stay_together_where_only_the_weight_is_reshaped():
+    truth = Truth()
+    for n in range(2):
+        for old, new in (
+            ("proj.0", "self.query"),
+            ("proj.1", "self.key"),
+            ("proj.2", "self.value"),
+            ("merge", "output"),
+        ):
+            p, q = f"layers.{n}.attn.{old}", f"layers.{n}.attention.{new}"
+            truth.pair(f"{p}.weight", f"{q}.weight", (8, 8, 1), lambda t: t.squeeze(-1))
+            truth.pair(f"{p}.bias", f"{q}.bias", (8,))
+    goals = {}
+    for match in truth.suggestion().matches:
+        goals.setdefault(match.checkpoint[0].rpartition(".")[0], set()).add(match.model[0].rpartition(".")[0])
+    assert all(len(modules) == 1 for modules in goals.values())

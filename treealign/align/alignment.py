@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -12,9 +11,8 @@ from treealign.align.adapter_parts import with_adapter_parts
 from treealign.align.causes import causes
 from treealign.align.contents.anchors import doubted, find_anchors, likely, no_anchors
 from treealign.align.contents.fingerprints import Contents
-from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
+from treealign.align.converting.companions import with_companions
 from treealign.align.converting.leftovers import converted_leftovers
-from treealign.align.converting.part_order import is_part_of_whole
 from treealign.align.converting.quantisation import with_weights
 from treealign.align.converting.same_names import enough, nothing_shared, quantised_findings, same_names
 from treealign.align.converting.weight_norm import with_weight_norms
@@ -28,26 +26,24 @@ from treealign.align.doubting.reflection import reflections
 from treealign.align.doubting.siblings import doubt_siblings
 from treealign.align.doubting.stacking import stacked
 from treealign.align.doubting.surroundings import doubt_strangers, misplaced
-from treealign.align.doubting.transposition import turned, turned_blocks
+from treealign.align.doubting.transposition import turned
 from treealign.align.flattened import unflattened
 from treealign.align.hinted import Hint, evidence_of
 from treealign.align.hints import Hints
 from treealign.align.hints import read as read_hints
+from treealign.align.linking import links_of, resized_links, unused, with_conversions
 from treealign.align.links import Link, lowered
-from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Given, assign
-from treealign.align.matching.certainty import SHAPE_ONLY, Doubt, Evidence, doubts, gather
+from treealign.align.matching.certainty import Doubt, Evidence, doubts, gather
 from treealign.align.matching.containers import as_wholes, judge_wholes
 from treealign.align.matching.in_step import placed_in_step
-from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.presence import part_by_presence
 from treealign.align.matching.ranked import unfounded_ranks
 from treealign.align.matching.refinement import refine
-from treealign.align.matching.scoring import Floats, Side
+from treealign.align.matching.scoring import Side
 from treealign.align.matching.shrinking import set_behind, shrunk
 from treealign.align.matching.sizes import of_equal_size
 from treealign.align.matching.staging import staged_alike
-from treealign.align.matching.telling import told
 from treealign.align.matching.traced_roles import trace_findings, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.second_names import second_names
@@ -141,19 +137,15 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     untraced = sides
     sides = with_traced_roles(sides[0], checkpoint), with_traced_roles(sides[1], model)
     assignment, evidence, found = assigned(sides, given)
-    links = with_trace_said(_links(sides, assignment, found), untraced, trees)
+    links = with_trace_said(links_of(sides, assignment, found), untraced, trees)
     conventions = None
     if shapes:
         weak = turned(*sides, assignment, evidence.total)
-        links = _with_conversions(sides, assignment, links, weak, evidence.total, read)
-        conventions = Conventions.of([*anchors.links, *links], Habits(left, right), model)
-        links = hidden_changes([*anchors.links, *links], conventions)
-        links = doubt_siblings(doubt_lists(links))[len(anchors.links) :]
-        links = doubt_orders(doubt_axes(links, here, there), model)
-        links = doubt_strangers(links, _unused(links, left))
+        links = with_conversions(sides, assignment, links, weak, evidence.total, read)
+        links, conventions = _judged(with_companions(links, left, right), anchors.links, (here, there), (left, right))
         links = with_weights(with_weight_norms(links, left, right), trees, (left, right))
     links = [*anchors.links, *doubted(links, anchors, trees)]
-    resized = _resized(sides, assignment, links) if shapes else []
+    resized = resized_links(sides, assignment, links) if shapes else []
     if shapes:
         links, left, right = placed_in_step(links, resized, (here, there), (left, right), read)
         links, left, right = converted_leftovers(links, resized, (here, there), (left, right), read)
@@ -169,6 +161,20 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     made = _finish(checkpoint, model, links, resized, [*left, *aside], right, shapes)
     findings = causes(checkpoint, model) + quantised_findings([*links, *resized], trees) + trace_findings(links, trees)
     return replace(made, hints=tuple(read), findings=made.findings + findings, conventions=conventions)
+
+
+def _judged(
+    links: Sequence[Link],
+    settled: Sequence[Link],
+    trees: tuple[KeyTree, KeyTree],
+    patterns: tuple[Sequence[Pattern], Sequence[Pattern]],
+) -> tuple[list[Link], Conventions]:
+    """The links as conventions, siblings, lists and surroundings judge them; what is settled speaks, too."""
+    conventions = Conventions.of([*settled, *links], Habits(*patterns), trees[1])
+    links = hidden_changes([*settled, *links], conventions)
+    links = doubt_siblings(doubt_lists(links))[len(settled) :]
+    links = doubt_orders(doubt_axes(links, *trees), trees[1])
+    return doubt_strangers(links, unused(links, patterns[0])), conventions
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
@@ -196,84 +202,6 @@ def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Eviden
         doubted = gather(*sides, unfounded if mirrored is None else unfounded + mirrored, given.free)
         found = {**doubts(*sides, assignment, doubted, mirrored), **found}
     return assignment, evidence, judge_wholes(*sides, assignment, found, mirrored)
-
-
-def _links(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int, Doubt]) -> list[Link]:
-    left, right = sides[0].patterns, sides[1].patterns
-    links = []
-    for i, j in assignment.pairs.items():
-        if i in assignment.given.pairs and i not in assignment.given.same:
-            continue
-        doubt = found.get(i)
-        link = Link((left[i],), (right[j],), evidence=told(sides, i, j))
-        if doubt is not None:
-            link = replace(link, **_doubted(sides, doubt))
-        links.append(link)
-    return links
-
-
-def _with_conversions(
-    sides: tuple[Side, Side],
-    assignment: Assignment,
-    links: list[Link],
-    away: Mapping[int, Doubt],
-    total: Floats,
-    hints: Sequence[Hint],
-) -> list[Link]:
-    """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
-    left = sides[0].patterns
-    weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
-    weak |= {id(left[i]) for i in turned_blocks(sides[1], assignment, away)}
-    weak |= {id(left[i]) for i, j in assignment.pairs.items() if is_part_of_whole(left[i], sides[1].patterns[j])}
-    strong = {i: j for i, j in assignment.pairs.items() if id(left[i]) not in weak}
-    free = (
-        [i for i in range(assignment.given.free[0]) if i not in strong],
-        [j for j in range(assignment.given.free[1]) if j not in set(strong.values())],
-    )
-    votes = conversion_votes(*sides, strong)
-    scores = conversion_scores(assignment.names, votes)
-    plain = [link for link in links if link.certain and not link.operations and id(link.left[0]) not in weak]
-    modules = frozenset((link.left[0].segments[:-1], link.right[0].segments[:-1]) for link in plain)
-    found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes, modules=modules), hints)
-    used = {id(p) for link in found for p in (*link.left, *link.right)}
-    kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])} and not _is_of_whole(link)]
-    doubted = {id(left[i]): _doubted(sides, doubt) for i, doubt in away.items()}
-    return [replace(link, **doubted.get(id(link.left[0]), {})) for link in kept] + found
-
-
-def _is_of_whole(link: Link) -> bool:
-    """Whether it takes a whole for one of its parts, which nothing confirms: what is not so is no guess either."""
-    return not link.certain and is_part_of_whole(link.left[0], link.right[0])
-
-
-def _doubted(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:
-    """What a doubt makes of a link."""
-    left, right = sides[0].patterns, sides[1].patterns
-    rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
-    near = tuple(left[n] for n in doubt.near[0]), tuple(right[n] for n in doubt.near[1])
-    return {"certain": False, "reason": doubt.reason, "rivals": rivals, "near": near}
-
-
-def _unused(links: Sequence[Link], side: Sequence[Pattern]) -> list[Pattern]:
-    """Patterns of the checkpoint that no certain match uses."""
-    used = {id(p) for link in links if link.certain for p in link.left}
-    return [p for p in side if id(p) not in used]
-
-
-def _resized(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:
-    """Names that correspond although a size differs; they are renamed, and reported with both shapes."""
-    taken = {id(p) for link in links for p in (*link.left, *link.right)}
-    free = (
-        [i for i, p in enumerate(sides[0].patterns) if id(p) not in taken],
-        [j for j, p in enumerate(sides[1].patterns) if id(p) not in taken],
-    )
-    if not free[0] or not free[1]:
-        return []
-    matched = {i: j for i, j in assignment.pairs.items() if i not in free[0] and j not in free[1]}
-    votes = conversion_votes(*sides, matched)
-    scores = conversion_scores(assignment.names, votes)
-    found = find_mismatches(*sides, free, scores, Agreement(*sides, votes))
-    return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
 
 
 def _finish(
@@ -307,4 +235,4 @@ def _copies(checkpoint: KeyTree, model: KeyTree, rest: list[Pattern], shapes: bo
     sides = Side.of(rest, checkpoint.ordered), Side.of(aliases, model.ordered)
     assignment = assign(*sides)
     found = doubts(*sides, assignment, gather(*sides))
-    return [link for link in _links(sides, assignment, found) if link.certain]
+    return [link for link in links_of(sides, assignment, found) if link.certain]

@@ -1,0 +1,102 @@
+"""From an assignment to links: plain ones with their doubts, conversions of what they leave over, other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from treealign.align.converting.claims import claimed
+from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
+from treealign.align.converting.part_order import is_part_of_whole
+from treealign.align.doubting.transposition import turned_blocks
+from treealign.align.hinted import Hint
+from treealign.align.links import Link
+from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.assignment import Assignment
+from treealign.align.matching.certainty import SHAPE_ONLY, Doubt
+from treealign.align.matching.mismatches import find_mismatches
+from treealign.align.matching.scoring import Floats, Side
+from treealign.align.matching.telling import told
+from treealign.align.patterns import Pattern
+
+
+def links_of(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int, Doubt]) -> list[Link]:
+    """The pairs of an assignment as plain links, those with a doubt open."""
+    left, right = sides[0].patterns, sides[1].patterns
+    links = []
+    for i, j in assignment.pairs.items():
+        if i in assignment.given.pairs and i not in assignment.given.same:
+            continue
+        doubt = found.get(i)
+        link = Link((left[i],), (right[j],), evidence=told(sides, i, j))
+        if doubt is not None:
+            link = replace(link, **doubted_parts(sides, doubt))
+        links.append(link)
+    return links
+
+
+def with_conversions(
+    sides: tuple[Side, Side],
+    assignment: Assignment,
+    links: list[Link],
+    away: Mapping[int, Doubt],
+    total: Floats,
+    hints: Sequence[Hint],
+) -> list[Link]:
+    """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
+    left = sides[0].patterns
+    weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
+    weak |= {id(left[i]) for i in turned_blocks(sides[1], assignment, away)}
+    weak |= {id(left[i]) for i, j in assignment.pairs.items() if is_part_of_whole(left[i], sides[1].patterns[j])}
+    doubted_pairs = {n for n, p in enumerate(left) if id(p) in {id(link.left[0]) for link in links if not link.certain}}
+    weak |= {id(left[i]) for i in claimed(*sides, assignment, doubted_pairs)}
+    strong = {i: j for i, j in assignment.pairs.items() if id(left[i]) not in weak}
+    free = (
+        [i for i in range(assignment.given.free[0]) if i not in strong],
+        [j for j in range(assignment.given.free[1]) if j not in set(strong.values())],
+    )
+    votes = conversion_votes(*sides, strong)
+    scores = conversion_scores(assignment.names, votes)
+    plain = [link for link in links if link.certain and not link.operations and id(link.left[0]) not in weak]
+    modules = frozenset((link.left[0].segments[:-1], link.right[0].segments[:-1]) for link in plain)
+    found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes, modules=modules), hints)
+    used = {id(p) for link in found for p in (*link.left, *link.right)}
+    kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])} and not _is_of_whole(link)]
+    doubted = {id(left[i]): doubted_parts(sides, doubt) for i, doubt in away.items()}
+    return [replace(link, **doubted.get(id(link.left[0]), {})) for link in kept] + found
+
+
+def _is_of_whole(link: Link) -> bool:
+    """Whether it takes a whole for one of its parts, which nothing confirms: what is not so is no guess either."""
+    return not link.certain and is_part_of_whole(link.left[0], link.right[0])
+
+
+def doubted_parts(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:
+    """What a doubt makes of a link."""
+    left, right = sides[0].patterns, sides[1].patterns
+    rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
+    near = tuple(left[n] for n in doubt.near[0]), tuple(right[n] for n in doubt.near[1])
+    return {"certain": False, "reason": doubt.reason, "rivals": rivals, "near": near}
+
+
+def unused(links: Sequence[Link], side: Sequence[Pattern]) -> list[Pattern]:
+    """Patterns of the checkpoint that no certain match uses."""
+    used = {id(p) for link in links if link.certain for p in link.left}
+    return [p for p in side if id(p) not in used]
+
+
+def resized_links(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:
+    """Names that correspond although a size differs; they are renamed, and reported with both shapes."""
+    taken = {id(p) for link in links for p in (*link.left, *link.right)}
+    free = (
+        [i for i, p in enumerate(sides[0].patterns) if id(p) not in taken],
+        [j for j, p in enumerate(sides[1].patterns) if id(p) not in taken],
+    )
+    if not free[0] or not free[1]:
+        return []
+    matched = {i: j for i, j in assignment.pairs.items() if i not in free[0] and j not in free[1]}
+    votes = conversion_votes(*sides, matched)
+    scores = conversion_scores(assignment.names, votes)
+    found = find_mismatches(*sides, free, scores, Agreement(*sides, votes))
+    return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
