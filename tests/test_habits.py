@@ -253,3 +253,13 @@ def test_an_adapter_of_q_alone_is_one_of_an_attention_all_the_same():
     checkpoint = {f"layers.0.attn.q_proj.lora_{x}.weight": s for x, s in (("a", (4, 64)), ("b", (64, 4)))}
     model = {f"model.layers.0.self_attn.q_proj.lora_{x}.weight": s for x, s in (("A", (4, 64)), ("B", (64, 4)))}
     assert any("lora_B" in key for key in asked_rows(checkpoint, model))
+
+
+def test_a_norm_that_a_fused_linear_keeps_takes_no_turns():
+    checkpoint, model = {}, {}
+    for n in range(2):
+        p, q = f"model.layers.{n}.", f"decoder.layers.{n}.self_attention."
+        checkpoint |= {f"{p}self_attn.{x}_proj.weight": (48, 48) for x in "qkv"} | {f"{p}input_layernorm.weight": (48,)}
+        model |= {f"{q}linear_qkv.weight": (144, 48), f"{q}linear_qkv.layer_norm_weight": (48,)}
+    match = next(m for m in aligned(checkpoint, model).matches if m.model[0].endswith("layer_norm_weight"))
+    assert match.operations == ()

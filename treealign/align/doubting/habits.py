@@ -88,6 +88,8 @@ class Habits:
     def fused(self, link: Link) -> Guess | None:
         """Rows of a fused tensor brought from turns into runs or back, where only one side is known to take turns."""
         whole = link.left[0] if len(link.left) == 1 else link.right[0]
+        if any("norm" in split_words(p.segments[-1]) for p in (*link.left, *link.right)):
+            return None  # a norm that a fused linear keeps has an entry for each input
         for kind in ("by head", "in turns"):
             a, b = (self._library(side, kind, p) for side, p in ((True, link.left[0]), (False, link.right[0])))
             if bool(a) == bool(b) or (link.operations and not (a if whole is link.left[0] else b)):
