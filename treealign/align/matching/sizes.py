@@ -16,7 +16,7 @@ from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
 
 SIZED = 2.0  # what equal sizes add to the score of a pair, and what another container takes from it
-LEAST = 2  # matches by which two modules are taken to correspond
+LEAST = 2  # matches by which two modules are taken to correspond, leaves by which one is a container
 Path = tuple[str, ...]
 
 
@@ -62,7 +62,8 @@ def _add(
     counts = [Counter(found.values()) for found in sizes]
     here, there = ({size: child for child, size in found.items()} for found in sizes)
     for size in here.keys() & there.keys():
-        if size and counts[0][size] == counts[1][size] == 1:
+        whole = min(len(sides[0].below[here[size]]), len(sides[1].below[there[size]])) >= LEAST
+        if size and whole and counts[0][size] == counts[1][size] == 1:
             mine, theirs = _inside(sides[0], here[size], 0, table), _inside(sides[1], there[size], 1, table)
             rows, columns = _inside(sides[0], parents[0], 0, table), _inside(sides[1], parents[1], 1, table)
             table[np.ix_(mine, [j for j in columns if j not in theirs])] -= SIZED
