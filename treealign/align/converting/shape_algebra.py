@@ -140,7 +140,7 @@ def disorder(dims: Sizes) -> tuple[int, Sizes]:
 def axis_orders(pairs: frozenset[tuple[Sizes, Sizes]]) -> tuple[Sizes, ...]:
     """The orders that fit, once each: those that move only dimensions of size 1 past others give the same numbers.
 
-    >>> axis_orders(frozenset({((8, 4, 3), (8, 3, 4))})), axis_orders(frozenset({((16, 16, 3, 3), (16, 3, 3, 16))}))
+    >>> axis_orders(frozenset({((8, 4, 3), (8, 3, 4))})), axis_orders(frozenset({((16, 8, 3, 3), (16, 3, 3, 8))}))
     (((0, 2, 1),), ((0, 2, 3, 1), (0, 3, 2, 1)))
     """
     kept: dict[object, Sizes] = {}
