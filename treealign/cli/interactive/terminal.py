@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ReadKey: TypeAlias = Callable[[], str]
 Show: TypeAlias = Callable[[Sequence[str]], None]
 _CLEAR = "\x1b[2J\x1b[H"
+WAIT = 0.25  # seconds
 
 
 def require_terminal() -> None:
@@ -82,6 +84,9 @@ def keyboard() -> Iterator[int]:
 
 def read_key(descriptor: int) -> str:
     """One key; Ctrl-D and the end of input are `q`, several characters at once (an arrow, a paste) no key."""
+    # a Ctrl-C that comes just before a call that waits is only seen when the call returns: no call waits for long
+    while not select.select([descriptor], [], [], WAIT)[0]:
+        pass
     try:
         typed = os.read(descriptor, 64).decode(errors="replace")
     except OSError:
