@@ -263,3 +263,21 @@ def test_a_norm_that_a_fused_linear_keeps_takes_no_turns():
         model |= {f"{q}linear_qkv.weight": (144, 48), f"{q}linear_qkv.layer_norm_weight": (48,)}
     match = next(m for m in aligned(checkpoint, model).matches if m.model[0].endswith("layer_norm_weight"))
     assert match.operations == ()
+
+
+@pytest.mark.parametrize("name", ["queries.linear", "q.proj", "query.dense"])
+def test_projections_with_modules_of_their_own_stand_in_an_attention_all_the_same(name):
+    other = name.replace("queries", "keys").replace("query", "key").replace("q.", "k.")
+    checkpoint = {f"layers.0.mixer.{x}.weight": (16, 16) for x in ("wq", "wk")}
+    model = {f"blocks.0.mix.{x}.weight": (16, 16) for x in (name, other)}
+    assert f"blocks.0.mix.{name}.weight" in asked_rows(checkpoint, model)
+
+
+def test_the_first_of_two_streams_is_asked_about_and_latents_are_not():
+    def both(parts):
+        names = [(f"{x}_{s}", f"to_{x}_{s}") for x in parts for s in "ab"]
+        sides = zip(*((f"l.0.attn.{a}.weight", f"b.0.attn1.{b}.weight") for a, b in names), strict=True)
+        return asked_rows(*(dict.fromkeys(side, (16, 16)) for side in sides))
+
+    assert "b.0.attn1.to_q_a.weight" in both("qkv")
+    assert "b.0.attn1.to_q_a.weight" not in both("q")

@@ -52,6 +52,17 @@ def test_kernels_of_unequal_sides_settle_the_axes_of_the_others():
     assert certain == set(truth.model)
 
 
+def test_turned_matrices_of_another_module_are_no_proof_for_the_squares_of_an_attention():
+    truth = Truth()
+    for n in range(2):
+        for name in ("q", "k", "v", "o"):
+            truth.pair(f"h.{n}.attn.{name}_proj.weight", f"h.{n}.attn.{name}_proj.weight", (16, 16))
+        truth.pair(f"h.{n}.mlp.fc_in.weight", f"h.{n}.mlp.fc_in.weight", (16, 40), lambda t: t.T)
+        truth.pair(f"h.{n}.mlp.fc_out.weight", f"h.{n}.mlp.fc_out.weight", (40, 16), lambda t: t.T)
+    wrong, certain = truth.judged(truth.suggestion())
+    assert not wrong & certain
+
+
 def test_siblings_that_contradict_each_other_turn_nothing():
     truth = Truth()
     truth.pair("block.0.a.weight", "block.0.a.weight", (8, 16), lambda t: t.T)

@@ -79,7 +79,18 @@ def test_a_gate_known_by_its_shape_may_have_its_halves_swapped(old, new, out_old
     assert any("halves swapped" in o.hint for q in asked for o in q.options)
 
 
-@pytest.mark.parametrize("rows", [48, 12, 24])
+@pytest.mark.parametrize("tail", [(), (1,)])
+@pytest.mark.parametrize("hidden", [12, 28])
+def test_a_gate_may_be_as_wide_as_its_model_or_a_convolution_over_one_point(hidden, tail):
+    truth = Truth()
+    for n in range(2):
+        truth.pair(f"b.{n}.conv.w1.weight", f"l.{n}.conv_module.expand.weight", (2 * hidden, 12, *tail), swapped)
+        truth.pair(f"b.{n}.conv.w2.weight", f"l.{n}.conv_module.shrink.weight", (12, hidden, *tail))
+    wrong, certain = truth.judged(truth.suggestion())
+    assert not wrong & certain
+
+
+@pytest.mark.parametrize("rows", [48, 12])
 def test_a_projection_that_is_no_gate_is_not_asked_about(rows):
     truth = Truth()
     for n in range(2):

@@ -49,8 +49,8 @@ def with_conversions(
     weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
     weak |= {id(left[i]) for i in turned_blocks(sides[1], assignment, away)}
     weak |= {id(left[i]) for i, j in assignment.pairs.items() if is_part_of_whole(left[i], sides[1].patterns[j])}
-    doubted_pairs = {n for n, p in enumerate(left) if id(p) in {id(link.left[0]) for link in links if not link.certain}}
-    weak |= {id(left[i]) for i in claimed(*sides, assignment, doubted_pairs)}
+    open_ones = {id(link.left[0]) for link in links if not link.certain}
+    weak |= {id(left[i]) for i in claimed(*sides, assignment) if id(left[i]) in open_ones}
     strong = {i: j for i, j in assignment.pairs.items() if id(left[i]) not in weak}
     free = (
         [i for i in range(assignment.given.free[0]) if i not in strong],
@@ -58,7 +58,8 @@ def with_conversions(
     )
     votes = conversion_votes(*sides, strong)
     scores = conversion_scores(assignment.names, votes)
-    plain = [link for link in links if link.certain and not link.operations and id(link.left[0]) not in weak]
+    away_or_weak = weak | {id(left[i]) for i in away}
+    plain = [link for link in links if link.certain and not link.operations and id(link.left[0]) not in away_or_weak]
     modules = frozenset((link.left[0].segments[:-1], link.right[0].segments[:-1]) for link in plain)
     found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes, modules=modules), hints)
     used = {id(p) for link in found for p in (*link.left, *link.right)}

@@ -18,7 +18,6 @@ from treealign.align.alignment import Alignment
 from treealign.align.asking.alternatives import Choice, Layouts, rename_choices, square_choices, with_turns
 from treealign.align.asking.hidden_alternatives import fused_choices, head_choices, part_choices, rotary_choices
 from treealign.align.doubting.conventions import hidden_beneath, without_guess
-from treealign.align.doubting.rotary import Rotary
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import Operation
@@ -124,14 +123,11 @@ def settle_by_probe(
 
 def find_choices(alignment: Alignment, layout_of: Layouts) -> list[Choice]:
     """All choices that an alignment leaves open and that can be tried."""
-    links, reasons = alignment.links, hidden_beneath(alignment.links, _rotary(alignment))
+    links, conventions = alignment.links, alignment.conventions
+    reasons = hidden_beneath(links, conventions) if conventions is not None else {}
     found = rename_choices(alignment) + part_choices(links, layout_of, _key_of(alignment))
     found += square_choices(links) + fused_choices(links, reasons) + head_choices(links, reasons)
     return found + rotary_choices(links, reasons, layout_of, _key_of(alignment))
-
-
-def _rotary(alignment: Alignment) -> Rotary:
-    return alignment.conventions.rotary if alignment.conventions is not None else Rotary()
 
 
 def _key_of(alignment: Alignment) -> Callable[[Link], str]:

@@ -7,7 +7,6 @@ any of the four places; the fused tensor fits only if none of its three is taken
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
 
 from treealign.align.matching.agreement import composed_roles
 from treealign.align.matching.assignment import Assignment
@@ -17,8 +16,8 @@ from treealign.align.patterns import Pattern
 Path = tuple[str, ...]
 
 
-def claimed(left: Side, right: Side, assignment: Assignment, doubted: Collection[int]) -> set[int]:
-    """Doubted matches of a lone key to a part of what a fused key beside it is left over for: left patterns."""
+def claimed(left: Side, right: Side, assignment: Assignment) -> set[int]:
+    """Matches of a lone key to a part of what a fused key beside it is left over for: left patterns."""
     fused: dict[tuple[Path, str], set[str]] = defaultdict(set)
     for at, p in enumerate(left.patterns):
         whole = _roles(left, at)
@@ -29,7 +28,7 @@ def claimed(left: Side, right: Side, assignment: Assignment, doubted: Collection
     for i, j in assignment.pairs.items():
         p = left.patterns[i]
         parts = fused.get((_container(p), p.segments[-1]), set())
-        if i in doubted and parts & _roles(right, j) and not parts & _roles(left, i):
+        if parts & _roles(right, j) and not parts & _roles(left, i):
             found.add(i)
     return found
 

@@ -6,7 +6,7 @@ show it have their channels last, so has the one whose sizes are equal. What sta
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from treealign.mapping.operations import Permute
 
 Orders = frozenset[Sizes]
 Path = tuple[str, ...]
+CONVOLUTION = 4  # dimensions from which a layout is that of a whole tower
 ENOUGH = 2  # matches that must show it where it is to be more than a guess
 
 
@@ -32,35 +33,38 @@ class Shown:
         Those of its own orders that all of them allow; empty where they contradict each other.
     count : int
         How many matches of the same block narrow it down.
+    beside : bool
+        Whether one of them stands in the module that holds the leaf's own; of convolutions, anywhere in the tower.
     everywhere : bool
         Whether all of its kind on the two sides agree.
     """
 
     orders: Orders
     count: int
+    beside: bool
     everywhere: bool
 
     @property
     def settles(self) -> bool:
         """Whether the one order that is left is more than a guess."""
-        return len(self.orders) == 1 and self.count >= ENOUGH and self.everywhere
+        return len(self.orders) == 1 and self.count >= ENOUGH and self.beside and self.everywhere
 
 
 @dataclass(frozen=True, eq=False)
 class AxisOrders:
     """The orders that matches allow, by number of dimensions, kind of leaf and each module of the model above it."""
 
-    allowed: dict[tuple[int, str, Path], list[Orders]]
+    allowed: dict[tuple[int, str, Path], Counter[Orders]]
 
     @classmethod
     def of(cls, links: Sequence[Link]) -> AxisOrders:
         """Read them off the matches of one leaf to one."""
-        found: dict[tuple[int, str, Path], list[Orders]] = defaultdict(list)
+        found: dict[tuple[int, str, Path], Counter[Orders]] = defaultdict(Counter)
         for link in links:
             p = link.right[0]
             if (orders := link_orders(link)) and not is_table(p):
                 for above in _above(p):
-                    found[len(next(iter(orders))), kind(link.left[0]), above].append(orders)
+                    found[len(next(iter(orders))), kind(link.left[0]), above][orders] += 1
         return cls(found)
 
     def shown(self, link: Link, own: Orders | None = None) -> Shown | None:
@@ -73,12 +77,17 @@ class AxisOrders:
             return None
         rank, name = len(next(iter(own))), kind(link.left[0])
         for above in _above(link.right[0]):
-            telling = _telling(self.allowed.get((rank, name, above), ()), own)
-            if telling:
-                near = _telling(self.allowed.get((rank, name, block(link.right[0])), ()), own)
-                all_of_it = _telling(self.allowed.get((rank, name, ()), ()), own)
-                return Shown(own.intersection(*telling), len(near), bool(own.intersection(*all_of_it)))
+            if telling := self._telling(rank, name, above, own):
+                near = self._telling(rank, name, block(link.right[0]), own)
+                everywhere = own.intersection(*self._telling(rank, name, (), own))
+                beside = rank >= CONVOLUTION or len(above) >= len(link.right[0].segments) - 2
+                return Shown(own.intersection(*telling), near.total(), beside, bool(everywhere))
         return None
+
+    def _telling(self, rank: int, name: str, above: Path, own: Orders) -> Counter[Orders]:
+        """The orders of those below a module that exclude some order that the leaf itself allows."""
+        found: Counter[Orders] = self.allowed.get((rank, name, above), Counter())
+        return Counter({orders: count for orders, count in found.items() if not own <= orders})
 
 
 def link_orders(link: Link) -> Orders:
@@ -100,8 +109,3 @@ def link_orders(link: Link) -> Orders:
 
 def _above(p: Pattern) -> Iterator[Path]:
     return (p.segments[:depth] for depth in range(len(p.segments) - 1, -1, -1))
-
-
-def _telling(orders: Sequence[Orders], own: Orders) -> list[Orders]:
-    """Those that exclude some order that the leaf itself allows."""
-    return [one for one in orders if not own <= one]

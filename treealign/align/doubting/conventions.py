@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from treealign.align.converting.rearrangements import TURNS
 from treealign.align.converting.shape_algebra import Sizes, disorder
 from treealign.align.doubting.axis_orders import AxisOrders, link_orders
-from treealign.align.doubting.gates import FUSED, hides_gate
+from treealign.align.doubting.gates import FUSED, Gates
 from treealign.align.doubting.habits import Guess, Habits
 from treealign.align.doubting.layouts import BothWays, is_bare, is_cut_square, is_kernel, is_table
 from treealign.align.doubting.rotary import Rotary, roles
@@ -58,6 +58,8 @@ class Conventions:
         Where rows may stand in rotary order.
     orders : AxisOrders
         The orders of dimensions that the matches allow.
+    gates : Gates
+        The shapes of the model's matrices.
     both_ways : BothWays
         Where matrices of a shape and of its transpose stand.
     """
@@ -66,12 +68,13 @@ class Conventions:
     rotary: Rotary
     orders: AxisOrders
     both_ways: BothWays
+    gates: Gates
 
     @classmethod
     def of(cls, links: Sequence[Link], habits: Habits, model: KeyTree) -> Conventions:
         """Read them off the matches, and off the classes of the model."""
         both_ways = BothWays.of(habits.left, habits.right)
-        return cls(habits, Rotary.of(links, habits, model), AxisOrders.of(links), both_ways)
+        return cls(habits, Rotary.of(links, habits, model), AxisOrders.of(links), both_ways, Gates.of(habits.right))
 
     def judged(self, given: Link) -> Link:
         """The link, uncertain if it may hide a change, and changed as a habit suggests."""
@@ -117,7 +120,7 @@ class Conventions:
 
     def doubts(self, link: Link) -> tuple[Reason, ...]:
         """What the names of a link may hide, each aspect apart from the others."""
-        found = _rows_doubt(link, self.rotary, self.habits), _axes_doubt(link, self.both_ways)
+        found = _rows_doubt(link, self.rotary, self.gates), _axes_doubt(link, self.both_ways)
         return tuple(reason for reason in found if reason is not None)
 
 
@@ -165,7 +168,7 @@ def _scaled(link: Link) -> set[str]:
     return {"q", "k"} & words if "norm" in words else set()
 
 
-def hidden_beneath(links: Sequence[Link], rotary: Rotary) -> dict[int, str]:
+def hidden_beneath(links: Sequence[Link], conventions: Conventions) -> dict[int, str]:
     """What uncertain links may hide, whatever they are doubted for: id of the link to the reason."""
     found: dict[int, str] = {}
     for link in links:
@@ -174,9 +177,9 @@ def hidden_beneath(links: Sequence[Link], rotary: Rotary) -> dict[int, str]:
             continue
         if len(link.left) == len(link.right) == 1 and "qkv" in roles(link.left[0]) | roles(link.right[0]):
             found[id(link)] = HEADS
-        elif rotary.may_turn(base):
+        elif conventions.rotary.may_turn(base):
             found[id(link)] = ROTARY
-        elif hides_gate(base, ()):
+        elif conventions.gates.may_hide(base):
             found[id(link)] = FUSED
     return found
 
@@ -205,12 +208,12 @@ def rotated_parts(link: Link) -> tuple[Pattern, ...]:
     return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & roles(p))
 
 
-def _rows_doubt(link: Link, rotary: Rotary, habits: Habits) -> Reason | None:
+def _rows_doubt(link: Link, rotary: Rotary, gates: Gates) -> Reason | None:
     if _may_stand_by_head(link):
         return HEADS
     if rotary.may_turn(link):
         return ROTARY
-    return FUSED if hides_gate(link, habits.right) else None
+    return FUSED if gates.may_hide(link) else None
 
 
 def _may_stand_by_head(link: Link) -> bool:

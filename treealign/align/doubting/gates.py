@@ -6,8 +6,11 @@ rows take turns, is a habit of the library, which neither shapes nor plain names
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
 
+from treealign.align.doubting.layouts import is_table
 from treealign.align.doubting.rotary import attention_name, roles
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
@@ -19,56 +22,64 @@ FUSED = Reason(
     "rows take turns",
 )
 OTHERS = frozenset({"q", "k", "v", "qkv", "kv", "qk"})  # what is fused in an attention
+POINTWISE = 3  # dimensions of the kernel of a convolution over a sequence
 FAR = 3  # levels up to the module that holds both projections
 Path = tuple[str, ...]
 Shape = tuple[int, ...]
 
 
-def hides_gate(link: Link, model: Sequence[Pattern]) -> bool:
-    """Whether a plain match of two fused tensors that are called otherwise may hide another order of gate and up.
+class Gates(NamedTuple):
+    """The matrices of a model, for what their shapes tell of each other.
 
-    Parameters
+    Attributes
     ----------
-    link : Link
-        The match.
-    model : sequence of Pattern
-        All patterns of the model.
-
+    inside : dict
+        For each module how many matrices of each shape are below it.
+    weights : dict
+        For each module the shape of the one matrix that is its own.
     """
-    if link.operations or len(link.left) != 1 or len(link.right) != 1:
+
+    inside: dict[Path, Counter[Shape]]
+    weights: dict[Path, Shape]
+
+    @classmethod
+    def of(cls, model: Sequence[Pattern]) -> Gates:
+        """Read the shapes of all patterns; linear in their number times their depth."""
+        inside: dict[Path, Counter[Shape]] = defaultdict(Counter)
+        weights: dict[Path, Shape] = {}
+        for p in model:
+            if len(shape := _shape(p)) > 1:
+                weights[p.segments[:-1]] = shape
+                for depth in range(1, len(p.segments)):
+                    inside[p.segments[:depth]][shape] += 1
+        return cls(inside, weights)
+
+    def may_hide(self, link: Link) -> bool:
+        """Whether a plain match of fused tensors that are called otherwise may hide another order of gate and up."""
+        if link.operations or len(link.left) != 1 or len(link.right) != 1:
+            return False
+        if attention_name(link.left[0])[-1:] == attention_name(link.right[0])[-1:]:
+            return False
+        named = roles(link.left[0]) | roles(link.right[0])
+        if "gate up" in named:
+            return True
+        return not named & OTHERS and not is_table(link.right[0]) and self._is_gated(link.right[0])
+
+    def _is_gated(self, p: Pattern) -> bool:
+        """Whether a sibling takes half as many inputs as it has outputs, and gives as many as it takes."""
+        own = _shape(p)
+        shape = own if len(own) > 1 else self.weights.get(p.segments[:-1], ())
+        if len(shape) < 2 or not all(shape) or shape[-2] % 2 or (len(own) < 2 and shape[-2:-1] != own[-1:]):
+            return False
+        *many, rows, columns = shape
+        for depth in range(len(p.segments) - 2, max(len(p.segments) - 2 - FAR, 0), -1):
+            near = self.inside.get(p.segments[:depth])
+            if near is not None and near.total() > 1:  # the nearest module that holds another matrix
+                return near[*many, columns, rows // 2] > 0
         return False
-    if attention_name(link.left[0])[-1:] == attention_name(link.right[0])[-1:]:
-        return False
-    named = roles(link.left[0]) | roles(link.right[0])
-    return "gate up" in named or (not named & OTHERS and _is_gated(link.right[0], model))
-
-
-def _is_gated(p: Pattern, model: Sequence[Pattern]) -> bool:
-    """Whether a sibling takes half as many inputs as it has outputs, and gives as many as it takes."""
-    weight = p if len(_shape(p)) > 1 else _weight_beside(p, model)
-    if weight is None or (weight is not p and _shape(weight)[-2:-1] != _shape(p)[-1:]):
-        return False
-    shape = _shape(weight)
-    if not all(shape) or shape[-2] % 2:
-        return False
-    *many, rows, columns = shape
-    fitting = (*many, columns, rows // 2)
-    return any(_shape(q) == fitting for q in _near(weight, model)) and rows != 2 * columns
-
-
-def _near(p: Pattern, model: Sequence[Pattern]) -> Iterator[Pattern]:
-    """The other leaves of the nearest module that holds another matrix."""
-    for up in range(1, FAR + 1):
-        above = p.segments[: -1 - up]
-        found = [q for q in model if q is not p and q.segments[: len(above)] == above and len(_shape(q)) > 1]
-        if found and above:
-            yield from found
-            return
-
-
-def _weight_beside(p: Pattern, model: Sequence[Pattern]) -> Pattern | None:
-    return next((q for q in model if q is not p and q.segments[:-1] == p.segments[:-1] and len(_shape(q)) > 1), None)
 
 
 def _shape(p: Pattern) -> Shape:
-    return next(iter(p.shapes.values())) or ()
+    """The shape, that of a linear for a convolution over one point of a sequence."""
+    shape = next(iter(p.shapes.values())) or ()
+    return shape[:-1] if len(shape) == POINTWISE and shape[-1] == 1 else shape

@@ -50,11 +50,14 @@ class Rotary:
         Modules of either side that are called attentions, or in which q stands beside k, v or the output.
     pixels : frozenset of tuple of str
         Modules of either side in which one of them is a convolution: these attend to pixels, and turn nothing.
+    streams : frozenset of tuple of str
+        Modules of either side with q and k of a stream called `a`.
     """
 
     learned: frozenset[Path] = frozenset()
     attentions: frozenset[Path] = frozenset()
     pixels: frozenset[Path] = frozenset()
+    streams: frozenset[Path] = frozenset()
 
     @classmethod
     def of(cls, links: Sequence[Link], habits: Habits, model: KeyTree) -> Rotary:
@@ -63,23 +66,30 @@ class Rotary:
         pixels = set()
         for p in (*habits.left, *habits.right):
             if mine := roles(p) & PROJECTIONS:
-                found[_attention(p)] |= mine
+                for path in _around(p):
+                    found[path] |= mine
                 if any(len(shape or ()) > 3 for shape in p.shapes.values()):
                     pixels.add(_attention(p))
+        streams = frozenset(_attention(p) for p in (*habits.left, *habits.right) if _is_numbered_a(p, "k"))
         whole = frozenset(path for path, mine in found.items() if len(mine) > 1 or "qkv" in mine or _is_attention(path))
-        return cls(frozenset(learned_positions(links, habits, model)), whole, frozenset(pixels))
+        return cls(frozenset(learned_positions(links, habits, model)), whole, frozenset(pixels), streams)
 
     def turns(self, link: Link) -> bool:
         """Whether it may be a rotated q or k at all: one beside the other, in a tower that may turn them."""
         both = [p for side in (link.left, link.right) for p in side]
-        if not TURNED & {r for p in both for r in roles(p)} or any(map(_is_latent, both)):
+        if not TURNED & {r for p in both for r in roles(p)} or any(map(self._is_latent, both)):
             return False
         if any(p.segments[: len(tower)] == tower for p in link.right for tower in self.learned):
             return False
-        around = {_attention(p) for p in both}
-        if around.isdisjoint(self.attentions) or not around.isdisjoint(self.pixels):
+        if self.attentions.isdisjoint(path for p in both for path in _around(p)):
+            return False
+        if not self.pixels.isdisjoint(_attention(p) for p in both):
             return False
         return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
+
+    def _is_latent(self, p: Pattern) -> bool:
+        """Whether it makes the latents of which another projection makes q; beside a `k_a`, it is q of a stream."""
+        return _is_numbered_a(p, "q") and _attention(p) not in self.streams
 
     def may_turn(self, link: Link) -> bool:
         """Whether its rows may stand in another rotary order: the attention is spelled or kept otherwise."""
@@ -87,15 +97,20 @@ class Rotary:
         return differ and self.turns(link)
 
 
+def _around(p: Pattern) -> tuple[Path, ...]:
+    """The module that holds a projection, and the one that holds that: a projection may have a module of its own."""
+    return _attention(p), _attention(p)[:-1]
+
+
 def _is_attention(path: Path) -> bool:
     """Whether a module is called one: an adapter may hold no more of it than q."""
     return bool(path) and any("attn" in word for segment in path[-2:] for word in split_words(segment))
 
 
-def _is_latent(p: Pattern) -> bool:
-    """Whether it makes the latents of which another projection makes q: `q_a_proj`, `wq_a`."""
+def _is_numbered_a(p: Pattern, part: str) -> bool:
+    """Whether a projection is called the first of two of its part: `q_a_proj`, `wq_a`."""
     words = [w for s in attention_name(p) for w in split_words(s)]
-    return any(a in {"q", "wq"} and b == "a" for a, b in pairwise(words))
+    return any(a in {part, f"w{part}"} and b == "a" for a, b in pairwise(words))
 
 
 def _attention(p: Pattern) -> Path:

@@ -66,7 +66,9 @@ class Agreement:
         a, b = self.left.patterns[i], self.right.patterns[j]
         if a.template == b.template or a.segments[-2:] == b.segments[-2:]:
             return True
-        if a.segments[-2:-1] == b.segments[-2:-1] and _parameter(self.left, i) == _parameter(self.right, j):
+        module = a.segments[-2:-1]
+        named = any("{}" not in s and not s.isdecimal() for s in module)  # a number is a place in a list, not a role
+        if named and module == b.segments[-2:-1] and _parameter(self.left, i) == _parameter(self.right, j):
             return True
         mine = _own_roles(self.left, i)
         return bool(mine) and mine == _own_roles(self.right, j)

@@ -15,7 +15,7 @@ import numpy as np
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
 
-SIZED = 2.0  # what equal sizes add to the score of a pair, and what another container takes from it
+SIZED = 2.0  # what a pair of leaves loses whose containers go elsewhere by their sizes
 LEAST = 2  # matches by which two modules are taken to correspond, leaves by which one is a container
 Path = tuple[str, ...]
 
@@ -61,17 +61,17 @@ def _add(
     ]
     counts = [Counter(found.values()) for found in sizes]
     here, there = ({size: child for child, size in found.items()} for found in sizes)
-    for size in here.keys() & there.keys():
-        whole = min(len(sides[0].below[here[size]]), len(sides[1].below[there[size]])) >= LEAST
-        if size and whole and counts[0][size] == counts[1][size] == 1:
-            mine, theirs = _inside(sides[0], here[size], 0, table), _inside(sides[1], there[size], 1, table)
-            rows, columns = _inside(sides[0], parents[0], 0, table), _inside(sides[1], parents[1], 1, table)
-            table[np.ix_(mine, [j for j in columns if j not in theirs])] -= SIZED
-            table[np.ix_([i for i in rows if i not in mine], theirs)] -= SIZED
-
-
-def _inside(side: Side, path: Path, axis: int, table: Floats) -> list[int]:
-    return [at for at in side.below[path] if at < table.shape[axis]]
+    alone = [size for size in here.keys() & there.keys() if size and counts[0][size] == counts[1][size] == 1]
+    rows, columns = (
+        [at for at in side.below[path] if at < n] for side, path, n in zip(sides, parents, table.shape, strict=True)
+    )
+    labels = np.zeros(table.shape[0], np.int64), np.zeros(table.shape[1], np.int64)
+    for number, size in enumerate(sorted(alone), 1):
+        inside = sides[0].below[here[size]], sides[1].below[there[size]]
+        if min(map(len, inside)) >= LEAST:
+            for label, some in zip(labels, inside, strict=True):
+                label[[at for at in some if at < len(label)]] = number
+    table[np.ix_(rows, columns)] -= SIZED * (labels[0][rows][:, None] != labels[1][columns][None, :])
 
 
 def _children(side: Side) -> dict[Path, set[Path]]:
