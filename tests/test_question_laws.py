@@ -6,13 +6,15 @@ import pytest
 from question_laws import broken_laws
 from scoring import read_cases
 
-SAMPLE = {
-    "transformers": ("tf/AXK2Model", "tf/Kolibri1ForCausalLM", "tf/OlmoHybridForCausalLM"),
-    "originals": ("clip_openai__hf", "gguf_stablelm__hf", "mae_facebook__hf", "opt_metaseq__hf", "llava_original__hf"),
-    "real_text": ("qwen3_hf__fairseq2", "keras__albert_hf", "hf__gguf_starcoder2", "torchtune__llama31_hf"),
-    "real_vision": ("convnext_tiny_torchvision__timm", "poolformer_s12_timm06__timm1", "se_resnet50_cadene__timm"),
-}
-NAMED = [(corpus, name) for corpus, names in SAMPLE.items() for name in names]
+STEPS = {"transformers": 69, "originals": 29, "real_text": 93, "real_vision": 43}  # every so many-th, from the first
+SAMPLE = {corpus: [case.name for case in read_cases(corpus)][::step] for corpus, step in STEPS.items()}
+# where a law is broken and it is known why; a case that keeps its laws again fails here until it is taken out
+BROKEN = {"gemma_hf__keras": "three matrices among partners of both layouts: no option turns and exchanges at once"}
+NAMED = [
+    pytest.param(corpus, name, marks=[pytest.mark.xfail(reason=BROKEN[name], strict=True)] if name in BROKEN else [])
+    for corpus, names in SAMPLE.items()
+    for name in names
+]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def cases():
     return {(corpus, case.name): case for corpus in SAMPLE for case in read_cases(corpus)}
 
 
-@pytest.mark.parametrize(("corpus", "name"), NAMED, ids=[name for _, name in NAMED])
+@pytest.mark.parametrize(("corpus", "name"), NAMED, ids=str)
 def test_questions_keep_their_laws(cases, corpus, name):
     looked, broken = broken_laws(cases[corpus, name])
     assert looked["few"] == 1

@@ -159,6 +159,7 @@ def test_a_search_without_work_left_makes_every_match_and_claims_no_minimum_beyo
     pairs = [(k, k.replace("attn", "self_attn").replace("norm", "layer_norm")) for k in LAYERS]
     found = made(pairs)
     assert realised(found, pairs)
+    assert found.bound <= len(found.mapping)
     assert found.optimal == (found.bound == len(found.mapping))
 
 

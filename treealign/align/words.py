@@ -239,12 +239,10 @@ def _phrase_tokens(words: Sequence[tuple[str, int]], numbers: Set[int]) -> list[
         for start in range(len(words) - length, -1, -1):
             if any(used[start : start + length]):
                 continue
-            if _cuts_a_number(words, start, length):
-                continue
             run = tuple(w for w, _ in words[start : start + length])
             indexed = tuple(INDEX if d in numbers else w for w, d in words[start : start + length])
             roles = table.get(run) or table.get(indexed)
-            if roles is None:
+            if roles is None or _cuts_a_number(words, start, length):
                 continue
             used[start : start + length] = [True] * length
             depth = words[start + length - 1][1]
