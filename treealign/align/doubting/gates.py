@@ -66,7 +66,11 @@ class Gates(NamedTuple):
         return not named & OTHERS and not is_table(link.right[0]) and self._is_gated(link.right[0])
 
     def _is_gated(self, p: Pattern) -> bool:
-        """Whether a sibling takes half as many inputs as it has outputs, and gives as many as it takes."""
+        """Whether a sibling takes half as many inputs as it has outputs, and gives as many as it takes.
+
+        Where a sibling takes all of them, that is the projection which follows, and what takes half is another's: a
+        block that holds gate, up and down of twice its width beside the square matrices of an attention.
+        """
         own = _shape(p)
         shape = own if len(own) > 1 else self.weights.get(p.segments[:-1], ())
         if len(shape) < 2 or not all(shape) or shape[-2] % 2 or (len(own) < 2 and shape[-2:-1] != own[-1:]):
@@ -75,7 +79,7 @@ class Gates(NamedTuple):
         for depth in range(len(p.segments) - 2, max(len(p.segments) - 2 - FAR, 0), -1):
             near = self.inside.get(p.segments[:depth])
             if near is not None and near.total() > 1:  # the nearest module that holds another matrix
-                return near[*many, columns, rows // 2] > 0
+                return not near[*many, columns, rows] and near[*many, columns, rows // 2] > 0
         return False
 
 
