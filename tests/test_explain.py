@@ -84,6 +84,7 @@ def test_a_conversion_is_explained_with_its_parts_and_how_their_rows_can_stand()
         "rows from interleaved to half split, heads of 2",
         "rows from half split to interleaved, heads of 2",
         "rows by part, k then v then q",
+        "rows by head of 2 in the checkpoint, from interleaved to half split",
     ]
 
 

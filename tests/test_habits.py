@@ -121,6 +121,13 @@ def test_rows_of_w13_are_guessed_to_take_turns():
     assert not certain_pairs(suggestion)
 
 
+def test_what_a_habit_suggests_stays_a_question_beside_the_order_of_the_parts():
+    parts = {f"layers.{i}.mlp.{n}_proj.weight": (64, 16) for i in range(2) for n in ("gate", "up")}
+    suggestion = aligned({f"layers.{i}.mlp.w13.weight": (128, 16) for i in range(2)}, parts)
+    assert any(isinstance(o, Deinterleave) for o in suggestion.matches[0].operations)
+    assert [question.about for question in suggestion.questions] == ["order", "rows"]
+
+
 def test_a_lone_matrix_of_a_steady_block_is_not_turned_by_its_name():
     """`W_down` of a bottleneck is the first of its two matrices, whatever `fc1` is called elsewhere."""
     spelled = {f"layers.{n}.proj_{name}.weight": (48, 64) for n in range(2) for name in ("alpha", "beta")}

@@ -6,7 +6,7 @@ import pytest
 from aligning import aligned, certain_pairs
 
 from treealign import TreealignError
-from treealign.mapping.operations import Concat, Split
+from treealign.mapping.operations import Concat, Deinterleave, Keep, Parallel, RotaryPermute, Split
 
 FUSED = {f"layers.{i}.attn.fused.weight": (12, 4) for i in range(2)} | {"head.weight": (2, 4)}
 APART = {f"layers.{i}.attn.{n}_proj.weight": (4, 4) for i in range(2) for n in "qkv"} | {"head.weight": (2, 4)}
@@ -68,3 +68,19 @@ def test_a_hint_settles_a_reshape_that_names_alone_leave_open():
 def test_a_hint_of_another_form_is_refused(hint):
     with pytest.raises(TreealignError, match="not of the form"):
         aligned(FUSED, APART, hints=[hint])
+
+
+def test_a_hint_says_that_rows_stand_by_head_and_in_rotary_order_at_once():
+    hint = "fused: rows by head of 2 in the checkpoint, from interleaved to half split"
+    found = aligned(FUSED, APART, hints=["fused=q_proj,k_proj,v_proj", hint])
+    turned = Parallel((RotaryPermute(2, 2), RotaryPermute(2, 2), Keep()))
+    assert conversions(found)[0].operations[:3] == (Deinterleave(0, (2, 2, 2)), Split(0, (4, 4, 4)), turned)
+    assert found.ok
+
+
+def test_a_hint_says_how_many_rows_of_a_head_rotate():
+    hints = ["fused=q_proj,k_proj,v_proj", "fused: rows from interleaved to half split, heads of 4, 2 rotated"]
+    found = aligned(FUSED, APART, hints=hints)
+    turned = RotaryPermute(1, 4, 2)
+    assert Parallel((turned, turned, Keep())) in conversions(found)[0].operations
+    assert found.ok

@@ -117,11 +117,8 @@ def test_the_evidence_names_the_probe_and_both_scores(weights):
     (match,) = (m for m in suggestion.matches if m.checkpoint == ("model.layers.0.norm_a.weight",))
     (decision,) = suggestion.probed.decisions
     best, second = decision.trials
-    assert (
-        f"probe score: norm_a -> input_layernorm, norm_b -> post_attention_layernorm scores {best.score:.6g}, "
-        in (match.evidence[-1])
-    )
-    assert f"next best {second.score:.6g}" in match.evidence[-1]
+    said = "probe score: ^model.layers.{i}.norm_a -> ^model.layers.{i}.input_layernorm scores"
+    assert match.evidence[-1].startswith(f"{said} {best.score:.6g}, next best {second.score:.6g} ")
 
 
 def test_two_open_choices_are_settled_together(weights):
@@ -179,8 +176,11 @@ def test_two_towers_are_exchanged_whole():
     def closeness(m):
         return -(m["bob"](x) - 2 * m["alice"](x) - wanted).abs().sum()
 
-    (decision,) = treealign.suggest(old, model, probe=closeness).probed.decisions
-    assert [trial.text for trial in decision.trials] == ["bar -> alice, foo -> bob", "bar -> bob, foo -> alice"]
+    suggestion = treealign.suggest(old, model, probe=closeness)
+    assert suggestion.ok
+    assert {match.checkpoint[0][:3]: match.model[0].split(".")[0] for match in suggestion.matches} == {
+        "foo": "bob", "bar": "alice",
+    }  # fmt: skip
 
 
 def test_equal_scores_settle_nothing(weights):
@@ -214,9 +214,9 @@ def test_a_score_of_minus_infinity_rejects(weights):
 def test_a_bound_that_is_too_small_leaves_the_choice_open(weights):
     old = renamed(weights, ORIGINAL_LLAMA)
     calls = []
-    suggestion = treealign.suggest(old, tiny_llama(), probe=lambda m: calls.append(1) or score(m), max_probes=7)
+    suggestion = treealign.suggest(old, tiny_llama(), probe=lambda m: calls.append(1) or score(m), max_probes=6)
     assert uncertain(suggestion)
-    assert len(calls) <= 7
+    assert len(calls) <= 6
 
 
 def test_choices_too_many_to_combine_are_gone_through_one_by_one(weights):

@@ -289,7 +289,7 @@ def _probe(
         return settle_by_probe(
             alignment,
             score,
-            lambda key: head_layouts(model, key),
+            lambda link: head_layouts(model, alignment.model.keys[next(iter(link.right[0].cells.values()))]),
             name=name,
             max_probes=max_probes,
             tolerance=rounding(model),

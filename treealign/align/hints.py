@@ -10,9 +10,11 @@ hint                                                    says
 ``layers.{i}.{j}: indices exchanged``                   two indices trade places
 ``q,k: rows as stored``                                 the rows stand alike on both sides
 ``q,k: rows from interleaved to half split, heads of 4``  rotary rows; or ``from half split to interleaved``
+``q,k: …, heads of 64, 16 rotated``                       of each head, the first 16 rows alone
 ``qkv: rows by part``                                   all of one, then all of the next, in the order that is known
 ``qkv: rows by part, k then v then q``                  all of k, then all of v, then all of q
 ``qkv: rows by head of 64 in the checkpoint``           q, k and v of one head, then of the next; or ``in the model``
+``qkv: rows by head …, from interleaved to half split``   both: the rows of q and k in another rotary order besides
 ``gate_up: rows in turns in the model``                 one row of each by turns; or ``in the checkpoint``
 ``gate_up: halves swapped``                             the second half comes first on the other side
 ``proj: axes as stored``, ``axes transposed``           which way round a matrix stands
@@ -40,16 +42,19 @@ from treealign.errors import TreealignError
 
 Hints = Mapping[str, str] | Sequence[str] | str | None
 End = Literal["checkpoint", "model"]
+_HEADS = r"heads of (?P<size>[1-9][0-9]*)(?:, (?P<rotated>[1-9][0-9]*) rotated)?"
+_ROTARY = {"to half split": "from interleaved to half split", "to interleaved": "from half split to interleaved"}
+_BESIDES = f"(?:, (?P<rotary>{'|'.join(_ROTARY.values())}))?"
 _FORMS: tuple[tuple[About, str, str], ...] = (
     ("order", "as numbered", r"order as numbered"),
     ("order", "reversed", r"order reversed"),
     ("order", "exchanged", r"indices exchanged"),
     ("rows", "as stored", r"rows as stored"),
     ("rows", "by part", r"rows by part(?:, (?P<parts>\w+(?: then \w+)+))?"),
-    ("rows", "by head", r"rows by head of (?P<size>[1-9][0-9]*) in the (?P<end>checkpoint|model)"),
+    ("rows", "by head", r"rows by head of (?P<size>[1-9][0-9]*) in the (?P<end>checkpoint|model)" + _BESIDES),
     ("rows", "in turns", r"rows in turns in the (?P<end>checkpoint|model)"),
-    ("rows", "to half split", r"rows from interleaved to half split, heads of (?P<size>[1-9][0-9]*)"),
-    ("rows", "to interleaved", r"rows from half split to interleaved, heads of (?P<size>[1-9][0-9]*)"),
+    ("rows", "to half split", r"rows from interleaved to half split, " + _HEADS),
+    ("rows", "to interleaved", r"rows from half split to interleaved, " + _HEADS),
     ("rows", "swapped", r"halves swapped"),
     ("axes", "as stored", r"axes as stored"),
     ("axes", "transposed", r"axes transposed"),
@@ -85,6 +90,10 @@ class Said:
         An order of dimensions.
     parts : tuple of str
         What the parts are, in their order, where that is said: ``("k", "v", "q")``.
+    rotated : int
+        How many rows of a head are in rotary order; 0 for all.
+    rotary : str
+        The kind of rotary order that rows by head are in besides; empty for none.
     """
 
     about: About
@@ -93,20 +102,24 @@ class Said:
     end: str = ""
     dims: tuple[int, ...] = ()
     parts: tuple[str, ...] = ()
+    rotated: int = 0
+    rotary: str = ""
 
     @property
     def text(self) -> str:
         """As the language spells it."""
+        heads = ", ".join([f"heads of {self.size}", *([f"{self.rotated} rotated"] if self.rotated else [])])
+        besides = f", {_ROTARY[self.rotary]}" if self.rotary else ""
         return {
             "as numbered": "order as numbered",
             "reversed": "order reversed",
             "exchanged": "indices exchanged",
             "as stored": f"{self.about} as stored",
             "by part": ", ".join(["rows by part", *([" then ".join(self.parts)] if self.parts else [])]),
-            "by head": f"rows by head of {self.size} in the {self.end}",
+            "by head": f"rows by head of {self.size} in the {self.end}{besides}",
             "in turns": f"rows in turns in the {self.end}",
-            "to half split": f"rows from interleaved to half split, heads of {self.size}",
-            "to interleaved": f"rows from half split to interleaved, heads of {self.size}",
+            "to half split": f"rows from interleaved to half split, {heads}",
+            "to interleaved": f"rows from half split to interleaved, {heads}",
             "swapped": "halves swapped",
             "transposed": "axes transposed",
             "permuted": "axes " + ",".join(map(str, self.dims)),
@@ -195,7 +208,9 @@ def _said(text: str) -> Said | None:
             groups = hit.groupdict()
             dims = tuple(map(int, groups["dims"].split(","))) if groups.get("dims") else ()
             parts = tuple((groups.get("parts") or "").split(" then ")) if groups.get("parts") else ()
-            return Said(about, kind, int(groups.get("size") or 0), groups.get("end") or "", dims, parts)
+            sizes = (int(groups.get(name) or 0) for name in ("size", "rotated"))
+            rotary = next((k for k, words in _ROTARY.items() if words == groups.get("rotary")), "")
+            return Said(about, kind, next(sizes), groups.get("end") or "", dims, parts, next(sizes), rotary)
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from treealign.align.asking.alternatives import HeadLayout
+from treealign.align.asking.rows import HeadLayout
 from treealign.checkpoint.assigning import is_sharded, overlaps_itself
 from treealign.checkpoint.filling import fill
 from treealign.checkpoint.places import Place, Places, find_places
@@ -134,7 +134,7 @@ def _layout_in(holders: Sequence[Any]) -> HeadLayout | None:
     if rows is None:
         return None
     rotated = _number(holders, "rotary_dim", "rotary_ndims") or int(rows * _rotated_share(holders))
-    return HeadLayout(rows, None if rotated == rows else rotated)
+    return HeadLayout(rows, 0 if rotated == rows else rotated)
 
 
 def _rotated_share(holders: Sequence[Any]) -> float:

@@ -6,12 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 
 from treealign.align.alignment import Alignment
 from treealign.align.asking.arranging import arranged, link_orders
 from treealign.align.asking.question import Option, Question
-from treealign.align.asking.rows import in_order, is_join, joining, order_of
+from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, joining, order_of
 from treealign.align.asking.series import families, reversed_members
 from treealign.align.doubting.conventions import HEADS
 from treealign.align.doubting.habits import Habits
@@ -27,7 +27,7 @@ from treealign.mapping.operations import Interleave, Permute, RotaryPermute, Rot
 MOST = 6
 _PARAMETER = re.compile(r"[_.]?(?:weight|bias|kernel)s?$")
 SIZES = 2  # head sizes that are offered
-Sizes = Callable[[Link], Sequence[int]]  # the sizes that the heads of a link may have, the likeliest first
+Sizes = Callable[[Link], Sequence[HeadLayout]]  # how the rows of a link may be arranged in heads, the likeliest first
 _Pass = tuple[About, Callable[[], Iterator[list[Link]]], Callable[[Sequence[Link]], list[Option]]]
 SETTLERS = ("a statement about them", "equal values on both sides", "a probe")
 
@@ -40,7 +40,8 @@ def hidden_questions(alignment: Alignment, sizes: Sizes | None = None) -> Iterat
     alignment : Alignment
         With open links.
     sizes : callable, optional
-        The sizes that heads may have, where more is known than names and shapes tell.
+        How rows may be arranged in heads, where more is known than names and shapes tell. A question then has an option
+        for each of them, and for every order; without it, six at most.
 
     """
     case = _Case(alignment, sizes)
@@ -67,13 +68,15 @@ class _Case:
         self.left = [p for link in alignment.links for p in link.left] + list(alignment.left)
         self.right = [p for link in alignment.links for p in link.right] + list(alignment.right)
         habits = Habits(self.left, self.right)
-        self.sizes = sizes or habits.head_sizes
+        self.sizes = sizes or (lambda link: [HeadLayout(n) for n in habits.head_sizes(link)])
+        self.most: int | None = MOST if sizes is None else None
+        self.layouts: int | None = SIZES if sizes is None else None
 
     def question(self, about: About, links: Sequence[Link], options: Sequence[Option]) -> Question:
         """A question about these links."""
         why = "; ".join(dict.fromkeys(link.open[about] for link in links))
         both = tuple(links), tuple(links)
-        return Question(about, tuple(options[:MOST]), why, SETTLERS, tuple(links), both, self.trees)
+        return Question(about, tuple(options[: self.most]), why, SETTLERS, tuple(links), both, self.trees)
 
     def said(self, links: Sequence[Link], ways: Iterable[Said]) -> list[Option]:
         """The options that statements make of links, those alike once, what is guessed in front."""
@@ -152,7 +155,7 @@ class _Case:
         parts = joining(links[0]).left
         orders = sorted(permutations(range(len(parts))), key=lambda o: (sum(a != n for n, a in enumerate(o)), o))
         found = []
-        for order in orders[:MOST]:
+        for order in orders[: self.most]:
             made = [in_order(link, order) for link in links]
             names = [without_indices(module_path(parts[n]))[-1] for n in order]
             found.append(self.option(self._whole_and_parts(made[0]), ", ".join(names), made, links, "order"))
@@ -182,18 +185,21 @@ class _Case:
 
     def row_options(self, links: Sequence[Link]) -> list[Option]:
         """How rows can stand, as stored first, for the sizes that heads are likely to have."""
-        sizes = self._common_sizes(links)
+        layouts = self._common_layouts(links)
         kinds = {kind for link in links for kind in _row_kinds(link)}
         stored = "by part" if all(is_join(joining(link)) for link in links) else "as stored"
         ways = [self._now(links), Said("rows", stored)]
         ends = ("checkpoint", "model")
-        for size in sizes:
+        for n, (size, rotated) in enumerate(layouts):
             if "heads" in kinds:
                 ways += [Said("rows", "by head", size, end) for end in ends]
             if "rotary" in kinds:
-                ways += [Said("rows", kind, size) for kind in ("to half split", "to interleaved")]
-            if size == sizes[0]:
+                ways += [Said("rows", kind, size, rotated=rotated) for kind in ROTARY]
+            if n == 0:
                 ways += _other_orders(links)
+        if {"heads", "rotary"} <= kinds:
+            besides = product((size for size, rotated in layouts if not rotated), ROTARY, ends)
+            ways += [Said("rows", "by head", size, end, rotary=kind) for size, kind, end in besides]
         if "turns" in kinds:
             ways += [Said("rows", "in turns", 0, end) for end in ends]
         if "halves" in kinds:
@@ -210,10 +216,10 @@ class _Case:
                         return Said("rows", "to half split" if forward else "to interleaved", one.head_dim)
         return None
 
-    def _common_sizes(self, links: Sequence[Link]) -> list[int]:
+    def _common_layouts(self, links: Sequence[Link]) -> list[HeadLayout]:
         found = [list(self.sizes(link)) for link in links]
-        common = [n for n in found[0] if all(n in sizes for sizes in found[1:])] if found else []
-        return common[:SIZES]
+        common = [one for one in found[0] if all(one in layouts for layouts in found[1:])] if found else []
+        return common[: self.layouts]
 
     # axes
 
@@ -236,9 +242,8 @@ class _Case:
                 tuple(range(len(orders[0]))) if orders else (),
             )
             orders.sort(key=lambda dims: (dims != now, list(dims) != sorted(dims)))
-            found = (
-                self.said(links, [Said("axes", "permuted", 0, "", dims) for dims in orders[:MOST]]) if orders else []
-            )
+            ways = [Said("axes", "permuted", 0, "", dims) for dims in orders[: self.most]]
+            found = self.said(links, ways) if ways else []
         return found
 
 
@@ -276,11 +281,12 @@ def _attention(link: Link) -> object:
 
 def _row_kinds(link: Link) -> Iterator[str]:
     found = {r for p in (*link.left, *link.right) for r in roles(p)}
+    gated = "gate up" in found or {"gate", "up"} <= found
     by_turns = any(isinstance(o, Interleave) or type(o).__name__ == "Deinterleave" for o in link.operations)
-    if "qkv" in found or {"q", "k", "v"} <= found or link.open["rows"] == HEADS or by_turns:
+    if "qkv" in found or {"q", "k", "v"} <= found or link.open["rows"] == HEADS or (by_turns and not gated):
         yield "heads"
     if {"q", "k", "qkv"} & found:
         yield "rotary"
-    if "gate up" in found or {"gate", "up"} <= found or not ({"q", "k", "v", "qkv"} & found):
+    if gated or not ({"q", "k", "v", "qkv"} & found):
         yield "turns"
         yield "halves"

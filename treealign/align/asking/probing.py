@@ -9,18 +9,19 @@ option is right, the best of them is no better than chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Protocol
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.alternatives import Choice, Layouts, rename_choices, square_choices, with_turns
-from treealign.align.asking.hidden_alternatives import fused_choices, head_choices, part_choices, rotary_choices
-from treealign.align.doubting.conventions import hidden_beneath, without_guess
+from treealign.align.asking.choices import Choice, find_choices, with_answers
+from treealign.align.asking.hidden import Sizes
+from treealign.align.asking.naming import NAMES
+from treealign.align.asking.question import Question
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.mapping.operations import Operation
+from treealign.align.reasons import Reason, about
 
 SHUFFLES = 3
 Picks = tuple[int, ...]
@@ -83,7 +84,7 @@ class Probed:
 
 
 def settle_by_probe(
-    alignment: Alignment, score: Score, layout_of: Layouts, *, name: str, max_probes: int, tolerance: float
+    alignment: Alignment, score: Score, sizes: Sizes, *, name: str, max_probes: int, tolerance: float
 ) -> tuple[Alignment, Probed]:
     """Try what an alignment leaves open and take what a probe prefers.
 
@@ -93,8 +94,8 @@ def settle_by_probe(
         With open links.
     score : callable
         Scores a mapping; see `Score`.
-    layout_of : callable
-        Key of the model to the arrangements of heads that its rows may have.
+    sizes : callable
+        How the rows of a link may be arranged in heads, as far as the model says it.
     name : str
         What to call the probe.
     max_probes : int
@@ -111,44 +112,38 @@ def settle_by_probe(
     -----
     Where all combinations of options fit the bound, all are tried. Otherwise the choices are gone through one after the
     other until none changes, in order of plausibility (coordinate ascent); a choice whose options could not all be
-    tried beside the final ones of the others stays open.
+    tried beside the final ones of the others stays open. What an answer leaves open in turn is tried next.
     """
-    choices = find_choices(alignment, layout_of)
-    search = _Search(alignment, choices, score, max_probes)
-    best = search.run()
-    decisions = tuple(_decide(search, best, at, tolerance) for at in range(len(choices)))
-    settled = _settled(alignment, search, best, decisions, name)
-    return settled, Probed(name, search.probes, decisions)
-
-
-def find_choices(alignment: Alignment, layout_of: Layouts) -> list[Choice]:
-    """All choices that an alignment leaves open and that can be tried."""
-    links, conventions = alignment.links, alignment.conventions
-    reasons = hidden_beneath(links, conventions) if conventions is not None else {}
-    found = rename_choices(alignment) + part_choices(links, layout_of, _key_of(alignment))
-    found += square_choices(links) + fused_choices(links, reasons) + head_choices(links, reasons)
-    return found + rotary_choices(links, reasons, layout_of, _key_of(alignment))
-
-
-def _key_of(alignment: Alignment) -> Callable[[Link], str]:
-    keys = alignment.model.keys
-    return lambda link: keys[next(iter(link.right[0].cells.values()))]
+    decisions: list[Decision] = []
+    asked: set[str] = set()
+    left = max_probes
+    while True:
+        choices = [choice for choice in find_choices(alignment, sizes) if not choice.hints <= asked]
+        if not choices or left < 1:
+            return alignment, Probed(name, max_probes - left, tuple(decisions))
+        asked.update(hint for choice in choices for hint in choice.hints)
+        search = _Search(alignment, choices, score, left)
+        best = search.run()
+        made = [_decide(search, best, at, tolerance) for at in range(len(choices))]
+        alignment = _settled(search, best, made, name)
+        left -= search.probes
+        decisions += made
 
 
 class _Search:
     """Scores combinations of options, each once."""
 
     def __init__(self, alignment: Alignment, choices: Sequence[Choice], score: Score, max_probes: int) -> None:
-        self.links, self.choices, self.score = alignment.links, choices, score
+        self.alignment, self.choices, self.score = alignment, choices, score
         self.left, self.probes = max_probes, 0
         self.scores: dict[Picks, float] = {}
         self.reserve = 1 + SHUFFLES * len(choices)  # the best is scored again, and with each choice's tensors shuffled
         self._noise: float | None = None
-        self._turned: dict[object, Link] = {}
+        self._made: dict[Picks, Alignment | None] = {}
 
     def run(self) -> Picks:
         """The best combination found."""
-        sizes = [len(choice.options) for choice in self.choices]
+        sizes = [len(choice.ways) for choice in self.choices]
         start = (0,) * len(sizes)
         if math.prod(sizes) <= self.left - self.reserve:
             for picks in sorted(product(*map(range, sizes)), key=lambda p: (sum(p), p)):
@@ -177,15 +172,17 @@ class _Search:
             self.scores[picks] = found
         return self.scores[picks]
 
-    def call(self, picks: Picks, shuffled: Sequence[Pattern] = (), seed: int = 0) -> float | None:
-        """Score a combination, again if need be."""
+    def call(self, picks: Picks, shuffled: Set[Pattern] = frozenset(), seed: int = 0) -> float | None:
+        """Score a combination, again if need be; one that cannot be is worse than any that can."""
+        made = self.candidate(picks)
+        if made is None:
+            return -math.inf
         if self.left < 1:
             return None
         self.left -= 1
         self.probes += 1
-        links = tuple(self.candidate(picks).values())
-        wanted = {id(p) for p in shuffled}
-        found = self.score(links, [link for link in links if any(id(p) in wanted for p in link.right)], seed)
+        disturbed = [link for link in made.links if not shuffled.isdisjoint(link.right)]
+        found = self.score(made.links, disturbed, seed)
         return -math.inf if math.isnan(found) else found
 
     def noise(self, best: Picks) -> float:
@@ -195,24 +192,13 @@ class _Search:
             self._noise = math.inf if again is None or not math.isfinite(again) else abs(self.scores[best] - again)
         return self._noise
 
-    def candidate(self, picks: Picks) -> dict[int, Link]:
-        """The links of the alignment, by identity, as a combination has them."""
-        current = {id(link): link for link in self.links}
-        current.update((id(link), without_guess(link)) for choice in self.choices for link in choice.links)
-        turned: dict[int, tuple[Operation, ...]] = {}
-        for choice, pick in zip(self.choices, picks, strict=True):
-            option = choice.options[pick]
-            current.update((id(old), link) for old, link in zip(choice.links, option.links, strict=False))
-            turned.update((p, turned.get(p, ()) + operations) for p, operations in option.turned.items())
-        return {at: self._with(link, turned) for at, link in current.items()} if turned else current
-
-    def _with(self, link: Link, turned: dict[int, tuple[Operation, ...]]) -> Link:
-        """The link with the operations on it, the same object each time: what is loaded already is not loaded again."""
-        mine = tuple((id(p), turned[id(p)]) for p in (*link.left, *link.right) if id(p) in turned)
-        if not mine:
-            return link
-        key = (link.left, link.right, link.operations, link.groups, mine)
-        return self._turned.setdefault(key, with_turns(link, dict(mine)))
+    def candidate(self, picks: Picks) -> Alignment | None:
+        """The alignment with the answers of a combination; None where they cannot hold together."""
+        if picks not in self._made:
+            ways = (choice.ways[pick] for choice, pick in zip(self.choices, picks, strict=True) if pick)
+            made = with_answers(self.alignment, [hint for way in ways for hint in way.hints])
+            self._made[picks] = None if made is None or made.right else made  # a model with holes says nothing
+        return self._made[picks]
 
 
 def _decide(search: _Search, best: Picks, at: int, tolerance: float) -> Decision:
@@ -236,12 +222,12 @@ def _decide(search: _Search, best: Picks, at: int, tolerance: float) -> Decision
 
 
 def _all_tried(search: _Search, best: Picks, at: int) -> bool:
-    options = range(len(search.choices[at].options))
+    options = range(len(search.choices[at].ways))
     return all((*best[:at], pick, *best[at + 1 :]) in search.scores for pick in options)
 
 
 def _trials(search: _Search, at: int) -> Iterator[Trial]:
-    for pick, option in enumerate(search.choices[at].options):
+    for pick, option in enumerate(search.choices[at].ways):
         yield Trial(option.text, max((s for p, s in search.scores.items() if p[at] == pick), default=None))
 
 
@@ -252,32 +238,26 @@ def _beats(own: float, other: float, noise: float, tolerance: float) -> bool:
 
 
 def _chance(search: _Search, best: Picks, choice: Choice) -> tuple[float, ...]:
-    targets = [p for link in choice.links for p in link.right]
-    found = (search.call(best, targets, seed) for seed in range(SHUFFLES))
+    found = (search.call(best, choice.targets, seed) for seed in range(SHUFFLES))
     return tuple(score for score in found if score is not None)
 
 
-def _settled(alignment: Alignment, search: _Search, best: Picks, decisions: Sequence[Decision], name: str) -> Alignment:
-    """The alignment with settled links certain; a link in two choices waits for both."""
-    open_reasons: dict[int, str] = {}
-    evidence: dict[int, tuple[str, ...]] = {}
-    for choice, decision in zip(search.choices, decisions, strict=True):
-        for link in choice.links:
-            if decision.settled:
-                evidence[id(link)] = (*evidence.get(id(link), ()), _evidence(name, decision))
-            else:
-                open_reasons.setdefault(id(link), decision.reason)
-    settled = [pick if decision.settled else 0 for pick, decision in zip(best, decisions, strict=True)]
-    candidate = search.candidate(tuple(settled))
-    links = []
-    for link in alignment.links:
-        made = candidate[id(link)] if id(link) in evidence else link
-        if id(link) in open_reasons:
-            made = replace(made, certain=False, reason=f"{link.reason}; {open_reasons[id(link)]}")
-        elif id(link) in evidence:
-            made = replace(made, certain=True, reason="", rivals=((), ()), evidence=link.evidence + evidence[id(link)])
-        links.append(made)
-    return replace(alignment, links=tuple(links), left=_left_over(alignment, links))
+def _settled(search: _Search, best: Picks, decisions: Sequence[Decision], name: str) -> Alignment:
+    """The alignment with what was decided answered, and the reason added to what was not."""
+    evidence: dict[str, str] = {}
+    alignment = search.alignment
+    for choice, decision, pick in zip(search.choices, decisions, best, strict=True):
+        if decision.settled:
+            evidence.update((hint, _evidence(name, decision)) for hint in choice.ways[pick].hints)
+        else:
+            for question in choice.questions:
+                alignment = _with_reason(alignment, question, decision.reason)
+    made = with_answers(alignment, list(evidence))
+    if made is None:
+        return alignment
+    said = {f"answered: {hint}": text for hint, text in evidence.items()}
+    links = tuple(replace(link, evidence=tuple(said.get(e, e) for e in link.evidence)) for link in made.links)
+    return replace(made, links=links)
 
 
 def _evidence(name: str, decision: Decision) -> str:
@@ -286,8 +266,19 @@ def _evidence(name: str, decision: Decision) -> str:
     return f"probe {name}: {best.text} scores {scores}, shuffled at best {max(decision.shuffled):.6g}"
 
 
-def _left_over(alignment: Alignment, links: Sequence[Link]) -> tuple[Pattern, ...]:
-    """Checkpoint patterns without a partner: an exchange may have taken one of them and left another."""
-    before = {id(p): p for link in alignment.links for p in link.left} | {id(p): p for p in alignment.left}
-    used = {id(p) for link in links for p in link.left}
-    return tuple(p for at, p in before.items() if at not in used)
+def _with_reason(alignment: Alignment, question: Question, why: str) -> Alignment:
+    """The alignment whose links say besides why a probe could not answer a question about them."""
+    aspects = NAMES if question.about in NAMES else {question.about}
+    asked = set(question.links)
+
+    def added(reason: str) -> Reason:
+        kind = about(reason)
+        return Reason(kind, f"{reason}; {why}" if kind in aspects else reason)
+
+    links = (
+        replace(link, reason=link.reason and added(link.reason), beneath=tuple(map(added, link.beneath)))
+        if link in asked
+        else link
+        for link in alignment.links
+    )
+    return replace(alignment, links=tuple(links))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
@@ -26,7 +27,15 @@ from treealign.mapping.operations.base import as_ints
 
 Order = tuple[int, ...]
 HIDDEN = (RotaryPermute, RotaryUnpermute, Interleave, Deinterleave)  # what changes rows and no shape
+ROTARY = ("to half split", "to interleaved")
 DEFAULT = {"checkpoint": True, "model": False}
+
+
+class HeadLayout(NamedTuple):
+    """How many rows of a projection are a head, and how many of these rotate; 0 for all."""
+
+    head_dim: int
+    rotary_dim: int = 0
 
 
 def joining(link: Link) -> Link:
@@ -145,15 +154,16 @@ def _joined_rows(joined: Link, said: Said, *, whole_left: bool) -> Link | None:
         if blocks is None:
             return None
         turns = (Interleave(concat.dim, blocks),)
-    elif said.kind in ("to half split", "to interleaved"):
+    elif said.kind not in ("as stored", "by part", *ROTARY):
+        return None
+    rotary = said.kind if said.kind in ROTARY else said.rotary
+    if rotary:
         # a split is read backwards here
-        forward = (said.kind == "to half split") != whole_left
-        parts = [_rotary(p, sizes[n], forward, said.size) for n, p in enumerate(joined.left)]
+        forward = (rotary == "to half split") != whole_left
+        parts = [_rotary(p, sizes[n], forward, said) for n, p in enumerate(joined.left)]
         if None in parts or all(isinstance(o, Keep) for o in parts):
             return None
         before = (*before, Parallel(tuple(o for o in parts if o is not None)))
-    elif said.kind not in ("as stored", "by part"):
-        return None
     return replace(joined, operations=(*before, Concat(concat.dim, concat.sizes), *turns, *after))
 
 
@@ -161,12 +171,16 @@ def _turns_parts(o: Operation) -> bool:
     return isinstance(o, Parallel) and any(isinstance(one, HIDDEN) for one in o.operations)
 
 
-def _rotary(p: Pattern, rows: int, forward: bool, size: int) -> Operation | None:
-    if not {"q", "k"} & roles(p):
-        return Keep()
-    if rows % size or size % 2:
+def _rotary(p: Pattern, rows: int, forward: bool, said: Said) -> Operation | None:
+    return _turned(rows, forward, said) if {"q", "k"} & roles(p) else Keep()
+
+
+def _turned(rows: int, forward: bool, said: Said) -> Operation | None:
+    """The rows of heads in another rotary order; None where they are no whole number of heads."""
+    size, rotated = said.size, said.rotated or said.size
+    if rows % size or rotated % 2 or rotated > size:
         return None
-    return (RotaryPermute if forward else RotaryUnpermute)(rows // size, size)
+    return (RotaryPermute if forward else RotaryUnpermute)(rows // size, size, None if rotated == size else rotated)
 
 
 def _even(sizes: Sequence[int]) -> Order | None:
@@ -191,11 +205,11 @@ def _single_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[O
     shape = next(iter(shapes))
     dim = _fused_dim(link, shape)
     made: tuple[Operation, ...] | None = None
-    if said.kind in ("to half split", "to interleaved"):
-        if shape[0] % said.size == 0 and said.size % 2 == 0:
-            kind = RotaryPermute if said.kind == "to half split" else RotaryUnpermute
-            return (kind(shape[0] // said.size, said.size),), ()
-        return None
+    if said.rotary:
+        return None  # which of the rows are those of q and k, no shape of a whole on both sides shows
+    if said.kind in ROTARY:
+        turned = _turned(shape[0], said.kind == "to half split", said)
+        return None if turned is None else ((turned,), ())
     if said.kind == "by head" and shape[dim] % (3 * said.size) == 0:
         made = (Interleave(dim, (said.size,) * 3),)
     elif said.kind == "in turns" and shape[dim] % 2 == 0:

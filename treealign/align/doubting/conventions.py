@@ -168,22 +168,6 @@ def _scaled(link: Link) -> set[str]:
     return {"q", "k"} & words if "norm" in words else set()
 
 
-def hidden_beneath(links: Sequence[Link], conventions: Conventions) -> dict[int, str]:
-    """What uncertain links may hide, whatever they are doubted for: id of the link to the reason."""
-    found: dict[int, str] = {}
-    for link in links:
-        base = without_guess(link)
-        if link.certain:
-            continue
-        if len(link.left) == len(link.right) == 1 and "qkv" in roles(link.left[0]) | roles(link.right[0]):
-            found[id(link)] = HEADS
-        elif conventions.rotary.may_turn(base):
-            found[id(link)] = ROTARY
-        elif conventions.gates.may_hide(base):
-            found[id(link)] = FUSED
-    return found
-
-
 def without_guess(link: Link) -> Link:
     """A link of one pattern to one without the operations that only a habit or its surroundings suggest."""
     if link.certain or len(link.left) != 1 or len(link.right) != 1 or not link.operations:
@@ -200,12 +184,6 @@ def is_turned_square(link: Link) -> bool:
     if link.certain or not alone or not isinstance(link.operations[0], Permute):
         return False
     return any(list(dims) == sorted(dims) for dims in link_orders(link))
-
-
-def rotated_parts(link: Link) -> tuple[Pattern, ...]:
-    """The patterns of a link that stand for q or k alone: the model's, or those that are joined."""
-    side = link.left if len(link.left) > 1 else link.right
-    return side if len(side) == 1 else tuple(p for p in side if {"q", "k"} & roles(p))
 
 
 def _rows_doubt(link: Link, rotary: Rotary, gates: Gates) -> Reason | None:
@@ -240,9 +218,11 @@ def _axes_doubt(link: Link, both_ways: BothWays) -> Reason | None:
 def _guessed(link: Link, guess: Guess) -> Link:
     """The link with operations that nothing proves."""
     groups = tuple(link.expand()) if guess.operations else link.groups
-    reason = link.reason or guess.reason
     rivals = _sides(link) if link.certain else link.rivals
-    return replace(link, operations=guess.operations, groups=groups, certain=False, reason=reason, rivals=rivals)
+    made = replace(link, operations=guess.operations, groups=groups, certain=False, rivals=rivals)
+    if not link.reason:
+        return replace(made, reason=guess.reason)
+    return replace(made, beneath=(*link.beneath, guess.reason))  # beside what else is open, it is a guess all the same
 
 
 def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
