@@ -94,6 +94,62 @@ def test_an_index_that_shifts_without_end_needs_the_keys():
     assert there_and_back(mapping, *given.keys, checkpoint=given) == (["layers.0.w", "layers.1.w"], True)
 
 
+TAILS = ("conv", "norm")
+BRANCHES = [
+    f"fpn.{i}.cv{j}.0.b.{k}.{m}.weight" for i in (0, 1) for j in (2, 3) for k in (0, 1) for m in ("conv", "norm")
+]
+SHIFTED = {
+    "a tail behind the index, and another rule for other tails": (
+        [
+            Rename(f"fpn.{{i:0..1}}.cv{{j:2..3}}.0.b.{{k}}.{m}.weight$", f"p.{{i}}.rep{{j-1}}.b.{{k}}.{m}.weight$")
+            for m in TAILS
+        ],
+        BRANCHES,
+    ),
+    "two shifts": (
+        [Rename("s{i:1..2}.x.{k}.t{j:3..4}", "s.{i-1}.y.{k}.t.{j-3}")],
+        [f"s{i}.x.{k}.t{j}.w" for i in (1, 2) for j in (3, 4) for k in (0, 11)],
+    ),
+    "two shifts within the same names": (
+        [Rename("a.{i:0..2}.b.{j:1..3}", "a.{i+1}.b.{j-1}")],
+        [f"a.{i}.b.{j}.w" for i in range(3) for j in range(1, 4)],
+    ),
+    "ranges that touch": (
+        [Rename("f.{i:0..3}.c", "g.{i}.c"), Rename("f.{i:4..7}.c", "k.{i-4}.c")],
+        [f"f.{i}.c.w" for i in range(8)],
+    ),
+    "a range that is carried over in front of what changes": (
+        [Rename("h.{i:3..25}.m.{j}.a", "h.{i}.n.{j}.b")],
+        [f"h.{i}.m.{j}.a.w" for i in range(30) for j in (0, 1)],
+    ),
+    "a choice in front of the index": (
+        [Rename("**.{p:fpn|pan}.{k}.cv{j:2..3}", "**.{p}.{k}.rep{j-1}")],
+        [f"m.{p}.{k}.cv{j}.w" for p in ("fpn", "pan", "top") for k in (0, 1) for j in (1, 2, 3)],
+    ),
+    "below a module, anywhere": (
+        [Rename("cv{j:2..3}", "rep{j-1}", under="**.tower.{t}")],
+        [f"{top}tower.{t}.cv{j}.w" for top in ("", "a.") for t in (0, 1) for j in (1, 2, 3)],
+    ),
+    "an index glued to the end of the key": (
+        [Rename("**.w{i:1..2}_{j:1..2}$", "**.mlp.{i-1}.{j-1}.weight$")],
+        [f"x.{k}.w{i}_{j}" for k in (0, 1) for i in (1, 2) for j in (1, 2)],
+    ),
+    "a series against itself": ([Rename("l.{i:0..14}", "l.{i+1}")], [f"l.{i}.w" for i in range(15)]),
+    "two indices that change places": (
+        [Rename("grp.{i:0..1}.lay.{j:0..2}.q", "lay.{j}.grp.{i}.q")],
+        [f"grp.{i}.lay.{j}.q.w" for i in (0, 1) for j in (0, 1, 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["for these keys", "whatever the keys"])
+@pytest.mark.parametrize("name", SHIFTED)
+def test_what_no_group_can_carry_over_is_written_out_value_by_value(name, given):
+    mapping, keys = SHIFTED[name]
+    wanted = [targets[0] for targets in ConversionMapping(mapping).map_keys(keys, converted=False).values()]
+    assert there_and_back(mapping, *keys, **{"checkpoint": tree(*keys)} if given else {}) == (wanted, True)
+
+
 def test_a_choice_is_an_alternation():
     used = rules([Rename("**.{part:q|k}_linear", "**.{part}_proj")])
     assert [renamed(used, f"a.{p}_linear.weight") for p in "qkv"] == [
@@ -143,6 +199,43 @@ def test_a_join_of_unequal_parts_is_refused_with_the_reason():
     join = Convert(["**.q", "**.k", "**.v"], "**.qkv", [operations.Concat(0, (8, 2, 2))])
     with pytest.raises(TreealignError, match=r"8 \+ 2 \+ 2.*cuts equal ones"):
         emit([join])
+
+
+TURNED = {
+    "a kernel of one point": (operations.Reshape((8, 4, 1), (8, 4)), ["SplitModulelist"]),
+    "a table with one level more": (operations.Reshape((5, 8), (1, 5, 8)), ["MergeModulelist"]),
+    "a flat kernel": (operations.Reshape((8, 3, 2, 2), (8, 12)), ["MergeModulelist", "Conv3dToLinear"]),
+    "a kernel set up again": (operations.Reshape((8, 12), (8, 3, 2, 2)), ["LinearToConv3d", "SplitModulelist"]),
+    "all dimensions turned": (operations.Permute((3, 2, 0, 1)), ["Transpose"] * 3),
+}
+
+
+@pytest.mark.parametrize("what", TURNED)
+@pytest.mark.parametrize("name", ["weight", "other"])
+def test_reshapes_and_permutations_are_made_of_what_transformers_has(what, name):
+    """Emission runs them on numbers, there and back."""
+    operation, expected = TURNED[what]
+    (rule,) = rules([Convert(f"**.conv.{name}$", "**.proj.weight$", [operation])])
+    assert [type(step).__name__ for step in rule.operations] == expected
+
+
+@pytest.mark.parametrize("shapes", [((8, 4, 3), (8, 12)), ((2, 4, 8), (8, 8)), ((8,), (1, 1, 8))])
+def test_reshapes_that_transformers_could_not_undo_are_refused_by_name(shapes):
+    with pytest.raises(TreealignError, match="Reshape"):
+        emit([Convert("**.conv$", "**.proj$", [operations.Reshape(*shapes)])])
+
+
+def test_a_converter_of_a_range_touches_no_index_beyond_it():
+    split = Convert("blk.{i:2..3}.qk", ["blk.{i}.q", "blk.{i}.k"], [operations.Split(0, (4, 4))])
+    met = [any(rule.rename_source_key(f"blk.{i}.qk.weight")[1] for rule in rules([split])) for i in range(1, 5)]
+    assert met == [False, True, True, False]
+
+
+def test_a_converter_of_an_index_that_shifts_without_end_needs_the_keys():
+    split = [Convert("blk.{i+1}.qk", ["layers.{i}.q", "layers.{i}.k"], [operations.Split(0, (4, 4))])]
+    with pytest.raises(TreealignError, match="pass the checkpoint"):
+        rules(split)
+    assert len(rules(split, checkpoint=tree("blk.1.qk", "blk.2.qk", shape=(8, 2)))) == 2
 
 
 def test_operations_that_transformers_lacks_are_refused_by_name():

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+from treealign.dialects.by_value import MOST_VALUES, Values, held_values, shift_of
 from treealign.errors import MappingError
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange, Rename
@@ -19,7 +20,6 @@ from treealign.tree.segments import LARGEST
 END = r"(?=\.|$)"
 ASIDE = "~"  # before a name that waits for another to go
 _NUMBER = "0|[1-9][0-9]*"
-_MOST = 512
 
 
 class Hole(NamedTuple):
@@ -90,7 +90,7 @@ def hole(capture: Capture | Choice) -> Hole:
     if capture.high is None or capture.high >= LARGEST:
         return Hole(capture.name, _NUMBER)
     low, high = capture.low + capture.shift, capture.high + capture.shift
-    if high - low >= _MOST:
+    if high - low >= MOST_VALUES:
         raise MappingError(f"{{{capture.name}}} has too many values for a regular expression", facts=[f"{low}..{high}"])
     single = high < 10
     return Hole(capture.name, f"[{low}-{high}]" if single else "|".join(map(str, range(low, high + 1))))
@@ -132,46 +132,27 @@ def _in_turn(rename: Rename) -> list[_Sides]:
 def _pair(rename: Rename, sides: _Sides, names: Sequence[str]) -> Iterator[Substitution]:
     source, target, mark, new_mark = sides
     scope, end = _scope(rename), "$" if source.at_end else END
-    shifts = [
-        name
-        for name, capture in source.captures.items()
-        if isinstance(capture, Capture) and _shift(target, name) != capture.shift
-    ]
     old, new = _marked(tokens(source, "front"), mark), _marked(tokens(target, "front"), new_mark)
-    if not shifts:
-        yield _made([*scope, *old], [*scope, *new], end)
-        return
-    if len(shifts) > 1:
-        raise MappingError("two indices are shifted at once", facts=[repr(rename)])
-    name, by = shifts[0], _shift(target, shifts[0])
-    own = _shift(source, name)
-    for value in sorted(_values(rename, source, name, names), reverse=by > own):
-        yield _made([*scope, *_filled(old, name, value + own)], [*scope, *_filled(new, name, value + by)], end)
-
-
-def _shift(pattern: KeyPattern, name: str) -> int:
-    capture = pattern.captures[name]
-    return capture.shift if isinstance(capture, Capture) else 0
-
-
-def _values(rename: Rename, source: KeyPattern, name: str, names: Sequence[str]) -> set[int]:
-    """The values of an index that is shifted."""
-    capture = source.captures[name]
-    assert isinstance(capture, Capture)
-    if capture.high is not None and capture.high < LARGEST and capture.high - capture.low < _MOST:
-        return set(range(capture.low, capture.high + 1))
-    found = {int(str(done.captures[name])) for n in names if (done := rename.rewrite(tuple(n.split("."))))}
-    if not found or len(found) > _MOST:
+    shifted = [name for name in source.captures if shift_of(source, name) != shift_of(target, name)]
+    ways = held_values(rename, (source, target), names) if shifted else [[{}]]
+    if not ways:
         raise MappingError(
-            f"{{{name}}} is shifted, which a regular expression can do only value by value",
+            f"{', '.join(f'{{{name}}}' for name in shifted)} is shifted, which a regular expression can do only value "
+            "by value",
             facts=[repr(rename)],
             hint="pass the checkpoint, or give the index a range",
         )
-    return found
+    for values in ways[0]:
+        yield _made([*scope, *_filled(old, source, values)], [*scope, *_filled(new, target, values)], end)
 
 
-def _filled(parts: Sequence[Token], name: str, value: int) -> list[Token]:
-    return [str(value) if isinstance(part, Hole) and part.name == name else part for part in parts]
+def _filled(parts: Sequence[Token], pattern: KeyPattern, values: Values) -> list[Token]:
+    return [_value(part, pattern, values) if isinstance(part, Hole) else part for part in parts]
+
+
+def _value(part: Hole, pattern: KeyPattern, values: Values) -> Token:
+    held = values.get(part.name)
+    return part if held is None else str(int(held) + shift_of(pattern, part.name))
 
 
 def _marked(parts: list[Token], mark: str) -> list[Token]:

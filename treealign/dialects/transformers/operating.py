@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from treealign.dialects.transformers.calls import Call
+from treealign.dialects.transformers.reshaping import reshapes, swaps
 from treealign.dialects.transformers.whole_operations import whole_call
 from treealign.errors import MappingError
 from treealign.mapping.operations import (
@@ -66,7 +67,9 @@ def operation_calls(
         after = tuple(order.index(at) for at in range(len(order)))
     sides = [sources[at] for at in before], [targets[at] for at in after]
     calls = (
-        call for operation in rest for call in _member_calls(operation, sides) or (_call(operation, config, sides),)
+        call
+        for operation in rest
+        for call in _member_calls(operation, sides) or _turning(operation) or (_call(operation, config, sides),)
     )
     return Made(tuple(calls), before, after)
 
@@ -88,7 +91,7 @@ def _orders(operation: Operation, patterns: int) -> bool:
 
 
 def _call(operation: Operation, config: Any, sides: Sequence[Sequence[str]]) -> Call:
-    made = _joining(operation) or _turning(operation)
+    made = _joining(operation)
     parts = operation.operations if isinstance(operation, Parallel) else (operation,)
     rotary = [part for part in parts if isinstance(part, RotaryPermute | RotaryUnpermute)]
     if made is None and rotary and all(part in rotary or isinstance(part, Keep) for part in parts):
@@ -115,17 +118,29 @@ def _joining(operation: Operation) -> Call | None:
     return None
 
 
-def _turning(operation: Operation) -> Call | None:
+def _turning(operation: Operation) -> tuple[Call, ...]:
+    """What one tensor becomes; empty where it is no such operation."""
     match operation:
         case Permute(dims=dims):
-            return _transpose(operation, dims)
+            return swaps(dims)
         case Deinterleave(dim=dim, blocks=(1, 1)):
-            return Call("Interleave", (("dim", dim),))
+            return (Call("Interleave", (("dim", dim),)),)
         case Interleave(dim=dim, blocks=(1, 1)):
-            return Call("Interleave", (("dim", dim), ("inverse", True)))
+            return (Call("Interleave", (("dim", dim), ("inverse", True))),)
         case Reshape(before=before, after=after):
-            return _flattened(operation, _ints(before), _ints(after))
-    return None
+            return _reshaped(operation, _ints(before), _ints(after))
+    return ()
+
+
+def _reshaped(operation: Reshape, before: Sequence[int], after: Sequence[int]) -> tuple[Call, ...]:
+    made = reshapes(before, after)
+    if not made:
+        raise MappingError(
+            "transformers flattens kernels of two and three dimensions, and takes one level of one in or out: "
+            f"no {operation!r}",
+            hint=_HINT,
+        )
+    return made
 
 
 def _ints(sizes: Sequence[Any]) -> tuple[int, ...]:
@@ -149,23 +164,6 @@ def _refuse_unequal(operation: Operation, sizes: Sequence[int]) -> None:
             facts=[repr(operation)],
             hint=_HINT,
         )
-
-
-def _transpose(operation: Operation, dims: Sequence[int]) -> Call:
-    moved = [at for at, dim in enumerate(dims) if at != dim]
-    if len(moved) != 2:
-        raise MappingError(f"transformers swaps two dimensions at a time: no {operation!r}", hint=_HINT)
-    return Call("Transpose", (("dim0", moved[0]), ("dim1", moved[1])))
-
-
-def _flattened(operation: Operation, before: Sequence[int], after: Sequence[int]) -> Call:
-    """A convolution's kernel laid flat, or set up again."""
-    name, deep, flat = (
-        ("Conv3dToLinear", before, after) if len(before) > len(after) else ("LinearToConv3d", after, before)
-    )
-    if len(deep) != 5 or len(flat) != 2 or deep[0] != flat[0]:
-        raise MappingError(f"transformers reshapes convolutions in three dimensions only: no {operation!r}", hint=_HINT)
-    return Call(name, (("in_channels", deep[1]), ("kernel_size", tuple(deep[2:]))))
 
 
 def _rotary_of(parts: Sequence[Operation], config: Any, names: Sequence[str]) -> Call:

@@ -22,6 +22,7 @@ AFTER_SEGMENT = "(?<![^.])"
 BEFORE_DOT = r"\."
 BEFORE_SEGMENT = "(?![^.])"
 AT_END = "(?=$)"
+_ENDS = {AT_END: ("$",), BEFORE_SEGMENT: (r"\.", "$")}  # inside a lookahead
 NUMBER = r"\d+"
 _MOST_OPTIONS = 200
 
@@ -107,10 +108,7 @@ def as_pairs(source: Sequence[Part], target: Sequence[Part], left: str, right: s
 def _in_one_group(
     variables: list[Variable], before: list[str], after: list[str], left: str, right: str
 ) -> list[Pair] | None:
-    if len(variables) > 1 and any(v.options for v in variables):
-        inner = _alternatives(variables, before[1:-1])
-    else:
-        inner = _joined(variables, before[1:-1])
+    inner = "|".join(_alternatives(variables, before[1:-1]))
     if not inner:
         return None
     seam = AFTER_SEGMENT if variables[-1].gap else ""
@@ -118,30 +116,34 @@ def _in_one_group(
     return [Pair(source, f"{left}{re_text(after[0])}\\1{seam}{re_text(after[-1])}{right}")]
 
 
-def _alternatives(variables: Sequence[Variable], runs: Sequence[str]) -> str:
-    """All that several choices may hold together, as one alternation; empty if that is too much."""
-    if not all(v.options or v.regex == NUMBER for v in variables):
-        return ""
-    ways = list(product(*(v.regex.split("|") for v in variables)))
-    texts = [*map(re_text, runs), ""]
-    every = ["".join(part + text for part, text in zip(way, texts, strict=True)) for way in ways]
-    return "|".join(every) if len(every) <= _MOST_OPTIONS else ""
+def _alternatives(variables: Sequence[Variable], runs: Sequence[str], ends: Sequence[str] = ("",)) -> list[str]:
+    """All that variables may hold together, with the texts that follow each and one of the ends; none if too much."""
+    ways = list(product(*(v.regex.split("|") if v.options else (v.regex,) for v in variables), ends))
+    texts = [*map(re_text, runs), ""][: len(variables)]
+    return (
+        ["".join(map("".join, zip(way, [*texts, ""], strict=True))) for way in ways]
+        if len(ways) <= _MOST_OPTIONS
+        else []
+    )
 
 
 def _run_by_run(
     variables: list[Variable], before: list[str], after: list[str], left: str, right: str
 ) -> list[Pair] | None:
-    if any(v.options for v in variables):
-        return None
-    pairs: list[Pair] = []
+    """A rule for each text that changes, those in front of it changed already; all behind it is looked ahead at."""
+    # no group may stand in a lookahead: where something varies in it, whole alternatives do, ends included
+    ends, pairs = _ENDS.get(right, (right,)), list[Pair]()
     for at, (old, new) in enumerate(zip(before, after, strict=True)):
         if old == new:
             continue
-        head = re_text(after[0]) + _joined(variables[:at], after[1:at]) if at else ""
-        rest = _joined(variables[at:], before[at + 1 :], leading=False)
-        ahead = f"(?={rest}{right})" if at < len(variables) else right
+        heads = [re_text(after[0]) + way for way in _alternatives(variables[:at], after[1:at])] if at else []
+        varies = any(v.options for v in variables[at:])
+        rests = _alternatives(variables[at:], before[at + 1 :], ends if varies else (right,))
+        if not rests or bool(heads) != bool(at):
+            return None
+        ahead = f"(?={'|'.join(rests)})" if at < len(variables) else right
         seam = AFTER_SEGMENT if at and variables[at - 1].gap else ""
-        group, again = (f"({head})", r"\1") if at else ("", "")
+        group, again = (f"({'|'.join(heads)})", r"\1") if at else ("", "")
         pairs.append(Pair(f"{left}{group}{seam}{re_text(old)}{ahead}", f"{left}{again}{seam}{re_text(new)}{ahead}"))
     return pairs
 
@@ -156,12 +158,6 @@ def _runs(parts: Sequence[Part]) -> tuple[list[Variable], list[str]]:
         else:
             runs[-1] += part
     return variables, runs
-
-
-def _joined(variables: Sequence[Variable], runs: Sequence[str], leading: bool = True) -> str:
-    """Variables with the texts that follow them."""
-    texts = [*map(re_text, runs), ""]
-    return "".join(v.regex + texts[at] for at, v in enumerate(variables))
 
 
 def re_text(text: str) -> str:

@@ -5,14 +5,16 @@ Each candidate is built and run on the names of its stage, forward and reverse, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from itertools import product
 from typing import Any
 
+from treealign.dialects.by_value import filled_parts, held_values
 from treealign.dialects.transformers.calls import Call, group_renaming, prefix_change, renaming
 from treealign.dialects.transformers.held_out import KEYS, stage_elsewhere
 from treealign.dialects.transformers.installed import LOADING, has
+from treealign.dialects.transformers.one_by_one import MOST_RULES, one_by_one, shared_head
 from treealign.dialects.transformers.pieces import (
     AFTER_DOT,
     AFTER_SEGMENT,
@@ -24,7 +26,6 @@ from treealign.dialects.transformers.pieces import (
     Pair,
     Variable,
     as_pairs,
-    re_text,
     segment_parts,
 )
 from treealign.dialects.transformers.stages import Stage
@@ -34,7 +35,6 @@ from treealign.mapping.transforms import PrefixChange, Rename
 from treealign.tree.grammar import SegmentPattern
 from treealign.tree.patterns import Choice, KeyPattern
 
-MOST_RULES = 64
 _Run = list[SegmentPattern | Variable]
 
 
@@ -111,6 +111,7 @@ def _candidates(stage: Stage, sampled: bool) -> Iterator[tuple[Call, ...]]:
             yield from _exchanges(stage, transform, sampled)
         else:
             yield from _pair_candidates(stage, list(transform.pairs), sampled)
+            yield from _value_candidates(stage, transform, sampled)
     if not sampled or _all_sampled(stage):
         yield from one_by_one(stage)
 
@@ -133,10 +134,20 @@ def _prefix_candidates(transform: PrefixChange) -> Iterator[tuple[Call, ...]]:
 
 def _pair_candidates(stage: Stage, pairs: list[tuple[str, str]], sampled: bool) -> Iterator[tuple[Call, ...]]:
     for old, new in pairs:
-        source, target = _whole(stage, old), _whole(stage, new)
-        for strict in (True,) if sampled else (False, True):
-            for found in _contexts(stage, source, target, strict, sampled):
-                yield tuple(renaming(*pair) for pair in found)
+        yield from _in_contexts(stage, [(_whole(stage, old), _whole(stage, new))], sampled)
+
+
+def _value_candidates(stage: Stage, transform: Rename, sampled: bool) -> Iterator[tuple[Call, ...]]:
+    """A rule for each value of the captures that no group can carry over."""
+    source, target = _whole(stage, transform.source), _whole(stage, transform.target)
+    (sides,) = transform._patterns
+    for values in held_values(transform, sides, [] if sampled else [old for old, _ in stage.changed]):
+        if 1 < len(values) <= MOST_RULES:
+            yield from _in_contexts(stage, [(_filled(source, v), _filled(target, v)) for v in values], sampled)
+
+
+def _filled(run: _Run, values: Mapping[str, str]) -> _Run:
+    return [s if isinstance(s, Variable) else SegmentPattern(filled_parts(s.parts, values)) for s in run]
 
 
 def _whole(stage: Stage, text: str) -> _Run:
@@ -151,25 +162,38 @@ def _whole(stage: Stage, text: str) -> _Run:
     return run + [GAP] * pattern.anywhere + [*pattern.segments]
 
 
-def _contexts(stage: Stage, source: _Run, target: _Run, strict: bool, sampled: bool) -> Iterator[list[Pair]]:
-    """Pairs with more and more of the segments that both sides share in front."""
-    shared = 0
-    while shared < min(len(source), len(target)) and source[shared] == target[shared]:
-        shared += 1
+def _in_contexts(stage: Stage, sides: Sequence[tuple[_Run, _Run]], sampled: bool) -> Iterator[tuple[Call, ...]]:
+    """Runs and what replaces them, one after the other, with more and more of the segments that both share in front."""
+    shared = min(shared_head(source, target) for source, target in sides)
+    for strict in (True,) if sampled else (False, True):
+        for kept, left, right in _contexts(stage, sides, shared, sampled):
+            found = [
+                _pairs(source[shared - kept :], target[shared - kept :], (left, right), strict)
+                for source, target in sides
+            ]
+            if all(found):
+                yield tuple(renaming(*pair) for pairs in found for pair in pairs or ())
+
+
+def _contexts(
+    stage: Stage, sides: Sequence[tuple[_Run, _Run]], shared: int, sampled: bool
+) -> Iterator[tuple[int, str, str]]:
+    """How many of the shared segments are kept, and what stands to the left and to the right of a run."""
     # made up names do not show what a shorter pattern would hit: only a gap in front, any number of segments, may go
-    depths = [shared, shared - 1] if GAP in source[:1] else [shared]
+    depths = [shared, shared - 1] if all(GAP in source[:1] for source, _ in sides) else [shared]
     for kept in depths if sampled else range(shared + 1):
-        whole = kept == shared
-        old, new = source[shared - kept :], target[shared - kept :]
-        if not whole and (not old or not new or GAP in old):
+        whole, cut = kept == shared, shared - kept
+        bare = any(len(source) == cut or len(target) == cut for source, target in sides)
+        if not whole and (bare or any(GAP in source[cut:] for source, _ in sides)):
             continue
-        for left in _lefts(stage, whole):
-            for right in _rights(stage, not old or not new, sampled):
-                parts = segment_parts(old, strict), segment_parts(new, strict)
-                source_parts, target_parts = (_with_dot(p, right) for p in parts)
-                pairs = as_pairs(source_parts, target_parts, left, "" if right == BEFORE_DOT else right)
-                if pairs:
-                    yield pairs
+        for left, right in product(_lefts(stage, whole), _rights(stage, bare, sampled)):
+            yield kept, left, right
+
+
+def _pairs(old: _Run, new: _Run, around: tuple[str, str], strict: bool) -> list[Pair] | None:
+    left, right = around
+    source, target = (_with_dot(segment_parts(run, strict), right) for run in (old, new))
+    return as_pairs(source, target, left, "" if right == BEFORE_DOT else right)
 
 
 def _with_dot(parts: list[Any], right: str) -> list[Any]:
@@ -231,54 +255,3 @@ def _chain(transform: Rename) -> list[tuple[str, str]]:
 def _is_chain(transform: Rename) -> bool:
     following = dict(transform.pairs)
     return any(source not in following.values() for source in following)
-
-
-# -- name by name ------------------------------------------------------------------------------------------------------
-
-
-def one_by_one(stage: Stage) -> Iterator[tuple[Call, ...]]:
-    """A rule for each different run of segments that changes, with more and more of what stands in front of it."""
-    deepest = max((old.count(".") for old, _ in stage.changed), default=0)
-    for following, kept in product((0, 1), range(deepest + 1)):
-        runs = dict.fromkeys(_literal_run(old, new, kept, following) for old, new in stage.changed)
-        ordered = _in_order([(old, new) for old, new, _ in runs])
-        if ordered is None or len(runs) > MOST_RULES:
-            continue
-        starts = {(old, new): start for old, new, start in runs}
-        for left, right in ((AFTER_DOT, BEFORE_DOT), (AFTER_DOT, ""), (AFTER_SEGMENT, BEFORE_SEGMENT)):
-            marks = {pair: START if starts[pair] else left for pair in ordered}
-            yield tuple(_literal(*pair, marks[pair], right) for pair in ordered)
-
-
-def _literal_run(old: str, new: str, kept: int, following: int) -> tuple[str, str, bool]:
-    """What differs between two names, with so many segments before and after, and whether it begins at the start."""
-    left, right = old.split("."), new.split(".")
-    head = _shared(left, right)
-    tail = min(_shared(left[::-1], right[::-1]), len(left) - head - 1, len(right) - head - 1) - following
-    begin = max(0, head - kept)
-    stop = [len(side) - max(tail, 0) for side in (left, right)]
-    return ".".join(left[begin : stop[0]]), ".".join(right[begin : stop[1]]), begin == 0
-
-
-def _shared(left: Sequence[str], right: Sequence[str]) -> int:
-    count = 0
-    while count < min(len(left), len(right)) and left[count] == right[count]:
-        count += 1
-    return count
-
-
-def _literal(old: str, new: str, left: str, right: str) -> Call:
-    return renaming(f"{left}{re_text(old)}{right}", f"{left}{re_text(new)}{right}")
-
-
-def _in_order(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]] | None:
-    """An order in which no rule takes up what an earlier one made; None where there is none, as in a swap."""
-    waiting, ordered = list(pairs), list[tuple[str, str]]()
-    while waiting:
-        sources = {old for old, _ in waiting}
-        free = [pair for pair in waiting if pair[1] not in sources]
-        if not free:
-            return None
-        ordered += free
-        waiting = [pair for pair in waiting if pair not in free]
-    return ordered

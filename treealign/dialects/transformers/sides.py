@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
+from treealign.dialects.transformers.held_out import SAMPLES
 from treealign.dialects.transformers.skeleton import Part, parts_named, parts_of
 from treealign.dialects.transformers.stages import Journey, follow
 from treealign.errors import MappingError
@@ -20,7 +21,6 @@ from treealign.tree.keytree import KeyTree
 from treealign.tree.patterns import Capture, Choice, KeyPattern
 from treealign.tree.reading import read_tree
 
-_SAMPLES = 4  # values of an index without end
 _MOST = 64  # values of an index with one
 
 
@@ -184,7 +184,7 @@ def _values(capture: Capture | Choice, every: bool) -> list[str]:
     if isinstance(capture, Choice):
         return list(capture.options)
     if capture.high is None or (capture.high - capture.low > _MOST and not every):
-        return [str(index) for index in range(capture.low, capture.low + _SAMPLES)]
+        return [str(index) for index in range(capture.low, capture.low + SAMPLES)]
     return [str(index) for index in range(capture.low, capture.high + 1)]
 
 
