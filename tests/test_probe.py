@@ -343,3 +343,28 @@ def test_what_cannot_be_probed_is_refused(checkpoint, model, said):
     models = {"module": module, "tree": treealign.read_tree(module), "meta": Counting().to("meta")}
     with pytest.raises(TreealignError, match=said):
         treealign.suggest(sides[checkpoint], models[model], probe=error_in_training)
+
+
+def test_a_key_without_weights_blocks_a_probe_only_if_the_score_depends_on_it():
+    class Net(nn.Module):
+        def __init__(self, uses_token):
+            super().__init__()
+            self.alpha, self.beta = nn.Linear(6, 6, bias=False), nn.Linear(6, 6, bias=False)
+            self.mask_token = nn.Parameter(torch.zeros(1, 6))
+            self.uses_token = uses_token
+
+        def forward(self, x):
+            return self.beta(torch.tanh(self.alpha(x))) + (self.mask_token if self.uses_token else 0)
+
+    torch.manual_seed(0)
+    teacher, x = Net(False), torch.randn(32, 6)
+    target = teacher(x).detach()
+    checkpoint = {"one.weight": teacher.beta.weight.detach(), "two.weight": teacher.alpha.weight.detach()}
+
+    def closeness(model):
+        return -(model(x) - target).square().mean()
+
+    assert not treealign.suggest(checkpoint, Net(False), probe=closeness).ambiguous
+    blocked = treealign.suggest(checkpoint, Net(True), probe=closeness)
+    assert len(blocked.ambiguous) == 1
+    assert "depends on them" in blocked.findings[0]

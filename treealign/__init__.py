@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from treealign.mapping.convert import Convert
     from treealign.mapping.mismatches import Mismatch
     from treealign.mapping.transforms import PrefixChange, Rename
+    from treealign.proof import Proof, prove
     from treealign.suggestion import Suggestion, suggest
     from treealign.tree.keytree import KeyTree
     from treealign.tree.reading import read_tree
@@ -45,6 +46,7 @@ __all__ = [
     "OpenQuestionsWarning",
     "Option",
     "PrefixChange",
+    "Proof",
     "Question",
     "Reference",
     "Rename",
@@ -57,6 +59,7 @@ __all__ = [
     "emit",
     "load",
     "operations",
+    "prove",
     "read_tree",
     "save",
     "suggest",
@@ -78,6 +81,7 @@ _HOME = {
     "OpenQuestionsWarning": "treealign.errors",
     "Option": "treealign.align.asking.question",
     "PrefixChange": "treealign.mapping.transforms",
+    "Proof": "treealign.proof",
     "Question": "treealign.align.asking.question",
     "Reference": "treealign.changes.results",
     "Rename": "treealign.mapping.transforms",
@@ -90,6 +94,7 @@ _HOME = {
     "emit": "treealign.dialects.emitting",
     "load": "treealign.checkpoint.loading",
     "operations": "treealign.mapping",
+    "prove": "treealign.proof",
     "read_tree": "treealign.tree.reading",
     "save": "treealign.checkpoint.saving",
     "suggest": "treealign.suggestion",

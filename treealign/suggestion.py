@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from treealign.align.alignment import Alignment, align
 from treealign.align.asking.answering import answered, refusals
 from treealign.align.asking.marks import probe_answers, unasked
-from treealign.align.asking.probing import Probed, settle_by_probe
+from treealign.align.asking.probing import Probed
 from treealign.align.asking.question import Option, Question, expand_matches
 from treealign.align.asking.questions import ambiguity, find_questions
 from treealign.align.correspondence import correspondence
 from treealign.align.hints import Hints, listed, parse, read
 from treealign.align.holes import align_as_if_whole, lacks
-from treealign.align.links import Ambiguity, Link, Match, keys_of
+from treealign.align.links import Ambiguity, Match, keys_of
 from treealign.align.patterns import Pattern
 from treealign.checkpoint.adapters.sides import in_scope
 from treealign.errors import TreealignError
@@ -25,10 +25,9 @@ from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.marking import AnyQuestion, mapping_with_questions
 from treealign.mapping.mismatches import Mismatch
-from treealign.mapping.planning import Step
 from treealign.shown import Shown
 from treealign.synthesize import Synthesis
-from treealign.synthesize.aligned import conversions_of, synthesize_alignment
+from treealign.synthesize.aligned import synthesize_alignment
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
@@ -215,7 +214,7 @@ def suggest(
         Takes the model with the checkpoint's weights in it and returns how well it does, a number; higher is better (so
         a loss is returned with its sign turned), and ``-inf`` says that it is not good enough, however it compares. It
         is asked only if something is open, and settles that by comparing the alternatives. The model must be a live
-        module, the checkpoint must have tensors; every key of the model must be matched, if only by a guess. The model
+        module, the checkpoint must have tensors; keys that nothing fills must not change the score. The model
         is in eval mode meanwhile, and has its own weights, buffers, gradients and modes again afterwards. See
         `treealign.align.asking.probing` for when a probe settles a choice.
     max_probes : int
@@ -240,7 +239,9 @@ def suggest(
         asked, absent = (found, frozenset[str]()) if values else align_as_if_whole(found, hints)
         alignment = answered(asked, read(hints, *_patterns(asked)))
     if probe is not None and not absent and any(not link.certain for link in alignment.links):
-        alignment, probed = _probe(alignment, checkpoint, model, probe, max_probes)
+        from treealign.run.by_probe import settle_by_scores
+
+        alignment, probed = settle_by_scores(alignment, checkpoint, model, probe, max_probes)
     made = Suggestion(alignment, probed, tuple(listed(hints)), asked, absent)
     _ = made.synthesis  # here, where the time for it is expected, and not when the mapping is first looked at
     return made
@@ -260,40 +261,6 @@ def _align(checkpoint: Any, model: Any, hints: Hints, values: bool) -> Alignment
 
     with open_contents(checkpoint, model, trees) as contents:
         return align(*trees, hints, contents)
-
-
-def _probe(
-    alignment: Alignment, checkpoint: Any, model: Any, probe: Callable[[Any], Any], max_probes: int
-) -> tuple[Alignment, Probed | None]:
-    """Settle what is open by loading the model in one way after another."""
-    from treealign.checkpoint.source import open_source
-    from treealign.checkpoint.trials import head_layouts, rounding, trials
-
-    if alignment.right or alignment.resized:
-        text = "the probe was not asked: keys of the model stay without weights, so that its score would mean nothing"
-        return replace(alignment, findings=(*alignment.findings, text)), None
-    with open_source(checkpoint) as source, trials(model, source, probe) as tried:
-        steps: dict[int, tuple[Link, list[Step]]] = {}  # with the link, so that its id stays its own
-
-        def steps_of(link: Link) -> list[Step]:
-            if id(link) not in steps:
-                found = conversions_of(alignment, link)
-                steps[id(link)] = link, [Step(c.checkpoint, c.model, c.operations) for c in found]
-            return steps[id(link)][1]
-
-        def score(links: Sequence[Link], shuffled: Sequence[Link] = (), seed: int = 0) -> float:
-            keys = {key for link in shuffled for step in steps_of(link) for key in step.targets}
-            return tried.score([step for link in links for step in steps_of(link)], keys, seed)
-
-        name = getattr(probe, "__name__", type(probe).__name__)
-        return settle_by_probe(
-            alignment,
-            score,
-            lambda link: head_layouts(model, alignment.model.keys[next(iter(link.right[0].cells.values()))]),
-            name=name,
-            max_probes=max_probes,
-            tolerance=rounding(model),
-        )
 
 
 def _tree(source: Any) -> KeyTree:

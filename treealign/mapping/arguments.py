@@ -34,6 +34,7 @@ CALLS = {
     "emit": {"mapping": MAPPING, "dialect": FOLDER},
     "suggest": {"checkpoint": SOURCE, "model": SOURCE},
     "audit": {"old": SOURCE, "new": SOURCE},
+    "prove": {"original": MODULE, "model": MODULE, "mapping": MAPPING | {"nothing"}},
 }
 
 

@@ -90,12 +90,12 @@ def _attempts(module: Any, inputs: Any) -> Iterator[tuple[tuple[Any, ...], dict[
             args, kwargs = tuple(inputs if isinstance(inputs, tuple | list) else (inputs,)), {}
         yield from ((args, kwargs, dtype) for dtype in ("", "bfloat16"))
         return
-    own = _own_inputs(module)
+    own = own_inputs(module)
     bare = {name: value for name, value in own.items() if "mask" not in name}
     yield from (((), kwargs, dtype) for dtype in ("", "bfloat16") for kwargs in (own, bare) if kwargs)
 
 
-def _own_inputs(module: Any) -> dict[str, Any]:
+def own_inputs(module: Any) -> dict[str, Any]:
     """What a transformers model says of its inputs: example tokens, or the size of an image; perhaps nothing."""
     import torch
 

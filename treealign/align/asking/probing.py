@@ -197,7 +197,8 @@ class _Search:
         if picks not in self._made:
             ways = (choice.ways[pick] for choice, pick in zip(self.choices, picks, strict=True) if pick)
             made = with_answers(self.alignment, [hint for way in ways for hint in way.hints])
-            self._made[picks] = None if made is None or made.right else made  # a model with holes says nothing
+            # a model with further holes says nothing
+            self._made[picks] = None if made is None or set(made.right) - set(self.alignment.right) else made
         return self._made[picks]
 
 

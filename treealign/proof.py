@@ -1,0 +1,62 @@
+"""Proof by running, for the user: the original beside the model, equal values in both, and the outputs compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from treealign.errors import TreealignError
+from treealign.mapping.arguments import check_arguments
+from treealign.mapping.conversion_mapping import as_mapping
+from treealign.run.results import Proof
+from treealign.suggestion import suggest
+
+__all__ = ["Proof", "prove"]
+
+
+def prove(original: Any, model: Any, mapping: Any = None, run: Any = None, inputs: Any = None, seed: int = 0) -> Proof:
+    """Prove, or refute, that a model under a mapping computes what the original computes.
+
+    Copies of both are given the same distinct random values, in double precision and in eval mode; what the two return
+    for the same inputs must be equal. Which keys the outputs depend on is found by giving them other values.
+
+    Parameters
+    ----------
+    original, model : nn.Module
+        Two live modules; neither is changed. What is in their parameters does not matter.
+    mapping : ConversionMapping, transforms or path of a JSON, optional
+        From the original's keys to the model's. By default what `suggest` makes of the two, guesses included.
+    run : callable or pair of callables, optional
+        ``run(module)`` returns a tensor or several; of a pair the first is for the original. One that takes a second
+        argument is given the inputs. By default the modules are called.
+    inputs : tensor, tuple or mapping, or a pair of tuples or mappings, optional
+        What to call them with. By default what a transformers model names itself. Floats are cast as the module is.
+    seed : int
+        Of the values, and of what the code draws by chance.
+
+    Returns
+    -------
+    Proof
+        `proved`, `difference`, and a verdict for each key of the model.
+
+    Raises
+    ------
+    TreealignError
+        There is nothing to run; a run fails; two runs of one side differ; the two return different numbers of tensors,
+        or tensors of unlike shapes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from treealign import PrefixChange, prove
+    >>> layer, model = torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(2, 3))
+    >>> proof = prove(layer, model, [PrefixChange(add="0")], inputs=torch.ones(1, 2))
+    >>> proof.proved, proof.verdicts["0.bias"]
+    (True, 'proved')
+    """
+    from treealign.run.proving import prove_pair
+
+    check_arguments("prove", original, model, mapping)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TreealignError(f"seed is {seed!r}", hint="it is an integer")
+    chosen = suggest(original, model).mapping if mapping is None else as_mapping(mapping)
+    return prove_pair(original, model, chosen, run, inputs, seed)

@@ -1,0 +1,117 @@
+"""What a run returns, as a list of tensors, and how far two such lists are apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from treealign.errors import TreealignError
+
+MAIN = ("logits", "last_hidden_state")  # of a result with names, the first of these that it has
+
+
+def tensors_of(result: Any) -> list[torch.Tensor]:
+    """The tensors of a result in order, of a ModelOutput `logits`, else `last_hidden_state`, else all.
+
+    >>> [t.shape[0] for t in tensors_of({"a": torch.zeros(2), "b": [torch.zeros(3), None]})]
+    [2, 3]
+    """
+    return [tensor.detach() for _, tensor in named_tensors(result)]
+
+
+def named_tensors(result: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
+    """The tensors of a result with their places in it; of named results the main one only."""
+    if isinstance(result, torch.Tensor):
+        return [(name, result)]
+    if isinstance(result, bool | int | float) or hasattr(result, "__array__"):
+        return [(name, torch.as_tensor(result))]
+    parts = _parts(result)
+    main = next((parts[key] for key in MAIN if isinstance(parts.get(key), torch.Tensor)), None)
+    if main is not None:
+        return [(name, main)]
+    return [pair for key, value in parts.items() for pair in named_tensors(value, f"{name}.{key}")]
+
+
+def _parts(result: Any) -> Mapping[Any, Any]:
+    """What a result consists of, by name or number; nothing of what is no container."""
+    if isinstance(result, Mapping):
+        return result
+    if isinstance(result, list | tuple):
+        return dict(enumerate(result))
+    if dataclasses.is_dataclass(result) and not isinstance(result, type):
+        return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    return {}
+
+
+def paired(original: Any, model: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The tensors of both results, one for one: by name where both have the same names, else by position.
+
+    Raises
+    ------
+    TreealignError
+        They are not as many, of unlike shapes, or none.
+    """
+    left, right = named_tensors(original), named_tensors(model)
+    names = [name for name, _ in left]
+    if set(names) == {name for name, _ in right} and len(set(names)) == len(names):
+        there = dict(right)
+        right = [(name, there[name]) for name in names]
+    sides = [tensor.detach() for _, tensor in left], [tensor.detach() for _, tensor in right]
+    if not all(sides) or len(left) != len(right):
+        raise TreealignError(
+            "the runs of the two sides do not return the same number of tensors",
+            facts=[f"original: {_shapes(sides[0])}", f"model:    {_shapes(sides[1])}"],
+            hint="let run return what the two have in common, as one tensor or a list of them",
+        )
+    if any(_squeezed(a) != _squeezed(b) for a, b in zip(*sides, strict=True)):
+        raise TreealignError(
+            "the runs of the two sides return tensors of unlike shapes",
+            facts=[f"original: {_shapes(sides[0])}", f"model:    {_shapes(sides[1])}"],
+            hint="bring them into one shape in run; a pair of callables takes one for each side",
+        )
+    return sides
+
+
+def _shapes(tensors: Sequence[torch.Tensor]) -> str:
+    return ", ".join(str(list(t.shape)) for t in tensors) or "nothing"
+
+
+def _squeezed(tensor: torch.Tensor) -> list[int]:
+    return [n for n in tensor.shape if n != 1]
+
+
+def difference(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> float:
+    """How far two lists of tensors are apart: the greatest difference, as part of how much the values vary.
+
+    >>> difference([torch.tensor([0.0, 1.0, 2.0])], [torch.tensor([0.0, 1.0, 2.0])])
+    0.0
+    """
+    return max((_apart(a, b) for a, b in zip(left, right, strict=True)), default=0.0)
+
+
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    if not (a.is_floating_point() or a.is_complex() or b.is_floating_point() or b.is_complex()):
+        return float((a.reshape(-1) != b.reshape(-1)).double().mean()) if a.numel() else 0.0
+    a, b = _doubles(a), _doubles(b)
+    finite = a.isfinite() & b.isfinite()
+    if not torch.equal(torch.where(finite, 0.0, a), torch.where(finite, 0.0, b)):
+        return float("inf")
+    a, b = a[finite], b[finite]
+    if not a.numel():
+        return 0.0
+    worst = float((a - b).abs().max())
+    spread = float(a.std(correction=0)) or float(a.abs().max()) or 1.0
+    return worst / spread
+
+
+def _doubles(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return tensor.reshape(-1).double().cpu()
+
+
+def is_finite(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether there is a number in them at all, and none that is no number."""
+    return all(bool(t.isfinite().any()) and not bool(t.isnan().any()) for t in tensors if t.is_floating_point())

@@ -1,0 +1,118 @@
+"""The original and the model side by side: equal values in both, and the outputs of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from treealign.errors import TreealignError
+from treealign.run.drawing import draw_all, drawn, is_plain
+from treealign.run.outputs import difference, is_finite, paired, tensors_of
+from treealign.run.subject import Subject
+
+Carry = Callable[[Subject, Subject], None]  # fills the model from the original
+OTHER_SEED = 1_000_003
+
+
+class Pair:
+    """Two subjects, and what carries the values of the one into the other.
+
+    Parameters
+    ----------
+    original, model : Subject
+        The sides.
+    carry : callable
+        Fills the model with the original's values.
+    unread : iterable of str
+        Keys of the original that the model has no place for; buffers among them keep their values.
+    ties : mapping
+        Further keys of the original that feed one tensor of the model, to the key that they then have to equal.
+    """
+
+    def __init__(
+        self, original: Subject, model: Subject, carry: Carry, unread: Iterable[str], ties: Mapping[str, str]
+    ) -> None:
+        self.original, self.model, self.carry = original, model, carry
+        self.ties = {**original.places.tied, **ties}
+        self.expected: Any = None
+        self.missing: frozenset[str] = frozenset()
+        self._first = [side.values(side.tensors) for side in (original, model)]
+        kept = set(unread)
+        self._drawn = (
+            [k for k, p in original.places.places.items() if p.kind == "parameter" or (_plain(p) and k not in kept)],
+            [k for k, p in model.places.places.items() if p.kind == "parameter"],
+        )
+
+    @property
+    def precision(self) -> str:
+        """The type in which both run."""
+        return "float64" if self.original.double else "float32"
+
+    @property
+    def runs(self) -> int:
+        """How often one of the two was run."""
+        return self.original.runs + self.model.runs
+
+    def draw(self, seed: int) -> None:
+        """Give both the same distinct values, with which the original gives finite numbers.
+
+        Raises
+        ------
+        TreealignError
+            There are none; or two runs of one side differ.
+        """
+        for near in (False, True):
+            self._fill(seed, near)
+            self.expected = self.original.run()
+            if is_finite(tensors_of(self.expected)):
+                break
+        else:
+            hint = "does it with its own weights? choose other inputs"
+            raise TreealignError("the original gives no finite numbers, whatever its weights", hint=hint)
+        again = self.original.run()
+        self._refuse_unsteady(self.original, self.expected, again)
+        self._refuse_unsteady(self.model, self.model.run(), self.model.run())
+
+    def _fill(self, seed: int, near: bool) -> None:
+        for side, first in zip((self.original, self.model), self._first, strict=True):
+            side.put(first)
+        for n, (side, ties) in enumerate(((self.original, self.ties), (self.model, self.model.places.tied))):
+            draw_all(side.places.places, seed + n * OTHER_SEED, ties, self._drawn[n], near=near)
+        self.original.keep()
+        self.carry(self.original, self.model)
+        self.model.keep()
+
+    @staticmethod
+    def _refuse_unsteady(side: Subject, one: Any, other: Any) -> None:
+        if difference(*paired(one, other)) > 0.0:
+            raise TreealignError(
+                f"two runs of the {side.name} with the same weights, inputs and seeds differ",
+                hint="a run must give the same each time: no state kept from call to call, no other source of chance",
+            )
+
+    def compare(self) -> float:
+        """How far the outputs are apart, with the values as they are."""
+        return difference(*paired(self.expected, self.model.run()))
+
+    def draws_chance(self) -> bool:
+        """Whether the outputs change with the seed: the code itself draws random numbers."""
+        other = self.original.run(seed=OTHER_SEED)
+        return difference(*paired(self.expected, other)) > 0.0
+
+    def effect(self, keys: Sequence[str], seed: int = 0) -> float:
+        """How far the model's outputs change when tensors under some keys get other values."""
+        before = self.model.values(keys)
+        base = tensors_of(self.model.run())
+        generator = torch.Generator().manual_seed(seed + OTHER_SEED)
+        self.model.put({key: drawn(value, generator) for key, value in before.items()})
+        try:
+            changed = tensors_of(self.model.run())
+        finally:
+            self.model.put(before)
+        return difference(base, changed)
+
+
+def _plain(place: Any) -> bool:
+    return place.kind == "buffer" and is_plain(place.tensor)
