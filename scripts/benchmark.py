@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cases import Case, read_cases
 from person import Answers, tell
 from question_laws import LAWS as QUESTION_LAWS
 from question_laws import broken_laws
-from scoring import LAWS, Case, Score, read_cases, score
+from scoring import LAWS, Score, score
 from speed import Figure, figures
 from speed_audit import audit_figures
 from speed_convert import convert_figures
@@ -44,6 +45,8 @@ def scoreboard(
         str, typer.Option(help="all, renames or conversions: cases without or with tensor changes.")
     ] = "all",
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
+    step: Annotated[int, typer.Option(help="Every so many cases.")] = 1,
+    offset: Annotated[int, typer.Option(help="The first of them.")] = 0,
     ordered: Annotated[bool, typer.Option(help="Keep the checkpoint's order of definition where it has one.")] = False,
     show: Annotated[int, typer.Option(help="How many imperfect cases to name.")] = 0,
     output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
@@ -54,7 +57,7 @@ def scoreboard(
     figures = {}
     for corpus in corpora or CORPORA[:5]:
         total, left = Score(), show
-        for case in read_cases(corpus, only):
+        for case in islice(read_cases(corpus, only), offset, None, step):
             if subset == "all" or (subset == "renames") is case.renames_only:
                 one = _scored(case, ordered)
                 total += one
@@ -135,12 +138,15 @@ def table(name: str, total: Score) -> list[str]:
     return [
         f"{name}: {total.cases} cases, {total.seconds:.1f} s in suggest",
         *([f"  CRASHED                  {total.crashed:>7,}"] if total.crashed else []),
+        f"  solved, nobody asked     {share(total.solved, total.cases)}",
         f"  perfect cases            {share(total.perfect, total.cases)}",
         f"  groups right             {share(total.right, total.groups)}",
         f"  … and marked certain     {share(total.sure, total.groups)}",
         f"  SILENT: wrong, certain   {total.silent:>7,}",
         f"  flagged as open          {total.flagged:>7,}  (unlisted {total.unlisted}, with the truth among the rivals "
         f"{total.truth_listed})",
+        f"  operations by numbers    {total.numbers_wrong:>7,} wrong of {total.told:,} that are told exactly, "
+        f"{total.untold:,} are not",
         *(f"  law {law:<11}          {share(total.laws[law], total.cases)}" for law in LAWS),
         f"  transforms               {total.transforms:>7,}",
         *([_by_hand(total)] if total.with_hand else []),

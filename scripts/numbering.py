@@ -1,6 +1,6 @@
 """Numbers, not names: whether a match with operations computes what the gold says, run on numbered elements.
 
-What the label of a group does not tell exactly (`rows`, `rearrange`) cannot be compared.
+What neither the label of a group nor its rows tell exactly (`rearrange`) cannot be compared.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from scoring import Case, Group
+from cases import Case, Group, Runs
 
 from treealign import ConversionMapping, Convert
 
@@ -59,22 +59,36 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _wanted(group: Group, tensors: Sequence[Any], there: Shapes) -> dict[str, Any] | None:
-    """What the model's keys hold by the label of the group; None where the label does not tell."""
+    """What the model's keys hold by the rows of the group or by its label; None where neither tells."""
     first, operation = group.model[0], group.operation
+    if group.rows is not None:
+        return {key: _of_rows(runs, tensors).reshape(there[key]) for key, runs in group.rows.items()}
     if operation in ("copy", "tie", "rename"):
         return dict.fromkeys(group.model, tensors[0])
-    if operation.startswith("permute:"):
-        return {first: tensors[0].permute(*map(int, operation.removeprefix("permute:").split(",")))}
-    if operation == "transpose":
-        turned = tensors[0].transpose(-1, -2) if tensors[0].dim() > 1 else tensors[0]
-        return {first: turned} if tuple(turned.shape) == there[first] else None
     if operation.startswith("transpose+"):
         tensors = [t.T if t.dim() == 2 else t for t in tensors]
         operation = operation.removeprefix("transpose+")
-    if operation == "reshape":
-        return {first: tensors[0].reshape(there[first])}
+    if operation == "transpose" or operation.startswith("permute:"):
+        turned = _turned(operation, tensors[0])
+        return {first: turned} if tuple(turned.shape) == there[first] else None
+    if operation in ("reshape", "concat+reshape"):
+        import torch
+
+        return {first: (torch.cat(list(tensors)) if len(tensors) > 1 else tensors[0]).reshape(there[first])}
     name, _, dim = operation.partition(":")
     return _joined_or_cut(group, name, int(dim), tensors, there) if dim.isdigit() else None
+
+
+def _turned(operation: str, tensor: Any) -> Any:
+    if operation != "transpose":
+        return tensor.permute(*map(int, operation.removeprefix("permute:").split(",")))
+    return tensor.transpose(-1, -2) if tensor.dim() > 1 else tensor
+
+
+def _of_rows(runs: Runs, tensors: Sequence[Any]) -> Any:
+    import torch
+
+    return torch.cat([tensors[part][[first + n * step for n in range(count)]] for part, first, count, step in runs])
 
 
 def _joined_or_cut(group: Group, name: str, dim: int, tensors: Sequence[Any], there: Shapes) -> dict[str, Any] | None:

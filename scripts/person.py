@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from cases import Case, Group
 from numbering import computes
-from scoring import Case, Group, Stated
+from scoring import Stated
 
 from treealign.suggestion import Suggestion, suggest
 

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cases import Case
 from person import Judge, true_option
-from scoring import Case
 
 from treealign.errors import TreealignError
 from treealign.suggestion import Suggestion, suggest

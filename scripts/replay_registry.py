@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scoring import read_cases
+from cases import read_cases
 from tiny_models import model_class, tiny_config
 
 BY_VALUES = "pass by values"

@@ -2,76 +2,34 @@
 
 A case is a checkpoint, a model and the groups of keys that belong together. `Score` counts groups:
 
-right      a match names the same keys, in the operation's order, with operations if and only if tensors change
+right      a match names the same keys, in the operation's order, with operations if and only if tensors change; where
+           these are told exactly, they compute the same numbers (`numbers_wrong` of `told` do not)
 sure       of those, the ones marked certain
 silent     contradicted by a match marked certain, or a certain match of keys that belong to nothing
 flagged    all others; `unlisted` of them stand in no uncertain match, no ambiguity and no list of missing or unexpected
            keys; `truth_listed` of them have the truth among the rivals of one ambiguity
 
-and says whether the mapping, run on keys, keeps the laws that keys alone can show.
+A case is `solved` if all of it is right and sure and nothing is asked. Counted is too whether the mapping, run on keys,
+keeps the laws that keys alone can show.
 """
 
 from __future__ import annotations
 
-import json
-import lzma
-import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from treealign import KeyTree, suggest
+from cases import Case, Group
+from numbering import computes
+
+from treealign import suggest
 from treealign.errors import MappingError
 from treealign.mapping.operations import Reorder
 from treealign.tree.fold import fold
 
-CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 LAWS = ("forward", "reverse", "idempotent")
-
-
-class Group(NamedTuple):
-    """Keys that belong together, in the order of the operation that joins or parts them."""
-
-    checkpoint: tuple[str, ...]
-    model: tuple[str, ...]
-    operation: str
-
-    @property
-    def renames(self) -> bool:
-        return self.operation in ("rename", "copy") and len(self.checkpoint) == len(self.model) == 1
-
-    @property
-    def ties(self) -> bool:
-        return self.operation.startswith("tie")
-
-
-@dataclass(frozen=True)
-class Case:
-    """Two sides and what is known about them."""
-
-    name: str
-    checkpoint: tuple[tuple[Any, ...], ...]
-    model: tuple[tuple[Any, ...], ...]
-    groups: tuple[Group, ...]
-    modules: dict[str, str]
-    tied: dict[str, str]
-    ordered: bool
-    by_hand: int | None
-
-    @property
-    def renames_only(self) -> bool:
-        return all(group.renames for group in self.groups)
-
-    def trees(self, keep_order: bool = False) -> tuple[KeyTree, KeyTree]:
-        """Both sides; the checkpoint's keys are shuffled unless their order is real and wanted."""
-        leaves, ordered = list(self.checkpoint), keep_order and self.ordered
-        if not ordered:
-            random.Random(self.name).shuffle(leaves)
-        model = KeyTree.from_leaves(self.model, modules=self.modules, tied=self.tied, ordered=True)
-        return KeyTree.from_leaves(leaves, ordered=ordered), model
 
 
 @dataclass
@@ -81,6 +39,7 @@ class Score:
     cases: int = 0
     crashed: int = 0
     perfect: int = 0
+    solved: int = 0
     groups: int = 0
     right: int = 0
     sure: int = 0
@@ -88,6 +47,9 @@ class Score:
     flagged: int = 0
     unlisted: int = 0
     truth_listed: int = 0
+    told: int = 0
+    untold: int = 0
+    numbers_wrong: int = 0
     ambiguous: int = 0
     transforms: int = 0
     by_hand: int = 0
@@ -103,24 +65,6 @@ class Score:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"laws": {law: self.laws[law] for law in LAWS}}
 
 
-def read_cases(corpus: str, only: str = "") -> Iterator[Case]:
-    """The cases of a corpus in data/corpus whose name contains `only`."""
-    with lzma.open(CORPUS / f"{corpus}.jsonl.xz", "rt", encoding="utf-8") as lines:
-        for line in lines:
-            raw = json.loads(line)
-            if only in raw["id"]:
-                yield Case(
-                    raw["id"],
-                    tuple(tuple(leaf) for leaf in raw["checkpoint"]),
-                    tuple(tuple(leaf) for leaf in raw["model"]),
-                    tuple(Group(tuple(c), tuple(m), operation) for c, m, operation in raw["gold"]),
-                    raw.get("modules") or {},
-                    raw.get("tied") or {},
-                    raw.get("ordered", False),
-                    raw.get("hand_written"),
-                )
-
-
 def score(case: Case, keep_order: bool = False) -> Score:
     """Run one case and count."""
     checkpoint, model = case.trees(keep_order)
@@ -129,10 +73,11 @@ def score(case: Case, keep_order: bool = False) -> Score:
     result = Score(cases=1, seconds=time.perf_counter() - start, groups=len(case.groups))
     answers = Answers(suggestion, set(case.tied))
     for group in case.groups:
-        count_group(result, group, answers)
+        count_group(result, group, answers, lambda stated, group: computes(answers.origin[stated], group, case))
     result.silent += sum(1 for match in answers.matches if match.certain and _belongs_to_nothing(match, case))
     result.ambiguous = len(suggestion.ambiguous)
     result.perfect = int(result.right == result.groups and not result.silent)
+    result.solved = int(result.perfect and result.sure == result.groups and not suggestion.ambiguous)
     result.transforms = len(suggestion.mapping)
     if case.by_hand is not None:
         result.by_hand, result.with_hand = case.by_hand, 1
@@ -229,9 +174,21 @@ def _order(keys: Sequence[str]) -> list[tuple[str, list[str]]]:
     return [(f.template, [keys[at] for at in f.positions]) for f in fold(keys)]
 
 
-def count_group(result: Score, group: Group, answers: Answers) -> None:
-    """Add what became of one group."""
+def count_group(
+    result: Score,
+    group: Group,
+    answers: Answers,
+    agrees: Callable[[Answer, Group], bool | None] = lambda *_: None,
+) -> None:
+    """Add what became of one group; `agrees` says whether the numbers are right, or None where that cannot be told."""
     stated = answers.stating(group)
+    if stated is not None and (stated.changes_tensors or not (group.renames or group.ties)):
+        verdict = agrees(stated, group)
+        result.told += verdict is not None
+        result.untold += verdict is None
+        if verdict is False:
+            result.numbers_wrong += 1
+            stated = None
     if stated is not None:
         result.right += 1
         result.sure += stated.certain

@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scoring import read_cases
+from cases import read_cases
 
 from treealign import ConversionMapping, KeyTree, PrefixChange, Rename, suggest
 from treealign.tree.fold import fold

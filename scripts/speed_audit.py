@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from scoring import read_cases
+from cases import read_cases
 from speed import MEBIBYTE, Figure, _apart, _forget_peak, _peak
 
 import treealign

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import read_cases
 from releases import need_rule, refusal_left_out
-from scoring import read_cases
 
 from treealign import (
     ConversionMapping,

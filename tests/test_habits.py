@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aligning import aligned, certain_pairs, guessed_pairs
-from scoring import read_cases
+from cases import read_cases
 
 from treealign import KeyTree
 from treealign.align.doubting.habits import Habits

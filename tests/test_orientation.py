@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scoring import read_cases
+from cases import read_cases
 
 import treealign
 from treealign import KeyTree

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from cases import read_cases
 from question_laws import broken_laws
-from scoring import read_cases
 
 STEPS = {"transformers": 69, "originals": 29, "real_text": 93, "real_vision": 43}  # every so many-th, from the first
 SAMPLE = {corpus: [case.name for case in read_cases(corpus)][::step] for corpus, step in STEPS.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from aligning import aligned, tree
+from cases import read_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from person import tell
-from scoring import read_cases
 
 from treealign import KeyTree, TreealignError, suggest
 from treealign.align.hints import read

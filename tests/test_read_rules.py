@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from cases import read_cases
 from releases import need_entry, need_rule
-from scoring import read_cases
 
 from treealign import ConversionMapping, PrefixChange, Rename, TreealignError, emit
 from treealign.dialects.reading import read_mapping

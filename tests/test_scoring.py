@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from scoring import Answers, Case, Group, Score, count_group, keeps, read_cases
+from cases import Case, Group, read_cases
+from numbering import computes
+from scoring import Answers, Score, count_group, keeps
 
 from treealign import ConversionMapping, Rename
+from treealign.mapping.operations import Permute, RotaryPermute
 
 
 def answers(*matches, ambiguous=(), missing=(), unexpected=(), tied=()):
@@ -29,6 +32,7 @@ def counts(group, given):
 
 
 PLAIN = Group(("a",), ("x",), "rename")
+ROWS = Group(("a",), ("x",), "rows", {"x": [(0, 0, 2, 2), (0, 1, 2, 2)]})
 FUSED = Group(("q", "k", "v"), ("qkv",), "concat")
 
 
@@ -68,6 +72,16 @@ def test_the_order_of_what_an_operation_joins_counts():
 def test_tied_names_need_not_be_fed():
     tied = Group(("a",), ("x", "alias"), "tie")
     assert counts(tied, answers((["a"], ["x"], (), True), tied=["alias"])) == {"right", "sure"}
+
+
+def test_operations_that_compute_other_numbers_are_not_right():
+    case = Case("one", (("a", (4, 2), None),), (("x", (4, 2), None, "parameter"),), (ROWS,), {}, {}, False, None)
+    for operation, verdict in ((RotaryPermute(1, 4), True), (Permute((0, 1)), False)):
+        given = answers((["a"], ["x"], (operation,), True))
+        assert computes(given.origin[given.matches[0]], ROWS, case) is verdict
+        result = Score()
+        count_group(result, ROWS, given, lambda *_, told=verdict: told)
+        assert (result.right, result.silent, result.numbers_wrong) == (verdict, not verdict, not verdict)
 
 
 @pytest.mark.parametrize("law", ["forward", "reverse", "idempotent"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from aligning import tree
-from scoring import read_cases
+from cases import read_cases
 
 from treealign.align import alignment
 from treealign.align.matching.shrinking import shrink
