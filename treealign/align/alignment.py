@@ -31,6 +31,8 @@ from treealign.align.flattened import unflattened
 from treealign.align.hinted import Hint, evidence_of
 from treealign.align.hints import Hints
 from treealign.align.hints import read as read_hints
+from treealign.align.knowledge.recognising import recognised
+from treealign.align.knowledge.settling import settled
 from treealign.align.linking import links_of, resized_links, unused, with_conversions
 from treealign.align.links import Link, lowered
 from treealign.align.matching.assignment import Assignment, Given, assign
@@ -119,8 +121,8 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
     here, there = staged_alike(here, there) if shapes else (here, there)
     second = second_names(here, there) if contents is None else frozenset[str]()
     aside = build_patterns(here, frozenset(here.keys) - second, shapes) if second else []
-    left = part_by_presence(build_patterns(here, second, shapes))
-    right = part_by_presence(build_patterns(there, frozenset(there.tied), shapes))
+    left = part_by_presence(recognised(build_patterns(here, second, shapes), here.modules))
+    right = part_by_presence(recognised(build_patterns(there, frozenset(there.tied), shapes), there.modules))
     trees = checkpoint, model
     anchors = find_anchors(contents, trees, (left, right)) if contents else no_anchors((left, right))
     left, right = refine(*map(list, anchors.rest))
@@ -156,6 +158,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         return Alignment(checkpoint, model, (), (), (*left, *aside), tuple(right), (), said)
     added = named.links[len(links) :] if named is not None else []
     links = [*(stacked(links, conventions, model) if conventions else links), *added]
+    links = settled(links, conventions.rotary) if conventions else links
     if named is not None:
         _, resized, left, right = named
     made = _finish(checkpoint, model, links, resized, [*left, *aside], right, shapes)

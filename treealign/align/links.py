@@ -157,8 +157,8 @@ def part_of(p: Pattern, leaves: set[int]) -> Pattern:
     """A pattern of some of its leaves only, by position; captures that keep one value become names."""
     cells = {k: at for k, at in p.cells.items() if at in leaves}
     if not cells:
-        return Pattern(p.segments, {}, {}, p.whole)
-    return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole))
+        return Pattern(p.segments, {}, {}, p.whole, p.library)
+    return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole, p.library))
 
 
 def lowered(link: Link) -> Link:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+from treealign.align.knowledge.entries import Known
 from treealign.align.words import quantised_piece
 from treealign.tree.keys import number_of
 from treealign.tree.keytree import KeyTree
@@ -39,12 +40,15 @@ class Pattern:
         The same digits to the leaf's shape.
     whole : bool
         The leaves hold whole numbers (indices, masks, packed weights), which no real numbers correspond to.
+    library : tuple of Known
+        The known layouts that hold for it; see `treealign.align.knowledge`.
     """
 
     segments: tuple[str, ...]
     cells: dict[Indices, int]
     shapes: dict[Indices, Shape]
     whole: bool = False
+    library: tuple[Known, ...] = ()
 
     @cached_property
     def template(self) -> str:
@@ -130,7 +134,7 @@ def concrete(p: Pattern, key: Indices) -> tuple[str, ...]:
 def single_leaves(p: Pattern) -> Iterator[Pattern]:
     """Each leaf of a pattern as one by itself."""
     for key, at in p.cells.items():
-        yield Pattern(concrete(p, key), {(): at}, {(): p.shapes[key]}, p.whole)
+        yield Pattern(concrete(p, key), {(): at}, {(): p.shapes[key]}, p.whole, p.library)
 
 
 def build_patterns(tree: KeyTree, skip: frozenset[str] = frozenset(), shapes: bool = True) -> list[Pattern]:
@@ -196,7 +200,7 @@ def fix_captures(p: Pattern, fixed: list[bool], values: Indices) -> Pattern:
     keys = [k for k in p.cells if all(k[i] == v for i, v in wanted)]
     short = {k: tuple(k[i] for i in free) for k in keys}
     return Pattern(
-        tuple(segments), {short[k]: p.cells[k] for k in keys}, {short[k]: p.shapes[k] for k in keys}, p.whole
+        tuple(segments), {short[k]: p.cells[k] for k in keys}, {short[k]: p.shapes[k] for k in keys}, p.whole, p.library
     )
 
 
@@ -211,7 +215,8 @@ def pieces(p: Pattern, capture: int) -> list[Pattern]:
         segments = (*p.segments[:at], p.segments[at].replace("{}", value), *p.segments[at + 1 :])
         short = [(key[:capture] + key[capture + 1 :], key) for key in groups[value]]
         cells = {k: p.cells[key] for k, key in short}
-        found.append(without_constants(Pattern(segments, cells, {k: p.shapes[key] for k, key in short}, p.whole)))
+        shapes = {k: p.shapes[key] for k, key in short}
+        found.append(without_constants(Pattern(segments, cells, shapes, p.whole, p.library)))
     return found
 
 

@@ -204,7 +204,8 @@ def _without(side: Sequence[Pattern], used: set[int]) -> list[Pattern]:
 
 def _part(p: Pattern, keys: Iterable[Indices]) -> Pattern:
     inside = list(keys)
-    return without_constants(Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}))
+    cells, shapes = {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}
+    return without_constants(Pattern(p.segments, cells, shapes, p.whole, p.library))
 
 
 def _links(

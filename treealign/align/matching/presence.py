@@ -56,5 +56,5 @@ def _parted(members: dict[str, list[Pattern]]) -> dict[int, list[Pattern]]:
 
 def _part(p: Pattern, cells: set[Indices]) -> Pattern:
     inside = [k for k in p.cells if k in cells]
-    part = Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}, p.whole)
+    part = Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}, p.whole, p.library)
     return without_constants(part)

@@ -103,7 +103,7 @@ def _common_part(p: Pattern, wanted: set[frozenset[Indices]], signatures: set[Di
 
 def _part(p: Pattern, keys: Set[Indices]) -> Pattern:
     inside = [k for k in p.cells if k in keys]
-    return Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}, p.whole)
+    return Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}, p.whole, p.library)
 
 
 def _members_apart(side: Sequence[Pattern]) -> Apart:

@@ -1,0 +1,123 @@
+"""Known layouts: recognised by marks that only one library writes, settled only where that library's code was run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from aligning import aligned
+from cases import read_cases
+from numbering import computes
+
+from treealign import suggest
+from treealign.align.knowledge import entries, recognising, settling
+from treealign.align.knowledge.entries import Fused, layouts
+from treealign.align.knowledge.recognising import recognised
+from treealign.align.patterns import build_patterns
+from treealign.tree.keytree import KeyTree
+
+D = 48
+BLOCK = {"norm1": (D,), "norm2": (D,), "attn.proj": (D, D), "mlp.fc1": (4 * D, D), "mlp.fc2": (D, 4 * D)}
+
+
+def timm_vit(without=()):
+    """Two blocks of a ViT as timm spells it."""
+    leaves = {"patch_embed.proj.weight": (D, 3, 4, 4), "pos_embed": (1, 5, D), "cls_token": (1, 1, D)}
+    for layer in range(2):
+        at = f"blocks.{layer}"
+        leaves |= {f"{at}.{name}.weight": shape for name, shape in BLOCK.items()}
+        leaves |= {f"{at}.attn.qkv.weight": (3 * D, D), f"{at}.attn.qkv.bias": (3 * D,)}
+    return {key: shape for key, shape in leaves.items() if not any(name in key for name in without)}
+
+
+def split_vit():
+    """The same with q, k and v apart, as transformers spells it."""
+    leaves = {"embeddings.patch_embeddings.projection.weight": (D, 3, 4, 4), "embeddings.cls_token": (1, 1, D)}
+    leaves["embeddings.position_embeddings"] = (1, 5, D)
+    names = {"norm1": "layernorm_before", "norm2": "layernorm_after", "attn.proj": "attention.o_proj"}
+    names |= {"mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"}
+    for layer in range(2):
+        at = f"layers.{layer}"
+        leaves |= {f"{at}.{names[name]}.weight": shape for name, shape in BLOCK.items()}
+        for part in "qkv":
+            leaves |= {f"{at}.attention.{part}_proj.weight": (D, D), f"{at}.attention.{part}_proj.bias": (D,)}
+    return leaves
+
+
+def fused_matches(suggestion):
+    return [m for m in suggestion.matches if any("attn.qkv" in key for key in m.checkpoint)]
+
+
+def known(monkeypatch, *rows):
+    """The table, these entries alone in it."""
+    table = {row.name: row for row in rows}
+    for module in (entries, recognising, settling):
+        monkeypatch.setattr(module, "layouts", lambda: table)
+
+
+def test_marks_of_a_library_settle_how_the_rows_of_a_fused_leaf_stand():
+    matches = fused_matches(aligned(timm_vit(), split_vit()))
+    assert all(m.certain for m in matches)
+    assert {e for m in matches for e in m.evidence if e.startswith("layout")} == {
+        f"layout timm ViT: q k v by part, no rotary embedding ({layouts()['timm ViT'].checked})"
+    }
+
+
+@pytest.mark.parametrize("mark", ["pos_embed", "norm2", "patch_embed"])
+def test_a_library_that_lacks_one_mark_is_not_recognised(mark):
+    assert not any(m.certain for m in fused_matches(aligned(timm_vit(without=[mark]), split_vit())))
+
+
+def test_an_entry_that_was_only_read_settles_nothing(monkeypatch):
+    known(monkeypatch, replace(layouts()["timm ViT"], run=False))
+    assert not any(m.certain for m in fused_matches(aligned(timm_vit(), split_vit())))
+
+
+def test_two_entries_that_contradict_each_other_settle_nothing(monkeypatch):
+    one = layouts()["timm ViT"]
+    run = ("blocks", "{}", "attn", "qkv")
+    known(monkeypatch, one, replace(one, name="another", rows={run: Fused(("q", "k", "v"), "by head")}, run=False))
+    assert not any(m.certain for m in fused_matches(aligned(timm_vit(), split_vit())))
+
+
+def test_a_layout_in_another_order_than_guessed_moves_the_parts(monkeypatch):
+    run = ("blocks", "{}", "attn", "qkv")
+    known(monkeypatch, replace(layouts()["timm ViT"], rows={run: Fused(("k", "v", "q"), "by part")}))
+    suggestion = aligned(timm_vit(), split_vit())
+    assert all(m.certain for m in fused_matches(suggestion))
+    tensors = {key: torch.arange(shape[0]).float() for key, shape in timm_vit().items()}
+    made = dict(suggestion.mapping.apply({key: tensors[key] for key in tensors if key.endswith("attn.qkv.bias")}))
+    assert [made[f"layers.0.attention.{part}_proj.bias"][0] for part in "kvq"] == [0, D, 2 * D]
+
+
+def test_classes_of_the_model_tell_apart_what_names_do_not():
+    leaves = [
+        ("layers.0.self_attn.q_proj.weight", (8, 8), "float32"),
+        ("layers.0.self_attn.o_proj.weight", (8, 8), "f"),
+    ]
+    names = []
+    for name in ("Qwen2Attention", "LlamaAttention"):
+        tree = KeyTree.from_leaves(leaves, modules={"layers.0.self_attn": name})
+        names.append({entry.name for p in recognised(build_patterns(tree), tree.modules) for entry in p.library})
+    assert [("transformers, rows as in llama.cpp" in found) for found in names] == [True, False]
+
+
+@pytest.mark.parametrize("entry", layouts().values(), ids=lambda entry: entry.name)
+def test_every_entry_has_several_marks_a_fact_and_a_source(entry):
+    assert len(entry.has) > 1
+    assert entry.rows or entry.rotary
+    assert entry.source
+
+
+@pytest.mark.parametrize("corpus", ["pairs", "originals"])
+def test_what_a_layout_settles_is_so_by_numbers(corpus):
+    wrong = []
+    for case in list(read_cases(corpus))[::4]:
+        groups = {frozenset(group.checkpoint): group for group in case.groups}
+        for match in suggest(*case.trees(False)).matches:
+            if match.certain and any(e.startswith("layout ") for e in match.evidence):
+                group = groups.get(frozenset(match.checkpoint))
+                if group is None or computes(match, group, case) is False:
+                    wrong.append((case.name, match.checkpoint))
+    assert wrong == []

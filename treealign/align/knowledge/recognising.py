@@ -1,0 +1,65 @@
+"""Which libraries wrote a tree: entries of the table whose marks stand below one root."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from treealign.align.knowledge.entries import Known, Layout, Run, layouts
+from treealign.align.patterns import Pattern
+
+
+def recognised(patterns: Sequence[Pattern], modules: Mapping[str, str]) -> list[Pattern]:
+    """The patterns of one side, each with the entries that hold for it; `modules` are classes by path, where known.
+
+    Linear in the number of levels of the tree times that of the entries whose first mark ends as some level does.
+    """
+    nodes = _Nodes(patterns, modules)
+    found: dict[Run, list[str]] = defaultdict(list)
+    for entry in layouts().values():
+        for root in nodes.roots(entry):
+            found[root].append(entry.name)
+    if not found:
+        return list(patterns)
+    return [replace(p, library=known) if (known := _known(p, found)) else p for p in patterns]
+
+
+def _known(p: Pattern, found: dict[Run, list[str]]) -> tuple[Known, ...]:
+    path = _numbered(p.segments)
+    return tuple(Known(name, depth) for depth in range(len(path)) for name in found.get(path[:depth], ()))
+
+
+class _Nodes:
+    """All levels of a tree, indices folded, and by their last segment."""
+
+    def __init__(self, patterns: Sequence[Pattern], modules: Mapping[str, str]) -> None:
+        paths = {_numbered(p.segments) for p in patterns}
+        self.all = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
+        self._ending: dict[str, list[Run]] = defaultdict(list)
+        for path in self.all:
+            self._ending[path[-1]].append(path)
+        self._classes: dict[str, set[Run]] = defaultdict(set)
+        for module, name in modules.items():
+            self._classes[name].add(_numbered(tuple(module.split("."))) if module else ())
+
+    def roots(self, entry: Layout) -> list[Run]:
+        """The levels below which all marks of an entry stand."""
+        first = {
+            path[: len(path) - len(run)]
+            for run in entry.has[0]
+            for path in self._ending.get(run[-1], ())
+            if path[-len(run) :] == run
+        }
+        return sorted(root for root in first if self._fits(root, entry))
+
+    def _fits(self, root: Run, entry: Layout) -> bool:
+        has = all(any((*root, *run) in self.all for run in runs) for runs in entry.has)
+        if not has or any((*root, *run) in self.all for run in entry.lacks):
+            return False
+        below = (path for name in entry.classes for path in self._classes.get(name, ()))
+        return not entry.classes or any(path[: len(root)] == root for path in below)
+
+
+def _numbered(segments: Run) -> Run:
+    return tuple("{}" if s.isdigit() else s for s in segments)
