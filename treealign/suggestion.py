@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ from treealign.tree.reading import read_tree
 if TYPE_CHECKING:
     import networkx
 
+    from treealign.run.settling import Ran
+
 __all__ = ["Ambiguity", "Match", "Suggestion", "suggest"]
 
 
@@ -55,6 +57,8 @@ class Suggestion(Shown):
         What evidence alone makes of the two trees, before any answer.
     absent : frozenset of str
         Keys that the checkpoint lacks although all others of their lists are there, as which the alignment takes them.
+    ran : Ran or None
+        What running the original beside the model said, where that was asked for.
     """
 
     alignment: Alignment
@@ -62,6 +66,7 @@ class Suggestion(Shown):
     hints: tuple[str, ...] = ()
     asked: Alignment | None = None
     absent: frozenset[str] = frozenset()
+    ran: Ran | None = None
 
     @cached_property
     def synthesis(self) -> Synthesis:
@@ -73,7 +78,7 @@ class Suggestion(Shown):
     def mapping(self) -> ConversionMapping:
         """Realises all of `matches`, the uncertain ones as the best guess; it carries what is open."""
         left_open: tuple[AnyQuestion, ...] = *self.questions, *unasked(self.alignment, self.questions)
-        answers = *self.hints, *probe_answers(self.probed)
+        answers = *self.hints, *probe_answers(self.probed), *(self.ran.answers if self.ran else ())
         return mapping_with_questions(self.synthesis.mapping, left_open, answers)
 
     @cached_property
@@ -125,7 +130,7 @@ class Suggestion(Shown):
         said = refusals(self.alignment, question) if option is None else (option.hint,)
         read_hints = [hint for hint in map(parse, said) if hint is not None]
         alignment = answered(self.alignment, read_hints)
-        return Suggestion(alignment, self.probed, (*self.hints, *said), self.asked, self.absent)
+        return replace(self, alignment=alignment, hints=(*self.hints, *said))
 
     @cached_property
     def missing_keys(self) -> tuple[str, ...]:
@@ -193,6 +198,9 @@ def suggest(
     values: bool = False,
     probe: Callable[[Any], Any] | None = None,
     max_probes: int = 64,
+    original: Any = None,
+    run: Any = None,
+    inputs: Any = None,
 ) -> Suggestion:
     """Suggest the conversion mapping from a checkpoint to a model.
 
@@ -219,6 +227,11 @@ def suggest(
         `treealign.align.asking.probing` for when a probe settles a choice.
     max_probes : int
         How often the probe may be called.
+    original : nn.Module or "package.module:factory", optional
+        The code that the checkpoint belongs to. Copies of it and of the model, which must be a live module, are run
+        with equal random weights; what equal outputs settle is certain, and wrong guesses are put right.
+    run, inputs : optional
+        How to run the two, and with what; see `treealign.prove`.
 
     Returns
     -------
@@ -242,7 +255,12 @@ def suggest(
         from treealign.run.by_probe import settle_by_scores
 
         alignment, probed = settle_by_scores(alignment, checkpoint, model, probe, max_probes)
-    made = Suggestion(alignment, probed, tuple(listed(hints)), asked, absent)
+    ran = None
+    if original is not None:
+        from treealign.run.settling import settle_by_run
+
+        alignment, ran = settle_by_run(alignment, original, model, run, inputs)
+    made = Suggestion(alignment, probed, tuple(listed(hints)), asked, absent, ran)
     _ = made.synthesis  # here, where the time for it is expected, and not when the mapping is first looked at
     return made
 

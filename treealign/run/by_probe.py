@@ -17,28 +17,9 @@ from treealign.checkpoint.source import open_source
 from treealign.checkpoint.trials import Trials, head_layouts, rounding, trials
 from treealign.mapping.planning import Step
 from treealign.run.drawing import drawn
-from treealign.synthesize.aligned import conversions_of
+from treealign.run.steps import Steps
 
 _TIMES = 2  # other values that keys without weights are given, to see whether the score depends on them
-
-
-class Steps:
-    """The steps of links, each made once."""
-
-    def __init__(self, alignment: Alignment) -> None:
-        self.alignment = alignment
-        self._made: dict[Link, list[Step]] = {}
-
-    def of(self, link: Link) -> list[Step]:
-        """The steps of one link; the same objects each time."""
-        if link not in self._made:
-            found = conversions_of(self.alignment, link)
-            self._made[link] = [Step(c.checkpoint, c.model, c.operations) for c in found]
-        return self._made[link]
-
-    def all(self, links: Sequence[Link]) -> list[Step]:
-        """The steps of several."""
-        return [step for link in links for step in self.of(link)]
 
 
 def settle_by_scores(

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from treealign.errors import TreealignError
+from treealign.run.importing import named_object
 from treealign.tree.tracing import own_inputs
 
 Runner = Callable[[nn.Module], Any]
@@ -24,7 +25,8 @@ def runners(run: Any, inputs: Any, original: Any, model: Any) -> tuple[Runner, R
     ----------
     run : callable, pair of callables, or None
         ``run(module)`` returns a tensor or several; of a pair the first is for the original. One with a further
-        parameter is given the inputs too. None: the module is called with the inputs.
+        parameter is given the inputs too; a text names one, ``package.module:function``. None: the module is called
+        with the inputs.
     inputs : tensor, tuple, mapping, pair of tuples or of mappings, or None
         What `forward` takes: one tensor, positional or keyword arguments; of a pair the first is for the original.
         None: what a transformers model names itself.
@@ -36,11 +38,16 @@ def runners(run: Any, inputs: Any, original: Any, model: Any) -> tuple[Runner, R
     TreealignError
         There is nothing to call, or no inputs to call it with.
     """
-    runs = _pair_of(run, callable, "run")
+    named = [named_object(one) if isinstance(one, str) else one for one in (run if _is_pair(run) else (run,))]
+    runs = _pair_of(tuple(named) if _is_pair(run) else named[0], callable, "run")
     if runs == (None, None) and inputs is None:
         inputs = _own(original, model)
     given = _inputs_of(inputs)
     return _runner(runs[0], given[0]), _runner(runs[1], given[1])
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == _PAIR
 
 
 def _pair_of(value: Any, fits: Callable[[Any], bool], name: str) -> tuple[Any, Any]:

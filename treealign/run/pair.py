@@ -12,6 +12,11 @@ from treealign.run.drawing import draw_all, drawn, is_plain
 from treealign.run.outputs import difference, is_finite, paired, tensors_of
 from treealign.run.subject import Subject
 
+
+class UnsteadyError(TreealignError):
+    """A side that gives something else each time it is run."""
+
+
 Carry = Callable[[Subject, Subject], None]  # fills the model from the original
 OTHER_SEED = 1_000_003
 
@@ -87,14 +92,14 @@ class Pair:
     @staticmethod
     def _refuse_unsteady(side: Subject, one: Any, other: Any) -> None:
         if difference(*paired(one, other)) > 0.0:
-            raise TreealignError(
+            raise UnsteadyError(
                 f"two runs of the {side.name} with the same weights, inputs and seeds differ",
                 hint="a run must give the same each time: no state kept from call to call, no other source of chance",
             )
 
-    def compare(self) -> float:
-        """How far the outputs are apart, with the values as they are."""
-        return difference(*paired(self.expected, self.model.run()))
+    def compare(self, inside: Callable[[], Any] | None = None) -> float:
+        """How far the outputs are apart, with the values as they are; `inside` as in `Subject.run`."""
+        return difference(*paired(self.expected, self.model.run(inside=inside)))
 
     def draws_chance(self) -> bool:
         """Whether the outputs change with the seed: the code itself draws random numbers."""

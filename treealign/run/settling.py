@@ -1,0 +1,305 @@
+"""Settle open questions by running the original and the model side by side.
+
+Equal outputs say that the mapping is one of those under which the model computes what the original computes. A question
+is settled by them where none of its other answers is another such mapping: names, where no place answers like another
+that is in question (see `treealign.run.equivalence`); order, rows and axes, where the outputs differ under every other
+answer. What no output tells apart stays open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from treealign.align.alignment import Alignment
+from treealign.align.asking.choices import Choice, Way
+from treealign.align.asking.naming import NAMES
+from treealign.align.asking.rows import ROTARY, HeadLayout
+from treealign.align.hints import Statement, parse
+from treealign.align.links import Link
+from treealign.align.reasons import About, Reason
+from treealign.checkpoint.trials import head_layouts
+from treealign.errors import TreealignError
+from treealign.run.calling import Runner, runners
+from treealign.run.equivalence import Places
+from treealign.run.importing import module_of
+from treealign.run.pair import Pair, UnsteadyError
+from treealign.run.realising import Realiser, joint_ties, names_in
+from treealign.run.results import WORSE, agrees
+from treealign.run.searching import Decided, Hints, Search, hints_of
+from treealign.run.subject import Subject
+
+NOTHING = {"float64": 1e-10, "float32": 1e-5}
+UNSEEN = "no output tells it from another answer"
+UNREAD = "the outputs do not depend on it"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What running both sides said.
+
+    Attributes
+    ----------
+    proved : bool
+        Whether the outputs agree under the mapping that is suggested.
+    difference : float
+        How far they are apart; see `treealign.run.outputs`.
+    precision : str
+        ``"float64"`` or ``"float32"``.
+    runs : int
+        How often one of the two was run.
+    hints : tuple of str
+        The answers that were found where the best guess was not right.
+    reason : str
+        Why nothing is proved, or empty.
+    """
+
+    proved: bool
+    difference: float = math.inf
+    precision: str = "float64"
+    runs: int = 0
+    hints: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def answers(self) -> list[str]:
+        """What it settled, for the mapping to carry."""
+        if not self.proved:
+            return []
+        return [f"run: {self}", *(f"run: {hint}" for hint in self.hints)]
+
+    def __str__(self) -> str:
+        if self.proved:
+            return f"outputs of original and model agree within {self.difference:.1e}, {self.precision}"
+        return f"the run settles nothing: {self.reason}"
+
+
+def settle_by_run(
+    alignment: Alignment, original: Any, model: Any, run: Any = None, inputs: Any = None, seed: int = 0
+) -> tuple[Alignment, Ran]:
+    """Settle what is open in an alignment.
+
+    Parameters
+    ----------
+    alignment : Alignment
+        Of the original's checkpoint and the model.
+    original : nn.Module, factory or text
+        The original, live, or what makes it; ``package.module:factory``. A copy is run.
+    model : nn.Module
+        The model, live; a copy is run.
+    run, inputs
+        How to call them; see `treealign.run.calling.runners`.
+    seed : int
+        Of the values.
+
+    Returns
+    -------
+    Alignment, Ran
+        What is settled is certain, with the run as evidence. Where outputs cannot be brought to agree the alignment is
+        as it was, with a finding.
+
+    Raises
+    ------
+    TreealignError
+        The original is not the model of the checkpoint, or the two cannot be run or compared.
+
+    """
+    original = module_of(original)
+    calls = runners(run, inputs, original, model)
+    names = names_in(alignment.checkpoint, original)
+    try:
+        pair, realiser = _drawn(alignment, original, model, calls, names, seed)
+    except UnsteadyError as error:
+        ran = Ran(False, reason=error.what)
+        return replace(alignment, findings=(*alignment.findings, str(ran))), ran
+
+    def sizes(link: Link) -> Sequence[HeadLayout]:
+        return head_layouts(model, alignment.model.keys[next(iter(link.right[0].cells.values()))])
+
+    search = Search(alignment, pair, realiser, sizes)
+    decided = search.run()
+    if decided is None:
+        first = search.trial(())
+        ran = _refuted(pair, first.difference if first else math.inf)
+        return replace(alignment, findings=(*alignment.findings, str(ran))), ran
+    hints = hints_of(decided)
+    trial = search.trial(hints)
+    assert trial is not None
+    settled = _Settling(search, decided, trial.difference).settled()
+    ran = Ran(True, trial.difference, pair.precision, pair.runs, hints)
+    return settled, replace(ran, runs=pair.runs)
+
+
+def _drawn(
+    alignment: Alignment,
+    original: Any,
+    model: Any,
+    calls: tuple[Runner, Runner],
+    names: dict[str, str],
+    seed: int,
+) -> tuple[Pair, Realiser]:
+    """Both sides with equal values, in double precision where the code allows it."""
+    problem: TreealignError | None = None
+    for double in (True, False):
+        sides = [
+            Subject(module, call, name, double=double)
+            for module, call, name in zip((original, model), calls, ("original", "model"), strict=True)
+        ]
+        realiser = Realiser(alignment, names)
+        unread = set(sides[0].places.places) - set(names.values())
+        pair = Pair(sides[0], sides[1], realiser.carry, unread, joint_ties(alignment, names))
+        try:
+            pair.draw(seed)
+            pair.compare()
+        except TreealignError as error:
+            problem = problem or error
+        else:
+            return pair, realiser
+    assert problem is not None
+    raise problem
+
+
+def _refuted(pair: Pair, difference: float) -> Ran:
+    reason = f"under the best guess the outputs differ by {difference:.2g} of how much they vary"
+    reason += ", and no answers to what is open make them equal"
+    if pair.draws_chance():
+        reason += "; the original draws random numbers"
+    return Ran(False, difference, pair.precision, pair.runs, (), reason)
+
+
+class _Settling:
+    """What equal outputs settle, and what they cannot tell."""
+
+    def __init__(self, search: Search, decided: Decided, difference: float) -> None:
+        self.search, self.decided, self.difference = search, decided, difference
+        self.hints = hints = hints_of(decided)
+        found = search.made(hints)
+        assert found is not None
+        self.alignment = found
+        said = {f"answered: {hint}" for hint in hints}
+        self.links = [link for link in found.links if not link.certain or said.intersection(link.evidence)]
+        search.realiser.links = found.links
+        search.realiser.fill(search.pair.model)
+        self.places = Places(search.pair, self.links, found.model)
+
+    @property
+    def floor(self) -> float:
+        """The least difference that is one."""
+        precision = self.search.pair.precision
+        return (
+            NOTHING[precision]
+            if agrees(self.difference, precision)
+            else max(WORSE * self.difference, NOTHING[precision])
+        )
+
+    def settled(self) -> Alignment:
+        """The alignment with what the run settles certain, and with the rest open."""
+        unseen = self._unseen()
+        made = {link: self._judged(link, unseen.get(link, frozenset())) for link in self.links}
+        return replace(self.alignment, links=tuple(made.get(link, link) for link in self.alignment.links))
+
+    # order, rows and axes
+
+    def _unseen(self) -> dict[Link, frozenset[About]]:
+        """Aspects of links under another answer to which the outputs are the same."""
+        others = list(self._other_answers())
+        blind = {choice for choice, _, hints in others if self._is_blind(hints)}
+        for (one, way, hints), (other, further, _) in combinations(others, 2):
+            if one is not other and way.text == further.text and not {one, other} <= blind:
+                # what stands alike in two places may show in each, and not in both at once
+                blind |= {one, other} if self._is_blind((*hints, *further.hints)) else set()
+        found: dict[Link, frozenset[About]] = {}
+        for choice in blind:
+            aspects = frozenset(question.about for question in choice.questions)
+            for link in self.links:
+                if not choice.targets.isdisjoint(link.right):
+                    found[link] = found.get(link, frozenset()) | aspects
+        return found
+
+    def _other_answers(self) -> Iterator[tuple[Choice, Way, Hints]]:
+        """What order, rows and axes could be instead, with all hints that make it so."""
+        taken = [(choice, way, self.hints) for choice in self.search.choices(self.hints) for way in choice.ways[:1]]
+        for n, (choice, way) in enumerate(self.decided):
+            taken.append((choice, way, hints_of((*self.decided[:n], *self.decided[n + 1 :]))))
+        for choice, way, hints in taken:
+            if not any(question.about in NAMES for question in choice.questions) and choice.questions:
+                yield from ((choice, other, (*hints, *other.hints)) for other in choice.ways if other is not way)
+
+    def _is_blind(self, hints: Hints) -> bool:
+        """Whether the outputs are the same with other answers too; so it is taken to be where no run is left."""
+        if self.search.made(hints) is None:
+            return False
+        trial = self.search.trial(hints)
+        if trial is None:
+            return True
+        return trial.difference <= self.floor and not self._rotates_nothing(hints)
+
+    def _rotates_nothing(self, hints: Hints) -> bool:
+        """Whether answers that pair rows for a rotation are without ground: queries and keys are compared, not rotated.
+
+        Rows of both in another order change nothing then, and some of one alone do.
+        """
+        said = [parse(hint) for hint in hints if hint not in self.hints]
+        rotary = [isinstance(one, Statement) and (one.said.kind in ROTARY or bool(one.said.rotary)) for one in said]
+        return all(rotary) and self.search.half_differs(self.hints, hints, self.floor)
+
+    # each link
+
+    def _judged(self, link: Link, unseen: frozenset[About]) -> Link:
+        seen = self._is_seen(link)
+        aspects = link.open.keys() | unseen | (NAMES if link.certain else frozenset())
+        same = self._alike(link)
+        left_open: dict[About, str] = {}
+        for aspect in aspects:
+            if not seen:
+                left_open[aspect] = UNREAD
+            elif (aspect in NAMES and same) or aspect in unseen:
+                left_open[aspect] = UNSEEN
+        return self._with(link, left_open, same)
+
+    def _alike(self, link: Link) -> list[Link]:
+        """Links whose places answer like its own; where its own does not answer, like those of its module."""
+        asked = [link]
+        if self._effect(link) <= self.floor:
+            asked = [one for one in self.links if _beside(one, link)]
+        return [o for one in asked for o in self.places.alike[one] if self._effect(o) > self.floor]
+
+    def _effect(self, link: Link) -> float:
+        return self.places.effects[link]
+
+    def _is_seen(self, link: Link) -> bool:
+        """Whether the outputs depend on it, or on another leaf of its module, with which it goes."""
+        return any(self._effect(one) > self.floor for one in self.links if one is link or _beside(one, link))
+
+    def _with(self, link: Link, left_open: dict[About, str], same: Sequence[Link]) -> Link:
+        evidence = tuple(e for e in link.evidence if not e.startswith("answered: "))
+        if not left_open:
+            said = f"run: outputs agree within {self.difference:.1e}, and differ otherwise"
+            return replace(
+                link, certain=True, reason="", rivals=((), ()), near=((), ()), beneath=(), evidence=(*evidence, said)
+            )
+        open_before = link.open
+        reasons = [Reason(aspect, _joined(open_before.get(aspect, ""), why)) for aspect, why in left_open.items()]
+        answered = tuple(a for a in (*link.answered, *open_before) if a not in left_open)
+        rivals = link.rivals
+        if same and not rivals[0]:
+            rivals = tuple(p for o in (link, *same) for p in o.left), tuple(p for o in (link, *same) for p in o.right)
+        return replace(
+            link, certain=False, reason=reasons[0], beneath=tuple(reasons[1:]), answered=answered, rivals=rivals,
+            evidence=evidence,
+        )  # fmt: skip
+
+
+def _joined(reason: str, why: str) -> str:
+    return f"{reason}; {why}" if reason and why not in reason else reason or why
+
+
+def _beside(one: Link, other: Link) -> bool:
+    """Whether two links are of leaves of one module on both sides."""
+    return all(
+        {p.segments[:-1] for p in a} == {p.segments[:-1] for p in b}
+        for a, b in ((one.left, other.left), (one.right, other.right))
+    )
