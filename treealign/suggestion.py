@@ -34,7 +34,7 @@ from treealign.tree.reading import read_tree
 if TYPE_CHECKING:
     import networkx
 
-    from treealign.run.settling import Ran
+    from treealign.run.results import Ran
 
 __all__ = ["Ambiguity", "Match", "Suggestion", "suggest"]
 

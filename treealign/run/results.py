@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,46 @@ class Proof:
         keys = ", ".join(f"{counts[name]} {name}" for name in (PROVED, FOLLOWS, UNPROVED) if counts[name])
         head = "proved" if self.proved else f"not proved: {self.reason}"
         return f"{head}; the outputs differ by {self.difference:.2g} in {self.precision}; keys: {keys or 'none'}"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What running both sides said.
+
+    Attributes
+    ----------
+    proved : bool
+        Whether the outputs agree under the mapping that is suggested.
+    difference : float
+        How far they are apart; see `treealign.run.outputs`.
+    precision : str
+        ``"float64"`` or ``"float32"``.
+    runs : int
+        How often one of the two was run.
+    hints : tuple of str
+        The answers that were found where the best guess was not right.
+    reason : str
+        Why nothing is proved, or empty.
+    """
+
+    proved: bool
+    difference: float = math.inf
+    precision: str = "float64"
+    runs: int = 0
+    hints: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def answers(self) -> list[str]:
+        """What it settled, for the mapping to carry."""
+        if not self.proved:
+            return []
+        return [f"run: {self}", *(f"run: {hint}" for hint in self.hints)]
+
+    def __str__(self) -> str:
+        if self.proved:
+            return f"outputs of original and model agree within {self.difference:.1e}, {self.precision}"
+        return f"the run settles nothing: {self.reason}"
 
 
 def agrees(difference: float, precision: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -28,53 +28,13 @@ from treealign.run.equivalence import Places
 from treealign.run.importing import module_of
 from treealign.run.pair import Pair, UnsteadyError
 from treealign.run.realising import Realiser, joint_ties, names_in
-from treealign.run.results import WORSE, agrees
+from treealign.run.results import WORSE, Ran, agrees
 from treealign.run.searching import Decided, Hints, Search, hints_of
 from treealign.run.subject import Subject
 
 NOTHING = {"float64": 1e-10, "float32": 1e-5}
 UNSEEN = "no output tells it from another answer"
 UNREAD = "the outputs do not depend on it"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What running both sides said.
-
-    Attributes
-    ----------
-    proved : bool
-        Whether the outputs agree under the mapping that is suggested.
-    difference : float
-        How far they are apart; see `treealign.run.outputs`.
-    precision : str
-        ``"float64"`` or ``"float32"``.
-    runs : int
-        How often one of the two was run.
-    hints : tuple of str
-        The answers that were found where the best guess was not right.
-    reason : str
-        Why nothing is proved, or empty.
-    """
-
-    proved: bool
-    difference: float = math.inf
-    precision: str = "float64"
-    runs: int = 0
-    hints: tuple[str, ...] = ()
-    reason: str = ""
-
-    @property
-    def answers(self) -> list[str]:
-        """What it settled, for the mapping to carry."""
-        if not self.proved:
-            return []
-        return [f"run: {self}", *(f"run: {hint}" for hint in self.hints)]
-
-    def __str__(self) -> str:
-        if self.proved:
-            return f"outputs of original and model agree within {self.difference:.1e}, {self.precision}"
-        return f"the run settles nothing: {self.reason}"
 
 
 def settle_by_run(
