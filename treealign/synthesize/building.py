@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from treealign.synthesize.choosing import Choice
 from treealign.synthesize.contents import Content
@@ -18,7 +17,6 @@ from treealign.synthesize.problem import Problem
 from treealign.synthesize.tracks import Effect, Move, Place, Tracks
 from treealign.synthesize.trimming import narrowed
 
-_MOST_TRIED = 40  # moves for some places
 _MOST_PARTS = 12
 _DEEPEST = 3
 _LONGEST_CYCLE = 4
@@ -120,7 +118,7 @@ class _Builder:
         """The best move that makes these contents at all these places."""
         wanted = {(p.track, p.edit) for some in places for p in some}
         second: tuple[Move, Effect] | None = None
-        for move in islice(moves([self._contents[n] for n in numbers], places), _MOST_TRIED):
+        for move in moves([self._contents[n] for n in numbers], places):
             effect = self._tracks.effect(move)
             if effect is None or not wanted <= {*effect.made}:
                 continue

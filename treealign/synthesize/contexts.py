@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.candidates import Names, lefts_of, rights_of
@@ -16,6 +16,7 @@ from treealign.synthesize.words import WORD
 from treealign.tree.grammar import Choice
 from treealign.tree.segments import Capture, Slot
 
+_MOST_TRIED = 24  # moves of one kind
 _DEEPEST = 12  # segments of a name that are spelt out from end to end
 
 Limits: TypeAlias = "Mapping[int, Capture | Choice]"
@@ -37,7 +38,11 @@ class Context(NamedTuple):
 
 
 def moves(contents: Sequence[Content], places: Sequence[Sequence[Place]]) -> Iterator[Move]:
-    """Moves that make these contents at once, each at its places, as good to read as may be first."""
+    """Moves that make these contents at once, each at its places, as good to read as may be first.
+
+    Of each kind, without limits, with ranges, with the very indices, only so many are given: what is wrong in many
+    contexts is wrong for want of limits, not of more context.
+    """
     every = [p for some in places for p in some]
     seen: set[Move] = set()
     for contexts, runs in _ways(contents, places, every):
@@ -46,7 +51,8 @@ def moves(contents: Sequence[Content], places: Sequence[Sequence[Place]]) -> Ite
             anchored = bool(context.left or context.right or not context.gap)
             if all(anchored or (old and new) for old, new in runs):  # else one side would not say where to look
                 found.append(tuple(context.around(pair) for pair in runs))
-        yield from (m for m in sorted(found, key=lambda move: sum(map(_taste, move))) if m not in seen)
+        new = (m for m in sorted(found, key=lambda move: sum(map(_taste, move))) if m not in seen)
+        yield from islice(new, _MOST_TRIED)
         seen.update(found)
 
 
