@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -37,29 +37,40 @@ def gather(templates: Sequence[Template], lattices: Sequence[Lattice], own: int)
     shorter does, and leaves less to do. What remains of a template beside such a longest one counts too: it makes
     shorter rules, not fewer. Only what occurs in one of the first `own` templates is worth a rule.
     """
-    where: dict[Renumbered, list[Occurrence]] = {}
-    of: list[dict[Edit, Renumbered]] = []
-    for n, (t, lat) in enumerate(zip(templates, lattices, strict=True)):
-        of.append({edit: _renumbered(t, edit) for edit in lat.renamings})
-        for edit, key in of[-1].items():
-            where.setdefault(key, []).append(Occurrence(n, edit))
+    keys: dict[Renumbered, int] = {}
+    places: list[list[int]] = []  # of each key the templates, and in `edits` what of them
+    edits: list[list[Edit]] = []
     classes = _classes(templates, lattices)
-    signatures = {key: frozenset(classes[o.template] for o in found) for key, found in where.items()}
-    kept: set[Renumbered] = set()
-    worth = {key for key, found in where.items() if found[0].template < own}
-    for n in {c: n for n, c in reversed(list(enumerate(classes)))}.values():
-        kept |= {of[n][edit] for edit in _useful(lattices[n], {e: signatures[k] for e, k in of[n].items()})}
-    return [Content(*key, tuple(where[key])) for key in sorted(kept & worth, key=repr)]
+    of: dict[int, dict[Edit, int]] = {}  # of each class
+    for n, (t, lat) in enumerate(zip(templates, lattices, strict=True)):
+        own_keys = of.get(classes[n])
+        if own_keys is None:
+            made = {edit: _renumbered(t, edit) for edit in lat.renamings}
+            own_keys = of[classes[n]] = {edit: keys.setdefault(key, len(keys)) for edit, key in made.items()}
+            places += [[] for _ in range(len(keys) - len(places))]
+            edits += [[] for _ in range(len(keys) - len(edits))]
+        for edit, key in own_keys.items():
+            places[key].append(n)
+            edits[key].append(edit)
+    signatures = [frozenset(map(classes.__getitem__, where)) for where in places]
+    kept: set[int] = set()
+    for c, n in {c: n for n, c in reversed(list(enumerate(classes)))}.items():
+        kept |= {of[c][edit] for edit in _useful(lattices[n], {e: signatures[k] for e, k in of[c].items()})}
+    worth = [(key, n) for key, n in keys.items() if n in kept and places[n][0] < own]
+    return [
+        Content(*key, tuple(map(Occurrence, places[n], edits[n])))
+        for key, n in sorted(worth, key=lambda item: repr(item[0]))
+    ]
 
 
 def _classes(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[int]:
-    """Numbers that are equal for templates with the same changes in the same place."""
-    numbers: dict[Renumbered, int] = {}
-    ends = [lat.goal for lat in lattices]
-    return [
-        numbers.setdefault((t.source[:i], t.target[:j]), len(numbers))
-        for t, (i, j) in zip(templates, ends, strict=True)
-    ]
+    """Numbers that are equal for templates with the same changes in the same place, made in the same ways."""
+    numbers: dict[Hashable, int] = {}
+    found = []
+    for t, lat in zip(templates, lattices, strict=True):
+        i, j = lat.goal
+        found.append(numbers.setdefault((t.source[:i], t.target[:j], lat.renamings), len(numbers)))
+    return found
 
 
 def _useful(lat: Lattice, signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
@@ -101,7 +112,14 @@ def _renumbered(t: Template, edit: Edit) -> Renumbered:
 def renumbered(old: Name, new: Name) -> Renumbered:
     """The two with their slots numbered in the order in which they stand in the first."""
     numbers: dict[int, int] = {}
-    return tuple(_with(s, numbers) for s in old), tuple(_with(s, numbers) for s in new)
+    return _numbered(old, numbers), _numbered(new, numbers)
+
+
+def _numbered(name: Name, numbers: dict[int, int]) -> Name:
+    for segment in name:
+        if not isinstance(segment, str):
+            return tuple([_with(s, numbers) for s in name])
+    return name
 
 
 def _with(segment: Segment, numbers: dict[int, int]) -> Segment:

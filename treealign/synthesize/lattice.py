@@ -8,9 +8,9 @@ finer one, in which a replaced run is cut into runs that stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from treealign.tree.keys import is_index
@@ -30,7 +30,7 @@ class Edit(NamedTuple):
         return Edit(self.i + by, self.i2 + by, self.j + by, self.j2 + by)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lattice:
     """All ways from a source to a target.
 
@@ -52,15 +52,16 @@ class Lattice:
     end: tuple[int, int]
     turn: tuple[int, int] | None = None
 
-    @property
+    @cached_property
     def renamings(self) -> tuple[Edit, ...]:
         """The edits that renamings can make."""
         return self.edits if self.turn is None else tuple(e for e in self.edits if (e.i2, e.j2) != self.end)
 
-    def only(self, worth: Callable[[Edit], bool]) -> Lattice:
+    def only(self, worth: Set[Edit]) -> Lattice:
         """The lattice without renamings that are not worth a rule."""
-        own = set(self.renamings)
-        return replace(self, edits=tuple(e for e in self.edits if e not in own or worth(e)))
+        if self.turn is None:
+            return replace(self, edits=tuple(e for e in self.edits if e in worth))
+        return replace(self, edits=tuple(e for e in self.edits if (e.i2, e.j2) == self.end or e in worth))
 
     def by_way_of(self, first: Edit) -> Lattice:
         """The lattice of the ways that begin with one edit."""
@@ -83,12 +84,18 @@ def lattice(source: Name, target: Name) -> Lattice:
         head -= 1
     while tail and source[len(source) - tail] in alike:
         tail -= 1
-    edits, kept = _core(source[head : len(source) - tail], target[head : len(target) - tail])
+    return _between(source[head : len(source) - tail], target[head : len(target) - tail], head)
+
+
+@lru_cache(maxsize=4096)
+def _between(source: Name, target: Name, head: int) -> Lattice:
+    """The lattice of what differs, behind so many segments that are kept; many names differ alike."""
+    edits, kept = _core(source, target)
     return Lattice(
         tuple(e.moved(head) for e in edits),
         tuple((i + head, j + head) for i, j in kept),
         (head, head),
-        (len(source) - tail, len(target) - tail),
+        (len(source) + head, len(target) + head),
     )
 
 

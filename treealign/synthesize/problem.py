@@ -50,7 +50,7 @@ class Problem:
     checkpoint_only: tuple[tuple[Name, Values], ...] = ()
     model_only: tuple[tuple[Name, Values], ...] = ()
     conversions: tuple[Absorption, ...] = ()
-    worth: frozenset[Occurrence] | None = None
+    worth: tuple[frozenset[Edit], ...] | None = None
     first: Edit | None = None
 
     @cached_property
@@ -69,7 +69,11 @@ class Problem:
             whole = (*plain, *(c.lattice.by_way_of(first) for c in self.conversions))
         if worth is None:
             return whole
-        return tuple(lat.only(lambda e, n=n: Occurrence(n, e) in worth) for n, lat in enumerate(whole))  # type: ignore[misc]
+        alike: dict[tuple[int, frozenset[Edit]], Lattice] = {}
+        return tuple(
+            alike.get((id(lat), edits)) or alike.setdefault((id(lat), edits), lat.only(edits))
+            for lat, edits in zip(whole, worth, strict=True)
+        )
 
     def peeled(self) -> Problem:
         """The same problem where levels that all names of the checkpoint begin with are changed first, by one rule.
@@ -83,7 +87,11 @@ class Problem:
 
     def restricted(self, contents: Iterable[Content]) -> Problem:
         """The same problem with the edits of these contents only."""
-        return replace(self, worth=frozenset(o for c in contents for o in c.occurrences))
+        worth: list[set[Edit]] = [set() for _ in self.ways]
+        for content in contents:
+            for template, edit in content.occurrences:
+                worth[template].add(edit)
+        return replace(self, worth=tuple(map(frozenset, worth)))
 
     @cached_property
     def sources(self) -> tuple[Name, ...]:

@@ -93,11 +93,13 @@ def _made(task: Task) -> Synthesis:
     for _ in range(_MOST_ROUNDS):
         search = _Search(task)
         best = search.run()
-        if best is not None:
+        if best is not None and len(best.mapping) <= len(task.problem.ways):
             return best.lacking(lost)
         tried = _exactly(task)
-        if tried is not None and not tried.findings:
+        if tried is not None and not tried.findings and (best is None or len(tried.mapping) < len(best.mapping)):
             return Synthesis(tried.mapping, False, min(len(tried.mapping), search.bound)).lacking(lost)
+        if best is not None:
+            return best.lacking(lost)
         task, more = without(task, _culprits(task, tried))
         lost += more
     _, more = without(task, {*kinds_of(task)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TypeAlias
 
 from treealign.synthesize.contents import Content
@@ -44,15 +45,18 @@ def _put(name: Name, at: int, segment: Segment) -> Name:
     return (*name[:at], segment, *name[at + 1 :])
 
 
-def _open(segment: Segment) -> Iterator[tuple[str, Segment]]:
+@lru_cache(maxsize=4096)
+def _open(segment: Segment) -> tuple[tuple[str, Segment], ...]:
     """The words of a segment, and what is left of it around each."""
     if not isinstance(segment, str):
-        return
+        return ()
     words = segment.split("_")
+    found: list[tuple[str, Segment]] = []
     for start in range(len(words)):
         for stop in range(start + 1, min(len(words), start + _LONGEST) + 1):
             word = "_".join(words[start:stop])
             if word:
                 before = "".join(w + "_" for w in words[:start])
                 after = "".join("_" + w for w in words[stop:])
-                yield word, (before, Slot(WORD), after)
+                found.append((word, (before, Slot(WORD), after)))
+    return tuple(found)
