@@ -8,7 +8,7 @@ finer one, in which a replaced run is cut into runs that stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -109,6 +109,17 @@ def lattice_after(source: Name, target: Name, first: Edit) -> Lattice:
     edits = tuple(Edit(e.i + i, e.i2 + i, e.j + j, e.j2 + j) for e in ways.edits)
     kept = tuple((a + i, b + j) for a, b in ways.kept)
     return Lattice((first, *edits), (*between, *kept), (0, 0), (ways.end[0] + i, ways.end[1] + j))
+
+
+def restricted(lattices: Sequence[Lattice], worth: Sequence[frozenset[Edit]]) -> tuple[Lattice, ...]:
+    """The lattices without renamings that are not worth a rule; those that are one stay one."""
+    alike: dict[tuple[Lattice, frozenset[Edit]], Lattice] = {}
+    found = []
+    for ways, edits in zip(lattices, worth, strict=True):
+        if (ways, edits) not in alike:
+            alike[ways, edits] = ways.only(edits)
+        found.append(alike[ways, edits])
+    return tuple(found)
 
 
 def edits_between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.contents import Content, Occurrence
-from treealign.synthesize.lattice import Edit, Lattice, edits_between, lattice, lattice_after
+from treealign.synthesize.lattice import Edit, Lattice, edits_between, lattice, lattice_after, restricted
 from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.peeling import first_edit
 from treealign.synthesize.rules import Found, Rule, Run, Side
@@ -67,13 +67,7 @@ class Problem:
         else:
             plain = (lattice_after(t.source, t.target, first) for t in self.templates)
             whole = (*plain, *(c.lattice.by_way_of(first) for c in self.conversions))
-        if worth is None:
-            return whole
-        alike: dict[tuple[int, frozenset[Edit]], Lattice] = {}
-        return tuple(
-            alike.get((id(lat), edits)) or alike.setdefault((id(lat), edits), lat.only(edits))
-            for lat, edits in zip(whole, worth, strict=True)
-        )
+        return whole if worth is None else restricted(whole, worth)
 
     def peeled(self) -> Problem:
         """The same problem where levels that all names of the checkpoint begin with are changed first, by one rule.

@@ -179,7 +179,7 @@ class Tracks:
         for rule in move:
             for number, found in self._lines.find(rule.forward):
                 self.looked_at.add(self._lines.lines[number].template)
-                if found is None:
+                if found is None or (len(move) == 1 and self._edit_of(number, rule, found) is None):
                     return None
                 other = best.get(number)
                 if other is None or (found.first, -found.stop) < (other[1].first, -other[1].stop):
@@ -193,9 +193,7 @@ class Tracks:
         made: dict[int, int] = {}
         seen: dict[int, int] = {}
         for line, (rule, found, _) in touched.items():
-            number = self._lines.lines[line].template
-            track = self.tracks[number]
-            at = self._edit_at(track, track.lines.index(line), rule, found)
+            number, at = self._lines.lines[line].template, self._edit_of(line, rule, found)
             if at is None or made.setdefault(number, at) != at:
                 return None
             seen[number] = seen.get(number, 0) + 1
@@ -203,8 +201,10 @@ class Tracks:
             return None
         return tuple(sorted(made.items()))
 
-    def _edit_at(self, track: Track, side: int, rule: Rule, found: Found) -> int | None:
+    def _edit_of(self, line: int, rule: Rule, found: Found) -> int | None:
         """The pending edit that a rule makes there."""
+        track = self.tracks[self._lines.lines[line].template]
+        side = track.lines.index(line)
         new = tuple(segment.fill(found.captures) for segment in rule.new)
         run = found.at, found.at + len(rule.old)
         for at, pending in track.pending.items():
