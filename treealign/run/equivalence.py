@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from treealign.align.links import Link, keys_of
+from treealign.align.links import Link
 from treealign.run.drawing import alike
 from treealign.run.outputs import difference, is_finite, tensors_of
 from treealign.run.pair import Pair
@@ -36,7 +36,7 @@ class Places:
 
     def __init__(self, pair: Pair, links: Sequence[Link], model: KeyTree) -> None:
         self._pair, self._model = pair, model
-        self._keys = {link: keys_of(model, link.right) for link in links}
+        self._keys = {link: [model.keys[j] for group in link.expand() for j in group.right] for link in links}
         every = {key for keys in self._keys.values() for key in keys}
         own = pair.model.values(every)
         try:
@@ -68,7 +68,7 @@ class Places:
     def _classes(self, answers: dict[Link, list[torch.Tensor] | None]) -> dict[Link, tuple[Link, ...]]:
         groups: dict[object, list[Link]] = defaultdict(list)
         for link in answers:
-            groups[tuple(sorted(str(sorted(p.shapes.values(), key=str)) for p in link.right))].append(link)
+            groups[tuple(sorted(str(self._model.leaf(key).shape) for key in self._keys[link]))].append(link)
         close = CLOSE[self._pair.precision]
         return {
             link: tuple(o for o in group if o is not link and _apart(answers[link], answers[o]) <= close)

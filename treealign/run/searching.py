@@ -71,6 +71,11 @@ class Search:
         pair.original.run(inside=lambda: watch)
         self._expected: set[Signature] = set(watch.seen)
 
+    @property
+    def events(self) -> int:
+        """How many intermediate results the original has."""
+        return len(self._expected)
+
     def made(self, hints: Hints) -> Alignment | None:
         """The alignment with these answers; None where they contradict, or leave more of the model unfilled."""
         if hints not in self._made:

@@ -29,7 +29,7 @@ from treealign.run.importing import module_of
 from treealign.run.pair import Pair, UnsteadyError
 from treealign.run.realising import Realiser, joint_ties, names_in
 from treealign.run.results import WORSE, Ran, agrees
-from treealign.run.searching import Decided, Hints, Search, hints_of
+from treealign.run.searching import Decided, Hints, Search, Trial, hints_of
 from treealign.run.subject import Subject
 
 NOTHING = {"float64": 1e-10, "float32": 1e-5}
@@ -83,7 +83,7 @@ def settle_by_run(
     decided = search.run()
     if decided is None:
         first = search.trial(())
-        ran = _refuted(pair, first.difference if first else math.inf)
+        ran = _refuted(pair, first, search.events)
         return replace(alignment, findings=(*alignment.findings, str(ran))), ran
     hints = hints_of(decided)
     trial = search.trial(hints)
@@ -122,9 +122,11 @@ def _drawn(
     raise problem
 
 
-def _refuted(pair: Pair, difference: float) -> Ran:
+def _refuted(pair: Pair, first: Trial | None, shared: int) -> Ran:
+    difference = first.difference if first else math.inf
     reason = f"under the best guess the outputs differ by {difference:.2g} of how much they vary"
-    reason += ", and no answers to what is open make them equal"
+    reason += f", {first.shared if first else 0} of {shared} intermediate results are the same"
+    reason += ", and no answers to what is open make the outputs equal"
     if pair.draws_chance():
         reason += "; the original draws random numbers"
     return Ran(False, difference, pair.precision, pair.runs, (), reason)
@@ -141,6 +143,9 @@ class _Settling:
         self.alignment = found
         said = {f"answered: {hint}" for hint in hints}
         self.links = [link for link in found.links if not link.certain or said.intersection(link.evidence)]
+        asked = set(self.links)
+        certain = [link for link in found.links if link not in asked]
+        self.modules = set[tuple[str, str]]().union(*(_module_pairs(found, link) for link in certain))
         search.realiser.links = found.links
         search.realiser.fill(search.pair.model)
         self.places = Places(search.pair, self.links, found.model)
@@ -158,7 +163,12 @@ class _Settling:
     def settled(self) -> Alignment:
         """The alignment with what the run settles certain, and with the rest open."""
         unseen = self._unseen()
-        made = {link: self._judged(link, unseen.get(link, frozenset())) for link in self.links}
+        made: dict[Link, Link] = {}
+        # what no output depends on waits for the rest of its module
+        for link in sorted(self.links, key=lambda one: self._effect(one) <= self.floor):
+            made[link] = self._judged(link, unseen.get(link, frozenset()))
+            if made[link].certain:
+                self.modules |= _module_pairs(self.alignment, link)
         return replace(self.alignment, links=tuple(made.get(link, link) for link in self.alignment.links))
 
     # order, rows and axes
@@ -209,9 +219,11 @@ class _Settling:
     # each link
 
     def _judged(self, link: Link, unseen: frozenset[About]) -> Link:
-        seen = self._is_seen(link)
         aspects = link.open.keys() | unseen | (NAMES if link.certain else frozenset())
-        same = self._alike(link)
+        seen = self._effect(link) > self.floor
+        same = [o for o in self.places.alike[link] if self._effect(o) > self.floor] if seen else []
+        if not seen and self._follows(link):
+            return self._with(link, {}, ())
         left_open: dict[About, str] = {}
         for aspect in aspects:
             if not seen:
@@ -220,19 +232,13 @@ class _Settling:
                 left_open[aspect] = UNSEEN
         return self._with(link, left_open, same)
 
-    def _alike(self, link: Link) -> list[Link]:
-        """Links whose places answer like its own; where its own does not answer, like those of its module."""
-        asked = [link]
-        if self._effect(link) <= self.floor:
-            asked = [one for one in self.links if _beside(one, link)]
-        return [o for one in asked for o in self.places.alike[one] if self._effect(o) > self.floor]
-
     def _effect(self, link: Link) -> float:
         return self.places.effects[link]
 
-    def _is_seen(self, link: Link) -> bool:
-        """Whether the outputs depend on it, or on another leaf of its module, with which it goes."""
-        return any(self._effect(one) > self.floor for one in self.links if one is link or _beside(one, link))
+    def _follows(self, link: Link) -> bool:
+        """Whether it is, under one name on both sides, a leaf of modules that are known to correspond."""
+        names = {p.segments[-1] for p in (*link.left, *link.right)}
+        return len(names) == 1 and _module_pairs(self.alignment, link) <= self.modules
 
     def _with(self, link: Link, left_open: dict[About, str], same: Sequence[Link]) -> Link:
         evidence = tuple(e for e in link.evidence if not e.startswith("answered: "))
@@ -257,9 +263,12 @@ def _joined(reason: str, why: str) -> str:
     return f"{reason}; {why}" if reason and why not in reason else reason or why
 
 
-def _beside(one: Link, other: Link) -> bool:
-    """Whether two links are of leaves of one module on both sides."""
-    return all(
-        {p.segments[:-1] for p in a} == {p.segments[:-1] for p in b}
-        for a, b in ((one.left, other.left), (one.right, other.right))
-    )
+def _module_pairs(alignment: Alignment, link: Link) -> set[tuple[str, str]]:
+    """The modules on both sides whose leaves a link brings together."""
+    left, right = alignment.checkpoint.keys, alignment.model.keys
+    return {
+        (left[i].rpartition(".")[0], right[j].rpartition(".")[0])
+        for group in link.expand()
+        for i in group.left
+        for j in group.right
+    }
