@@ -64,7 +64,7 @@ def test_marks_of_a_library_settle_how_the_rows_of_a_fused_leaf_stand():
     }
 
 
-@pytest.mark.parametrize("mark", ["pos_embed", "norm2", "patch_embed"])
+@pytest.mark.parametrize("mark", ["pos_embed", "norm1", "patch_embed"])
 def test_a_library_that_lacks_one_mark_is_not_recognised(mark):
     assert not any(m.certain for m in fused_matches(aligned(timm_vit(without=[mark]), split_vit())))
 
@@ -106,7 +106,7 @@ def test_classes_of_the_model_tell_apart_what_names_do_not():
 @pytest.mark.parametrize("entry", layouts().values(), ids=lambda entry: entry.name)
 def test_every_entry_has_several_marks_a_fact_and_a_source(entry):
     assert len(entry.has) > 1
-    assert entry.rows or entry.rotary
+    assert entry.rows or entry.rotary or entry.axes or entry.names
     assert entry.source
 
 
@@ -121,3 +121,21 @@ def test_what_a_layout_settles_is_so_by_numbers(corpus):
                 if group is None or computes(match, group, case) is False:
                     wrong.append((case.name, match.checkpoint))
     assert wrong == []
+
+
+def test_what_a_library_calls_its_own_way_is_read_as_the_field_spells_it():
+    leaves = {"token_embd.weight": (9, 8)}
+    for layer in range(2):
+        leaves |= {f"blk.{layer}.ffn_{name}.weight": (8, 8) for name in ("gate", "up", "down")}
+    model = {"model.embed_tokens.weight": (9, 8)}
+    for layer in range(2):
+        model |= {f"model.layers.{layer}.mlp.{name}_proj.weight": (8, 8) for name in ("gate", "up", "down")}
+    assert all(m.certain for m in aligned(leaves, model).matches)
+
+
+def test_the_axes_of_a_parameter_of_a_known_library_are_settled_against_a_linear_layer():
+    (left, right) = ("visual.proj", "visual_projection.weight")
+    entry = layouts()["OpenAI's CLIP, both towers"]
+    assert entry.first(tuple(left.split("."))) == "inputs"
+    assert settling.LINEAR["Linear"] == "outputs"
+    assert entry.names[tuple(left.split("."))] == tuple(right.split("."))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from treealign.align.knowledge.entries import Known
+from treealign.align.knowledge.entries import Known, read_name
 from treealign.align.words import quantised_piece
 from treealign.tree.keys import number_of
 from treealign.tree.keytree import KeyTree
@@ -54,6 +54,11 @@ class Pattern:
     def template(self) -> str:
         """The segments joined by dots."""
         return ".".join(self.segments)
+
+    @cached_property
+    def named(self) -> tuple[str, ...]:
+        """The segments as the field spells them, where the library that wrote them is known."""
+        return read_name(self.segments, self.library) if self.library else self.segments
 
     @cached_property
     def signature(self) -> Digest:

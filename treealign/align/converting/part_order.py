@@ -63,12 +63,12 @@ def series_order(parts: Sequence[Pattern]) -> tuple[int, ...] | None:
 
 
 def _name(p: Pattern) -> str:
-    return p.segments[-2] if p.segments[-1] in {"weight", "bias"} and len(p.segments) > 1 else p.segments[-1]
+    return p.named[-2] if p.named[-1] in {"weight", "bias"} and len(p.named) > 1 else p.named[-1]
 
 
 def _role(p: Pattern) -> frozenset[str]:
     """Roles that the part's own name or its module's name gives it."""
-    found = [t for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1]
+    found = [t for t in tokens(p.named) if t.text[0] == "@" and t.depth <= 1]
     return frozenset(t.text[1:] for t in found)
 
 

@@ -164,7 +164,7 @@ def _scaled(link: Link) -> set[str]:
     """Which of q and k a norm of their rows scales."""
     if link.operations or len(next(iter(link.right[0].shapes.values())) or ()) != 1:
         return set()
-    words = {t.text for t in tokens(link.right[0].segments) if t.depth <= 1}
+    words = {t.text for t in tokens(link.right[0].named) if t.depth <= 1}
     return {"q", "k"} & words if "norm" in words else set()
 
 

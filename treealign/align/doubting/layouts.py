@@ -48,7 +48,7 @@ class BothWays(NamedTuple):
 
 def is_table(p: Pattern) -> bool:
     """Whether it is a table of embeddings, which everyone writes row by row."""
-    return any("embed" in t.text for t in tokens(p.segments))
+    return any("embed" in t.text for t in tokens(p.named))
 
 
 def is_kernel(link: Link) -> bool:

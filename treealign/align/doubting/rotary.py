@@ -21,12 +21,12 @@ Path = tuple[str, ...]
 
 def roles(p: Pattern) -> set[str]:
     """What a leaf stands for in an attention or an MLP, by its own name and its module's."""
-    return {t.text[1:] for t in tokens(_layer(p)) if t.text[0] == "@" and t.depth <= 1}
+    return {t.text[1:] for t in tokens(_layer(p, p.named)) if t.text[0] == "@" and t.depth <= 1}
 
 
-def _layer(p: Pattern) -> Path:
+def _layer(p: Pattern, path: Path = ()) -> Path:
     """The path of the layer's own weight, for what an adapter adds to its outputs: these have the same rows."""
-    named = unwrapped(p.segments)
+    named = unwrapped(path or p.segments)
     at = next((at for at, s in enumerate(named) if s.lower() in OUTPUTS), None)
     return named if at is None else (*named[:at], "weight")
 
@@ -85,7 +85,7 @@ class Rotary:
             return False
         if not self.pixels.isdisjoint(_attention(p) for p in both):
             return False
-        return not any("norm" in t.text for p in link.right for t in tokens(p.segments))
+        return not any("norm" in t.text for p in link.right for t in tokens(p.named))
 
     def _is_latent(self, p: Pattern) -> bool:
         """Whether it makes the latents of which another projection makes q; beside a `k_a`, it is q of a stream."""

@@ -74,7 +74,7 @@ def _parent(p: Pattern) -> Path:
 
 
 def _name(p: Pattern) -> str:
-    return p.segments[-2] if p.segments[-1] in PARAMETERS and len(p.segments) > 1 else p.segments[-1]
+    return p.named[-2] if p.named[-1] in PARAMETERS and len(p.named) > 1 else p.named[-1]
 
 
 def _part(p: Pattern) -> str:

@@ -9,7 +9,7 @@ the code does not.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -56,6 +56,8 @@ class Layout:
         Runs below the root, each with its other spellings; one of each must be there.
     lacks : tuple of tuple of str
         Runs below the root that must not be there.
+    anywhere : frozenset of str
+        Segments that the tree must have; those with a ``!`` in front it must not have.
     rows : mapping
         Runs of fused leaves or their modules, to how these are made.
     classes : frozenset of str
@@ -63,6 +65,11 @@ class Layout:
     rotary : frozenset of str
         How the rows of q and k stand: ``interleaved``, ``half split``; ``none`` where nothing turns them; the name of
         another library where they stand as they do there, whatever that is. Nothing where unknown.
+    axes : mapping
+        Runs of leaves to which of their dimensions are first, ``inputs`` or ``outputs``; a run that begins with ``**``
+        is the end of a path.
+    names : mapping
+        Runs of leaves or modules, to how the field spells them: read in place of the library's own words.
     source : str
         Package, version and file.
     run : bool
@@ -72,9 +79,12 @@ class Layout:
     name: str
     has: tuple[tuple[Run, ...], ...]
     lacks: tuple[Run, ...]
+    anywhere: frozenset[str]
     classes: frozenset[str]
     rows: Mapping[Run, Fused]
     rotary: frozenset[str]
+    axes: Mapping[Run, str]
+    names: Mapping[Run, Run]
     source: str
     run: bool
 
@@ -87,12 +97,43 @@ class Layout:
         """How a leaf is made of parts; `below` are its segments below the root."""
         return next((made for run, made in self.rows.items() if starts_with(below, run)), None)
 
+    def first(self, below: Run) -> str:
+        """Which dimension of a leaf is first; `below` are its segments below the root. Empty where unknown."""
+        return next((text for run, text in self.axes.items() if _is_at(below, run)), "")
+
 
 @cache
 def layouts() -> Mapping[str, Layout]:
     """All entries, by name."""
     data = json.loads(resources.files("treealign.align.knowledge").joinpath("layouts.json").read_text("utf-8"))
     return {row["name"]: _layout(row) for row in data["layouts"]}
+
+
+def _is_at(below: Run, run: Run) -> bool:
+    if run[0] == "**":
+        return below[len(below) - len(run) + 1 :] == run[1:]
+    return len(below) == len(run) and starts_with(below, run)
+
+
+def read_name(segments: Run, library: Iterable[Known]) -> Run:
+    """A path as the field spells it, by the entries that hold for it; as it is where none says so, or two differ.
+
+    An entry that was not checked by running reads nothing.
+    """
+    found = {
+        (*segments[:depth], *_filled(reading, segments[depth:], run), *segments[depth + len(run) :])
+        for name, depth in library
+        if (entry := layouts()[name]).run
+        for run, reading in entry.names.items()
+        if starts_with(segments[depth:], run)
+    }
+    return found.pop() if len(found) == 1 else segments
+
+
+def _filled(reading: Run, segments: Run, run: Run) -> Run:
+    """A reading with the indices that stand in the path."""
+    indices = iter([mine for mine, mark in zip(segments, run, strict=False) if mark == "{}"])
+    return tuple(next(indices) if segment == "{}" else segment for segment in reading)
 
 
 def starts_with(segments: Run, run: Run) -> bool:
@@ -109,11 +150,14 @@ def _layout(row: Mapping[str, Any]) -> Layout:
     rows = {run: _fused(text) for path, text in row.get("rows", {}).items() for run in _runs(path)}
     return Layout(
         row["name"],
-        tuple(tuple(_runs(path)) for path in row["has"]),
+        tuple(tuple(_runs(path)) for path in row.get("has", ())),
         tuple(run for path in row.get("lacks", ()) for run in _runs(path)),
+        frozenset(row.get("anywhere", ())),
         frozenset(row.get("classes", ())),
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
+        {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},
+        {run: tuple(text.split(".")) for path, text in row.get("names", {}).items() for run in _runs(path)},
         row["source"],
         row["checked"] == "run",
     )

@@ -47,14 +47,19 @@ class _Nodes:
         """The levels below which all marks of an entry stand."""
         first = {
             path[: len(path) - len(run)]
-            for run in entry.has[0]
+            for run in (entry.has[0] if entry.has else ())
             for path in self._ending.get(run[-1], ())
             if path[-len(run) :] == run
         }
+        if not entry.has:
+            first = {()}
         return sorted(root for root in first if self._fits(root, entry))
 
     def _fits(self, root: Run, entry: Layout) -> bool:
         has = all(any((*root, *run) in self.all for run in runs) for runs in entry.has)
+        names = {name for name in entry.anywhere if name[0] != "!"}
+        if not names <= self._ending.keys() or any(name[1:] in self._ending for name in entry.anywhere - names):
+            return False
         if not has or any((*root, *run) in self.all for run in entry.lacks):
             return False
         below = (path for name in entry.classes for path in self._classes.get(name, ()))

@@ -6,7 +6,7 @@ leaf agree, and where each was checked by running the library's code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,26 +22,63 @@ from treealign.align.reasons import About
 ATTENTION = frozenset({"q", "k", "qkv", "v", "kv"})
 STORED = Said("rows", "as stored")
 T = TypeVar("T")
+LINEAR = {"Linear": "outputs", "Conv1D": "inputs"}  # torch.nn.Linear; transformers.pytorch_utils.Conv1D
 _LIBRARIES = frozenset({"transformers", "llama.cpp"})  # as which another library stores rows, whatever these do
 
 
-def settled(links: Sequence[Link], rotary: Rotary) -> list[Link]:
-    """The links, those settled in what known layouts speak of; `rotary` says where rows may be turned at all."""
-    asked = {"order", "rows"}
-    return [_settled(link, rotary) if not link.certain and asked & link.open.keys() else link for link in links]
+def settled(links: Sequence[Link], rotary: Rotary, modules: Mapping[str, str]) -> list[Link]:
+    """The links, those settled in what known layouts speak of.
+
+    Parameters
+    ----------
+    links : sequence of Link
+        As they are judged without.
+    rotary : Rotary
+        Where rows may be turned at all.
+    modules : mapping
+        Classes of the model's modules by path, where these are known.
+
+    """
+    linear = {_numbered(path): LINEAR[name] for path, name in modules.items() if name in LINEAR}
+    return [link if link.certain else _settled(link, rotary, linear) for link in links]
 
 
-def _settled(link: Link, rotary: Rotary) -> Link:
-    verdict = _Verdict(link, rotary)
-    said = verdict.said()
+def _settled(link: Link, rotary: Rotary, linear: Mapping[str, str]) -> Link:
+    if {"order", "rows"} & link.open.keys():
+        verdict = _Verdict(link, rotary)
+        link = _answered(link, verdict.said(), ("order", "rows"), verdict.evidence())
+    if "axes" in link.open:
+        said, evidence = _axes(link, linear)
+        link = _answered(link, said, ("axes",), evidence)
+    return link
+
+
+def _answered(link: Link, said: Said | None, about: tuple[About, ...], evidence: Iterable[str]) -> Link:
     made = None if said is None else arranged(link, said)
     if made is None:
         return link
-    answered: tuple[About, ...] = ("order", "rows")
-    made = replace(made, answered=(*made.answered, *answered), evidence=(*made.evidence, *verdict.evidence()))
+    made = replace(made, answered=(*made.answered, *about), evidence=(*made.evidence, *evidence))
     if made.open:
         return made
     return replace(made, certain=True, reason="", rivals=((), ()), near=((), ()), beneath=())
+
+
+def _axes(link: Link, linear: Mapping[str, str]) -> tuple[Said | None, list[str]]:
+    """Which way round a matrix stands on either side, and by which entries."""
+    firsts, used = [], []
+    for side, classes in ((link.left, {}), (link.right, linear)):
+        p = side[0]
+        said = {entry: first for entry, depth in _entries(p) if (first := entry.first(p.segments[depth:]))}
+        known = classes.get(_numbered(".".join(p.segments[:-1]))) if p.segments[-1] == "weight" else None
+        firsts.append(known if known is not None and not said else _agreed(said))
+        used += [f"layout {e.name}: {first} first ({e.checked})" for e, first in said.items() if e.run]
+    if None in firsts:
+        return None, []
+    return Said("axes", "as stored" if firsts[0] == firsts[1] else "transposed"), used
+
+
+def _numbered(path: str) -> str:
+    return ".".join("{}" if segment.isdigit() else segment for segment in path.split("."))
 
 
 class _Verdict:

@@ -64,11 +64,11 @@ class Agreement:
     def same_role(self, i: int, j: int) -> bool:
         """One path, one name, or exactly the same roles."""
         a, b = self.left.patterns[i], self.right.patterns[j]
-        if a.template == b.template or a.segments[-2:] == b.segments[-2:]:
+        if a.template == b.template or a.named[-2:] == b.named[-2:]:
             return True
-        module = a.segments[-2:-1]
+        module = a.named[-2:-1]
         named = any("{}" not in s and not s.isdecimal() for s in module)  # a number is a place in a list, not a role
-        if named and module == b.segments[-2:-1] and _parameter(self.left, i) == _parameter(self.right, j):
+        if named and module == b.named[-2:-1] and _parameter(self.left, i) == _parameter(self.right, j):
             return True
         mine = _own_roles(self.left, i)
         return bool(mine) and mine == _own_roles(self.right, j)
@@ -201,7 +201,7 @@ def _is_copy(side: Side, at: int) -> bool:
 
 def _numbered(side: Side, at: int, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """Words and numbers of the name at a depth; None where it has no number."""
-    segments = side.patterns[at].segments
+    segments = side.patterns[at].named
     if len(segments) <= depth:
         return None
     words = split_words(segments[-1 - depth])

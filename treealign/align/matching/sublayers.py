@@ -26,10 +26,10 @@ def with_functions(patterns: Sequence[Pattern]) -> list[Path]:
     """
     inside: dict[Path, set[str]] = defaultdict(set)
     for p in patterns:
-        for at, segment in enumerate(p.segments[:-1]):
+        for at, segment in enumerate(p.named[:-1]):
             if _is_index(segment):
-                inside[p.segments[: at + 1]].add(p.segments[at + 1])
-    return [_below_function(p.segments, inside.get(p.segments[:-2], set())) for p in patterns]
+                inside[p.named[: at + 1]].add(p.named[at + 1])
+    return [_below_function(p.named, inside.get(p.named[:-2], set())) for p in patterns]
 
 
 def with_norms_apart(patterns: Sequence[Pattern], tokens: Sequence[tuple[Token, ...]]) -> list[tuple[Token, ...]]:
