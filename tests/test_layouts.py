@@ -15,6 +15,7 @@ from treealign.align.knowledge import entries, recognising, settling
 from treealign.align.knowledge.entries import Fused, layouts
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.patterns import build_patterns
+from treealign.mapping.operations import Permute
 from treealign.tree.keytree import KeyTree
 
 D = 48
@@ -59,9 +60,8 @@ def known(monkeypatch, *rows):
 def test_marks_of_a_library_settle_how_the_rows_of_a_fused_leaf_stand():
     matches = fused_matches(aligned(timm_vit(), split_vit()))
     assert all(m.certain for m in matches)
-    assert {e for m in matches for e in m.evidence if e.startswith("layout")} == {
-        f"layout timm ViT: q k v by part, no rotary embedding ({layouts()['timm ViT'].checked})"
-    }
+    said = f"layout timm ViT: q k v by part, no rotary embedding ({layouts()['timm ViT'].checked})"
+    assert all(said in m.evidence for m in matches)
 
 
 @pytest.mark.parametrize("mark", ["pos_embed", "norm1", "patch_embed"])
@@ -133,9 +133,21 @@ def test_what_a_library_calls_its_own_way_is_read_as_the_field_spells_it():
     assert all(m.certain for m in aligned(leaves, model).matches)
 
 
-def test_the_axes_of_a_parameter_of_a_known_library_are_settled_against_a_linear_layer():
-    (left, right) = ("visual.proj", "visual_projection.weight")
-    entry = layouts()["OpenAI's CLIP, both towers"]
-    assert entry.first(tuple(left.split("."))) == "inputs"
-    assert settling.LINEAR["Linear"] == "outputs"
-    assert entry.names[tuple(left.split("."))] == tuple(right.split("."))
+def test_which_dimension_is_first_is_settled_where_both_sides_are_known():
+    blocks = {
+        "attn.in_proj_weight": (96, 32),
+        "attn.in_proj_bias": (96,),
+        "ln_1.weight": (32,),
+        "mlp.c_fc.weight": (8, 32),
+    }
+    leaves = {
+        "visual.proj": (32, 32),
+        "text_projection": (32, 32),
+        "logit_scale": (),
+        "visual.conv1.weight": (32, 3, 4, 4),
+    }
+    leaves |= {f"visual.transformer.resblocks.{n}.{name}": shape for n in range(2) for name, shape in blocks.items()}
+    model = {"visual_projection.weight": (32, 32), "text_projection.weight": (32, 32), "logit_scale": ()}
+    modules = {"visual_projection": "Linear", "text_projection": "Linear"}
+    found = [m for m in aligned(leaves, model, modules=modules).matches if "projection" in m.model[0]]
+    assert [(m.certain, m.operations) for m in found] == [(True, (Permute((1, 0)),))] * 2
