@@ -15,8 +15,8 @@ from treealign.checkpoint.stripping import levels_above
 from treealign.errors import FormatError
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.layout import FileLayout, Layout
+from treealign.mapping.load_record import Record, make_record
 from treealign.mapping.planning import Step
-from treealign.mapping.record import Record, make_record
 
 LAYERS = [f"model.layers.{i}.{name}" for i in range(40) for name in ("attn.w", "norm.w")]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from treealign.mapping.convert import Convert
     from treealign.mapping.mismatches import Mismatch
     from treealign.mapping.transforms import PrefixChange, Rename
-    from treealign.proof import Proof, prove
+    from treealign.proof import Proof, prove, record
     from treealign.suggestion import Suggestion, suggest
     from treealign.tree.keytree import KeyTree
     from treealign.tree.reading import read_tree
@@ -61,6 +61,7 @@ __all__ = [
     "operations",
     "prove",
     "read_tree",
+    "record",
     "save",
     "suggest",
 ]
@@ -96,6 +97,7 @@ _HOME = {
     "operations": "treealign.mapping",
     "prove": "treealign.proof",
     "read_tree": "treealign.tree.reading",
+    "record": "treealign.proof",
     "save": "treealign.checkpoint.saving",
     "suggest": "treealign.suggestion",
 }

@@ -1,7 +1,8 @@
-"""Proof by running, for the user: the original beside the model, equal values in both, and the outputs compared."""
+"""Proof by running, for the user: the original beside the model, or recorded where it runs."""
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 from treealign.errors import TreealignError
@@ -10,7 +11,7 @@ from treealign.mapping.conversion_mapping import as_mapping
 from treealign.run.results import Proof
 from treealign.suggestion import suggest
 
-__all__ = ["Proof", "prove"]
+__all__ = ["Proof", "prove", "record"]
 
 
 def prove(original: Any, model: Any, mapping: Any = None, run: Any = None, inputs: Any = None, seed: int = 0) -> Proof:
@@ -60,3 +61,61 @@ def prove(original: Any, model: Any, mapping: Any = None, run: Any = None, input
         raise TreealignError(f"seed is {seed!r}", hint="it is an integer")
     chosen = suggest(original, model).mapping if mapping is None else as_mapping(mapping)
     return prove_pair(original, model, chosen, run, inputs, seed)
+
+
+def record(original: Any, run: Any, file: str | PathLike[str], *, inputs: Any = None, seed: int = 0) -> None:
+    """Record what the original computes, to be given elsewhere as ``suggest(…, original=file)`` or ``reference=file``.
+
+    A copy is run twice: with its own weights, which is what `reference` compares a checkpoint with, and with random
+    ones, which are written too and which `original` compares the model with. Where treealign cannot be installed beside
+    the original, ``treealign/run/recorder.py`` alone does the same: it needs nothing but torch.
+
+    Parameters
+    ----------
+    original : nn.Module, factory or "package.module:factory"
+        The original, with the weights of its checkpoint in it; it is not changed.
+    run : callable, "package.module:function", or None
+        ``run(module)`` returns a tensor or several. None: the module is called with the inputs.
+    file : path
+        What to write; read by ``torch.load`` without running code.
+    inputs : optional
+        As in `prove`. Those that the module is called with are written in any case.
+    seed : int
+        Of the random weights.
+
+    Raises
+    ------
+    TreealignError
+        The run fails, or gives something else each time.
+    OSError
+        The file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from treealign import record, suggest
+    >>> original, model = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record(original, None, f"{folder}/run.pt", inputs=torch.ones(1, 2))
+    ...     print(suggest(original.state_dict(), model, original=f"{folder}/run.pt").ran.proved)
+    True
+    """
+    import torch
+
+    from treealign.run.calling import runners
+    from treealign.run.importing import module_of
+    from treealign.run.recorder import recording
+    from treealign.run.subject import copied
+
+    module = copied(module_of(original), "original")
+    call = runners(run, inputs, module, module)[0]
+    try:
+        made = recording(module, call, seed)
+    except TreealignError:
+        raise
+    except Exception as error:
+        facts = [f"{type(error).__name__}: {error}"]
+        raise TreealignError(
+            "the original cannot be recorded", facts=facts, hint="does the run work by itself?"
+        ) from error
+    torch.save(made, file)

@@ -199,6 +199,7 @@ def suggest(
     probe: Callable[[Any], Any] | None = None,
     max_probes: int = 64,
     original: Any = None,
+    reference: Any = None,
     run: Any = None,
     inputs: Any = None,
 ) -> Suggestion:
@@ -227,9 +228,13 @@ def suggest(
         `treealign.align.asking.probing` for when a probe settles a choice.
     max_probes : int
         How often the probe may be called.
-    original : nn.Module or "package.module:factory", optional
-        The code that the checkpoint belongs to. Copies of it and of the model, which must be a live module, are run
-        with equal random weights; what equal outputs settle is certain, and wrong guesses are put right.
+    original : nn.Module, "package.module:factory" or path, optional
+        The code that the checkpoint belongs to, or what `treealign.record` wrote of it. Copies of it and of the model,
+        which must be a live module, are run with equal random weights; what equal outputs settle is certain, and wrong
+        guesses are put right.
+    reference : path, optional
+        Inputs and outputs of the original with the weights of this checkpoint: written by `treealign.record`, or a dict
+        of `inputs` and `outputs` that torch.save wrote. It is asked where no original is given.
     run, inputs : optional
         How to run the two, and with what; see `treealign.prove`.
 
@@ -257,9 +262,13 @@ def suggest(
         alignment, probed = settle_by_scores(alignment, checkpoint, model, probe, max_probes)
     ran = None
     if original is not None:
-        from treealign.run.settling import settle_by_run
+        from treealign.run.preparing import settle_by_run
 
-        alignment, ran = settle_by_run(alignment, original, model, run, inputs)
+        alignment, ran = settle_by_run(alignment, model, original, run, inputs)
+    elif reference is not None:
+        from treealign.run.preparing import settle_by_reference
+
+        alignment, ran = settle_by_reference(alignment, checkpoint, model, reference, run, inputs)
     made = Suggestion(alignment, probed, tuple(listed(hints)), asked, absent, ran)
     _ = made.synthesis  # here, where the time for it is expected, and not when the mapping is first looked at
     return made

@@ -17,7 +17,7 @@ from torch import nn
 
 from treealign.checkpoint.record_file import moved
 from treealign.mapping.layout import Layout
-from treealign.mapping.record import Record
+from treealign.mapping.load_record import Record
 
 ATTRIBUTE = "_treealign_record"
 _CACHE_SIZE = 32

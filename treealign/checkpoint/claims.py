@@ -16,7 +16,7 @@ from torch import nn
 
 from treealign.checkpoint.carrying import Slice, slices
 from treealign.checkpoint.places import Places, join
-from treealign.mapping.record import Record
+from treealign.mapping.load_record import Record
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.layout import SINGLE, FileLayout, Layout
+from treealign.mapping.load_record import make_record
 from treealign.mapping.marking import refuse_open
 from treealign.mapping.planning import Step
-from treealign.mapping.record import make_record
 
 
 def attach(model: nn.Module, mapping: ConversionMapping | str | PathLike[str] | Iterable[Any]) -> Attachment:

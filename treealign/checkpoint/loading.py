@@ -23,11 +23,11 @@ from treealign.formats.collector import collector_paused
 from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision
+from treealign.mapping.load_record import Record, make_record
 from treealign.mapping.marking import answering
 from treealign.mapping.mismatches import Mismatch
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
-from treealign.mapping.record import Record, make_record
 from treealign.shown import Shown
 from treealign.tree.reading import selected
 

@@ -18,9 +18,9 @@ from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision, Verdict
 from treealign.mapping.layout import Layout
+from treealign.mapping.load_record import make_record
 from treealign.mapping.operations import Operation, invert, output_shapes
 from treealign.mapping.planning import Step
-from treealign.mapping.record import make_record
 
 
 class Emission(NamedTuple):

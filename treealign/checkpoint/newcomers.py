@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import NamedTuple
 
-from treealign.mapping.record import Record
+from treealign.mapping.load_record import Record
 
 
 class Newcomer(NamedTuple):

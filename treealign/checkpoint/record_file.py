@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from treealign.errors import FormatError
+from treealign.mapping.load_record import Record
 from treealign.mapping.planning import Step
-from treealign.mapping.record import Record
 
 NAME = "treealign_record.json"
 FORMAT = "treealign.saved"

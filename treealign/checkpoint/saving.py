@@ -30,8 +30,8 @@ from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
+from treealign.mapping.load_record import Record
 from treealign.mapping.marking import refuse_open
-from treealign.mapping.record import Record
 from treealign.shown import Shown
 from treealign.tree.fold import fold_names
 

@@ -8,8 +8,8 @@ for the path of the tower and the second for something that was removed inside i
 from __future__ import annotations
 
 from treealign.mapping.conversion_mapping import ConversionMapping
+from treealign.mapping.load_record import Record
 from treealign.mapping.planning import Step
-from treealign.mapping.record import Record
 from treealign.tree.fold import fold
 
 

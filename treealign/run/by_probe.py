@@ -16,7 +16,7 @@ from treealign.align.links import Link, keys_of
 from treealign.checkpoint.source import open_source
 from treealign.checkpoint.trials import Trials, head_layouts, rounding, trials
 from treealign.mapping.planning import Step
-from treealign.run.drawing import drawn
+from treealign.run.recorder import drawn
 from treealign.run.steps import Steps
 
 _TIMES = 2  # other values that keys without weights are given, to see whether the score depends on them

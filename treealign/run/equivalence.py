@@ -16,7 +16,7 @@ import torch
 from treealign.align.links import Link
 from treealign.run.drawing import alike
 from treealign.run.outputs import difference, is_finite, tensors_of
-from treealign.run.pair import Pair
+from treealign.run.pair import Sides
 from treealign.run.results import EXACT
 from treealign.tree.keytree import KeyTree
 
@@ -34,7 +34,7 @@ class Places:
         The other links whose places answer just alike.
     """
 
-    def __init__(self, pair: Pair, links: Sequence[Link], model: KeyTree) -> None:
+    def __init__(self, pair: Sides, links: Sequence[Link], model: KeyTree) -> None:
         self._pair, self._model = pair, model
         self._keys = {link: [model.keys[j] for group in link.expand() for j in group.right] for link in links}
         every = {key for keys in self._keys.values() for key in keys}

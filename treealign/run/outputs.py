@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from treealign.errors import TreealignError
-
-MAIN = ("logits", "last_hidden_state")  # of a result with names, the first of these that it has
+from treealign.run.recorder import named_tensors
 
 
 def tensors_of(result: Any) -> list[torch.Tensor]:
@@ -20,30 +18,6 @@ def tensors_of(result: Any) -> list[torch.Tensor]:
     [2, 3]
     """
     return [tensor.detach() for _, tensor in named_tensors(result)]
-
-
-def named_tensors(result: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
-    """The tensors of a result with their places in it; of named results the main one only."""
-    if isinstance(result, torch.Tensor):
-        return [(name, result)]
-    if isinstance(result, bool | int | float) or hasattr(result, "__array__"):
-        return [(name, torch.as_tensor(result))]
-    parts = _parts(result)
-    main = next((parts[key] for key in MAIN if isinstance(parts.get(key), torch.Tensor)), None)
-    if main is not None:
-        return [(name, main)]
-    return [pair for key, value in parts.items() for pair in named_tensors(value, f"{name}.{key}")]
-
-
-def _parts(result: Any) -> Mapping[Any, Any]:
-    """What a result consists of, by name or number; nothing of what is no container."""
-    if isinstance(result, Mapping):
-        return result
-    if isinstance(result, list | tuple):
-        return dict(enumerate(result))
-    if dataclasses.is_dataclass(result) and not isinstance(result, type):
-        return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    return {}
 
 
 def paired(original: Any, model: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from treealign.errors import TreealignError
-from treealign.run.drawing import draw_all, drawn, is_plain
+from treealign.run.drawing import draw_all, is_plain
 from treealign.run.outputs import difference, is_finite, paired, tensors_of
+from treealign.run.recorder import Events, Signature, drawn
 from treealign.run.subject import Subject
 
 
@@ -21,7 +22,63 @@ Carry = Callable[[Subject, Subject], None]  # fills the model from the original
 OTHER_SEED = 1_000_003
 
 
-class Pair:
+class Sides:
+    """What is compared: a model that can be filled, and what the original gives.
+
+    Attributes
+    ----------
+    model : Subject
+        The model.
+    generic : bool
+        Whether the weights were drawn, so that no two are equal by chance or for a reason.
+    """
+
+    def __init__(self, model: Subject, *, generic: bool) -> None:
+        self.model, self.generic = model, generic
+
+    @property
+    def precision(self) -> str:
+        """``"float64"`` or ``"float32"``: in which both run."""
+        raise NotImplementedError
+
+    @property
+    def runs(self) -> int:
+        """How often one of the two was run."""
+        raise NotImplementedError
+
+    def draw(self, seed: int) -> None:
+        """Give both the same values."""
+        raise NotImplementedError
+
+    def compare(self, inside: Callable[[], Any] | None = None) -> float:
+        """How far the outputs are apart, with the values as they are; `inside` as in `Subject.run`."""
+        raise NotImplementedError
+
+    def original_events(self) -> frozenset[Signature]:
+        """The signatures of what the original computes on the way."""
+        raise NotImplementedError
+
+    def draws_chance(self) -> bool:
+        """Whether the original draws random numbers."""
+        raise NotImplementedError
+
+
+def refuse_unsteady(side: Subject, one: Any, other: Any) -> None:
+    """Raise where two results of one side are not the same.
+
+    Raises
+    ------
+    UnsteadyError
+        They differ.
+    """
+    if difference(*paired(one, other)) > 0.0:
+        raise UnsteadyError(
+            f"two runs of the {side.name} with the same weights, inputs and seeds differ",
+            hint="a run must give the same each time: no state kept from call to call, no other source of chance",
+        )
+
+
+class Pair(Sides):
     """Two subjects, and what carries the values of the one into the other.
 
     Parameters
@@ -39,7 +96,8 @@ class Pair:
     def __init__(
         self, original: Subject, model: Subject, carry: Carry, unread: Iterable[str], ties: Mapping[str, str]
     ) -> None:
-        self.original, self.model, self.carry = original, model, carry
+        super().__init__(model, generic=True)
+        self.original, self.carry = original, carry
         self.ties = {**original.places.tied, **ties}
         self.expected: Any = None
         self.missing: frozenset[str] = frozenset()
@@ -77,8 +135,8 @@ class Pair:
             hint = "does it with its own weights? choose other inputs"
             raise TreealignError("the original gives no finite numbers, whatever its weights", hint=hint)
         again = self.original.run()
-        self._refuse_unsteady(self.original, self.expected, again)
-        self._refuse_unsteady(self.model, self.model.run(), self.model.run())
+        refuse_unsteady(self.original, self.expected, again)
+        refuse_unsteady(self.model, self.model.run(), self.model.run())
 
     def _fill(self, seed: int, near: bool) -> None:
         for side, first in zip((self.original, self.model), self._first, strict=True):
@@ -89,17 +147,15 @@ class Pair:
         self.carry(self.original, self.model)
         self.model.keep()
 
-    @staticmethod
-    def _refuse_unsteady(side: Subject, one: Any, other: Any) -> None:
-        if difference(*paired(one, other)) > 0.0:
-            raise UnsteadyError(
-                f"two runs of the {side.name} with the same weights, inputs and seeds differ",
-                hint="a run must give the same each time: no state kept from call to call, no other source of chance",
-            )
-
     def compare(self, inside: Callable[[], Any] | None = None) -> float:
         """How far the outputs are apart, with the values as they are; `inside` as in `Subject.run`."""
         return difference(*paired(self.expected, self.model.run(inside=inside)))
+
+    def original_events(self) -> frozenset[Signature]:
+        """Run the original once more, and watch."""
+        watch = Events()
+        self.original.run(inside=lambda: watch)
+        return frozenset(watch.seen)
 
     def draws_chance(self) -> bool:
         """Whether the outputs change with the seed: the code itself draws random numbers."""

@@ -12,8 +12,8 @@ from treealign.checkpoint.loading import LoadResult, load
 from treealign.errors import TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.run.calling import Runner, runners
-from treealign.run.outputs import named_tensors
 from treealign.run.pair import Pair
+from treealign.run.recorder import named_tensors
 from treealign.run.results import FOLLOWS, LOOSE, PROVED, UNPROVED, WORSE, Proof, Verdict, agrees
 from treealign.run.subject import Subject
 

@@ -14,7 +14,7 @@ from treealign.checkpoint.places import find_places
 from treealign.checkpoint.source import open_source
 from treealign.errors import TreealignError
 from treealign.mapping.planning import Step
-from treealign.run.drawing import drawn
+from treealign.run.recorder import drawn
 from treealign.run.steps import Steps
 from treealign.run.subject import Subject
 from treealign.tree.keytree import KeyTree, Leaf
@@ -42,16 +42,24 @@ class Realiser:
     def carry(self, original: Subject, model: Subject) -> None:
         """Take the values that the original has now, and fill the model by the links."""
         places = original.places.places
+        values = {key: places[name].tensor.detach() for key, name in self.names.items()}
+        self.take(values, model)
+
+    def take(self, values: Mapping[str, torch.Tensor], model: Subject) -> None:
+        """Take these values, by key of the checkpoint, and fill the model by the links."""
         generator = torch.Generator().manual_seed(1)
         self._values = {
-            leaf.key: places[self.names[leaf.key]].tensor.detach()
-            if leaf.key in self.names
-            else _invented(leaf, generator)
+            leaf.key: values[leaf.key] if leaf.key in values else _invented(leaf, generator)
             for leaf in self._checkpoint.leaves
         }
         self._loaded = {}
         self._own = model.values(model.places.places)
         self.fill(model)
+
+    def same_contents(self, one: Link, other: Link) -> bool:
+        """Whether tensors that two links take are the same, so that an exchange would change nothing."""
+        keys = [{key for step in self.steps.of(link) for key in step.sources} for link in (one, other)]
+        return any(torch.equal(self._values[a], self._values[b]) for a in keys[0] for b in keys[1])
 
     def fill(self, model: Subject) -> None:
         """Fill the model by the links as they are now."""
@@ -73,15 +81,19 @@ def _invented(leaf: Leaf, generator: torch.Generator) -> torch.Tensor:
     return drawn(torch.zeros(leaf.shape or ()), generator)
 
 
-def names_in(checkpoint: KeyTree, original: Any) -> dict[str, str]:
-    """Key of the checkpoint to the same key in the original, for those that it has.
+def tree_of(original: Any) -> KeyTree:
+    """The keys of a live module, wrappers left out."""
+    return find_places(getattr(original, "_orig_mod", original)).tree
+
+
+def names_in(checkpoint: KeyTree, tree: KeyTree) -> dict[str, str]:
+    """Key of the checkpoint to the same key in the original, whose tree is given, for those that it has.
 
     Raises
     ------
     TreealignError
         The original has none of them, or they are of other shapes there.
     """
-    tree = find_places(getattr(original, "_orig_mod", original)).tree
     known = {leaf.key: leaf.shape for leaf in tree.leaves}
     names = {key: key for key in checkpoint.keys if key in known}
     if len(names) < len(checkpoint.keys) and known.keys() - names.keys():

@@ -2,7 +2,7 @@
 
 The best guess is run first. Where its outputs differ, the answers are tried one after the other, those to the questions
 that stand first first, and one is kept if more of what the original computes on its way is computed by the model too
-(see `treealign.run.events`). Where no single answer helps, two are tried together.
+(see `treealign.run.recorder.signature`). Where no single answer helps, two are tried together.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from treealign.align.asking.exchanging import reach
 from treealign.align.asking.hidden import Sizes
 from treealign.align.paths import rooted_text
 from treealign.errors import TreealignError
-from treealign.run.events import Events, Signature
-from treealign.run.pair import Pair
+from treealign.run.pair import Sides
 from treealign.run.realising import Realiser
+from treealign.run.recorder import Events
 from treealign.run.results import LOOSE, agrees
 
 MOST_RUNS = 400  # of the model
@@ -54,7 +54,7 @@ class Search:
     ----------
     alignment : Alignment
         With open questions.
-    pair : Pair
+    pair : Sides
         The two sides, values drawn.
     realiser : Realiser
         What fills the model.
@@ -62,14 +62,12 @@ class Search:
         How the rows of a link may be arranged in heads.
     """
 
-    def __init__(self, alignment: Alignment, pair: Pair, realiser: Realiser, sizes: Sizes) -> None:
+    def __init__(self, alignment: Alignment, pair: Sides, realiser: Realiser, sizes: Sizes) -> None:
         self.alignment, self.pair, self.realiser, self.sizes = alignment, pair, realiser, sizes
         self.left = MOST_RUNS
         self._trials: dict[Hints, Trial | None] = {}
         self._made: dict[Hints, Alignment | None] = {}
-        watch = Events()
-        pair.original.run(inside=lambda: watch)
-        self._expected: set[Signature] = set(watch.seen)
+        self._expected = pair.original_events()
 
     @property
     def events(self) -> int:

@@ -22,36 +22,30 @@ from treealign.align.hints import Statement, parse
 from treealign.align.links import Link
 from treealign.align.reasons import About, Reason
 from treealign.checkpoint.trials import head_layouts
-from treealign.errors import TreealignError
-from treealign.run.calling import Runner, runners
 from treealign.run.equivalence import Places
-from treealign.run.importing import module_of
-from treealign.run.pair import Pair, UnsteadyError
-from treealign.run.realising import Realiser, joint_ties, names_in
+from treealign.run.pair import Sides
+from treealign.run.realising import Realiser
 from treealign.run.results import WORSE, Ran, agrees
 from treealign.run.searching import Decided, Hints, Search, Trial, hints_of
-from treealign.run.subject import Subject
 
 NOTHING = {"float64": 1e-10, "float32": 1e-5}
 UNSEEN = "no output tells it from another answer"
 UNREAD = "the outputs do not depend on it"
 
 
-def settle_by_run(
-    alignment: Alignment, original: Any, model: Any, run: Any = None, inputs: Any = None, seed: int = 0
-) -> tuple[Alignment, Ran]:
+def settle(alignment: Alignment, model: Any, sides: Sides, realiser: Realiser, seed: int = 0) -> tuple[Alignment, Ran]:
     """Settle what is open in an alignment.
 
     Parameters
     ----------
     alignment : Alignment
         Of the original's checkpoint and the model.
-    original : nn.Module, factory or text
-        The original, live, or what makes it; ``package.module:factory``. A copy is run.
     model : nn.Module
-        The model, live; a copy is run.
-    run, inputs
-        How to call them; see `treealign.run.calling.runners`.
+        The model, live.
+    sides : Sides
+        The original and a copy of the model.
+    realiser : Realiser
+        What fills the copy.
     seed : int
         Of the values.
 
@@ -61,75 +55,32 @@ def settle_by_run(
         What is settled is certain, with the run as evidence. Where outputs cannot be brought to agree the alignment is
         as it was, with a finding.
 
-    Raises
-    ------
-    TreealignError
-        The original is not the model of the checkpoint, or the two cannot be run or compared.
-
     """
-    original = module_of(original)
-    calls = runners(run, inputs, original, model)
-    names = names_in(alignment.checkpoint, original)
-    try:
-        pair, realiser = _drawn(alignment, original, model, calls, names, seed)
-    except UnsteadyError as error:
-        ran = Ran(False, reason=error.what)
-        return replace(alignment, findings=(*alignment.findings, str(ran))), ran
 
     def sizes(link: Link) -> Sequence[HeadLayout]:
         return head_layouts(model, alignment.model.keys[next(iter(link.right[0].cells.values()))])
 
-    search = Search(alignment, pair, realiser, sizes)
+    search = Search(alignment, sides, realiser, sizes)
     decided = search.run()
     if decided is None:
-        first = search.trial(())
-        ran = _refuted(pair, first, search.events)
+        ran = _refuted(sides, search.trial(()), search.events)
         return replace(alignment, findings=(*alignment.findings, str(ran))), ran
     hints = hints_of(decided)
     trial = search.trial(hints)
     assert trial is not None
     settled = _Settling(search, decided, trial.difference).settled()
-    ran = Ran(True, trial.difference, pair.precision, pair.runs, hints)
-    return settled, replace(ran, runs=pair.runs)
+    return settled, Ran(True, trial.difference, sides.precision, sides.runs, hints)
 
 
-def _drawn(
-    alignment: Alignment,
-    original: Any,
-    model: Any,
-    calls: tuple[Runner, Runner],
-    names: dict[str, str],
-    seed: int,
-) -> tuple[Pair, Realiser]:
-    """Both sides with equal values, in double precision where the code allows it."""
-    problem: TreealignError | None = None
-    for double in (True, False):
-        sides = [
-            Subject(module, call, name, double=double)
-            for module, call, name in zip((original, model), calls, ("original", "model"), strict=True)
-        ]
-        realiser = Realiser(alignment, names)
-        unread = set(sides[0].places.places) - set(names.values())
-        pair = Pair(sides[0], sides[1], realiser.carry, unread, joint_ties(alignment, names))
-        try:
-            pair.draw(seed)
-            pair.compare()
-        except TreealignError as error:
-            problem = problem or error
-        else:
-            return pair, realiser
-    assert problem is not None
-    raise problem
-
-
-def _refuted(pair: Pair, first: Trial | None, shared: int) -> Ran:
+def _refuted(sides: Sides, first: Trial | None, events: int) -> Ran:
     difference = first.difference if first else math.inf
     reason = f"under the best guess the outputs differ by {difference:.2g} of how much they vary"
-    reason += f", {first.shared if first else 0} of {shared} intermediate results are the same"
+    if events:
+        reason += f", {first.shared if first else 0} of {events} intermediate results are the same"
     reason += ", and no answers to what is open make the outputs equal"
-    if pair.draws_chance():
+    if sides.draws_chance():
         reason += "; the original draws random numbers"
-    return Ran(False, difference, pair.precision, pair.runs, (), reason)
+    return Ran(False, difference, sides.precision, sides.runs, (), reason)
 
 
 class _Settling:
@@ -222,6 +173,7 @@ class _Settling:
         aspects = link.open.keys() | unseen | (NAMES if link.certain else frozenset())
         seen = self._effect(link) > self.floor
         same = [o for o in self.places.alike[link] if self._effect(o) > self.floor] if seen else []
+        same += self._same_contents(link) if seen and not self.search.pair.generic else []
         if not seen and self._follows(link):
             return self._with(link, {}, ())
         left_open: dict[About, str] = {}
@@ -234,6 +186,10 @@ class _Settling:
 
     def _effect(self, link: Link) -> float:
         return self.places.effects[link]
+
+    def _same_contents(self, link: Link) -> list[Link]:
+        """Other links in question whose contents are the same: where weights are real, many are zeros or ones."""
+        return [o for o in self.links if o is not link and self.search.realiser.same_contents(link, o)]
 
     def _follows(self, link: Link) -> bool:
         """Whether it is, under one name on both sides, a leaf of modules that are known to correspond."""

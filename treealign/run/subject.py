@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map
 from treealign.checkpoint.places import Place, Places, find_places
 from treealign.errors import TreealignError
 from treealign.run.calling import Runner
-from treealign.run.casting import calm
 from treealign.run.outputs import tensors_of
+from treealign.run.recorder import calm
 
 SEED = 0
 

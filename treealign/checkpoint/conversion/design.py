@@ -26,9 +26,9 @@ from treealign.formats.dtypes import safetensors_dtype, torch_dtype
 from treealign.formats.safetensors_writer import Shard
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
 from treealign.mapping.convert import Convert
+from treealign.mapping.load_record import make_record
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
-from treealign.mapping.record import make_record
 from treealign.mapping.scope import Transform
 
 _CONFIGS = (CONFIG, AFTER)

@@ -23,10 +23,10 @@ from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_writer import Shard, TensorPlan
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.layout import FileLayout, Layout
+from treealign.mapping.load_record import Record
 from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data
 from treealign.mapping.operations import invert, is_lossy
 from treealign.mapping.planning import Step
-from treealign.mapping.record import Record
 
 NAME = "treealign_conversion.json"
 ORIGINALS = "treealign_conversion.tensors"
