@@ -13,6 +13,7 @@ from treealign.mapping.convert import Convert
 from treealign.mapping.folded import Entry, State, settle, start
 from treealign.mapping.guards import Decided, Groups, GuardDecision, Verdict, captured_texts, refuse_unsure
 from treealign.mapping.injectivity import check_injective
+from treealign.mapping.moving import Moving
 from treealign.mapping.scope import Rewritten, Transform
 from treealign.mapping.transforms import PrefixChange
 from treealign.mapping.writing import expand
@@ -41,7 +42,10 @@ def run(
     MappingError
         A guard cannot tell, the decision was made for another mapping, or two keys reach one name.
     """
-    *_, alone = _passes(transforms, keys, folds, decision)
+    moving = Moving(start(folds))
+    for _ in _passes(transforms, keys, moving, decision):
+        pass
+    alone = list(moving)
     states = alone if model_keys is None else [s for state in alone for s in _kept_own(state, keys, model_keys)]
     refuse_unsure(transforms, ((i, keys[p]) for s in states for i in s.unsure for p in s.rows.positions))
     check_injective(transforms, keys, states)
@@ -53,9 +57,9 @@ def several_positions(
 ) -> dict[int, list[str]]:
     """The keys on which a transform could work at more than one position, by the transform's position in the list."""
     found: dict[int, list[str]] = {}
-    passes = zip(transforms, decision.decided, _passes(transforms, keys, folds, decision), strict=False)
-    for index, (transform, decided, states) in enumerate(passes):
-        for state in states if decided is not Verdict.SKIP else ():
+    moving = Moving(start(folds))
+    for index, transform in _passes(transforms, keys, moving, decision):
+        for state in moving.touchable(transform):
             for part, count in settle(state, partial(_most_positions, transform)):
                 if count > 1:
                     found.setdefault(index, []).extend(keys[position] for position in part.rows.positions)
@@ -67,27 +71,17 @@ def _most_positions(transform: Transform, state: State) -> int:
 
 
 def _passes(
-    transforms: Sequence[Transform], keys: Sequence[str], folds: Sequence[Fold], decision: GuardDecision
-) -> Iterator[list[State]]:
-    """The states before each transform, and those behind the last."""
+    transforms: Sequence[Transform], keys: Sequence[str], moving: Moving, decision: GuardDecision
+) -> Iterator[tuple[int, Transform]]:
+    """Each transform that is not skipped, before it works on the states."""
     if len(decision.decided) != len(transforms):
         made, own = len(decision.decided), len(transforms)
         raise MappingError(f"the decision was made for {made} transforms; this mapping has {own}")
-    states = start(folds)
-    yield states
     for index, transform in enumerate(transforms):
         decided = decision.decided[index]
-        if decided is Verdict.SKIP:
-            yield states
-            continue
-        advanced: list[State] = []
-        for state in states:
-            if any(words <= state.words for words in transform.words):
-                advanced += _advance(state, index, transform, decided, keys)
-            else:
-                advanced.append(state)
-        states = advanced
-        yield states
+        if decided is not Verdict.SKIP:
+            yield index, transform
+            moving.advance(transform, partial(_advance, index=index, transform=transform, decided=decided, keys=keys))
 
 
 def _advance(state: State, index: int, transform: Transform, decided: Decided, keys: Sequence[str]) -> Iterator[State]:

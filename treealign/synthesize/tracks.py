@@ -107,6 +107,10 @@ class Tracks:
             self.tracks.append(Track(pending, [target for _, target in sides], values, own))
             lines += [Line(source, values, number) for source, _ in sides]
         self._lines = Lines(lines)
+        self._having: dict[int, list[int]] = {}  # of each content the tracks that make it, in order
+        for number, track in enumerate(self.tracks):
+            for content in dict.fromkeys(p.content for p in track.pending.values()):
+                self._having.setdefault(content, []).append(number)
         self._problem = problem
         self.looked_at: set[int] = set()  # tracks on which it depended what the moves asked about would do
         self._changed = [0] * len(self.tracks)  # by which move each track was changed last
@@ -120,8 +124,8 @@ class Tracks:
     def places(self, content: int) -> list[Place]:
         """Where edits with this content are still to be made."""
         found: list[Place] = []
-        for number, track in enumerate(self.tracks):
-            for at, pending in track.pending.items():
+        for number in self._having[content]:
+            for at, pending in self.tracks[number].pending.items():
                 if pending.content == content:
                     found += self._places(number, at)
         return found
@@ -145,6 +149,7 @@ class Tracks:
         """Have all edits of a template that are still to be made made as one."""
         track = self.tracks[number]
         track.pending = {min(track.pending): track.joined._replace(content=content)}
+        self._having.setdefault(content, []).append(number)
         self._note([number])
 
     def line(self, number: int) -> Line:
