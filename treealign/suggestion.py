@@ -196,7 +196,7 @@ def suggest(
     hints: Hints = None,
     *,
     values: bool = False,
-    probe: Callable[[Any], Any] | None = None,
+    probe: Callable[[Any], Any] | str | None = None,
     max_probes: int = 64,
     original: Any = None,
     reference: Any = None,
@@ -219,8 +219,9 @@ def suggest(
         checkpoint of one model. What has equal content under an operation is settled by it, whatever the names; content
         that is nowhere on the other side (a checkpoint trained further), in several leaves, or constant says nothing.
         Floats are equal also where one side has them wider. Files are read once: see `treealign.align.contents.equal`.
-    probe : callable, optional
-        Takes the model with the checkpoint's weights in it and returns how well it does, a number; higher is better (so
+    probe : callable, "package.module:function" or "text", optional
+        ``"text"``: minus the loss of a language model on a text, by the tokenizer beside the checkpoint. A callable
+        takes the model with the checkpoint's weights in it and returns how well it does, a number; higher is better (so
         a loss is returned with its sign turned), and ``-inf`` says that it is not good enough, however it compares. It
         is asked only if something is open, and settles that by comparing the alternatives. The model must be a live
         module, the checkpoint must have tensors; keys that nothing fills must not change the score. The model

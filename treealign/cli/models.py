@@ -84,8 +84,24 @@ def resolve_weights(text: str) -> Any:
     return text
 
 
-def _transformers_model(text: str) -> Any:
-    """The model of a config, on the meta device: modules and shapes, no weights."""
+def resolve_live(text: str) -> Any:
+    """The model of a MODEL argument in memory, to be run; what its weights are does not matter.
+
+    Raises
+    ------
+    TreealignError
+        It is a file, which cannot be run, or names nothing that can be built.
+    """
+    if text.startswith("transformers:"):
+        return _transformers_model(text, weights=True)
+    if not Path(text).exists() and _FACTORY.fullmatch(text):
+        return _factory_model(text, weights=True)
+    hint = "name transformers:<model type or config folder>, or package.module:factory"
+    raise TreealignError("a file cannot be run", where=text, hint=hint)
+
+
+def _transformers_model(text: str, weights: bool = False) -> Any:
+    """The model of a config, on the meta device: modules and shapes, no weights; in memory where these are wanted."""
     name, class_name = _config_and_class(text.removeprefix("transformers:"))
     try:
         transformers: Any = import_module("transformers")
@@ -94,8 +110,11 @@ def _transformers_model(text: str) -> Any:
     transformers.logging.set_verbosity_error()
     config = _config(transformers, name, text)
     model_class = _model_class(transformers, config, class_name, text)
-    say(f"building {model_class.__name__} from its config, without weights")
     own = _own_config(config, model_class)
+    if weights:
+        say(f"building {model_class.__name__} from its config, in memory")
+        return _in_memory(lambda: model_class(own), text)
+    say(f"building {model_class.__name__} from its config, without weights")
     return _on_meta(lambda: model_class(own), text)
 
 

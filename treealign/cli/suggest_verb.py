@@ -14,6 +14,7 @@ from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
 if TYPE_CHECKING:
     from treealign.suggestion import Suggestion
 
+MOST_PROBES = 64
 LONG = 20_000  # keys; fewer are matched before one wonders
 Hints = Annotated[
     list[str] | None,
@@ -37,6 +38,46 @@ Batch = Annotated[
     Path | None, typer.Option(metavar="LIST", help="Do this for many: a file with CHECKPOINT MODEL on each line.")
 ]
 Scheduler = Annotated[str, typer.Option(metavar="ADDRESS", help="A dask scheduler whose workers are to do --batch.")]
+
+
+Original = Annotated[
+    str,
+    typer.Option(
+        metavar="CODE",
+        help="The checkpoint's own code, package.module:factory, or what `record` wrote of it: MODEL is run beside it.",
+    ),
+]
+Run = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CODE", help="package.module:function that calls a module; given twice: for the original, for MODEL."
+    ),
+]
+Reference = Annotated[
+    str, typer.Option(metavar="FILE", help="Outputs of the original with this checkpoint: MODEL must give the same.")
+]
+Probe = Annotated[
+    str,
+    typer.Option(
+        metavar="text|CODE",
+        help="Score MODEL with this checkpoint: by its loss on a text, or by package.module:function. "
+        f"It is asked {MOST_PROBES} times at most.",
+    ),
+]
+
+
+class Runs(NamedTuple):
+    """What is to be run, as it was written on the command line."""
+
+    original: str
+    run: list[str] | None
+    reference: str
+    probe: str
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anything is."""
+        return bool(self.original or self.reference or self.probe)
 
 
 class Sides(NamedTuple):
@@ -63,6 +104,10 @@ def suggest(
     explain: Explain = None,
     values: Values = False,
     trace: Trace = False,
+    original: Original = "",
+    run: Run = None,
+    reference: Reference = "",
+    probe: Probe = "",
     batch: Batch = None,
     workers: Annotated[int, typer.Option(help="Processes for --batch; by default one a processor.")] = 0,
     scheduler: Scheduler = "",
@@ -83,7 +128,8 @@ def suggest(
 
         require_terminal()
     sides = Sides(checkpoint, model, values, trace)
-    found = _found(sides, hint)
+    runs = Runs(original, run, reference, probe)
+    found = _run(sides, hint, runs) if runs.wanted else _found(sides, hint)
     if interactive:
         found = _asked(found, sides, output)
     if output is not None:
@@ -149,6 +195,34 @@ def _found(sides: Sides, hint: list[str] | None) -> Suggestion:
     if len(left) + len(right) > LONG:
         say(f"matching {plural(len(left), 'checkpoint key')} with {plural(len(right), 'model key')}")
     return find(left, right, hints=hint)
+
+
+def _run(sides: Sides, hint: list[str] | None, runs: Runs) -> Suggestion:
+    """The suggestion that knows what running the model said."""
+    from treealign.cli.models import resolve_live
+    from treealign.suggestion import suggest as find
+
+    if sides.values or sides.trace:
+        raise typer.BadParameter("--values and --trace go without --original, --reference and --probe")
+    run = runs.run[0] if runs.run and len(runs.run) == 1 else tuple(runs.run or ()) or None
+    model = resolve_live(sides.model)
+    if runs.probe:
+        say(f"asking the probe, {MOST_PROBES} times at most")
+    if runs.original or runs.reference:
+        say(f"running the model beside {runs.original or runs.reference}: some hundred runs at most")
+    found = find(
+        sides.checkpoint,
+        model,
+        hints=hint,
+        probe=runs.probe or None,
+        max_probes=MOST_PROBES,
+        original=runs.original or None,
+        run=run,
+        reference=runs.reference or None,
+    )
+    if found.ran is not None:
+        say(str(found.ran))
+    return found
 
 
 def _suggest_batch(batch: Path, count: int, scheduler: str, json: bool) -> NoReturn:

@@ -18,6 +18,7 @@ from treealign.cli.emit_verb import emit
 from treealign.cli.guesses import AcceptGuesses, guess_lines, guesses_json, read_mapping
 from treealign.cli.lint_verb import lint
 from treealign.cli.lock_verb import lock
+from treealign.cli.record_verb import record
 from treealign.cli.suggest_verb import suggest
 
 app = typer.Typer(
@@ -116,6 +117,7 @@ def check(
     raise typer.Exit(1 if faults(findings) or transforms.questions else 0)
 
 
+PORT = "data.port.original"
 TINY, NORMS = "data/llava-tiny", "data/two-norms"
 _SUGGEST = f"treealign suggest {TINY} transformers:{TINY} -o m.json"
 # each verb with commands that run from the root of the project, one after the other, and fit into 80 columns
@@ -131,6 +133,7 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     emit: ("treealign emit data/llava-1.5-7b/mapping.json --to vllm",),
     snapshot: (f"treealign snapshot transformers:{TINY} -o tree.json",),
     lock: (f"treealign lock {TINY}", "treealign lock --check"),
+    record: (f"treealign record {PORT}:build --run {PORT}:call -o run.pt",),
     lint: ("treealign lint transformers:dinov3_vit",),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +18,13 @@ from treealign.checkpoint.trials import Trials, head_layouts, rounding, trials
 from treealign.mapping.planning import Step
 from treealign.run.recorder import drawn
 from treealign.run.steps import Steps
+from treealign.run.text_probe import probe_of
 
 _TIMES = 2  # other values that keys without weights are given, to see whether the score depends on them
 
 
 def settle_by_scores(
-    alignment: Alignment, checkpoint: Any, model: Any, probe: Callable[[Any], Any], max_probes: int
+    alignment: Alignment, checkpoint: Any, model: Any, probe: Any, max_probes: int
 ) -> tuple[Alignment, Probed | None]:
     """Settle what is open by loading the model in one way after another.
 
@@ -34,6 +35,7 @@ def settle_by_scores(
     TreealignError
         The model cannot be run, the checkpoint has no tensors, or the probe gives no number.
     """
+    probe = probe_of(probe, checkpoint, model)
     name = getattr(probe, "__name__", type(probe).__name__)
     with open_source(checkpoint) as source, trials(model, source, probe) as tried:
         steps = Steps(alignment)
