@@ -167,3 +167,46 @@ def test_the_checkpoint_may_have_a_prefix_that_the_original_has_not():
     original, model = Chain("one", "two"), Chain("beta", "alpha")
     checkpoint = {f"module.{key}": value for key, value in original.state_dict().items()}
     assert suggest(checkpoint, model, original=original, inputs=INPUTS).ok
+
+
+@pytest.mark.parametrize("order", ["pqrst", "tsrqp", "rtpsq"])
+def test_layers_are_found_whatever_the_order_in_which_they_are_called(order):
+    class Blocks(nn.Module):
+        def __init__(self, names, order):
+            super().__init__()
+            self.order = order
+            self.blocks = nn.ModuleList(nn.ModuleDict({n: nn.Linear(16, 16) for n in names}) for _ in range(2))
+
+        def forward(self, x):
+            for block in self.blocks:
+                for name in self.order:
+                    x = torch.tanh(block[name](x))
+            return x
+
+    names = ("one", "two", "three", "four", "five")
+    original, model = Blocks("pqrst", order), Blocks(names, names)
+    found = suggest(original.state_dict(), model, original=original, inputs=INPUTS)
+    assert found.ok
+    assert {a.split(".")[2]: b.split(".")[2] for a, b in pairs(found).items()} == dict(zip(order, names, strict=True))
+    assert found.ran.runs < 100
+
+
+def test_what_wraps_or_compiles_a_model_is_no_matter():
+    original, model = Chain("one", "two"), Chain("beta", "alpha")
+    for wrapped in (torch.compile(model), nn.DataParallel(model)):
+        assert suggest(original.state_dict(), wrapped, original=original, inputs=INPUTS).ok
+
+
+def test_a_leaf_that_bears_its_name_is_no_other_leaf_of_its_module():
+    """The two biases of a recurrent layer are summed, so that no output tells them apart: their names do."""
+
+    class Recurrent(Named):
+        def layer(self, name):
+            return nn.LSTM(16, 16, batch_first=True)
+
+        def forward(self, x):
+            first, second = self.layers()
+            return second(first(x)[0])[0]
+
+    original, model = Recurrent("one", "two"), Recurrent("beta", "alpha")
+    assert suggest(original.state_dict(), model, original=original, inputs=INPUTS).ok

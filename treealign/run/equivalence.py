@@ -18,6 +18,7 @@ from treealign.run.drawing import alike
 from treealign.run.outputs import difference, is_finite, tensors_of
 from treealign.run.pair import Sides
 from treealign.run.results import EXACT
+from treealign.run.subject import uncompiled
 from treealign.tree.keytree import KeyTree
 
 CLOSE = {"float64": EXACT, "float32": 1e-5}
@@ -35,8 +36,10 @@ class Places:
     """
 
     def __init__(self, pair: Sides, links: Sequence[Link], model: KeyTree) -> None:
-        self._pair, self._model = pair, model
-        self._keys = {link: [model.keys[j] for group in link.expand() for j in group.right] for link in links}
+        self._pair = pair
+        self._keys = {
+            link: [uncompiled(model.keys[j]) for group in link.expand() for j in group.right] for link in links
+        }
         every = {key for keys in self._keys.values() for key in keys}
         own = pair.model.values(every)
         try:
@@ -68,13 +71,25 @@ class Places:
     def _classes(self, answers: dict[Link, list[torch.Tensor] | None]) -> dict[Link, tuple[Link, ...]]:
         groups: dict[object, list[Link]] = defaultdict(list)
         for link in answers:
-            groups[tuple(sorted(str(self._model.leaf(key).shape) for key in self._keys[link]))].append(link)
+            groups[
+                tuple(sorted(str(tuple(self._pair.model.tensors[key].tensor.shape)) for key in self._keys[link]))
+            ].append(link)
         close = CLOSE[self._pair.precision]
         return {
-            link: tuple(o for o in group if o is not link and _apart(answers[link], answers[o]) <= close)
+            link: tuple(
+                o
+                for o in group
+                if o is not link and not _spelt_apart(link, o) and _apart(answers[link], answers[o]) <= close
+            )
             for group in groups.values()
             for link in group
         }
+
+
+def _spelt_apart(one: Link, other: Link) -> bool:
+    """Whether the names of the leaves themselves tell two links apart: `bias_ih` is `bias_ih`, and no `bias_hh`."""
+    names = [{p.segments[-1] for p in (*link.left, *link.right)} for link in (one, other)]
+    return all(len(each) == 1 for each in names) and names[0] != names[1]
 
 
 def _apart(a: list[torch.Tensor] | None, b: list[torch.Tensor] | None) -> float:

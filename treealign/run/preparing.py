@@ -102,7 +102,7 @@ def _live(alignment: Alignment, original: Any, model: Any, run: Any, inputs: Any
     calls = runners(run, inputs, original, model)
     left, right = (
         Subject(original, calls[0], "original", double=double),
-        Subject(model, calls[1], "model", double=double),
+        Subject(model, calls[1], "model", double=double, wrappers=True),
     )
     names = names_in(alignment.checkpoint, tree_of(original))
     realiser = Realiser(alignment, names)
@@ -141,7 +141,7 @@ def _recorded_subject(model: Any, recording: Recording, run: Any, inputs: Any, d
         given = given if given.keys() <= known else tuple(v for v in given.values() if v is not None)
     if given is None and run is None:
         raise TreealignError("the recording has no inputs", hint="give inputs=…, or run=…, for the model")
-    return Subject(model, runners(run, given, model, model)[1], "model", double=double)
+    return Subject(model, runners(run, given, model, model)[1], "model", double=double, wrappers=True)
 
 
 def _words(model: nn.Module) -> list[str]:

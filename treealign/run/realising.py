@@ -16,7 +16,7 @@ from treealign.errors import TreealignError
 from treealign.mapping.planning import Step
 from treealign.run.recorder import drawn
 from treealign.run.steps import Steps
-from treealign.run.subject import Subject
+from treealign.run.subject import Subject, uncompiled
 from treealign.tree.keytree import KeyTree, Leaf
 
 
@@ -32,7 +32,7 @@ class Realiser:
     """
 
     def __init__(self, alignment: Alignment, names: Mapping[str, str]) -> None:
-        self.steps, self.names = Steps(alignment), names
+        self.steps, self.names = Steps(alignment, uncompiled), names
         self.links: tuple[Link, ...] = alignment.links
         self._checkpoint = alignment.checkpoint
         self._loaded: dict[str, Step] = {}

@@ -2,33 +2,34 @@
 
 The best guess is run first. Where its outputs differ, the answers are tried one after the other, those to the questions
 that stand first first, and one is kept if more of what the original computes on its way is computed by the model too
-(see `treealign.run.recorder.signature`). Where no single answer helps, two are tried together.
+(see `treealign.run.recorder.signature`). Where no answer helps, modules in question trade places that no question has
+thought of; then two answers are tried together.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.choices import Choice, Way, find_choices, with_answers
-from treealign.align.asking.exchanging import reach
+from treealign.align.asking.choices import Choice, Way, with_answers
 from treealign.align.asking.hidden import Sizes
-from treealign.align.paths import rooted_text
+from treealign.align.asking.questions import find_questions
+from treealign.align.links import Link
+from treealign.align.reasons import About, Reason
 from treealign.errors import TreealignError
+from treealign.run.moves import exchanges, leftovers
 from treealign.run.pair import Sides
 from treealign.run.realising import Realiser
 from treealign.run.recorder import Events
 from treealign.run.results import LOOSE, agrees
 
 MOST_RUNS = 400  # of the model
-MOST_LEFT = 4  # keys of the checkpoint that are left over and tried for one that nothing fills
-Hints = tuple[str, ...]
-Decided = tuple[tuple[Choice, Way], ...]
+FOUND = "found by a run among what was left over"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,7 @@ class Search:
     def __init__(self, alignment: Alignment, pair: Sides, realiser: Realiser, sizes: Sizes) -> None:
         self.alignment, self.pair, self.realiser, self.sizes = alignment, pair, realiser, sizes
         self.left = MOST_RUNS
-        self._trials: dict[Hints, Trial | None] = {}
-        self._made: dict[Hints, Alignment | None] = {}
+        self._trials: dict[object, Trial] = {}
         self._expected = pair.original_events()
 
     @property
@@ -74,77 +74,76 @@ class Search:
         """How many intermediate results the original has."""
         return len(self._expected)
 
-    def made(self, hints: Hints) -> Alignment | None:
-        """The alignment with these answers; None where they contradict, or leave more of the model unfilled."""
-        if hints not in self._made:
-            found = with_answers(self.alignment, hints) if hints else self.alignment
-            holes = found is not None and set(found.right) - set(self.alignment.right)
-            self._made[hints] = None if holes else found
-        return self._made[hints]
+    def answer(self, alignment: Alignment, hints: Sequence[str]) -> Alignment | None:
+        """An alignment with answers; None where they contradict, or leave more of the model unfilled than before."""
+        found = with_answers(alignment, hints)
+        return None if found is None or set(found.right) - set(self.alignment.right) else found
 
-    def trial(self, hints: Hints) -> Trial | None:
-        """What a run under these answers gives; None where there is none, or no run is left."""
-        if hints not in self._trials:
-            found = self.made(hints)
-            if found is None or self.left < 1:
+    def trial(self, alignment: Alignment) -> Trial | None:
+        """What a run gives with the values where an alignment has them; None where no run is left."""
+        key = frozenset((link.left, link.right, link.operations, link.groups) for link in alignment.links)
+        if key not in self._trials:
+            if self.left < 1:
                 return None
             self.left -= 1
-            self.realiser.links = found.links
-            self.realiser.fill(self.pair.model)
+            self.fill(alignment)
             watch = Events()
             try:
                 difference = self.pair.compare(inside=lambda: watch)
             except TreealignError:  # some wrong values stop the code
                 difference = math.inf
-            self._trials[hints] = Trial(difference, len(self._expected.intersection(watch.seen)))
-        return self._trials[hints]
+            self._trials[key] = Trial(difference, len(self._expected.intersection(watch.seen)))
+        return self._trials[key]
+
+    def fill(self, alignment: Alignment) -> None:
+        """Give the model its values as an alignment has them go."""
+        self.realiser.links = alignment.links
+        self.realiser.fill(self.pair.model)
 
     def agrees(self, trial: Trial) -> bool:
         """Whether the outputs are equal, exactly or nearly."""
         return agrees(trial.difference, self.pair.precision) or trial.difference < LOOSE
 
-    def choices(self, hints: Hints) -> list[Choice]:
-        """What is still open under these answers, and which key that is left over may fill what nothing fills."""
-        found = self.made(hints)
-        return [] if found is None else [*find_choices(found, self.sizes), *_leftovers(found)]
+    def choices(self, alignment: Alignment) -> list[Choice]:
+        """What an alignment leaves open, each question by itself: what is guessed, and the other answers."""
+        asked = (
+            Choice((question,), tuple(Way(option.text, (option.hint,)) for option in question.options if option.links))
+            for question in find_questions(alignment, self.sizes)
+        )
+        return [choice for choice in asked if len(choice.ways) > 1]
 
-    def run(self) -> Decided | None:
-        """Answers under which the outputs agree, none if the best guess does; None where none were found."""
-        decided: Decided = ()
-        best = self.trial(())
-        while best is not None and not self.agrees(best):
-            better = next(self._better(decided, best), None)
-            if better is None:
-                return None
-            decided = better
-            best = self.trial(hints_of(decided))
-        return None if best is None else decided
+    def run(self) -> Alignment | None:
+        """The alignment under which the outputs agree, all that was open still open; None where none was found."""
+        found: Alignment | None = self.alignment
+        best = self.trial(self.alignment)
+        while found is not None and best is not None and not self.agrees(best):
+            found = next(self._better(found, best), None)
+            best = None if found is None else self.trial(found)
+        return None if best is None else found
 
-    def _better(self, decided: Decided, best: Trial) -> Iterator[Decided]:
+    def _better(self, alignment: Alignment, best: Trial) -> Iterator[Alignment]:
         """Answers that bring the model nearer, the best of each question; then of two questions together."""
-        choices = self.choices(hints_of(decided))
-        for choice in choices:
-            yield from self._best([(*decided, (choice, way)) for way in choice.ways[1:]], best)
+        choices = [*self.choices(alignment), *leftovers(alignment)]
+        for choice in (*choices, *exchanges(alignment)):
+            yield from self._best(alignment, [way.hints for way in choice.ways[1:]], best)
         for one, other in combinations(choices, 2):
-            pairs = [(*decided, (one, a), (other, b)) for a in one.ways[1:] for b in other.ways[1:]]
-            yield from self._best(pairs, best)
+            pairs = [(*a.hints, *b.hints) for a in one.ways[1:] for b in other.ways[1:]]
+            yield from self._best(alignment, pairs, best)
 
-    def _best(self, ways: Sequence[Decided], best: Trial) -> Iterator[Decided]:
-        found = [(trial, way) for way in ways if (trial := self.trial(hints_of(way))) is not None]
-        better = [(t, way) for t, way in found if self.agrees(t) or t.shared > best.shared]
+    def _best(self, alignment: Alignment, answers: Sequence[Sequence[str]], best: Trial) -> Iterator[Alignment]:
+        made = [found for hints in answers if (found := self.answer(alignment, hints)) is not None]
+        tried = [(trial, found) for found in made if (trial := self.trial(found)) is not None]
+        better = [(trial, found) for trial, found in tried if self.agrees(trial) or trial.shared > best.shared]
         if better:
-            yield max(better, key=lambda one: (self.agrees(one[0]), one[0].shared))[1]
+            # which half of an exchange was right is not known yet
+            yield reopened(max(better, key=lambda one: (self.agrees(one[0]), one[0].shared))[1], alignment)
 
-    def half_differs(self, hints: Hints, others: Hints, floor: float) -> bool:
-        """Whether the outputs change when half of the rows that other answers move are moved, in one tensor."""
+    def half_differs(self, guess: Alignment, other: Alignment, floor: float) -> bool:
+        """Whether the outputs change when half of the rows that another answer moves are moved, in one tensor."""
         model = self.pair.model
         sides = []
-        for said in (others, hints):
-            found = self.made(said)
-            if found is None:
-                return False
-            self.realiser.links = found.links
-            self.realiser.fill(model)
+        for alignment in (other, guess):
+            self.fill(alignment)
             sides.append(model.values(model.places.places))
         moved, kept = sides
         changed = [key for key, value in kept.items() if not torch.equal(value, moved[key])]
@@ -161,17 +160,25 @@ class Search:
             model.put({key: kept[key]})
 
 
-def hints_of(decided: Decided) -> Hints:
-    """The hints of all ways that were decided for."""
-    return tuple(hint for _, way in decided for hint in way.hints)
+def reopened(made: Alignment, before: Alignment) -> Alignment:
+    """An alignment with what answers have moved, as open as it was."""
+    old = set(before.links)
+    places = {link.right: link for link in before.links}
+    links = [link if link in old else _as_open(link, places.get(link.right)) for link in made.links]
+    return replace(made, links=tuple(links))
 
 
-def _leftovers(alignment: Alignment) -> Iterator[Choice]:
-    """For a key of the model that nothing fills: nothing, or one of those keys of like shape that belong to nothing."""
-    for q in alignment.right:
-        like = [p for p in alignment.left if reach(p, q)][:MOST_LEFT]
-        target = rooted_text([q], [*alignment.right, *(p for link in alignment.links for p in link.right)])[0]
-        known = [*alignment.left, *(p for link in alignment.links for p in link.left)]
-        ways = [Way(f"{p.template} -> {q.template}", (f"{rooted_text([p], known)[0]}={target}",)) for p in like]
-        if ways:
-            yield Choice((), (Way("nothing", ()), *ways))
+def _as_open(link: Link, base: Link | None) -> Link:
+    """A link as open as the one that had its place; what never had one is in question as to its name."""
+    found: dict[About, str] = {"names": Reason("names", FOUND)} if base is None else dict(base.open)
+    found |= link.open
+    if not found:
+        return link
+    reason, *beneath = (Reason(aspect, text) for aspect, text in found.items())
+    evidence = tuple(text for text in link.evidence if not text.startswith("answered: "))
+    answered = () if base is None else base.answered
+    rivals, near = (link.rivals, link.near) if base is None else (base.rivals, base.near)
+    return replace(
+        link, certain=False, reason=reason, beneath=tuple(beneath), answered=answered, rivals=rivals, near=near,
+        evidence=evidence,
+    )  # fmt: skip

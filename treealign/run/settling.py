@@ -9,14 +9,15 @@ answer. What no output tells apart stays open.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.choices import Choice, Way
+from treealign.align.asking.hidden import Sizes
 from treealign.align.asking.naming import NAMES
+from treealign.align.asking.questions import find_questions
 from treealign.align.asking.rows import ROTARY, HeadLayout
 from treealign.align.hints import Statement, parse
 from treealign.align.links import Link
@@ -26,7 +27,7 @@ from treealign.run.equivalence import Places
 from treealign.run.pair import Sides
 from treealign.run.realising import Realiser
 from treealign.run.results import WORSE, Ran, agrees
-from treealign.run.searching import Decided, Hints, Search, Trial, hints_of
+from treealign.run.searching import Search, Trial
 
 NOTHING = {"float64": 1e-10, "float32": 1e-5}
 UNSEEN = "no output tells it from another answer"
@@ -61,15 +62,23 @@ def settle(alignment: Alignment, model: Any, sides: Sides, realiser: Realiser, s
         return head_layouts(model, alignment.model.keys[next(iter(link.right[0].cells.values()))])
 
     search = Search(alignment, sides, realiser, sizes)
-    decided = search.run()
-    if decided is None:
-        ran = _refuted(sides, search.trial(()), search.events)
+    found = search.run()
+    if found is None:
+        ran = _refuted(sides, search.trial(alignment), search.events)
         return replace(alignment, findings=(*alignment.findings, str(ran))), ran
-    hints = hints_of(decided)
-    trial = search.trial(hints)
+    trial = search.trial(found)
     assert trial is not None
-    settled = _Settling(search, decided, trial.difference).settled()
+    hints = _changes(found, alignment, sizes)
+    settled = _Settling(search, found, trial.difference).settled()
     return settled, Ran(True, trial.difference, sides.precision, sides.runs, hints)
+
+
+def _changes(found: Alignment, before: Alignment, sizes: Sizes) -> tuple[str, ...]:
+    """The answers by which one alignment differs from another."""
+    old = {(link.left, link.right, link.operations, link.groups) for link in before.links}
+    moved = {link for link in found.links if (link.left, link.right, link.operations, link.groups) not in old}
+    asked = (question for question in find_questions(found, sizes) if moved.intersection(question.links))
+    return tuple(question.options[0].hint for question in asked)
 
 
 def _refuted(sides: Sides, first: Trial | None, events: int) -> Ran:
@@ -86,19 +95,12 @@ def _refuted(sides: Sides, first: Trial | None, events: int) -> Ran:
 class _Settling:
     """What equal outputs settle, and what they cannot tell."""
 
-    def __init__(self, search: Search, decided: Decided, difference: float) -> None:
-        self.search, self.decided, self.difference = search, decided, difference
-        self.hints = hints = hints_of(decided)
-        found = search.made(hints)
-        assert found is not None
-        self.alignment = found
-        said = {f"answered: {hint}" for hint in hints}
-        self.links = [link for link in found.links if not link.certain or said.intersection(link.evidence)]
-        asked = set(self.links)
-        certain = [link for link in found.links if link not in asked]
+    def __init__(self, search: Search, found: Alignment, difference: float) -> None:
+        self.search, self.alignment, self.difference = search, found, difference
+        self.links = [link for link in found.links if not link.certain]
+        certain = [link for link in found.links if link.certain]
         self.modules = set[tuple[str, str]]().union(*(_module_pairs(found, link) for link in certain))
-        search.realiser.links = found.links
-        search.realiser.fill(search.pair.model)
+        search.fill(found)
         self.places = Places(search.pair, self.links, found.model)
 
     @property
@@ -126,51 +128,47 @@ class _Settling:
 
     def _unseen(self) -> dict[Link, frozenset[About]]:
         """Aspects of links under another answer to which the outputs are the same."""
-        others = list(self._other_answers())
-        blind = {choice for choice, _, hints in others if self._is_blind(hints)}
-        for (one, way, hints), (other, further, _) in combinations(others, 2):
+        others = [
+            (choice, way)
+            for choice in self.search.choices(self.alignment)
+            if choice.questions[0].about not in NAMES
+            for way in choice.ways[1:]
+        ]
+        blind = {choice for choice, way in others if self._is_blind(way.hints)}
+        for (one, way), (other, further) in combinations(others, 2):
             if one is not other and way.text == further.text and not {one, other} <= blind:
                 # what stands alike in two places may show in each, and not in both at once
-                blind |= {one, other} if self._is_blind((*hints, *further.hints)) else set()
+                blind |= {one, other} if self._is_blind((*way.hints, *further.hints)) else set()
         found: dict[Link, frozenset[About]] = {}
         for choice in blind:
-            aspects = frozenset(question.about for question in choice.questions)
-            for link in self.links:
-                if not choice.targets.isdisjoint(link.right):
-                    found[link] = found.get(link, frozenset()) | aspects
+            for question in choice.questions:
+                for link in question.links:
+                    found[link] = found.get(link, frozenset()) | {question.about}
         return found
 
-    def _other_answers(self) -> Iterator[tuple[Choice, Way, Hints]]:
-        """What order, rows and axes could be instead, with all hints that make it so."""
-        taken = [(choice, way, self.hints) for choice in self.search.choices(self.hints) for way in choice.ways[:1]]
-        for n, (choice, way) in enumerate(self.decided):
-            taken.append((choice, way, hints_of((*self.decided[:n], *self.decided[n + 1 :]))))
-        for choice, way, hints in taken:
-            if not any(question.about in NAMES for question in choice.questions) and choice.questions:
-                yield from ((choice, other, (*hints, *other.hints)) for other in choice.ways if other is not way)
-
-    def _is_blind(self, hints: Hints) -> bool:
+    def _is_blind(self, hints: Sequence[str]) -> bool:
         """Whether the outputs are the same with other answers too; so it is taken to be where no run is left."""
-        if self.search.made(hints) is None:
+        other = self.search.answer(self.alignment, hints)
+        if other is None:
             return False
-        trial = self.search.trial(hints)
+        trial = self.search.trial(other)
         if trial is None:
             return True
-        return trial.difference <= self.floor and not self._rotates_nothing(hints)
+        return trial.difference <= self.floor and not self._rotates_nothing(hints, other)
 
-    def _rotates_nothing(self, hints: Hints) -> bool:
+    def _rotates_nothing(self, hints: Sequence[str], other: Alignment) -> bool:
         """Whether answers that pair rows for a rotation are without ground: queries and keys are compared, not rotated.
 
         Rows of both in another order change nothing then, and some of one alone do.
         """
-        said = [parse(hint) for hint in hints if hint not in self.hints]
+        said = [parse(hint) for hint in hints]
         rotary = [isinstance(one, Statement) and (one.said.kind in ROTARY or bool(one.said.rotary)) for one in said]
-        return all(rotary) and self.search.half_differs(self.hints, hints, self.floor)
+        return all(rotary) and self.search.half_differs(self.alignment, other, self.floor)
 
     # each link
 
     def _judged(self, link: Link, unseen: frozenset[About]) -> Link:
-        aspects = link.open.keys() | unseen | (NAMES if link.certain else frozenset())
+        aspects = (link.open.keys() or NAMES) | unseen
         seen = self._effect(link) > self.floor
         same = [o for o in self.places.alike[link] if self._effect(o) > self.floor] if seen else []
         same += self._same_contents(link) if seen and not self.search.pair.generic else []
@@ -197,7 +195,7 @@ class _Settling:
         return len(names) == 1 and _module_pairs(self.alignment, link) <= self.modules
 
     def _with(self, link: Link, left_open: dict[About, str], same: Sequence[Link]) -> Link:
-        evidence = tuple(e for e in link.evidence if not e.startswith("answered: "))
+        evidence = link.evidence
         if not left_open:
             said = f"run: outputs agree within {self.difference:.1e}, and differ otherwise"
             return replace(

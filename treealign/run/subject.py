@@ -22,6 +22,8 @@ SEED = 0
 class Subject:
     """A module's copy, in eval mode and double precision (or float32), with what it takes to run it.
 
+    With `wrappers` the keys keep the names of what wraps it, as those of a `KeyTree` do; but for what compiles it.
+
     Attributes
     ----------
     name : str
@@ -34,7 +36,9 @@ class Subject:
         How often it was run.
     """
 
-    def __init__(self, module: nn.Module, run: Runner, name: str, *, double: bool = True) -> None:
+    def __init__(
+        self, module: nn.Module, run: Runner, name: str, *, double: bool = True, wrappers: bool = False
+    ) -> None:
         self.name, self.double, self.runs = name, double, 0
         self._run = run
         self.module = copied(module, name)
@@ -42,7 +46,7 @@ class Subject:
         self.module.requires_grad_(False)
         if getattr(getattr(self.module, "config", None), "use_cache", False):
             self.module.config.use_cache = False  # type: ignore[union-attr]
-        self.places: Places = find_places(self.module)
+        self.places: Places = find_places(self.module, raw=wrappers)
         self._tie()
         self._depth = 0
         for part in self.module.modules():
@@ -139,7 +143,7 @@ class Subject:
 
 
 def copied(module: Any, name: str) -> nn.Module:
-    """A deep copy of a module, what compiles it left out.
+    """A deep copy of a module, what compiles it, or parts of it, left out.
 
     Raises
     ------
@@ -162,4 +166,18 @@ def copied(module: Any, name: str) -> nn.Module:
     except Exception as error:
         facts = [f"{type(error).__name__}: {error}"]
         raise TreealignError(f"the {name} cannot be copied", facts=facts, hint="build it anew") from error
+    for part in found.modules():
+        part._compiled_call_impl = None
+        for child, held in part.named_children():
+            if hasattr(held, "_orig_mod"):
+                setattr(part, child, held._orig_mod)
     return found
+
+
+def uncompiled(key: str) -> str:
+    """A key without the names of what compiles modules.
+
+    >>> uncompiled("_orig_mod.layers.0._orig_mod.weight")
+    'layers.0.weight'
+    """
+    return key.replace("_orig_mod.", "")
