@@ -217,3 +217,46 @@ def test_the_place_of_tied_weights_can_be_filled_by_any_of_their_names():
     for q in found.questions:
         for o in q.options:
             assert [m.checkpoint for m in found.answer(q, o).matches if m.certain] == [o.matches[0].checkpoint]
+
+
+KINDS = {
+    "a bias that is left over in another number of dimensions": "qwen2_hf__tl",
+    "a fused tensor whose parts are cut in heads": "gpt2_hf__keras",
+    "two parts that are turned and stacked in an order that nothing says": "recurrentgemma_google__hf",
+    "one tensor alone fills a place before parts of another layout do": "gemma2_hf__tl",
+    "matrices that go to partners of the other layout": "gemma_hf__keras",
+    "a key that is displaced goes where there is room": "neox_hf__tl",
+}
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return {case.name: case for case in read_cases("real_text")}
+
+
+@pytest.mark.parametrize(("kind", "name"), KINDS.items(), ids=KINDS.values())
+def test_the_truth_can_be_answered_whatever_the_guess_was(texts, kind, name):
+    told = tell(texts[name])
+    assert (told.result, told.harm) == ("solved", 0), kind
+    assert told.options <= 6
+
+
+@pytest.fixture(scope="module")
+def originals():
+    return {case.name: case for case in read_cases("originals")}
+
+
+def test_names_that_differ_by_the_same_words_are_one_question(originals):
+    questions = suggest(*originals["conditional_detr_atten4vis__hf"].trees()).questions
+    crossed = [q for q in questions if q.about == "names" and any(".ca_" in key for key in q.checkpoint)]
+    (question,) = crossed
+    words = {key.split(".")[4] for key in question.checkpoint}
+    assert {"ca_kpos_proj", "sa_kpos_proj", "ca_qcontent_proj", "sa_qcontent_proj"} <= words
+
+
+def test_who_says_in_which_order_parts_stand_says_that_they_belong_together(originals):
+    before = suggest(*originals["olmo_allenai__hf"].trees())
+    (order,) = [q for q in before.questions if any("ff_proj" in key for key in q.checkpoint)]
+    assert (order.about, order.options[-1].hint.endswith("not in the model")) == ("order", True)
+    after = before.answer(order, order.options[1])
+    assert all(m.certain for m in after.matches if "ff_proj" in m.checkpoint[0])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from treealign.align.converting.rearrangements import layout_changes
 from treealign.align.links import Group, Link
 from treealign.align.paths import PARAMETERS
 from treealign.align.patterns import Pattern, as_numbers
-from treealign.mapping.operations import Operation, Permute
+from treealign.mapping.operations import Operation
 
 
 def same_parameter(p: Pattern, q: Pattern) -> bool:
@@ -29,22 +30,20 @@ def exchangeable(link: Link, other: Link) -> bool:
 
 
 def reach(left: Pattern, right: Pattern) -> tuple[Operation, ...] | Literal[True] | None:
-    """What makes one the other: nothing (True), a turn of matrices; None where shapes forbid it."""
+    """What makes one the other: nothing (True), another order or number of dimensions; None where shapes forbid it."""
     if alike(left, right):
         return True
-    turned = left.indices == right.indices and left.nature == right.nature and left.cells.keys() == right.cells.keys()
-    if turned and all(len(s or ()) == 2 and s == (right.shapes[k] or ())[::-1] for k, s in left.shapes.items()):
-        return (Permute((1, 0)),)
-    return None
+    ways = list(layout_changes(left, right))
+    return ways[0] if len(ways) == 1 else None
 
 
 def moved(link: Link, source: Pattern | None = None, target: Pattern | None = None) -> Link:
     """A link from another pattern of the checkpoint, or to another of the model, that reach one another."""
     left, right = source or link.left[0], target or link.right[0]
     operations = link.operations
-    if reach(left, right) is not reach(link.left[0], link.right[0]):
-        turn = reach(left, right)
-        operations = turn if isinstance(turn, tuple) else ()
+    change = reach(left, right)
+    if change != reach(link.left[0], link.right[0]):
+        operations = change if isinstance(change, tuple) else ()
     made = replace(link, left=(left,), right=(right,), operations=operations, groups=())
     if link.groups:
         here, there = _across(link.left[0], left), _across(link.right[0], right)

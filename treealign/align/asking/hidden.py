@@ -11,7 +11,7 @@ from itertools import permutations, product
 from treealign.align.alignment import Alignment
 from treealign.align.asking.arranging import arranged, link_orders
 from treealign.align.asking.question import Option, Question
-from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, joining, order_of
+from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list, joining, order_of
 from treealign.align.asking.series import families, reversed_members
 from treealign.align.doubting.conventions import HEADS
 from treealign.align.doubting.habits import Habits
@@ -145,9 +145,10 @@ class _Case:
         """Links that join or cut, grouped by the names of the parts and the whole."""
         groups: dict[object, list[Link]] = defaultdict(list)
         for link in self.links:
-            if "order" in link.open and is_join(joining(link)):
-                names = tuple(_module(p)[-1:] for p in (*link.left, *link.right))
-                groups[names, len(link.left)].append(link)
+            if "order" in link.open and is_list(joining(link)):
+                whole, parts = _whole_and_parts(link)
+                roles_of = tuple(tuple(sorted(roles(p))) or _module(p)[-1:] for p in parts)
+                groups[_module(whole)[-1:], roles_of, len(link.left)].append(link)
         yield from groups.values()
 
     def part_options(self, links: Sequence[Link]) -> list[Option]:
@@ -258,6 +259,10 @@ def _other_orders(links: Sequence[Link]) -> Iterator[Said]:
                 yield Said("rows", "by part", parts=parts)
 
 
+def _whole_and_parts(link: Link) -> tuple[Pattern, tuple[Pattern, ...]]:
+    return (link.right[0], link.left) if len(link.left) > 1 else (link.left[0], link.right)
+
+
 def _own(link: Link) -> tuple[Pattern, ...]:
     """The patterns by which a statement speaks of a link: the model's, or the whole that is cut."""
     return link.left if len(link.right) > 1 else link.right
@@ -276,6 +281,8 @@ def _attention(link: Link) -> object:
     fused = len(link.left) + len(link.right) > 2
     if known and not fused:
         return left[-2:-1], right[-2:-1]
+    if fused:  # by the module around the parts: weights and biases may bear names of their own
+        return (left[-2:-1], right[-2:]) if len(link.left) > 1 else (left[-2:], right[-2:-1]), fused
     return left[-2:], right[-2:], fused
 
 

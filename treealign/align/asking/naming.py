@@ -8,8 +8,9 @@ names (all that stands under `ema` instead of `model`) share one question.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rapidfuzz.fuzz import ratio
@@ -22,6 +23,7 @@ from treealign.align.links import Link
 from treealign.align.paths import rooted_text
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About, about
+from treealign.align.words import split_words
 
 MOST = 6  # options of a question
 LEFTOVERS = 3  # alternatives that nothing but their shape speaks for
@@ -84,6 +86,9 @@ class _Case:
         single = [link for link in opened if len(link.left) == len(link.right) == 1]
         self.by_left = {link.left[0]: link for link in single}
         self.by_right = {link.right[0]: link for link in single}
+        turnable = [link for link in alignment.links if "axes" in link.open and len(link.left) == len(link.right) == 1]
+        self.of_left = {link.left[0]: link for link in (*turnable, *single)}
+        self.of_right = {link.right[0]: link for link in (*turnable, *single)}
         self.rivalled: dict[Pattern, list[Link]] = defaultdict(list)
         for link in single:
             for p in {p for side in (0, 1) for p in link.near[side] or link.rivals[side]}:
@@ -127,10 +132,11 @@ class _Case:
             rivals = link.near[side] or link.rivals[side]
             alone = all(p is mine for p in rivals)
             same = self.copies.get(b, ()) if side == 0 else ()
-            for p in dict.fromkeys((*(self._beside(link, side, at) if alone else rivals), *same)):
+            near = self._beside(link, side, at) if alone else [*rivals, *self._of_another_layout(link, side)]
+            for p in dict.fromkeys((*near, *same)):
                 if p is mine or not same_parameter(p, mine) or self.families.place(p, side) == at:
                     continue
-                other = (self.by_left, self.by_right)[side].get(p)
+                other = (self.of_left, self.of_right)[side].get(p)
                 if other is not None:
                     if exchangeable(link, other):
                         yield Exchange(link, other)
@@ -139,7 +145,7 @@ class _Case:
 
     def _beside(self, link: Link, side: int, place: Path) -> list[Pattern]:
         """What could stand in for a leaf that nothing rivals, left over or open itself, the most similar name first."""
-        mine, other = (link.left[0], link.right[0])[:: 1 if side == 0 else -1]
+        mine, other = _ends_of(link, side)
         found = [
             p
             for p in (*self.spare[side], *(self.by_left, self.by_right)[side])
@@ -148,6 +154,19 @@ class _Case:
             and self.families.place(p, side) != place
         ]
         return sorted(found, key=lambda p: (-ratio(p.template, mine.template), p.template))[:LEFTOVERS]
+
+    def _of_another_layout(self, link: Link, side: int) -> list[Pattern]:
+        """What is left over, or open itself, and could stand in if its dimensions were in another order or number.
+
+        No evidence was heard of it, because leaves of one layout come first.
+        """
+        mine, other = _ends_of(link, side)
+        spare = [p for p in self.spare[side] if link.operations or not alike(p, mine)]
+        spare += [p for p in (self.of_left, self.of_right)[side] if not alike(p, mine)]
+        found = [p for p in spare if (reach(p, other) if side == 0 else reach(other, p))]
+        numbers = _numbers(mine)
+        ranked = sorted(found, key=lambda p: (_numbers(p) != numbers, *(-n for n in _in_common(p, other)), p.template))
+        return ranked[:LEFTOVERS]
 
     def swap(self, units: Sequence[Unit], paired: dict[Unit, Unit]) -> Iterator[Question]:
         """Units that trade places in pairs: as guessed, or the other way round."""
@@ -166,8 +185,9 @@ class _Case:
         links = [link for unit in units for link in unit.links]
         by_source = units[0].by_source
         options = [self.option(self.naming(links[0]), links, links, ())]
+        spare = _spare(units)
         for at in range(len(units[0].ways)):
-            options.append(self._alternative([e for unit in units for e in unit.ways[at]], by_source))
+            options.append(self._alternative([e for unit in units for e in unit.ways[at]], by_source, spare))
         if any("belongs" in link.open for link in links) and len(options) < MOST:
             options.append(self.nothing(links))
         distinct = {option.hint: option for option in options}
@@ -178,7 +198,7 @@ class _Case:
             sides = (links, links) if not by_source and not units[0].ways else sides
         yield self.question(tuple(distinct.values()), links, sides)
 
-    def _alternative(self, exchanges: Sequence[Exchange], by_source: bool) -> Option:
+    def _alternative(self, exchanges: Sequence[Exchange], by_source: bool, spare: Mapping[Link, Exchange]) -> Option:
         asserted, implied, replaced = [], [], []
         for e in exchanges:
             replaced.append(e.link)
@@ -189,6 +209,8 @@ class _Case:
                 replaced.append(e.other)
             elif e.source is not None:
                 asserted.append(moved(e.link, source=e.source))
+                if e.link in spare:  # what is displaced goes where there is room
+                    implied.append(moved(e.link, target=spare[e.link].target))
             elif e.target is not None:
                 asserted.append(moved(e.link, target=e.target))
         return self.option(self.naming(asserted[0]), asserted, replaced, implied)
@@ -224,6 +246,32 @@ class _Case:
         aspect: About = "names" if any(about(r) == "names" for r in reasons) else "belongs"
         both = tuple(sides[0]), tuple(sides[1])
         return Question(aspect, options, "; ".join(reasons), SETTLERS, tuple(links), both, self.trees)
+
+
+def _spare(units: Sequence[Unit]) -> dict[Link, Exchange]:
+    """The first place that is left over for the key of each link."""
+    found: dict[Link, Exchange] = {}
+    for unit in units:
+        for way in unit.ways:
+            for e in way:
+                if e.target is not None:
+                    found.setdefault(e.link, e)
+    return found
+
+
+def _ends_of(link: Link, side: int) -> tuple[Pattern, Pattern]:
+    """The leaf of one side, and the one of the other."""
+    return (link.left[0], link.right[0]) if side == 0 else (link.right[0], link.left[0])
+
+
+def _numbers(p: Pattern) -> list[str]:
+    return re.findall(r"[0-9]+", p.template)
+
+
+def _in_common(p: Pattern, q: Pattern) -> tuple[float, float]:
+    """How much the names of two sides have in common: words, each in its one spelling, then letters."""
+    a, b = ({word for segment in side.segments for word in split_words(segment)} for side in (p, q))
+    return len(a & b) / len(a | b), ratio(p.template, q.template)
 
 
 def _likeness(e: Exchange) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.hidden import Sizes, hidden_questions
-from treealign.align.asking.naming import naming_questions
+from treealign.align.asking.hidden import MOST, Sizes, hidden_questions
+from treealign.align.asking.naming import NAMES, naming_questions
 from treealign.align.asking.question import Question
-from treealign.align.links import Ambiguity
+from treealign.align.links import Ambiguity, Link
 from treealign.align.reasons import ASPECTS
 
 
@@ -25,9 +26,41 @@ def find_questions(alignment: Alignment, sizes: Sizes | None = None) -> tuple[Qu
         The sizes that the heads of a link may have, where more is known than names and shapes tell.
 
     """
-    found = [_in_context(q, alignment) for q in naming_questions(alignment)] + list(hidden_questions(alignment, sizes))
+    hidden = list(hidden_questions(alignment, sizes))
+    names, hidden = _told_by_order(list(naming_questions(alignment)), hidden)
+    found = [_in_context(q, alignment) for q in names] + hidden
     place = {aspect: at for at, aspect in enumerate(ASPECTS)}
     return tuple(sorted(found, key=lambda q: (place[q.about], -len(q.model) - len(q.checkpoint), q.options[0].hint)))
+
+
+def _told_by_order(names: list[Question], hidden: list[Question]) -> tuple[list[Question], list[Question]]:
+    """The questions, without those whether keys belong together that the answer to another tells.
+
+    Who says in which order parts stand in a whole, or which member of a list is which of another, says that they belong
+    together; that they do not is one more option of that question.
+    """
+    told: dict[Question, list[Question]] = {}
+    for question in names:
+        chooses = [option for option in question.options if option.links]
+        if len(chooses) == 1 and len(chooses) < len(question.options):
+            of = [q for q in hidden if q.about == "order" and set(q.links).issuperset(question.links)]
+            told.update({q: [*told.get(q, ()), question] for q in of[:1]})
+    gone = {question for questions in told.values() for question in questions}
+    kept = [question for question in names if question not in gone]
+    return kept, [_with_names(q, told[q]) if q in told else q for q in hidden]
+
+
+def _with_names(question: Question, told: Sequence[Question]) -> Question:
+    """A question about order whose options say too that the keys belong together."""
+    options = [replace(o, links=tuple(_named(link) for link in o.links)) for o in question.options]
+    if len(options) < MOST and all(set(q.links) == set(question.links) for q in told):
+        options += [o for o in told[0].options if not o.links and all(o.hint != known.hint for known in options)]
+    why = "; ".join(dict.fromkeys([*(q.why for q in told), question.why]))
+    return replace(question, options=tuple(options), why=why)
+
+
+def _named(link: Link) -> Link:
+    return replace(link, answered=tuple(dict.fromkeys((*link.answered, *sorted(NAMES)))))
 
 
 def _in_context(question: Question, alignment: Alignment) -> Question:

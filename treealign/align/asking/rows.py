@@ -21,6 +21,7 @@ from treealign.mapping.operations import (
     RotaryPermute,
     RotaryUnpermute,
     Split,
+    Stack,
     invert,
 )
 from treealign.mapping.operations.base import as_ints
@@ -52,6 +53,12 @@ def is_join(link: Link) -> bool:
     return len(link.left) > 1 and len(link.right) == 1 and len(joins) == 1 and len(joins[0].sizes) == len(link.left)
 
 
+def is_list(joined: Link) -> bool:
+    """Parts that become one tensor by one concat, or by one stack: in some order."""
+    counts = [o.count for o in joined.operations if isinstance(o, Stack)]
+    return is_join(joined) or (len(joined.right) == 1 < len(joined.left) and counts == [len(joined.left)])
+
+
 def _as_before(link: Link, joined: Link) -> Link:
     if len(link.left) > 1:
         return joined
@@ -62,13 +69,14 @@ def _as_before(link: Link, joined: Link) -> Link:
 def in_order(link: Link, order: Order) -> Link:
     """A link that joins or cuts, with its parts in another order in the whole, rows as they were."""
     joined = joining(link)
-    at = next(n for n, o in enumerate(joined.operations) if isinstance(o, Concat))
-    concat = joined.operations[at]
-    sizes = tuple(concat.sizes[n] for n in order)
+    at = next(n for n, o in enumerate(joined.operations) if isinstance(o, Concat | Stack))
+    join = joined.operations[at]
+    if isinstance(join, Concat):
+        join = Concat(join.dim, tuple(join.sizes[n] for n in order))
     before = tuple(_reordered(o, order) for o in joined.operations[:at])
     after = tuple(_turns_of(o, order) for o in joined.operations[at + 1 :])
     groups = tuple(Group(_in_order(g.left, order), g.right) for g in joined.groups)
-    operations = (*before, Concat(concat.dim, sizes), *after)
+    operations = (*before, join, *after)
     left = tuple(joined.left[n] for n in order)
     return _as_before(link, replace(joined, left=left, operations=operations, groups=groups))
 

@@ -13,6 +13,7 @@ from treealign.align.paths import module_path, without_indices
 from treealign.align.patterns import MIN_SERIES, Pattern
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
+_WORD = re.compile(r"[A-Z]*[a-z]+|[A-Z]+|[0-9]+|[{}]+", re.ASCII)
 Path = tuple[str, ...]
 
 
@@ -150,8 +151,18 @@ def _heads(link: Link) -> tuple[Path, Path] | None:
 
 
 def _cut(p: Pattern, q: Pattern) -> tuple[Path, Path]:
-    """Two paths without indices, and without what they begin and end with in common."""
-    a, b = without_indices(module_path(p)), without_indices(module_path(q))
+    """Two paths without indices, and without the names that they begin and end with in common.
+
+    Of one name on either side it is the words in which they differ: `ca_kpos_proj` is to `sa_kpos_proj` what
+    `ca_qpos_proj` is to `sa_qpos_proj`. Numbers alone say nothing of that.
+    """
+    a, b = _apart(without_indices(module_path(p)), without_indices(module_path(q)))
+    words = _apart(*(tuple(_WORD.findall(name)) for name in (*a, *b))) if len(a) == len(b) == 1 else ((), ())
+    return words if all(any(word.isalpha() for word in side) for side in words) else (a, b)
+
+
+def _apart(a: Path, b: Path) -> tuple[Path, Path]:
+    """Two sequences without what they begin and end with in common."""
     while a and b and a[0] == b[0]:
         a, b = a[1:], b[1:]
     while a and b and a[-1] == b[-1]:

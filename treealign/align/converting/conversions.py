@@ -8,23 +8,24 @@ conversion is a guess and says so. Stated once for both directions: the parts ma
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from treealign.align.converting.part_cells import Cells, cell_groups
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
-from treealign.align.converting.rearrangements import MIN_SCORE, rearrangements
+from treealign.align.converting.rearrangements import IN_HEADS, MIN_SCORE, rearrangements, squeezes
 from treealign.align.converting.shape_algebra import joined, shards
 from treealign.align.hinted import Hint
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.scoring import Floats, Side, Votes
-from treealign.align.patterns import Indices, Pattern, as_numbers
+from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason, as_reason
-from treealign.mapping.operations import Operation, Stack, Unstack, invert
+from treealign.mapping.operations import Operation, Permute, Reshape, Stack, Unstack, invert
 
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
@@ -72,23 +73,51 @@ def find_conversions(
     taken: tuple[set[int], set[int]] = (set(), set())
     proposals = [(w, False) for w in _proposals(right, left, free[1], free[0], scores.T)]
     proposals += [(w, True) for w in _proposals(left, right, free[0], free[1], scores)]
-    links = []
+    links: list[Link] = []
+    late: list[tuple[Whole, bool, list[Link]]] = []
     for w, reverse in sorted(proposals, key=lambda item: (-item[0].score, item[1], item[0].whole, item[0].parts)):
-        used_whole, used_parts = (taken[0], taken[1]) if reverse else (taken[1], taken[0])
-        if w.whole in used_whole or used_parts & set(w.parts):
+        if not _are_free(taken, w, reverse):
             continue
         sides = (left, right) if reverse else (right, left)
         made = _link(sides[0].patterns[w.whole], [sides[1].patterns[p] for p in w.parts], reverse, hints)
         objection = agreement.conversion_objection(w.parts, w.whole, not reverse)
         if made and len(w.parts) == 1 and not any(isinstance(o, Stack | Unstack) for o in made[0].operations):
             objection = objection or SHARDS
+        made = [_doubted(link, IN_HEADS) if _is_cut_in_heads(link) else link for link in made]
         if objection:
             made = [_doubted(link, as_reason(objection)) for link in made]
-        if made:
-            used_whole.add(w.whole)
-            used_parts |= set(w.parts)
+        if objection and made and _is_of_another_layout(made[0]):
+            late.append((w, reverse, made))  # what one tensor alone can fill comes first
+        elif made:
+            _take(taken, w, reverse)
             links += made
-    return links + rearrangements(left, right, free, taken, scores, total, agreement)
+    links += rearrangements(left, right, free, taken, scores, total, agreement)
+    for w, reverse, made in late:
+        if _are_free(taken, w, reverse):
+            _take(taken, w, reverse)
+            links += made
+    return links
+
+
+def _are_free(taken: tuple[set[int], set[int]], w: Whole, reverse: bool) -> bool:
+    wholes, parts = (taken[0], taken[1]) if reverse else (taken[1], taken[0])
+    return w.whole not in wholes and not parts & set(w.parts)
+
+
+def _take(taken: tuple[set[int], set[int]], w: Whole, reverse: bool) -> None:
+    wholes, parts = (taken[0], taken[1]) if reverse else (taken[1], taken[0])
+    wholes.add(w.whole)
+    parts.update(w.parts)
+
+
+def _is_of_another_layout(link: Link) -> bool:
+    """Whether the parts are given the layout of the whole before they are joined."""
+    return any(isinstance(o, Permute | Reshape) for o in link.operations)
+
+
+def _is_cut_in_heads(link: Link) -> bool:
+    """Whether parts are in another number of dimensions than the whole: which rows make a head, shapes do not show."""
+    return any(isinstance(o, Reshape) for o in link.operations) and not squeezes(link.operations)
 
 
 def _doubted(link: Link, reason: Reason) -> Link:
@@ -167,65 +196,13 @@ def _makes(parts: Sequence[Pattern], whole: Pattern) -> bool | None:
         return None
     if any(p.nature != whole.nature for p in parts) or sum(p.numbers or 0 for p in parts) != whole.numbers:
         return None
-    for group in _groups(parts, whole):
+    for group in cell_groups(parts, whole):
         if group is None or _operations(parts, whole, group) is None:
             return None
     return bool(extra)
 
 
-class _Cells(NamedTuple):
-    """One cell of the whole and the cells that make it, part by part."""
-
-    whole: Indices
-    parts: tuple[tuple[Indices, ...], ...]
-
-
-def _groups(parts: Sequence[Pattern], whole: Pattern) -> Iterator[_Cells | None]:
-    """The cells of the parts grouped by the cell of the whole; None where the two do not cover one another."""
-    tables = [_by_common(p, whole) for p in parts]
-    if any(t is None for t in tables):
-        yield None
-        return
-    for key in sorted(whole.cells, key=as_numbers):
-        yield _Cells(key, tuple(t[key] for t in tables if t is not None))
-
-
-def _by_common(part: Pattern, whole: Pattern) -> Mapping[Indices, tuple[Indices, ...]] | None:
-    """The cells of a part by the cell of the whole that they go to; the part's extra capture is what is left.
-
-    Repeats go together by index, or by rank of index where those differ (layers numbered from 1 and from 0).
-    """
-    if part.cells.keys() == whole.cells.keys():
-        return {k: (k,) for k in part.cells}
-    places = [None] if part.captures == whole.captures else list(reversed(range(part.captures)))
-    for extra in places:
-        common = {k: k if extra is None else k[:extra] + k[extra + 1 :] for k in part.cells}
-        there = _translated(set(common.values()), whole.cells.keys())
-        if there is None:
-            continue
-        found: dict[Indices, list[Indices]] = defaultdict(list)
-        for k, short in common.items():
-            found[there[short]].append(k)
-        return {k: tuple(sorted(v, key=as_numbers)) for k, v in found.items()}
-    return None
-
-
-def _translated(mine: Set[Indices], theirs: Set[Indices]) -> Mapping[Indices, Indices] | None:
-    """Indices of one side to those of the other: the same, or of the same ranks; None where they do not correspond."""
-    if mine == theirs:
-        return {k: k for k in mine}
-    if len(mine) != len(theirs):
-        return None
-    columns = [_by_rank(a, b) for a, b in zip(zip(*mine, strict=True), zip(*theirs, strict=True), strict=True)]
-    translated = {k: tuple(c.get(v, "") for c, v in zip(columns, k, strict=True)) for k in mine}
-    return translated if set(translated.values()) == theirs else None
-
-
-def _by_rank(mine: Sequence[str], theirs: Sequence[str]) -> Mapping[str, str]:
-    return dict(zip(sorted(set(mine), key=int), sorted(set(theirs), key=int), strict=False))
-
-
-def _operations(parts: Sequence[Pattern], whole: Pattern, cells: _Cells) -> tuple[Operation, ...] | None:
+def _operations(parts: Sequence[Pattern], whole: Pattern, cells: Cells) -> tuple[Operation, ...] | None:
     goal = whole.shapes[cells.whole]
     shapes = [{p.shapes[k] for k in keys} for p, keys in zip(parts, cells.parts, strict=True)]
     if goal is None or any(len(s) != 1 or None in s for s in shapes):
@@ -248,7 +225,7 @@ def _link(whole: Pattern, parts: list[Pattern], reverse: bool, hints: Sequence[H
     order = order_parts(whole, parts, hints)
     parts = [parts[n] for n in order.positions]
     by_operations: dict[tuple[Operation, ...], list[Group]] = defaultdict(list)
-    for cells in _groups(parts, whole):
+    for cells in cell_groups(parts, whole):
         operations = None if cells is None else _operations(parts, whole, cells)
         if cells is None or operations is None:
             return []

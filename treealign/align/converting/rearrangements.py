@@ -36,7 +36,7 @@ def rearrangements(
     for i in free[0]:
         for j in free[1]:
             if i not in taken[0] and j not in taken[1] and scores[i, j] >= MIN_SCORE and not stored_alike(ways, i, j):
-                operations = _layout_changes(left.patterns[i], right.patterns[j])
+                operations = layout_changes(left.patterns[i], right.patterns[j])
                 if operations:
                     options[i, j] = operations
     links = []
@@ -53,7 +53,7 @@ def rearrangements(
         objection = agreement.objection(i, j) or ("" if own or agreement.same_role(i, j) else RIVALLED)
         several = _permuted(options[i, j]) and len(_orders(left.patterns[i], right.patterns[j])) > 1
         several = several or _hides_turn(left.patterns[i], right.patterns[j])
-        heads = any(len(operations) > 1 and not _squeezes(operations) for operations in options[i, j])
+        heads = any(len(operations) > 1 and not squeezes(operations) for operations in options[i, j])
         hidden = [*([TURNS] if several else []), *([IN_HEADS] if heads else [])]
         links += [_doubted(link, objection, hidden) for link in made]
     return links
@@ -112,14 +112,14 @@ def _in_two(before: Shape, after: Shape) -> tuple[Operation, ...] | None:
     return squeezed(before, after) or headed(before, after)
 
 
-def _squeezes(operations: tuple[Operation, ...]) -> bool:
+def squeezes(operations: tuple[Operation, ...]) -> bool:
     """Whether a reshape of several only leaves out dimensions of one element, or adds such."""
     return all(
         [n for n in o.before if n != 1] == [n for n in o.after if n != 1] for o in operations if isinstance(o, Reshape)
     )
 
 
-def _layout_changes(a: Pattern, b: Pattern) -> dict[tuple[Operation, ...], list[Indices]]:
+def layout_changes(a: Pattern, b: Pattern) -> dict[tuple[Operation, ...], list[Indices]]:
     """The cells by the operations that turn one shape into the other; nothing unless these are of one kind for all."""
     if a.cells.keys() != b.cells.keys() or a.nature != b.nature:
         return {}

@@ -39,7 +39,7 @@ def joined(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Oper
 
     Notes
     -----
-    Tried: stack, concat, stack then concat, and each with a transpose of the two last dimensions before it.
+    Tried: stack, concat, stack then concat; where none of these does, parts of one shape in the layout of the whole.
 
     """
     steps: tuple[Operation, ...] = ()
@@ -49,7 +49,33 @@ def joined(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Oper
     if len(parts) == 1:
         return steps if parts[0] == whole and steps else None
     dim = join_dimension(parts, whole)
-    return None if dim is None else (*steps, Concat(dim, tuple(p[dim] for p in parts)))
+    if dim is not None:
+        return (*steps, Concat(dim, tuple(p[dim] for p in parts)))
+    return None if stacked else _joined_anew(parts, whole)
+
+
+def _joined_anew(parts: Sequence[Sizes], whole: Sizes) -> tuple[Operation, ...] | None:
+    """Operations that give parts of one shape the layout of the whole, and join them then.
+
+    >>> _joined_anew([(4, 16, 8)] * 3, (96, 16))
+    (Permute((0, 2, 1)), Reshape((4, 8, 16), (32, 16)), Concat(0, (32, 32, 32)))
+    >>> _joined_anew([(72, 32)] * 2, (2, 32, 72))
+    (Permute((1, 0)), Stack(0, 2))
+    """
+    part, count = parts[0], len(parts)
+    if any(p != part for p in parts):
+        return None
+    goals: list[tuple[Sizes, Operation]] = [(whole[1:], Stack(0, count))] if whole[:1] == (count,) else []
+    for dim, size in enumerate(whole):
+        if size % count == 0:
+            own = size // count
+            goals.append(((*whole[:dim], own, *whole[dim + 1 :]), Concat(dim, (own,) * count)))
+    for goal, join in goals:
+        one = rearranged(part, goal)
+        change = (one,) if one else headed(part, goal)
+        if change and len(axis_orders(frozenset({(part, goal)}))) < 2:  # of several nothing says which
+            return (*change, join)
+    return None
 
 
 def shards(part: Sizes, whole: Sizes, count: int) -> tuple[Operation, ...] | None:
