@@ -158,7 +158,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         return Alignment(checkpoint, model, (), (), (*left, *aside), tuple(right), (), said)
     added = named.links[len(links) :] if named is not None else []
     links = [*(stacked(links, conventions, model) if conventions else links), *added]
-    links = settled(links, conventions.rotary, there.modules) if conventions else links
+    links = settled(links, there.modules) if conventions else links
     if named is not None:
         _, resized, left, right = named
     made = _finish(checkpoint, model, links, resized, [*left, *aside], right, shapes)

@@ -58,6 +58,8 @@ class Layout:
         Runs below the root that must not be there.
     anywhere : frozenset of str
         Segments that the tree must have; those with a ``!`` in front it must not have.
+    wide : tuple of tuple of str
+        Leaves that must be matrices of more columns than rows: those of a fused layer that has its inputs first.
     rows : mapping
         Runs of fused leaves or their modules, to how these are made.
     classes : frozenset of str
@@ -81,6 +83,7 @@ class Layout:
     lacks: tuple[Run, ...]
     anywhere: frozenset[str]
     classes: frozenset[str]
+    wide: tuple[Run, ...]
     rows: Mapping[Run, Fused]
     rotary: frozenset[str]
     axes: Mapping[Run, str]
@@ -150,10 +153,11 @@ def _layout(row: Mapping[str, Any]) -> Layout:
     rows = {run: _fused(text) for path, text in row.get("rows", {}).items() for run in _runs(path)}
     return Layout(
         row["name"],
-        tuple(tuple(_runs(path)) for path in row.get("has", ())),
-        tuple(run for path in row.get("lacks", ()) for run in _runs(path)),
+        tuple(tuple(map(numbered, _runs(path))) for path in row.get("has", ())),
+        tuple(numbered(run) for path in row.get("lacks", ()) for run in _runs(path)),
         frozenset(row.get("anywhere", ())),
         frozenset(row.get("classes", ())),
+        tuple(run for path in row.get("wide", ()) for run in _runs(path)),
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
         {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},
@@ -161,6 +165,11 @@ def _layout(row: Mapping[str, Any]) -> Layout:
         row["source"],
         row["checked"] == "run",
     )
+
+
+def numbered(segments: Run) -> Run:
+    """A path with ``{}`` for each index."""
+    return tuple("{}" if segment.isdigit() else segment for segment in segments)
 
 
 def _runs(path: str) -> Iterator[Run]:

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from treealign.align.knowledge.entries import Known, Layout, Run, layouts
-from treealign.align.patterns import Pattern
+from treealign.align.knowledge.entries import Known, Layout, Run, layouts, numbered
+from treealign.align.patterns import Pattern, concrete
 
 
 def recognised(patterns: Sequence[Pattern], modules: Mapping[str, str]) -> list[Pattern]:
@@ -26,7 +26,7 @@ def recognised(patterns: Sequence[Pattern], modules: Mapping[str, str]) -> list[
 
 
 def _known(p: Pattern, found: dict[Run, list[str]]) -> tuple[Known, ...]:
-    path = _numbered(p.segments)
+    path = numbered(p.segments)
     return tuple(Known(name, depth) for depth in range(len(path)) for name in found.get(path[:depth], ()))
 
 
@@ -34,14 +34,15 @@ class _Nodes:
     """All levels of a tree, indices folded, and by their last segment."""
 
     def __init__(self, patterns: Sequence[Pattern], modules: Mapping[str, str]) -> None:
-        paths = {_numbered(p.segments) for p in patterns}
+        paths = {numbered(path) for p in patterns for path in _apart(p)}
         self.all = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
         self._ending: dict[str, list[Run]] = defaultdict(list)
         for path in self.all:
             self._ending[path[-1]].append(path)
+        self._wide = {numbered(p.segments) for p in patterns if _is_wide(p)}
         self._classes: dict[str, set[Run]] = defaultdict(set)
         for module, name in modules.items():
-            self._classes[name].add(_numbered(tuple(module.split("."))) if module else ())
+            self._classes[name].add(numbered(tuple(module.split("."))) if module else ())
 
     def roots(self, entry: Layout) -> list[Run]:
         """The levels below which all marks of an entry stand."""
@@ -57,6 +58,8 @@ class _Nodes:
 
     def _fits(self, root: Run, entry: Layout) -> bool:
         has = all(any((*root, *run) in self.all for run in runs) for runs in entry.has)
+        if any((*root, *run) not in self._wide for run in entry.wide):
+            return False
         names = {name for name in entry.anywhere if name[0] != "!"}
         if not names <= self._ending.keys() or any(name[1:] in self._ending for name in entry.anywhere - names):
             return False
@@ -66,5 +69,16 @@ class _Nodes:
         return not entry.classes or any(path[: len(root)] == root for path in below)
 
 
-def _numbered(segments: Run) -> Run:
-    return tuple("{}" if s.isdigit() else s for s in segments)
+def _is_wide(p: Pattern) -> bool:
+    """Whether its leaves are matrices of more columns than rows."""
+    return all(shape is not None and len(shape) == 2 and shape[0] < shape[1] for shape in p.shapes.values())
+
+
+def _apart(p: Pattern) -> set[Run]:
+    """The paths of a pattern with the numbers that stand inside names: `layer{}` is a series of `layer1`, `layer2`."""
+    inside = [segment for segment in p.segments if "{}" in segment]
+    if all(segment == "{}" for segment in inside):
+        return {p.segments}
+    plain = [segment == "{}" for segment in inside]
+    keys = {tuple("{}" if alone else n for alone, n in zip(plain, key, strict=True)) for key in p.cells}
+    return {concrete(p, key) for key in keys}

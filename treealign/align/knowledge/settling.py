@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from treealign.align.asking.arranging import arranged
 from treealign.align.asking.rows import is_join, joining
-from treealign.align.doubting.rotary import Rotary, roles
+from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
 from treealign.align.knowledge.entries import Fused, Layout, layouts
 from treealign.align.links import Link
@@ -26,26 +26,24 @@ LINEAR = {"Linear": "outputs", "Conv1D": "inputs"}  # torch.nn.Linear; transform
 _LIBRARIES = frozenset({"transformers", "llama.cpp"})  # as which another library stores rows, whatever these do
 
 
-def settled(links: Sequence[Link], rotary: Rotary, modules: Mapping[str, str]) -> list[Link]:
+def settled(links: Sequence[Link], modules: Mapping[str, str]) -> list[Link]:
     """The links, those settled in what known layouts speak of.
 
     Parameters
     ----------
     links : sequence of Link
         As they are judged without.
-    rotary : Rotary
-        Where rows may be turned at all.
     modules : mapping
         Classes of the model's modules by path, where these are known.
 
     """
     linear = {_numbered(path): LINEAR[name] for path, name in modules.items() if name in LINEAR}
-    return [link if link.certain else _settled(link, rotary, linear) for link in links]
+    return [link if link.certain else _settled(link, linear) for link in links]
 
 
-def _settled(link: Link, rotary: Rotary, linear: Mapping[str, str]) -> Link:
+def _settled(link: Link, linear: Mapping[str, str]) -> Link:
     if {"order", "rows"} & link.open.keys():
-        verdict = _Verdict(link, rotary)
+        verdict = _Verdict(link)
         link = _answered(link, verdict.said(), ("order", "rows"), verdict.evidence())
     if "axes" in link.open:
         said, evidence = _axes(link, linear)
@@ -84,8 +82,8 @@ def _numbered(path: str) -> str:
 class _Verdict:
     """What the entries that hold for the two sides of a link say of it."""
 
-    def __init__(self, link: Link, rotary: Rotary) -> None:
-        self.link, self.rotary = link, rotary
+    def __init__(self, link: Link) -> None:
+        self.link = link
         self.used: dict[str, str] = {}
 
     def evidence(self) -> Iterator[str]:
@@ -155,9 +153,7 @@ class _Verdict:
             return self._take(sides, {"none"}, "no rotary embedding")
         alike = left & right
         text = "rotary rows " + " and ".join(f"as in {way}" if way in _LIBRARIES else way for way in sorted(alike))
-        if alike and self._take(sides, alike, text):
-            return True
-        return not self._scales() and not self.rotary.turns(self.link)
+        return bool(alike) and self._take(sides, alike, text)
 
     def _take(self, sides: Sequence[Mapping[Layout, frozenset[str]]], ways: Set[str], text: str) -> bool:
         """Note the entries that say so; whether each side that says it has one that was checked by running."""
