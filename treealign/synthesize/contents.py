@@ -77,7 +77,7 @@ def _useful(lat: Lattice, signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
     groups: dict[frozenset[int], list[Edit]] = {}
     for edit in sorted(signatures, key=lambda e: (e.i - e.i2 + e.j - e.j2, e)):
         groups.setdefault(signatures[edit], []).append(edit)
-    longest = {s: [e for n, e in enumerate(g) if not any(_holds(o, e) for o in g[:n])] for s, g in groups.items()}
+    longest = {s: [e for n, e in enumerate(g) if not any(holds(o, e) for o in g[:n])] for s, g in groups.items()}
     useful = {edit for edits in longest.values() for edit in edits}
     for signature, edits in groups.items():
         shared = [e for s, others in longest.items() if s != signature for e in others]
@@ -85,7 +85,8 @@ def _useful(lat: Lattice, signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
     return useful
 
 
-def _holds(a: Edit, b: Edit) -> bool:
+def holds(a: Edit, b: Edit) -> bool:
+    """Whether one edit makes, with more, what another does."""
     return a.i <= b.i and b.i2 <= a.i2 and a.j <= b.j and b.j2 <= a.j2
 
 

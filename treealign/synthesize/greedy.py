@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from itertools import chain
 
 from treealign.synthesize.absorbing import absorptions
 from treealign.synthesize.building import Built, build
 from treealign.synthesize.choosing import Choice, Chooser
-from treealign.synthesize.contents import Content, Occurrence
+from treealign.synthesize.contents import Content, Occurrence, holds
 from treealign.synthesize.orders import Group
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.rules import Rule
@@ -67,8 +67,16 @@ class Greedy:
             if not dear:
                 break
             for n, count in dear.items():
-                weights[n] = max(weights[n], float(count))
+                for dearer in self._swallowing(n, choice.used):
+                    weights[dearer] = max(weights[dearer], float(count))
         return [_numbered(built) for _, built in sorted(found, key=lambda item: item[0])]
+
+    def _swallowing(self, number: int, used: Set[int]) -> Iterator[int]:
+        """The contents that make, in one with more, what this one makes: those leave it to be made elsewhere alone."""
+        own = {o.template: o.edit for o in self._contents[number].occurrences}
+        for n, content in enumerate(self._contents):
+            if n in used and any(o.template in own and holds(o.edit, own[o.template]) for o in content.occurrences):
+                yield n
 
 
 def _numbered(built: Built) -> tuple[list[Rule], list[Group]]:
