@@ -179,14 +179,20 @@ class _Search:
         return tried.mapping if tried and not tried.findings else None
 
     def _built(self) -> ConversionMapping | None:
-        """The first of the greedy lists that survives being run."""
+        """The first of the greedy lists that survives being run; of contents that count on first, where they do."""
         problem = self.task.problem
         if sum(len(lat.edits) for lat in problem.lattices) > _LARGE:
             problem = problem.peeled()
-        contents = _with_words(with_series(_contents(problem)))
-        greedy = Greedy(problem.restricted(contents), contents)
-        self.bound = max(self.bound, greedy.bound)
-        return next(filter(None, (self._tried(*found) for found in greedy.lists())), None)
+        plain = _contents(problem)
+        series = with_series(plain)
+        for given in (series, plain) if series != plain else (plain,):
+            contents = _with_words(given)
+            greedy = Greedy(problem.restricted(contents), contents)
+            self.bound = max(self.bound, greedy.bound)
+            made = next(filter(None, (self._tried(*found) for found in greedy.lists())), None)
+            if made is not None:
+                return made
+        return None
 
     def _solved(self) -> ConversionMapping | None:
         """The best list made of some candidates; None if none was found with so much work.
