@@ -84,12 +84,16 @@ def litgpt_model(**options: Any) -> Callable[[], Made]:
 VIT: dict[str, Any] = {"patch_size": 8, "embed_dim": 48, "depth": 1, "num_heads": 4}
 SWIN: dict[str, Any] = {"patch_size": 4, "embed_dim": 48, "depths": (1,), "num_heads": (4,), "window_size": 4}
 LLAMA: dict[str, Any] = {"intermediate_size": 64, "num_key_value_heads": 2, "pad_token_id": 0}
-APART = ("layers.0.self_attn.q_proj", "layers.0.self_attn.k_proj")
 
 
 def fused(path: str, groups: int = 4, turned: int = 0, columns: bool = False) -> Attention:
     """One fused leaf of four heads of twelve rows."""
     return Attention((path,), 4, groups, 12, turned, columns)
+
+
+def apart(path: str, q: str, k: str, groups: int) -> Attention:
+    """q and k apart, four heads of twelve rows."""
+    return Attention((f"{path}.{q}", f"{path}.{k}"), 4, groups, 12)
 
 
 CHECKS = (
@@ -124,6 +128,29 @@ CHECKS = (
         hf("Phi3Config", **LLAMA),
         fused("layers.0.self_attn.qkv_proj", 2),
         (Gate("layers.0.mlp.gate_up_proj", "layers.0.mlp.down_proj"),),
+    ),
+    Check(
+        "transformers' experts",
+        hf("MixtralConfig", **LLAMA, num_local_experts=2, experts_implementation="eager"),
+        gates=(Gate("layers.0.mlp.experts.gate_up_proj", "layers.0.mlp.experts.down_proj"),),
+    ),
+    Check(
+        "transformers' gate and up in one",
+        hf("GlmConfig", **LLAMA, head_dim=12),
+        gates=(Gate("layers.0.mlp.gate_up_proj", "layers.0.mlp.down_proj"),),
+    ),
+    Check(
+        "transformers, halves turned", hf("LlamaConfig", **LLAMA), apart("layers.0.self_attn", "q_proj", "k_proj", 2)
+    ),
+    Check(
+        "transformers, neighbours turned",
+        hf("HeliumConfig", **LLAMA, head_dim=12),
+        apart("layers.0.self_attn", "q_proj", "k_proj", 2),
+    ),
+    Check(
+        "transformers, attention that nothing turns",
+        hf("BertConfig"),
+        apart("encoder.layer.0.attention.self", "query", "key", 4),
     ),
     Check("litgpt", litgpt_model(n_query_groups=2), fused("transformer.h.0.attn.qkv", 2)),
 )
