@@ -127,8 +127,8 @@ def _at(model: nn.Module, path: Sequence[str]) -> nn.Module | None:
 def _layout_in(holders: Sequence[Any]) -> HeadLayout | None:
     """What an attention module and its config say about heads; the names are those of transformers."""
     rows = _number(holders, "head_dim", "head_size", "attention_head_size")
-    heads = _number(holders, "num_attention_heads", "num_heads", "n_head", "n_heads")
-    width = _number(holders, "hidden_size", "embed_dim", "n_embd", "d_model")
+    heads = _number(holders, "num_attention_heads", "num_heads", "n_head", "n_heads", "heads")
+    width = _number(holders, "hidden_size", "embed_dim", "n_embd", "d_model", "inner_dim")
     if rows is None and heads and width and width % heads == 0:
         rows = width // heads
     if rows is None:

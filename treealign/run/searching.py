@@ -9,7 +9,7 @@ thought of; then two answers are tried together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -138,26 +138,28 @@ class Search:
             # which half of an exchange was right is not known yet
             yield reopened(max(better, key=lambda one: (self.agrees(one[0]), one[0].shared))[1], alignment)
 
-    def half_differs(self, guess: Alignment, other: Alignment, floor: float) -> bool:
-        """Whether the outputs change when half of the rows that another answer moves are moved, in one tensor."""
-        model = self.pair.model
+    def changed(self, guess: Alignment, other: Alignment) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """The model's tensors that have other values under another answer: as guessed, and as answered."""
         sides = []
         for alignment in (other, guess):
             self.fill(alignment)
-            sides.append(model.values(model.places.places))
+            sides.append(self.pair.model.values(self.pair.model.places.places))
         moved, kept = sides
-        changed = [key for key, value in kept.items() if not torch.equal(value, moved[key])]
-        if not changed:
-            return False
-        key = max(changed, key=lambda key: kept[key].numel())
-        rows = (kept[key] != moved[key]).flatten(1).any(1).nonzero().flatten()
-        half = kept[key].clone()
-        half[rows[: len(rows) // 2]] = moved[key][rows[: len(rows) // 2]]
+        return {key: (value, moved[key]) for key, value in kept.items() if not torch.equal(value, moved[key])}
+
+    def half_differs(self, changed: Mapping[str, tuple[torch.Tensor, torch.Tensor]], floor: float) -> bool:
+        """Whether the outputs change when half of the rows that another answer moves are moved, in one tensor."""
+        model = self.pair.model
+        key = max(changed, key=lambda key: changed[key][0].numel())
+        kept, moved = changed[key]
+        rows = (kept != moved).flatten(1).any(1).nonzero().flatten()
+        half = kept.clone()
+        half[rows[: len(rows) // 2]] = moved[rows[: len(rows) // 2]]
         model.put({key: half})
         try:
             return self.pair.compare() > floor
         finally:
-            model.put({key: kept[key]})
+            model.put({key: kept})
 
 
 def reopened(made: Alignment, before: Alignment) -> Alignment:

@@ -9,7 +9,7 @@ answer. What no output tells apart stays open.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -154,16 +154,20 @@ class _Settling:
         trial = self.search.trial(other)
         if trial is None:
             return True
-        return trial.difference <= self.floor and not self._rotates_nothing(hints, other)
+        if trial.difference > self.floor:
+            return False
+        changed = self.search.changed(self.alignment, other)
+        # what moves no number is the same in other words
+        return bool(changed) and not self._rotates_nothing(hints, changed)
 
-    def _rotates_nothing(self, hints: Sequence[str], other: Alignment) -> bool:
+    def _rotates_nothing(self, hints: Sequence[str], changed: Mapping[str, tuple[Any, Any]]) -> bool:
         """Whether answers that pair rows for a rotation are without ground: queries and keys are compared, not rotated.
 
         Rows of both in another order change nothing then, and some of one alone do.
         """
         said = [parse(hint) for hint in hints]
         rotary = [isinstance(one, Statement) and (one.said.kind in ROTARY or bool(one.said.rotary)) for one in said]
-        return all(rotary) and self.search.half_differs(self.alignment, other, self.floor)
+        return all(rotary) and self.search.half_differs(changed, self.floor)
 
     # each link
 
