@@ -129,7 +129,7 @@ def hidden_changes(links: Sequence[Link], conventions: Conventions) -> list[Link
 
     No hint about names settles any of it: names say nothing of rows and axes.
     """
-    return _with_their_norms([conventions.judged(link) for link in links])
+    return _with_their_biases(_with_their_norms([conventions.judged(link) for link in links]))
 
 
 def _in_order(link: Link, dims: Sizes) -> Link:
@@ -140,6 +140,25 @@ def _in_order(link: Link, dims: Sizes) -> Link:
     return replace(
         link, operations=(Permute(dims),), groups=tuple(link.expand()), evidence=evidence, certain=True, reason=""
     )
+
+
+def _with_their_biases(links: list[Link]) -> list[Link]:
+    """The links, the bias of a fused qkv doubted as the rows of its matrix are: nothing is done to it either way."""
+    doubted = {_modules(link) for link in links if HEADS in (link.reason, *link.beneath)}
+    return [
+        _guessed(link, Guess((), HEADS))
+        if link.certain and not link.operations and _modules(link) in doubted and _is_vector(link)
+        else link
+        for link in links
+    ]
+
+
+def _modules(link: Link) -> tuple[frozenset[tuple[str, ...]], ...]:
+    return tuple(frozenset(p.segments[:-1] for p in side) for side in (link.left, link.right))
+
+
+def _is_vector(link: Link) -> bool:
+    return all(len(shape or ()) == 1 for shape in link.right[0].shapes.values())
 
 
 def _with_their_norms(links: list[Link]) -> list[Link]:
