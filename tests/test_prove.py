@@ -173,3 +173,17 @@ def test_a_parametrised_weight_is_compared_by_what_it_makes():
     proof = prove(layer(), layer(), SAME, inputs=INPUTS)
     assert proof.proved
     assert proof.verdicts["parametrizations.weight.original1"] == "proved"
+
+
+def test_a_table_of_sizes_whose_other_values_stop_the_code_is_depended_on():
+    class Sized(Summands):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("sizes", torch.tensor([2, 5, 16]))
+
+        def forward(self, x):
+            return super().forward(x.reshape(self.sizes.tolist()))
+
+    proof = prove(Sized(), Sized(), SAME, inputs=INPUTS)
+    assert proof.proved
+    assert proof.verdicts["sizes"] == "proved"

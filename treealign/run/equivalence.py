@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from treealign.align.links import Link
+from treealign.errors import TreealignError
 from treealign.run.drawing import alike
 from treealign.run.outputs import difference, is_finite, tensors_of
 from treealign.run.pair import Sides
@@ -58,7 +59,10 @@ class Places:
         self._pair.model.put({key: alike(tensor, seed) for key, tensor in floats.items()})
 
     def _run(self) -> list[torch.Tensor] | None:
-        found = tensors_of(self._pair.model.run())
+        try:
+            found = tensors_of(self._pair.model.run())
+        except TreealignError:  # some values stop the code
+            return None
         return found if is_finite(found) else None
 
     def _answer(self, link: Link, every: set[str]) -> list[torch.Tensor] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -170,6 +171,8 @@ class Pair(Sides):
         self.model.put({key: drawn(value, generator) for key, value in before.items()})
         try:
             changed = tensors_of(self.model.run())
+        except TreealignError:  # code that stops at other values depends on them
+            return math.inf
         finally:
             self.model.put(before)
         return difference(base, changed)
