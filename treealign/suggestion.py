@@ -257,10 +257,6 @@ def suggest(
         found, probed = _align(checkpoint, model, hints, values), None
         asked, absent = (found, frozenset[str]()) if values else align_as_if_whole(found, hints)
         alignment = answered(asked, read(hints, *_patterns(asked)))
-    if probe is not None and not absent and any(not link.certain for link in alignment.links):
-        from treealign.run.by_probe import settle_by_scores
-
-        alignment, probed = settle_by_scores(alignment, checkpoint, model, probe, max_probes)
     ran = None
     if original is not None:
         from treealign.run.preparing import settle_by_run
@@ -270,6 +266,10 @@ def suggest(
         from treealign.run.preparing import settle_by_reference
 
         alignment, ran = settle_by_reference(alignment, checkpoint, model, reference, run, inputs)
+    if probe is not None and not absent and any(not link.certain for link in alignment.links):
+        from treealign.run.by_probe import settle_by_scores
+
+        alignment, probed = settle_by_scores(alignment, checkpoint, model, probe, max_probes)
     made = Suggestion(alignment, probed, tuple(listed(hints)), asked, absent, ran)
     _ = made.synthesis  # here, where the time for it is expected, and not when the mapping is first looked at
     return made
