@@ -47,10 +47,6 @@ def _first_kind(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda contents, places, every: islice(original(contents, places, every), 1)
 
 
-def _ranges_only(original: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, places, listed: iter(()) if listed else original(self, places, listed)
-
-
 # name -> module, attribute, and what stands there instead, made of what stood there
 SWITCHES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "nothing": ("synthesis", "_NEAR", _same),
@@ -59,8 +55,7 @@ SWITCHES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "contents: what remains beside shared edits": ("contents", "_remainders", lambda _: lambda *__: set()),
     "templates: series inside names": ("task", "merge_series", lambda _: list),
     "lists cut in another way first": ("synthesis", "recut", lambda _: _nothing),
-    "candidates: ranges, indices": ("candidates", "_Explorer._limited_rules", lambda _: _none),
-    "candidates: the very indices": ("candidates", "_Explorer._limited_rules", _ranges_only),
+    "candidates: ranges": ("candidates", "_Explorer._limited_rules", lambda _: _none),
     "candidates: levels in one place only": ("candidates", "_Explorer._alone", lambda _: _nothing),
     "exact: the program": ("synthesis", "_Search._solved", lambda _: _nothing),
     "exact: others for rules that are stuck": ("settling", "_variants", lambda _: _none),

@@ -22,6 +22,9 @@ RESIDUAL = [("residual.0.gamma", "norm1.gamma"), ("residual.2.weight", "conv1.we
 RESIDUAL += [("residual.3.gamma", "norm2.gamma"), ("residual.6.weight", "conv2.weight")]
 
 
+LEAVES = [("gamma", "weight"), ("beta", "bias")]
+
+
 def flat_list():
     """A decoder's flat list that the other side cuts into blocks of three and what enlarges them: nothing folds."""
     pairs = [
@@ -61,6 +64,15 @@ def test_a_list_that_does_not_fold_is_written_shortly_and_its_bound_is_said():
     assert found.mapping.map_keys([a for a, _ in pairs]) == {a: (b,) for a, b in pairs}
     assert found.bound <= len(found.mapping) <= 4 + 15 + 2  # a residual block's parts, the members, the middle
     assert found.optimal == (found.bound == len(found.mapping))
+
+
+def test_wrappers_by_turns_take_one_rule_for_each_part():
+    assert [t.under for t in found_for(by_turns()).mapping] == ["blocks.{part:0|2|4}.attn", "blocks.{part:1|3|5}.mlp"]
+
+
+def test_names_that_are_all_called_otherwise_take_no_more_rules_than_there_are_names():
+    pairs = [(f"Net/Conv_{i}/{old}", f"net.layer.{2 * i}.norm.{new}") for i in range(9) for old, new in LEAVES]
+    assert len(found_for(pairs).mapping) <= len(pairs)
 
 
 def test_more_steps_than_there_are_raise_and_as_many_do_not():

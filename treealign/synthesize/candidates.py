@@ -101,8 +101,7 @@ class _Explorer:
         if key in self._seen or len(self._seen) > _MOST_GROUPS:
             return self._seen.get(key, False)
         plain = self._propose(places, self._rules(places))
-        clean = plain or any(self._propose(places, self._limited_rules(places, listed)) for listed in (False, True))
-        self._seen[key] = clean
+        self._seen[key] = clean = plain or self._propose(places, self._limited_rules(places))
         if clean and depth == 0 and not (self._content.old and self._content.new):
             self._alone(places)
         if clean or depth == _DEEPEST:
@@ -146,15 +145,15 @@ class _Explorer:
             for rule in self._in_contexts(lefts, rights, self._old, self._new):
                 yield rule, _state(places, rule, side)
 
-    def _limited_rules(self, places: Sequence[_Place], listed: bool) -> Iterator[tuple[Rule, State]]:
-        """Rules whose captures carry ranges, or around what is replaced choices of the very indices."""
+    def _limited_rules(self, places: Sequence[_Place]) -> Iterator[tuple[Rule, State]]:
+        """Rules whose captures carry ranges."""
         held = [pair for p in places for pair in self._held(p)]
         old, new = self._runs(limited_captures(held))
         values = [p.values for p in places]
         for side in (0, 1):
             lefts, rights = [p.lefts[side] for p in places], [p.rights[side] for p in places]
-            names = [(Names(lefts), Names(rights))] if held and not listed else []
-            for left, right in (*names, (Names(lefts, values, listed), Names(rights, values, listed))):
+            names = [(Names(lefts), Names(rights))] if held else []
+            for left, right in (*names, (Names(lefts, values), Names(rights, values))):
                 for rule in self._in_contexts(left, right, old, new):
                     yield rule, _state(places, rule, side)
 
