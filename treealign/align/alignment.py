@@ -19,11 +19,13 @@ from treealign.align.converting.weight_norm import with_weight_norms
 from treealign.align.depth import refuse_depth
 from treealign.align.doubting.axes import doubt_axes
 from treealign.align.doubting.conventions import Conventions, hidden_changes
+from treealign.align.doubting.crossed import doubt_crossed
 from treealign.align.doubting.folded_space import doubt_orders
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.lists import doubt_lists
 from treealign.align.doubting.reflection import reflections
 from treealign.align.doubting.siblings import doubt_siblings
+from treealign.align.doubting.squares import doubt_turns
 from treealign.align.doubting.stacking import stacked
 from treealign.align.doubting.surroundings import doubt_strangers, misplaced
 from treealign.align.doubting.transposition import turned
@@ -158,6 +160,7 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         return Alignment(checkpoint, model, (), (), (*left, *aside), tuple(right), (), said)
     added = named.links[len(links) :] if named is not None else []
     links = [*(stacked(links, conventions, model) if conventions else links), *added]
+    links = _judged_together(links, anchors.links, (left, right)) if shapes else links
     links = settled(links, there.modules) if conventions else links
     if named is not None:
         _, resized, left, right = named
@@ -178,6 +181,15 @@ def _judged(
     links = doubt_siblings(doubt_lists(links))[len(settled) :]
     links = doubt_orders(doubt_axes(links, *trees), trees[1])
     return doubt_strangers(links, unused(links, patterns[0])), conventions
+
+
+def _judged_together(
+    links: Sequence[Link], settled: Sequence[Link], patterns: tuple[Sequence[Pattern], Sequence[Pattern]]
+) -> list[Link]:
+    """The links as all of them together show them, wherever they were found; what is settled stays so."""
+    known = {id(link) for link in settled}
+    judged = doubt_turns(doubt_crossed(doubt_siblings(links)), *patterns)
+    return [link if id(link) in known else other for link, other in zip(links, judged, strict=True)]
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:

@@ -74,6 +74,11 @@ class Vocabulary:
     contraries: tuple[frozenset[str], ...]
     sequence: frozenset[str]
 
+    @property
+    def part_roles(self) -> frozenset[str]:
+        """The roles of projections that stand beside each other, fused or not: gate, up and down; q, k, v and o."""
+        return frozenset(role for line in self.conventional_order for role in line)
+
 
 @cache
 def vocabulary() -> Vocabulary:
@@ -251,6 +256,11 @@ def _phrase_tokens(words: Sequence[tuple[str, int]], numbers: Set[int]) -> list[
 
 
 def _cuts_a_number(words: Sequence[tuple[str, int]], start: int, length: int) -> bool:
-    """Whether a run begins with the number of a name and leaves the name: the 1 of `fc1.norm` counts no norms."""
-    (first, depth), last = words[start], words[start + length - 1][1]
-    return first.isdigit() and last != depth and start > 0 and words[start - 1][1] == depth
+    """Whether a run of several names cuts one before its number or behind it.
+
+    The 1 of `fc1.norm` counts no norms, and the `output.fc1` of an MLP is not what BERT calls `output.dense`.
+    """
+    (first, depth), (_, last), end = words[start], words[start + length - 1], start + length
+    begins = first.isdigit() and start > 0 and words[start - 1][1] == depth
+    ends = end < len(words) and words[end][0].isdigit() and words[end][1] == last
+    return last != depth and (begins or ends)

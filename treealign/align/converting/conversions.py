@@ -18,6 +18,7 @@ import numpy as np
 from treealign.align.converting.part_cells import Cells, cell_groups
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
 from treealign.align.converting.rearrangements import IN_HEADS, MIN_SCORE, rearrangements, squeezes
+from treealign.align.converting.rivals import RIVALS, has_rival
 from treealign.align.converting.shape_algebra import joined, shards
 from treealign.align.hinted import Hint
 from treealign.align.links import Group, Link
@@ -81,6 +82,7 @@ def find_conversions(
         sides = (left, right) if reverse else (right, left)
         made = _link(sides[0].patterns[w.whole], [sides[1].patterns[p] for p in w.parts], reverse, hints)
         objection = agreement.conversion_objection(w.parts, w.whole, not reverse)
+        objection = objection or (RIVALS if has_rival(*sides, w.whole, w.parts) else "")
         if made and len(w.parts) == 1 and not any(isinstance(o, Stack | Unstack) for o in made[0].operations):
             objection = objection or SHARDS
         made = [_doubted(link, IN_HEADS) if _is_cut_in_heads(link) else link for link in made]

@@ -73,8 +73,13 @@ def _role(p: Pattern) -> frozenset[str]:
 
 
 def _spelled(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...] | None:
-    """Order in which the whole's name spells the parts' roles: `up_gate`, `qkv`, `gqkv`."""
-    letters = vocabulary().letters
+    """Order in which the whole's name spells the parts' roles: `up_gate`, `qkv`, `gqkv`.
+
+    None where a part may be something else as well: `linear2` follows a gate in one library and is it in another.
+    """
+    letters, known_parts = vocabulary().letters, vocabulary().part_roles
+    if any(len(role & known_parts) > 1 for role in roles):
+        return None
     spelled: list[str] = []
     for word in split_words(_name(whole)):
         known = [letters[c] for c in word if c in letters]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from treealign.align.converting.rivals import RIVALS, has_rival
 from treealign.align.converting.shape_algebra import Sizes, axis_orders, headed, rearranged, squeezed
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import Agreement
@@ -51,6 +52,7 @@ def rearrangements(
         doubted = [pair for pair in near if total[pair] >= total[i, j] - MARGIN]
         made = _rearranged(left, right, (i, j), options[i, j], doubted)
         objection = agreement.objection(i, j) or ("" if own or agreement.same_role(i, j) else RIVALLED)
+        objection = objection or ("" if own or not has_rival(right, left, j, [i]) else RIVALS)
         several = _permuted(options[i, j]) and len(_orders(left.patterns[i], right.patterns[j])) > 1
         several = several or _hides_turn(left.patterns[i], right.patterns[j])
         heads = any(len(operations) > 1 and not squeezes(operations) for operations in options[i, j])

@@ -34,7 +34,7 @@ class Shown:
     count : int
         How many matches of the same block narrow it down.
     beside : bool
-        Whether one of them stands in the module that holds the leaf's own; of convolutions, anywhere in the tower.
+        Whether one of them is a leaf of a module beside the leaf's own; of convolutions, anywhere in the tower.
     everywhere : bool
         Whether all of its kind on the two sides agree.
     """
@@ -52,20 +52,32 @@ class Shown:
 
 @dataclass(frozen=True, eq=False)
 class AxisOrders:
-    """The orders that matches allow, by number of dimensions, kind of leaf and each module of the model above it."""
+    """The orders that matches allow, by number of dimensions, kind of leaf and module of the model.
+
+    Attributes
+    ----------
+    allowed : dict
+        Of all leaves below a module.
+    beside : dict
+        Of the leaves of its own modules.
+    """
 
     allowed: dict[tuple[int, str, Path], Counter[Orders]]
+    beside: dict[tuple[int, str, Path], set[Orders]]
 
     @classmethod
     def of(cls, links: Sequence[Link]) -> AxisOrders:
         """Read them off the matches of one leaf to one."""
         found: dict[tuple[int, str, Path], Counter[Orders]] = defaultdict(Counter)
+        beside: dict[tuple[int, str, Path], set[Orders]] = defaultdict(set)
         for link in links:
             p = link.right[0]
             if (orders := link_orders(link)) and not is_table(p):
+                rank, name = len(next(iter(orders))), kind(link.left[0])
+                beside[rank, name, p.segments[:-2]].add(orders)
                 for above in _above(p):
-                    found[len(next(iter(orders))), kind(link.left[0]), above][orders] += 1
-        return cls(found)
+                    found[rank, name, above][orders] += 1
+        return cls(found, beside)
 
     def shown(self, link: Link, own: Orders | None = None) -> Shown | None:
         """What is shown of a match by those around it; None where nothing is, or where it has one order only.
@@ -80,9 +92,14 @@ class AxisOrders:
             if telling := self._telling(rank, name, above, own):
                 near = self._telling(rank, name, block(link.right[0]), own)
                 everywhere = own.intersection(*self._telling(rank, name, (), own))
-                beside = rank >= CONVOLUTION or len(above) >= len(link.right[0].segments) - 2
-                return Shown(own.intersection(*telling), near.total(), beside, bool(everywhere))
+                return Shown(
+                    own.intersection(*telling), near.total(), self._beside(rank, name, link, own), bool(everywhere)
+                )
         return None
+
+    def _beside(self, rank: int, name: str, link: Link, own: Orders) -> bool:
+        holder = link.right[0].segments[:-2]
+        return rank >= CONVOLUTION or any(not own <= orders for orders in self.beside.get((rank, name, holder), ()))
 
     def _telling(self, rank: int, name: str, above: Path, own: Orders) -> Counter[Orders]:
         """The orders of those below a module that exclude some order that the leaf itself allows."""

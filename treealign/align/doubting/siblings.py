@@ -7,16 +7,19 @@ some call the gate `fc` and the up-projection `gate`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from treealign.align.links import Link
 from treealign.align.patterns import Digest, Pattern
 from treealign.align.reasons import Reason
-from treealign.align.words import split_words
+from treealign.align.words import split_words, tokens, vocabulary
 
 TORN = Reason("names", "the weight and the bias of one module went to different modules")
-PAIRED = Reason("names", "gate and up have one shape, and not both names say which is which")
+PAIRED = Reason("names", "they have one shape, and not both names say which is which")
+EXCHANGED = frozenset({"@gate", "@up", "@down", "@pre_attn", "@post_attn", "@pre_mlp", "@post_mlp"})
+NEAR = 3  # levels up to the names of which it is one: `attention.output.LayerNorm`
 PARAMETERS = frozenset({"weight", "bias"})
 STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters
 Path = tuple[str, ...]
@@ -24,7 +27,7 @@ Path = tuple[str, ...]
 
 def doubt_siblings(links: Sequence[Link]) -> list[Link]:
     """The links, those that the leaves beside them speak against marked uncertain."""
-    torn, paired = _torn(links), _paired(links)
+    torn, paired = _torn(links), _by_chance(links) | _paired(links)
     found = []
     for link in links:
         others = torn.get(id(link)) or paired.get(id(link))
@@ -56,17 +59,90 @@ def _paired(links: Sequence[Link]) -> dict[int, list[Link]]:
     """Links to gate and up of one module whose names in the checkpoint do not both say which they are."""
     pairs: dict[tuple[Path, str], dict[str, Link]] = defaultdict(dict)
     for link in links:
-        if len(link.left) == len(link.right) == 1 and not link.operations:
-            p = link.right[0]
-            part = _part(p)
-            if part:
-                pairs[_parent(p), p.segments[-1]][part] = link
+        if len(link.left) == len(link.right) == 1 and not link.operations and (part := _part(link.right[0])):
+            pairs[_parent(link.right[0]), link.right[0].segments[-1]][part] = link
     found: dict[int, list[Link]] = {}
     for both in pairs.values():
         group = [both[part] for part in ("gate", "up") if part in both]
         if len(group) == 2 and _one_shape(group) and not all(_says(o.left[0], part) for part, o in both.items()):
             found.update({id(o): group for o in group})
     return found
+
+
+def _by_chance(links: Sequence[Link]) -> dict[int, list[Link]]:
+    """Links of two leaves of one shape, from one module to one, that nothing tells apart but a name taken by chance."""
+    beside: dict[tuple[Path, Path, str], list[Link]] = defaultdict(list)
+    module: dict[Path, list[Link]] = defaultdict(list)
+    for link in links:
+        if len(link.left) == len(link.right) == 1:
+            p, q = link.left[0], link.right[0]
+            module[_module(p)].append(link)
+            if q.segments[-1] != "bias":  # which is where its weight is
+                beside[_parent(p), _parent(q), q.segments[-1] if q.segments[-1] in PARAMETERS else ""].append(link)
+    found: dict[int, list[Link]] = {}
+    for group in beside.values():
+        for one, other in _exchangeable(group):
+            if len(module[_module(one.left[0])]) != len(module[_module(other.left[0])]):
+                continue  # a norm that counts batches is no other norm
+            if _told_by_chance(one, other) or _told_by_chance(other, one):
+                both = [o for link in (one, other) for o in module[_module(link.left[0])]]
+                found.update({id(o): both for o in both})
+    return found
+
+
+def _module(p: Pattern) -> Path:
+    return p.segments[:-1] if p.segments[-1] in PARAMETERS | STATISTICS else p.segments
+
+
+def _exchangeable(links: Sequence[Link]) -> Iterator[tuple[Link, Link]]:
+    """The links of one module to one module that have one shape, two by two."""
+    return ((a, b) for a, b in combinations(links, 2) if a.left[0].signature == b.left[0].signature)
+
+
+def _told_by_chance(one: Link, other: Link) -> bool:
+    """Whether two leaves of one module are told apart by no more than one name that may be so by chance.
+
+    A role that a name of the one may mean, or may not: `linear1` is the gate in one library and what it multiplies in
+    another, `norm1` stands before an attention or behind it. Or a name without any meaning that both sides use, where
+    each side has one beside it that the other has not.
+    """
+    mine, theirs = _roles(one.left[0]), _roles(one.right[0])
+    others = _roles(other.left[0]), _roles(other.right[0])
+    if others[0] & others[1] or _share_names(other, one):
+        return False
+    if not mine & theirs:
+        named = _name(one.left[0]) == _name(one.right[0]) and not (_any_role(one.left[0]) | _any_role(one.right[0]))
+        return named and _is_meaningless(one.left[0]) and not _any_role(other.left[0]) & _any_role(other.right[0])
+    if _share_names(one, other):
+        return False
+    return mine != theirs or (len(mine) > 1 and bool(others[1] & mine or others[0] & theirs))
+
+
+def _is_meaningless(p: Pattern) -> bool:
+    """Whether no word of its name is one of the field's; a number in a list is a place, and judged as that."""
+    known = {word for words in vocabulary().words.values() for word in words}
+    return not _name(p).isdecimal() and "{}" not in _name(p) and known.isdisjoint(split_words(_name(p)))
+
+
+def _any_role(p: Pattern) -> frozenset[str]:
+    return frozenset(t.text for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1)
+
+
+def _share_names(link: Link, other: Link) -> bool:
+    """Whether its names are one, or have a word that those of the other have not."""
+    words = _words(link.left[0]) & _words(link.right[0]) - _words(other.left[0]) - _words(other.right[0])
+    return _name(link.left[0]) == _name(link.right[0]) or bool(words)
+
+
+def _words(p: Pattern) -> frozenset[str]:
+    """Words near it that tell anything by themselves."""
+    return frozenset(
+        t.text for t in tokens(p.segments) if t.qualified and t.depth in (1, 2, 3) and t.text[0] not in "@="
+    )
+
+
+def _roles(p: Pattern) -> frozenset[str]:
+    return frozenset(t.text for t in tokens(p.segments) if t.text in EXCHANGED and t.depth <= 1)
 
 
 def _parent(p: Pattern) -> Path:

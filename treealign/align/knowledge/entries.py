@@ -60,6 +60,9 @@ class Layout:
         Segments that the tree must have; those with a ``!`` in front it must not have.
     wide : tuple of tuple of str
         Leaves that must be matrices of more columns than rows: those of a fused layer that has its inputs first.
+    halved : mapping
+        Leaves that must be matrices, to those that must have half as many columns as they have rows: a fused gate and
+        up, and what takes their product.
     rows : mapping
         Runs of fused leaves or their modules, to how these are made.
     classes : frozenset of str
@@ -84,6 +87,7 @@ class Layout:
     anywhere: frozenset[str]
     classes: frozenset[str]
     wide: tuple[Run, ...]
+    halved: Mapping[Run, Run]
     rows: Mapping[Run, Fused]
     rotary: frozenset[str]
     axes: Mapping[Run, str]
@@ -158,6 +162,7 @@ def _layout(row: Mapping[str, Any]) -> Layout:
         frozenset(row.get("anywhere", ())),
         frozenset(row.get("classes", ())),
         tuple(run for path in row.get("wide", ()) for run in _runs(path)),
+        {run: tuple(text.split(".")) for path, text in row.get("halved", {}).items() for run in _runs(path)},
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
         {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},

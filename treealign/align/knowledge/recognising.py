@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from treealign.align.knowledge.entries import Known, Layout, Run, layouts, numbered
-from treealign.align.patterns import Pattern, concrete
+from treealign.align.patterns import Pattern, Shape, concrete
 
 
 def recognised(patterns: Sequence[Pattern], modules: Mapping[str, str]) -> list[Pattern]:
@@ -39,7 +39,9 @@ class _Nodes:
         self._ending: dict[str, list[Run]] = defaultdict(list)
         for path in self.all:
             self._ending[path[-1]].append(path)
-        self._wide = {numbered(p.segments) for p in patterns if _is_wide(p)}
+        self._shapes: dict[Run, set[Shape]] = defaultdict(set)
+        for p in patterns:
+            self._shapes[numbered(p.segments)].update(p.shapes.values())
         self._classes: dict[str, set[Run]] = defaultdict(set)
         for module, name in modules.items():
             self._classes[name].add(numbered(tuple(module.split("."))) if module else ())
@@ -58,7 +60,9 @@ class _Nodes:
 
     def _fits(self, root: Run, entry: Layout) -> bool:
         has = all(any((*root, *run) in self.all for run in runs) for runs in entry.has)
-        if any((*root, *run) not in self._wide for run in entry.wide):
+        if not all(map(_is_wide, (self._shapes[*root, *run] for run in entry.wide))):
+            return False
+        if not all(_is_halved(self._shapes[*root, *a], self._shapes[*root, *b]) for a, b in entry.halved.items()):
             return False
         names = {name for name in entry.anywhere if name[0] != "!"}
         if not names <= self._ending.keys() or any(name[1:] in self._ending for name in entry.anywhere - names):
@@ -69,9 +73,15 @@ class _Nodes:
         return not entry.classes or any(path[: len(root)] == root for path in below)
 
 
-def _is_wide(p: Pattern) -> bool:
-    """Whether its leaves are matrices of more columns than rows."""
-    return all(shape is not None and len(shape) == 2 and shape[0] < shape[1] for shape in p.shapes.values())
+def _is_wide(shapes: Set[Shape]) -> bool:
+    """Whether all are matrices of more columns than rows."""
+    return bool(shapes) and all(shape is not None and len(shape) == 2 and shape[0] < shape[1] for shape in shapes)
+
+
+def _is_halved(some: Set[Shape], others: Set[Shape]) -> bool:
+    """Whether some are matrices, and others have half as many columns as these have rows."""
+    rows = {shape[-2] for shape in some if shape is not None and len(shape) > 1}
+    return bool(rows) and rows == {2 * shape[-1] for shape in others if shape}
 
 
 def _apart(p: Pattern) -> set[Run]:

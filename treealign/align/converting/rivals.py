@@ -1,0 +1,72 @@
+"""Whether another leaf could take the place of a whole, or of one of its parts, for all that names say.
+
+Of the stacked projections of an expert the shapes tell the last one from the first two, and not those two from each
+other; and where a library keeps inputs first, not even that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from treealign.align.matching.scoring import Side
+from treealign.align.patterns import Pattern
+from treealign.align.reasons import Reason
+from treealign.align.words import tokens, vocabulary
+
+RIVALS = Reason("names", "others beside them have the same sizes, and the names do not say which is which")
+
+SURE = 2  # how well names must tell a part from others of its shape
+
+
+def has_rival(wholes: Side, parts: Side, whole: int, members: Sequence[int]) -> bool:
+    """Whether a leaf beside the whole has its shape, or one beside the parts theirs, and names do not tell them apart.
+
+    Names tell where every part is called as the whole is, or has one role, which is the whole's or one of those of
+    which the whole is made. Against a leaf of the transposed shape it is enough that a role may be the same.
+    """
+    one, some = wholes.patterns[whole], [parts.patterns[p] for p in members]
+    beside = [_beside(one, wholes.patterns, {whole}), *(_beside(p, parts.patterns, {*members}) for p in some)]
+    if any(_shape(q) == _shape(p) for p, near in zip((one, *some), beside, strict=True) for q in near):
+        return not all(naming(p, one) >= SURE for p in some)
+    return any(beside) and not all(naming(p, one) for p in some)
+
+
+def naming(part: Pattern, whole: Pattern) -> int:
+    """How well their own names say that one is of the other: 3 one name, 2 one role, 1 a role that may be, 0 nothing.
+
+    A role of a whole is each of those of which it is made.
+    """
+    if _name(part) == _name(whole):
+        return 3
+    known, compositions = vocabulary().part_roles, vocabulary().compositions
+    mine, theirs = _roles(part), _roles(whole)
+    wanted = theirs | {p for role in theirs for p in compositions.get(role, ())}
+    if not mine & known & wanted:
+        return 0
+    return SURE if len(mine & known) == 1 and len(theirs & known) <= 1 else 1
+
+
+def _beside(p: Pattern, side: Sequence[Pattern], without: set[int]) -> list[Pattern]:
+    """The leaves of the same module, or of modules beside it, that have its sizes in any order."""
+    holder, sizes = _holder(p), sorted(_shape(p))
+    return [q for n, q in enumerate(side) if n not in without and _holder(q) == holder and sorted(_shape(q)) == sizes]
+
+
+def _holder(p: Pattern) -> tuple[str, ...]:
+    return p.segments[: -2 if _is_parameter(p) else -1]
+
+
+def _shape(p: Pattern) -> tuple[int, ...]:
+    return next(iter(p.shapes.values())) or ()
+
+
+def _is_parameter(p: Pattern) -> bool:
+    return p.segments[-1] in ("weight", "bias") and len(p.segments) > 1
+
+
+def _name(p: Pattern) -> str:
+    return p.segments[-2] if _is_parameter(p) else p.segments[-1]
+
+
+def _roles(p: Pattern) -> frozenset[str]:
+    return frozenset(t.text[1:] for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1)

@@ -1,0 +1,207 @@
+"""Which way round matrices stand, where the matrices around them do not show it, or show the contrary.
+
+Whether matrices have their inputs first is a habit of a library. The matrices beside a square one show it where their
+shapes do; where what they show is open, or left over, the square may be turned as well as they may. And a matrix that
+only its name turns, because one of its own shape stands beside its partner, is turned for certain only where others
+around it are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from treealign.align.converting.rivals import naming
+from treealign.align.doubting.layouts import is_table
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern, Shape
+from treealign.align.reasons import Reason
+from treealign.mapping.operations import Permute
+
+UNSHOWN = Reason(
+    "axes",
+    "it is square, and of the matrices around it none shows for certain that both sides store them the same way round",
+)
+ALONE = Reason("names", "it would be the only matrix around that is turned, and one of its own shape is beside it")
+EITHER = Reason("names", "it and the matrix beside it may be each other's transposes, and no name tells which is which")
+ENOUGH = 2  # matrices that must show it where others around them show nothing
+STACKED = 3  # dimensions of the matrices of all experts
+BESIDE = ""  # no segment: the modules beside a module themselves, before all that is below them
+Path = tuple[str, ...]
+
+
+@dataclass
+class Shown:
+    """What the matrices below a module show: how many stand alike, how many are turned, how many may be."""
+
+    alike: int = 0
+    turned: int = 0
+    unsettled: int = 0
+
+    def add(self, other: Shown) -> None:
+        """Count what others show."""
+        self.alike += other.alike
+        self.turned += other.turned
+        self.unsettled += other.unsettled
+
+    def without(self, other: Shown) -> Shown:
+        """What is shown but for some of it."""
+        return Shown(self.alike - other.alike, self.turned - other.turned, self.unsettled - other.unsettled)
+
+
+def doubt_turns(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Sequence[Pattern]) -> list[Link]:
+    """The links, those open of which the matrices around them do not show which way round they stand.
+
+    A square of which the nearest matrices that could show it do not; one path that stands on both sides only where
+    some of these are turned for certain. A matrix turned for its name, where none around it is; and one that is not,
+    though the two of its module could be each other's transposes and no name speaks against it.
+
+    Parameters
+    ----------
+    links : sequence of Link
+        All of them.
+    checkpoint, model : sequence of Pattern
+        All leaves of either side.
+
+    """
+    found, certain = list(links), len(links) + 1
+    while (count := sum(link.certain for link in found)) < certain:  # what leans on an open match is open
+        certain, around = count, _Surroundings(found, checkpoint, model)
+        found = [_judged(link, around) for link in found]
+    return found
+
+
+def _judged(link: Link, around: _Surroundings) -> Link:
+    if not link.certain:
+        return link
+    reason = UNSHOWN if around.may_be_turned(link) else ALONE if around.is_turned_alone(link) else None
+    reason = reason or (EITHER if around.fits_either_way(link) else None)
+    return link if reason is None else replace(link, certain=False, reason=reason, rivals=(link.left, link.right))
+
+
+@dataclass(frozen=True, eq=False)
+class _Surroundings:
+    """What all matches show of the matrices of a model."""
+
+    links: Sequence[Link]
+    checkpoint: Sequence[Pattern]
+    model: Sequence[Pattern]
+
+    def may_be_turned(self, link: Link) -> bool:
+        """Whether it is square, is not turned, and what is near does not say that this is right."""
+        if any(isinstance(o, Permute) for o in link.operations) or not _is_square(link):
+            return False
+        above = self._near(link)
+        near = next((s for s in above if s.alike or s.turned), None)
+        if near is not None and (near.alike >= ENOUGH or not near.unsettled):
+            return not near.alike
+        return bool(above) and (_differ(link) or bool(near and near.turned and not near.alike))
+
+    def is_turned_alone(self, link: Link) -> bool:
+        """Whether it is turned, though a leaf of its own shape is beside its partner, and nothing else around is."""
+        if len(link.left) + len(link.right) > 2 or not any(isinstance(o, Permute) for o in link.operations):
+            return False
+        p, q = link.left[0], link.right[0]
+        if not _is_oblong(q) or _shape(p) not in self._beside[_plain(q.segments[:-2])]:
+            return False
+        one = _shows(link)
+        near = next((s for s in (n.without(one) for n in self._near(link)) if s.alike or s.turned), Shown())
+        return not near.turned or near.alike > near.turned
+
+    def fits_either_way(self, link: Link) -> bool:
+        """Whether the two matrices of a module could as well be each other's transposes, for all that is shown."""
+        if len(link.left) + len(link.right) > 2 or link.operations or not _is_oblong(link.right[0]):
+            return False
+        p, q = link.left[0], link.right[0]
+        turned = (_shape(q) or ())[::-1]
+        others = self._model[_plain(q.segments[:-2])][turned]
+        if p.template == q.template or naming(p, q) > max((naming(p, other) for other in others), default=0):
+            return False
+        if not all(turned in beside[_plain(r.segments[:-2])] for r, beside in ((p, self._here), (q, self._beside))):
+            return False
+        one = _shows(link)
+        one.add(one)  # with its counterpart, which stands as it does
+        return not any(s.alike > 0 for s in (n.without(one) for n in self._near(link)))
+
+    def _near(self, link: Link) -> list[Shown]:
+        """What is shown around its model leaf, the nearest first."""
+        return [self._shown[path] for path in _around(link.right[0]) if path in self._shown]
+
+    @cached_property
+    def _model(self) -> dict[Path, dict[Shape, list[Pattern]]]:
+        """The leaves of the modules of each module of the model, by shape."""
+        found: dict[Path, dict[Shape, list[Pattern]]] = defaultdict(lambda: defaultdict(list))
+        for p in self.model:
+            found[_plain(p.segments[:-2])][_shape(p)].append(p)
+        return found
+
+    @cached_property
+    def _beside(self) -> dict[Path, Set[Shape]]:
+        """The shapes of the leaves of the modules of a module of the model."""
+        return _shapes_beside(self.model)
+
+    @cached_property
+    def _here(self) -> dict[Path, Set[Shape]]:
+        """The same of the checkpoint."""
+        return _shapes_beside(self.checkpoint)
+
+    @cached_property
+    def _shown(self) -> dict[Path, Shown]:
+        found: dict[Path, Shown] = defaultdict(Shown)
+        linked = {id(p): _shows(link) for link in self.links for p in link.right}
+        for p in self.model:
+            if _is_oblong(p) and not is_table(p):
+                for path in _around(p):
+                    found[path].add(linked.get(id(p), Shown(unsettled=1)))
+        return dict(found)
+
+
+def _shapes_beside(side: Sequence[Pattern]) -> dict[Path, Set[Shape]]:
+    found: dict[Path, set[Shape]] = defaultdict(set)
+    for p in side:
+        found[_plain(p.segments[:-2])].add(_shape(p))
+    return dict(found)
+
+
+def _shows(link: Link) -> Shown:
+    """What one match shows; where only its rows are open, its dimensions are not."""
+    if not link.certain and (not link.open or set(link.open) - {"rows"}):
+        return Shown(unsettled=1)
+    return Shown(turned=1) if any(isinstance(o, Permute) for o in link.operations) else Shown(alike=1)
+
+
+def _is_square(link: Link) -> bool:
+    """Whether the matrices that go into it, or come out of it, are square; stacked, or one by one."""
+    some = [*link.left, *link.right] if len(link.left) == len(link.right) else max(link.left, link.right, key=len)
+    shapes = [_shape(p) or () for p in some]
+    return not is_table(link.right[0]) and all(
+        len(shape) in (2, STACKED) and shape[-1] == shape[-2] > 1 for shape in shapes
+    )
+
+
+def _is_oblong(p: Pattern) -> bool:
+    shape = _shape(p) or ()
+    return len(shape) == 2 and shape[0] != shape[1] and min(shape) > 1
+
+
+def _shape(p: Pattern) -> Shape:
+    return next(iter(p.shapes.values()))
+
+
+def _differ(link: Link) -> bool:
+    """Whether any of it stands at another path on the other side."""
+    return {p.template for p in link.left} != {p.template for p in link.right}
+
+
+def _plain(path: Path) -> Path:
+    """A path whose indices count for nothing: what stands in one repeat stands in all."""
+    return tuple("{}" if s.isdecimal() else s for s in path)
+
+
+def _around(p: Pattern) -> Iterator[Path]:
+    """The modules beside it, and the modules that hold it, the nearest first."""
+    path = _plain(p.segments)
+    yield (*path[:-2], BESIDE)
+    yield from (path[:depth] for depth in range(len(path) - 1, -1, -1))
