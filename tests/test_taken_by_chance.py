@@ -103,3 +103,11 @@ def test_what_the_name_of_a_fused_layer_spells_is_no_order_of_parts_that_may_be_
         truth.model[f"h.{i}.ffn.gate_up.weight"] = halves
         truth.pair(f"h.{i}.mlp.linear2.weight", f"h.{i}.ffn.c_proj.weight", (8, 8))
     assert not {k for k in certain(truth) if "gate_up" in k}
+
+
+def test_a_whole_path_below_a_level_that_only_the_model_has_needs_no_other_evidence():
+    truth = Truth()
+    for name in ("encoder.norm", "decoder.norm"):
+        truth.pair(f"{name}.weight", f"model.{name}.weight", (8,))
+    truth.pair("encoder.patches.per_kind.s2.proj.weight", "model.encoder.patches.per_kind.s2.proj.weight", (8, 3, 4, 4))
+    assert certain(truth) == set(truth.model)

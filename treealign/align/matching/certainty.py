@@ -186,7 +186,9 @@ def _supported(i: int, j: int, left: Side, right: Side, assignment: Assignment, 
     Words near the leaf or the whole path, the words of their module's other leaves, or ancestors that other modules
     have settled and a word in common, be it a generic one.
     """
-    if left.patterns[i].template == right.patterns[j].template or _near_words(left, i) & _near_words(right, j):
+    if _ends_alike(left.patterns[i].segments, right.patterns[j].segments):
+        return True
+    if _near_words(left, i) & _near_words(right, j):
         return True
     mine, theirs = left.patterns[i].segments[:-1], right.patterns[j].segments[:-1]
     beside = [u for u in left.below[mine] if u != i and u in assignment.pairs]
@@ -197,6 +199,12 @@ def _supported(i: int, j: int, left: Side, right: Side, assignment: Assignment, 
         return False
     generic = {t.text for t in left.tokens[i] if t.depth == 1} & {t.text for t in right.tokens[j] if t.depth == 1}
     return bool(generic) or _share_words(left, right, i, j)
+
+
+def _ends_alike(mine: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
+    """Whether one is the whole path of the other below levels that only this one has: no name in it differs."""
+    size = min(len(mine), len(theirs))
+    return mine == theirs or (size > 1 and mine[-size:] == theirs[-size:])
 
 
 def _share_words(left: Side, right: Side, i: int, j: int) -> bool:
