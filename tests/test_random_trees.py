@@ -7,12 +7,19 @@ from random_trees import certain_and_wrong, truth_of
 
 SEEDS = 240
 TOGETHER = 20
+KNOWN = (2254, 2292)  # certain and wrong today: kept until the evidence that is missing is found
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))
 def test_what_is_certain_is_right(first):
     seeds = range(first, first + TOGETHER)
     assert {seed: wrong for seed in seeds if (wrong := certain_and_wrong(truth_of(seed)))} == {}
+
+
+@pytest.mark.parametrize("seed", KNOWN)
+@pytest.mark.xfail(strict=True, reason="certain and wrong")
+def test_what_was_found_and_is_not_mended(seed):
+    assert certain_and_wrong(truth_of(seed)) == []
 
 
 def test_a_seed_makes_one_truth():
