@@ -165,3 +165,12 @@ def test_which_dimension_is_first_is_settled_where_both_sides_are_known():
     modules = {"visual_projection": "Linear", "text_projection": "Linear"}
     found = [m for m in aligned(leaves, model, modules=modules).matches if "projection" in m.model[0]]
     assert [(m.certain, m.operations) for m in found] == [(True, (Permute((1, 0)),))] * 2
+
+
+@pytest.mark.parametrize(("rows", "fused"), [(64, True), (32, False)])
+def test_a_fused_gate_and_up_has_twice_the_rows_that_the_next_layer_takes(rows, fused):
+    leaves = {"token_embd.weight": (99, 8), "blk.0.attn_qkv.weight": (24, 8), "blk.0.ffn_norm.weight": (8,)}
+    leaves |= {"blk.0.ffn_up.weight": (rows, 8), "blk.0.ffn_down.weight": (8, 32)}
+    tree = KeyTree.from_leaves([(key, shape, "float32") for key, shape in leaves.items()])
+    (up,) = (p for p in recognised(build_patterns(tree), {}) if "ffn_up" in p.template)
+    assert ("gate_up_proj" in up.named) == fused
