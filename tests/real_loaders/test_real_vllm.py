@@ -9,8 +9,8 @@ from operator import itemgetter
 
 import pytest
 import torch
+from cases import read_cases
 from loaders import install
-from scoring import read_cases
 from vllm_source import mappers, weights_mapper
 
 from treealign import ConversionMapping, Convert, KeyTree, Rename, TreealignError, emit, operations
