@@ -160,10 +160,10 @@ def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Co
         return Alignment(checkpoint, model, (), (), (*left, *aside), tuple(right), (), said)
     added = named.links[len(links) :] if named is not None else []
     links = [*(stacked(links, conventions, model) if conventions else links), *added]
-    links = _judged_together(links, anchors.links, (left, right)) if shapes else links
-    links = settled(links, there.modules) if conventions else links
     if named is not None:
         _, resized, left, right = named
+    links = _judged_together(links, anchors.links, (left, right)) if shapes else links
+    links = settled(links, there.modules) if conventions else links
     made = _finish(checkpoint, model, links, resized, [*left, *aside], right, shapes)
     findings = causes(checkpoint, model) + quantised_findings([*links, *resized], trees) + trace_findings(links, trees)
     return replace(made, hints=tuple(read), findings=made.findings + findings, conventions=conventions)
@@ -184,10 +184,10 @@ def _judged(
 
 
 def _judged_together(
-    links: Sequence[Link], settled: Sequence[Link], patterns: tuple[Sequence[Pattern], Sequence[Pattern]]
+    links: Sequence[Link], proved: Sequence[Link], patterns: tuple[Sequence[Pattern], Sequence[Pattern]]
 ) -> list[Link]:
-    """The links as all of them together show them, wherever they were found; what is settled stays so."""
-    known = {id(link) for link in settled}
+    """The links as all of them together show them, wherever they were found; what is proved stays so."""
+    known = {id(link) for link in proved}
     judged = doubt_turns(doubt_crossed(doubt_siblings(links)), *patterns)
     return [link if id(link) in known else other for link, other in zip(links, judged, strict=True)]
 

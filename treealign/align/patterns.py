@@ -60,6 +60,11 @@ class Pattern:
         """The segments as the field spells them, where the library that wrote them is known."""
         return read_name(self.segments, self.library) if self.library else self.segments
 
+    @property
+    def holder(self) -> tuple[str, ...]:
+        """The path of what holds its module; of a parameter without a module of its own, of what holds that."""
+        return self.segments[: -2 if self.segments[-1] in ("weight", "bias") else -1]
+
     @cached_property
     def signature(self) -> Digest:
         """Equal signatures: the same indices with the same shapes, and the same piece of a weight.

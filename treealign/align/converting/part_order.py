@@ -41,33 +41,34 @@ def order_parts(whole: Pattern, parts: Sequence[Pattern], hints: Sequence[Hint] 
     numbered = series_order(parts)
     if numbered is not None:
         return Order(numbered, True, "", ("parts numbered by their names",))
-    roles = [_role(p) for p in parts]
+    roles = [own_roles(p) for p in parts]
     spelled = _spelled(whole, roles)
     if spelled is not None:
-        return Order(spelled, True, "", (f"order spelled by the name {_name(whole)}",))
+        return Order(spelled, True, "", (f"order spelled by the name {own_name(whole)}",))
     composed = _composed(whole, roles)
     if composed is not None:
-        return Order(composed, False, CONVENTION, (f"order of {_name(whole)} by convention of the field",))
+        return Order(composed, False, CONVENTION, (f"order of {own_name(whole)} by convention of the field",))
     positions = _conventional(parts, roles)
     return Order(positions, False, UNKNOWN, ())
 
 
 def series_order(parts: Sequence[Pattern]) -> tuple[int, ...] | None:
     """Order by the number in the parts' names, where these differ by one number counting up from 0 (`shard_0`, …)."""
-    numbers = [[number_of(n) for n in _DIGITS.findall(_name(p))] for p in parts]
-    stems = {_DIGITS.sub("#", _name(p)) for p in parts}
+    numbers = [[number_of(n) for n in _DIGITS.findall(own_name(p))] for p in parts]
+    stems = {_DIGITS.sub("#", own_name(p)) for p in parts}
     if len(stems) != 1 or any(len(n) != 1 for n in numbers):
         return None
     ranked = sorted(range(len(parts)), key=lambda at: numbers[at])
     return tuple(ranked) if [numbers[at][0] for at in ranked] == list(range(len(parts))) else None
 
 
-def _name(p: Pattern) -> str:
+def own_name(p: Pattern) -> str:
+    """The name of its module, as the field spells it; of a parameter without one, its own."""
     return p.named[-2] if p.named[-1] in {"weight", "bias"} and len(p.named) > 1 else p.named[-1]
 
 
-def _role(p: Pattern) -> frozenset[str]:
-    """Roles that the part's own name or its module's name gives it."""
+def own_roles(p: Pattern) -> frozenset[str]:
+    """Roles that its own name or its module's name gives it."""
     found = [t for t in tokens(p.named) if t.text[0] == "@" and t.depth <= 1]
     return frozenset(t.text[1:] for t in found)
 
@@ -81,7 +82,7 @@ def _spelled(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...]
     if any(len(role & known_parts) > 1 for role in roles):
         return None
     spelled: list[str] = []
-    for word in split_words(_name(whole)):
+    for word in split_words(own_name(whole)):
         known = [letters[c] for c in word if c in letters]
         spelled += known if len(known) == len(word) and len(word) > 1 else [word]
     places = [next((n for n, word in enumerate(spelled) if word in role), None) for role in roles]
@@ -92,20 +93,20 @@ def _spelled(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...]
 
 def is_composed(whole: Pattern, parts: Sequence[Pattern]) -> bool:
     """Whether the parts are those of the whole's fused role, all of them."""
-    return len(parts) > 1 and _composed(whole, [_role(p) for p in parts]) is not None
+    return len(parts) > 1 and _composed(whole, [own_roles(p) for p in parts]) is not None
 
 
 def is_part_of_whole(a: Pattern, b: Pattern) -> bool:
     """Whether one name is that of a fused tensor and the other that of one of its parts: never the same tensor."""
     compositions = vocabulary().compositions
-    mine, theirs = _role(a), _role(b)
+    mine, theirs = own_roles(a), own_roles(b)
     pairs = ((mine, theirs), (theirs, mine))
     return any(parts & set(compositions.get(role, ())) and role not in parts for one, parts in pairs for role in one)
 
 
 def _composed(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...] | None:
     compositions = vocabulary().compositions
-    for role in sorted(_role(whole)):
+    for role in sorted(own_roles(whole)):
         wanted = compositions.get(role, ())
         places = [next((n for n, word in enumerate(wanted) if word in mine), None) for mine in roles]
         if wanted and None not in places and len(set(places)) == len(places) == len(wanted):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from treealign.align.converting.part_order import own_name, own_roles
 from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
-from treealign.align.words import tokens, vocabulary
+from treealign.align.words import vocabulary
 
 RIVALS = Reason("names", "others beside them have the same sizes, and the names do not say which is which")
-
 SURE = 2  # how well names must tell a part from others of its shape
 
 
@@ -25,7 +25,7 @@ def has_rival(wholes: Side, parts: Side, whole: int, members: Sequence[int]) -> 
     which the whole is made. Against a leaf of the transposed shape it is enough that a role may be the same.
     """
     one, some = wholes.patterns[whole], [parts.patterns[p] for p in members]
-    beside = [_beside(one, wholes.patterns, {whole}), *(_beside(p, parts.patterns, {*members}) for p in some)]
+    beside = [_beside(one, wholes, {whole}), *(_beside(p, parts, {*members}) for p in some)]
     if any(_shape(q) == _shape(p) for p, near in zip((one, *some), beside, strict=True) for q in near):
         return not all(naming(p, one) >= SURE for p in some)
     return any(beside) and not all(naming(p, one) for p in some)
@@ -36,37 +36,23 @@ def naming(part: Pattern, whole: Pattern) -> int:
 
     A role of a whole is each of those of which it is made.
     """
-    if _name(part) == _name(whole):
+    if own_name(part) == own_name(whole):
         return 3
     known, compositions = vocabulary().part_roles, vocabulary().compositions
-    mine, theirs = _roles(part), _roles(whole)
+    mine, theirs = own_roles(part), own_roles(whole)
     wanted = theirs | {p for role in theirs for p in compositions.get(role, ())}
     if not mine & known & wanted:
         return 0
     return SURE if len(mine & known) == 1 and len(theirs & known) <= 1 else 1
 
 
-def _beside(p: Pattern, side: Sequence[Pattern], without: set[int]) -> list[Pattern]:
+def _beside(p: Pattern, side: Side, without: set[int]) -> list[Pattern]:
     """The leaves of the same module, or of modules beside it, that have its sizes in any order."""
-    holder, sizes = _holder(p), sorted(_shape(p))
-    return [q for n, q in enumerate(side) if n not in without and _holder(q) == holder and sorted(_shape(q)) == sizes]
-
-
-def _holder(p: Pattern) -> tuple[str, ...]:
-    return p.segments[: -2 if _is_parameter(p) else -1]
+    sizes = sorted(_shape(p))
+    below = side.below.get(p.holder, range(len(side.patterns)))  # the root is no node there
+    near = (side.patterns[n] for n in below if n not in without)
+    return [q for q in near if q.holder == p.holder and sorted(_shape(q)) == sizes]
 
 
 def _shape(p: Pattern) -> tuple[int, ...]:
     return next(iter(p.shapes.values())) or ()
-
-
-def _is_parameter(p: Pattern) -> bool:
-    return p.segments[-1] in ("weight", "bias") and len(p.segments) > 1
-
-
-def _name(p: Pattern) -> str:
-    return p.segments[-2] if _is_parameter(p) else p.segments[-1]
-
-
-def _roles(p: Pattern) -> frozenset[str]:
-    return frozenset(t.text[1:] for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1)

@@ -34,7 +34,7 @@ def doubt_crossed(links: Sequence[Link]) -> list[Link]:
     for here, there in between:
         partners[here].add(there)
     doubted = _strays(between, partners)
-    for a, b in combinations([path for path, some in partners.items() if len(some) > 1], 2):
+    for a, b in combinations(sorted(path for path, some in partners.items() if len(some) > 1), 2):
         for x, y in combinations(sorted(partners[a] & partners[b]), 2):
             if sum(any(o.certain for o in between[pair]) for pair in ((a, x), (a, y), (b, x), (b, y))) < ENOUGH:
                 continue

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations, product
 
+from treealign.align.converting.part_order import own_name
 from treealign.align.links import Link
 from treealign.align.patterns import Digest, Pattern
 from treealign.align.reasons import Reason
@@ -60,7 +61,7 @@ def _paired(links: Sequence[Link]) -> dict[int, list[Link]]:
     pairs: dict[tuple[Path, str], dict[str, Link]] = defaultdict(dict)
     for link in links:
         if len(link.left) == len(link.right) == 1 and not link.operations and (part := _part(link.right[0])):
-            pairs[_parent(link.right[0]), link.right[0].segments[-1]][part] = link
+            pairs[link.right[0].holder, link.right[0].segments[-1]][part] = link
     found: dict[int, list[Link]] = {}
     for both in pairs.values():
         group = [both[part] for part in ("gate", "up") if part in both]
@@ -78,7 +79,7 @@ def _by_chance(links: Sequence[Link]) -> dict[int, list[Link]]:
             p, q = link.left[0], link.right[0]
             module[_module(p)].append(link)
             if q.segments[-1] != "bias":  # which is where its weight is
-                beside[_parent(p), _parent(q), q.segments[-1] if q.segments[-1] in PARAMETERS else ""].append(link)
+                beside[p.holder, q.holder, q.segments[-1] if q.segments[-1] in PARAMETERS else ""].append(link)
     found: dict[int, list[Link]] = {}
     for group in beside.values():
         for one, other in _exchangeable(group):
@@ -95,8 +96,11 @@ def _module(p: Pattern) -> Path:
 
 
 def _exchangeable(links: Sequence[Link]) -> Iterator[tuple[Link, Link]]:
-    """The links of one module to one module that have one shape, two by two."""
-    return ((a, b) for a, b in combinations(links, 2) if a.left[0].signature == b.left[0].signature)
+    """The links of one module to one module that have one shape, two by two, one of them of two names at least."""
+    renamed = [link for link in links if own_name(link.left[0]) != own_name(link.right[0])]
+    same = [link for link in links if own_name(link.left[0]) == own_name(link.right[0])]
+    pairs = chain(combinations(renamed, 2), product(renamed, same))
+    return ((a, b) for a, b in pairs if a.left[0].signature == b.left[0].signature)
 
 
 def _told_by_chance(one: Link, other: Link) -> bool:
@@ -111,7 +115,9 @@ def _told_by_chance(one: Link, other: Link) -> bool:
     if others[0] & others[1] or _share_names(other, one):
         return False
     if not mine & theirs:
-        named = _name(one.left[0]) == _name(one.right[0]) and not (_any_role(one.left[0]) | _any_role(one.right[0]))
+        named = own_name(one.left[0]) == own_name(one.right[0]) and not (
+            _any_role(one.left[0]) | _any_role(one.right[0])
+        )
         return named and _is_meaningless(one.left[0]) and not _any_role(other.left[0]) & _any_role(other.right[0])
     if _share_names(one, other):
         return False
@@ -121,7 +127,7 @@ def _told_by_chance(one: Link, other: Link) -> bool:
 def _is_meaningless(p: Pattern) -> bool:
     """Whether no word of its name is one of the field's; a number in a list is a place, and judged as that."""
     known = {word for words in vocabulary().words.values() for word in words}
-    return not _name(p).isdecimal() and "{}" not in _name(p) and known.isdisjoint(split_words(_name(p)))
+    return not own_name(p).isdecimal() and "{}" not in own_name(p) and known.isdisjoint(split_words(own_name(p)))
 
 
 def _any_role(p: Pattern) -> frozenset[str]:
@@ -131,36 +137,27 @@ def _any_role(p: Pattern) -> frozenset[str]:
 def _share_names(link: Link, other: Link) -> bool:
     """Whether its names are one, or have a word that those of the other have not."""
     words = _words(link.left[0]) & _words(link.right[0]) - _words(other.left[0]) - _words(other.right[0])
-    return _name(link.left[0]) == _name(link.right[0]) or bool(words)
+    return own_name(link.left[0]) == own_name(link.right[0]) or bool(words)
 
 
 def _words(p: Pattern) -> frozenset[str]:
     """Words near it that tell anything by themselves."""
-    return frozenset(
-        t.text for t in tokens(p.segments) if t.qualified and t.depth in (1, 2, 3) and t.text[0] not in "@="
-    )
+    near = (t for t in tokens(p.segments) if t.qualified and 1 <= t.depth <= NEAR)
+    return frozenset(t.text for t in near if t.text[0] not in "@=")
 
 
 def _roles(p: Pattern) -> frozenset[str]:
     return frozenset(t.text for t in tokens(p.segments) if t.text in EXCHANGED and t.depth <= 1)
 
 
-def _parent(p: Pattern) -> Path:
-    return p.segments[:-2] if p.segments[-1] in PARAMETERS else p.segments[:-1]
-
-
-def _name(p: Pattern) -> str:
-    return p.named[-2] if p.named[-1] in PARAMETERS and len(p.named) > 1 else p.named[-1]
-
-
 def _part(p: Pattern) -> str:
     """Which of the two a name spells, or nothing."""
-    return next((part for part in ("gate", "up") if part in split_words(_name(p))), "")
+    return next((part for part in ("gate", "up") if part in split_words(own_name(p))), "")
 
 
 def _says(p: Pattern, part: str) -> bool:
     """Whether a name of the checkpoint says it: in words, or as one of w1, w2, w3."""
-    name = _name(p)
+    name = own_name(p)
     return part in split_words(name) or split_words(name)[:2] in {("w", "1"), ("w", "3")}
 
 

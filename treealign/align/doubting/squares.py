@@ -9,7 +9,7 @@ around it are.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -104,7 +104,7 @@ class _Surroundings:
         if len(link.left) + len(link.right) > 2 or not any(isinstance(o, Permute) for o in link.operations):
             return False
         p, q = link.left[0], link.right[0]
-        if not _is_oblong(q) or _shape(p) not in self._beside[_plain(q.segments[:-2])]:
+        if not _is_oblong(q) or _shape(p) not in self._model.get(_plain(q.segments[:-2]), ()):
             return False
         one = _shows(link)
         near = next((s for s in (n.without(one) for n in self._near(link)) if s.alike or s.turned), Shown())
@@ -116,14 +116,15 @@ class _Surroundings:
             return False
         p, q = link.left[0], link.right[0]
         turned = (_shape(q) or ())[::-1]
-        others = self._model[_plain(q.segments[:-2])][turned]
+        others = self._model.get(_plain(q.segments[:-2]), {}).get(turned, ())
         if p.template == q.template or naming(p, q) > max((naming(p, other) for other in others), default=0):
             return False
-        if not all(turned in beside[_plain(r.segments[:-2])] for r, beside in ((p, self._here), (q, self._beside))):
+        if not all(
+            turned in beside.get(_plain(r.segments[:-2]), ()) for r, beside in ((p, self._checkpoint), (q, self._model))
+        ):
             return False
-        one = _shows(link)
-        one.add(one)  # with its counterpart, which stands as it does
-        return not any(s.alike > 0 for s in (n.without(one) for n in self._near(link)))
+        both = 2  # it, and its counterpart, which stands as it does
+        return not any(near.alike > both for near in self._near(link))
 
     def _near(self, link: Link) -> list[Shown]:
         """What is shown around its model leaf, the nearest first."""
@@ -132,20 +133,12 @@ class _Surroundings:
     @cached_property
     def _model(self) -> dict[Path, dict[Shape, list[Pattern]]]:
         """The leaves of the modules of each module of the model, by shape."""
-        found: dict[Path, dict[Shape, list[Pattern]]] = defaultdict(lambda: defaultdict(list))
-        for p in self.model:
-            found[_plain(p.segments[:-2])][_shape(p)].append(p)
-        return found
+        return _leaves_beside(self.model)
 
     @cached_property
-    def _beside(self) -> dict[Path, Set[Shape]]:
-        """The shapes of the leaves of the modules of a module of the model."""
-        return _shapes_beside(self.model)
-
-    @cached_property
-    def _here(self) -> dict[Path, Set[Shape]]:
+    def _checkpoint(self) -> dict[Path, dict[Shape, list[Pattern]]]:
         """The same of the checkpoint."""
-        return _shapes_beside(self.checkpoint)
+        return _leaves_beside(self.checkpoint)
 
     @cached_property
     def _shown(self) -> dict[Path, Shown]:
@@ -158,11 +151,11 @@ class _Surroundings:
         return dict(found)
 
 
-def _shapes_beside(side: Sequence[Pattern]) -> dict[Path, Set[Shape]]:
-    found: dict[Path, set[Shape]] = defaultdict(set)
+def _leaves_beside(side: Sequence[Pattern]) -> dict[Path, dict[Shape, list[Pattern]]]:
+    found: dict[Path, dict[Shape, list[Pattern]]] = defaultdict(lambda: defaultdict(list))
     for p in side:
-        found[_plain(p.segments[:-2])].add(_shape(p))
-    return dict(found)
+        found[_plain(p.segments[:-2])][_shape(p)].append(p)
+    return {path: dict(shapes) for path, shapes in found.items()}
 
 
 def _shows(link: Link) -> Shown:
