@@ -3,9 +3,10 @@
     python scripts/pin.py write before.jsonl.gz data/corpus/*.xz [--only TEXT] [--every N] [--align-only]
     python scripts/pin.py compare before.jsonl.gz after.jsonl.gz [--show 20]
 
-One line of canonical JSON a case: matches with their operations and their certainty, what is ambiguous, the mapping,
-findings and leftovers; the evidence of a match too, which `compare` counts apart. Cases that several corpora hold are
-pinned once. `seconds` is CPU time and is not compared. `compare` exits 1 if anything but the evidence differs.
+One line of canonical JSON a case: matches with their operations and their certainty, the questions with their options,
+the mapping, findings and leftovers; the evidence of a match too, which `compare` counts apart. Cases that several
+corpora hold are pinned once. `seconds` is CPU time and is not compared. `compare` exits 1 if
+anything but the evidence differs.
 With `--align-only` no mapping is made, which is most of the time that a case takes.
 """
 
@@ -59,7 +60,9 @@ def pinned(case: dict[str, Any], align_only: bool) -> dict[str, Any]:
     return {
         "id": case["id"],
         "matches": [m for m, _ in matches],
-        "ambiguous": sorted([a.checkpoint, a.model, a.settled_by] for a in found.ambiguous),
+        "questions": sorted(
+            [q.about, q.checkpoint, q.model, q.why, [option.hint for option in q.options]] for q in found.questions
+        ),
         "mapping": None if align_only else mapping_to_data(found.mapping),
         "missing": sorted(found.missing_keys),
         "unexpected": sorted(found.unexpected_keys),

@@ -187,9 +187,9 @@ def _judged_together(
     links: Sequence[Link], proved: Sequence[Link], patterns: tuple[Sequence[Pattern], Sequence[Pattern]]
 ) -> list[Link]:
     """The links as all of them together show them, wherever they were found; what is proved stays so."""
-    known = {id(link) for link in proved}
+    known = set(proved)
     judged = doubt_turns(doubt_crossed(doubt_siblings(links)), *patterns)
-    return [link if id(link) in known else other for link, other in zip(links, judged, strict=True)]
+    return [link if link in known else other for link, other in zip(links, judged, strict=True)]
 
 
 def assigned(sides: tuple[Side, Side], given: Given) -> tuple[Assignment, Evidence, dict[int, Doubt]]:
@@ -228,13 +228,13 @@ def _finish(
     right: list[Pattern],
     shapes: bool,
 ) -> Alignment:
-    taken_left = {id(p) for link in links + resized for p in link.left}
-    taken_right = {id(p) for link in links + resized for p in link.right}
-    rest_left = [p for p in left if id(p) not in taken_left]
-    rest_right = [p for p in right if id(p) not in taken_right]
+    taken_left = {p for link in links + resized for p in link.left}
+    taken_right = {p for link in links + resized for p in link.right}
+    rest_left = [p for p in left if p not in taken_left]
+    rest_right = [p for p in right if p not in taken_right]
     copies = _copies(checkpoint, model, rest_left, shapes)
-    copied = {id(p) for link in copies for p in link.left}
-    rest_left = [p for p in rest_left if id(p) not in copied]
+    copied = {p for link in copies for p in link.left}
+    rest_left = [p for p in rest_left if p not in copied]
     if not shapes:
         links = [lowered(link) for link in links]
     leftovers = tuple(rest_left), tuple(rest_right)

@@ -46,26 +46,26 @@ def with_conversions(
 ) -> list[Link]:
     """Conversions of what the renames leave over; renames that nothing but a shape speaks for give way to them."""
     left = sides[0].patterns
-    weak = {id(p) for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
-    weak |= {id(left[i]) for i in turned_blocks(sides[1], assignment, away)}
-    weak |= {id(left[i]) for i, j in assignment.pairs.items() if is_part_of_whole(left[i], sides[1].patterns[j])}
-    open_ones = {id(link.left[0]) for link in links if not link.certain}
-    weak |= {id(left[i]) for i in claimed(*sides, assignment) if id(left[i]) in open_ones}
-    strong = {i: j for i, j in assignment.pairs.items() if id(left[i]) not in weak}
+    weak = {p for link in links if link.reason == SHAPE_ONLY for p in (*link.left, *link.right)}
+    weak |= {left[i] for i in turned_blocks(sides[1], assignment, away)}
+    weak |= {left[i] for i, j in assignment.pairs.items() if is_part_of_whole(left[i], sides[1].patterns[j])}
+    open_ones = {link.left[0] for link in links if not link.certain}
+    weak |= {left[i] for i in claimed(*sides, assignment) if left[i] in open_ones}
+    strong = {i: j for i, j in assignment.pairs.items() if left[i] not in weak}
     free = (
         [i for i in range(assignment.given.free[0]) if i not in strong],
         [j for j in range(assignment.given.free[1]) if j not in set(strong.values())],
     )
     votes = conversion_votes(*sides, strong)
     scores = conversion_scores(assignment.names, votes)
-    away_or_weak = weak | {id(left[i]) for i in away}
-    plain = [link for link in links if link.certain and not link.operations and id(link.left[0]) not in away_or_weak]
+    away_or_weak = weak | {left[i] for i in away}
+    plain = [link for link in links if link.certain and not link.operations and link.left[0] not in away_or_weak]
     modules = frozenset((link.left[0].segments[:-1], link.right[0].segments[:-1]) for link in plain)
     found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes, modules=modules), hints)
-    used = {id(p) for link in found for p in (*link.left, *link.right)}
-    kept = [link for link in links if not used & {id(link.left[0]), id(link.right[0])} and not _is_of_whole(link)]
-    doubted = {id(left[i]): doubted_parts(sides, doubt) for i, doubt in away.items()}
-    return [replace(link, **doubted.get(id(link.left[0]), {})) for link in kept] + found
+    used = {p for link in found for p in (*link.left, *link.right)}
+    kept = [link for link in links if not used & {link.left[0], link.right[0]} and not _is_of_whole(link)]
+    doubted = {left[i]: doubted_parts(sides, doubt) for i, doubt in away.items()}
+    return [replace(link, **doubted.get(link.left[0], {})) for link in kept] + found
 
 
 def _is_of_whole(link: Link) -> bool:
@@ -83,16 +83,16 @@ def doubted_parts(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:
 
 def unused(links: Sequence[Link], side: Sequence[Pattern]) -> list[Pattern]:
     """Patterns of the checkpoint that no certain match uses."""
-    used = {id(p) for link in links if link.certain for p in link.left}
-    return [p for p in side if id(p) not in used]
+    used = {p for link in links if link.certain for p in link.left}
+    return [p for p in side if p not in used]
 
 
 def resized_links(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:
     """Names that correspond although a size differs; they are renamed, and reported with both shapes."""
-    taken = {id(p) for link in links for p in (*link.left, *link.right)}
+    taken = {p for link in links for p in (*link.left, *link.right)}
     free = (
-        [i for i, p in enumerate(sides[0].patterns) if id(p) not in taken],
-        [j for j, p in enumerate(sides[1].patterns) if id(p) not in taken],
+        [i for i, p in enumerate(sides[0].patterns) if p not in taken],
+        [j for j, p in enumerate(sides[1].patterns) if p not in taken],
     )
     if not free[0] or not free[1]:
         return []

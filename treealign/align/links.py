@@ -98,6 +98,10 @@ class Link:
     beneath: tuple[Reason, ...] = ()
     answered: tuple[About, ...] = ()
 
+    def __hash__(self) -> int:
+        """By the number of its first pattern, which is the same in every process; equal is only the same link."""
+        return self.left[0].number
+
     @property
     def open(self) -> dict[About, str]:
         """What is open about it, each with the first reason for it, in the order in which to ask."""
@@ -142,12 +146,12 @@ def keys_of(tree: KeyTree, patterns: Sequence[Pattern]) -> tuple[str, ...]:
 
 def parted(patterns: Sequence[Pattern], linked: Sequence[tuple[Pattern, ...]]) -> list[Pattern]:
     """The patterns of one side as the links have them, and of each what none of these has."""
-    used = {id(p): p for members in linked for p in members}
-    own = {id(p) for p in patterns}
-    parts = [p for at, p in used.items() if at not in own]
+    used = dict.fromkeys(p for members in linked for p in members)
+    own = set(patterns)
+    parts = [p for p in used if p not in own]
     taken = {at for p in parts for at in p.cells.values()}
     rest = [
-        p if id(p) in used or taken.isdisjoint(p.cells.values()) else part_of(p, set(p.cells.values()) - taken)
+        p if p in used or taken.isdisjoint(p.cells.values()) else part_of(p, set(p.cells.values()) - taken)
         for p in patterns
     ]
     return [*(p for p in rest if p.cells), *parts]

@@ -51,6 +51,15 @@ class Pattern:
     library: tuple[Known, ...] = ()
 
     @cached_property
+    def number(self) -> int:
+        """The position of its first leaf; the patterns of one side share no leaf, so that each has its own."""
+        return next(iter(self.cells.values()), -1)
+
+    def __hash__(self) -> int:
+        """By its number, which is the same in every process; equal is only what is the same pattern."""
+        return self.number
+
+    @cached_property
     def template(self) -> str:
         """The segments joined by dots."""
         return ".".join(self.segments)

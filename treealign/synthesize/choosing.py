@@ -53,12 +53,14 @@ class Chooser:
         for number, occurrences in enumerate(makes):
             for o in occurrences:
                 makers[o.template].setdefault(o.edit, []).append(number)
-        shapes: dict[Hashable, _Shape] = {}
-        self._of: list[_Shape] = []
+        numbers: dict[Hashable, int] = {}
+        self._shapes: list[_Shape] = []
+        self._of: list[int] = []  # of each template, the number of its shape
         for lat, made in zip(lattices, makers, strict=True):
             shape = _shape(lat, made)
-            self._of.append(shapes.setdefault((shape.start, shape.end, shape.steps), shape))
-        self._shapes = list(shapes.values())
+            self._of.append(numbers.setdefault((shape.start, shape.end, shape.steps), len(numbers)))
+            if len(numbers) > len(self._shapes):
+                self._shapes.append(shape)
         self._count = len(makes)
         self._spread = [0] * self._count
         for shape in self._shapes:
@@ -90,8 +92,8 @@ class Chooser:
     def ways_of(self, kept: set[int], weights: Sequence[float]) -> Choice:
         """The ways through these contents only."""
         prices = {n: _SLIGHT * weights[n] for n in kept}
-        found = {id(shape): shape.way(prices) for shape in self._shapes}
-        return Choice(tuple(found[id(shape)] or () for shape in self._of), self.bound)
+        found = [shape.way(prices) or () for shape in self._shapes]
+        return Choice(tuple(found[number] for number in self._of), self.bound)
 
     def _taken(self, prices: Sequence[float]) -> dict[int, int]:
         """How many templates take each content at these prices."""

@@ -21,8 +21,8 @@ def merge_series(templates: Sequence[Template]) -> list[Template]:
     change is left alone: a pattern that matches it is wrong whatever its digits.
     """
     groups: dict[Skeleton, list[Template]] = {}
-    for t in templates:
-        groups.setdefault(_skeleton(t) if t.changed else (id(t),), []).append(t)
+    for number, t in enumerate(templates):
+        groups.setdefault(_skeleton(t) if t.changed else (number,), []).append(t)
     return list(chain.from_iterable(_merged(group) if len(group) > 1 else group for group in groups.values()))
 
 

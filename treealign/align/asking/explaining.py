@@ -122,8 +122,8 @@ class _Case:
         right = [p for link in links for p in link.right]
         self.left = _side([*left, *alignment.left], alignment.checkpoint, [h.source for h in alignment.hints])
         self.right = _side([*right, *alignment.right], alignment.model, [h.target for h in alignment.hints])
-        self.row = {id(p): at for at, p in enumerate(self.left.patterns)}
-        self.column = {id(p): at for at, p in enumerate(self.right.patterns)}
+        self.row = {p: at for at, p in enumerate(self.left.patterns)}
+        self.column = {p: at for at, p in enumerate(self.right.patterns)}
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -146,7 +146,7 @@ class _Case:
     def pairs(self) -> list[tuple[Link, int, int]]:
         """All one-to-one links with their patterns by position."""
         links = [link for link in self.alignment.links if len(link.left) == len(link.right) == 1]
-        return [(link, self.row[id(link.left[0])], self.column[id(link.right[0])]) for link in links]
+        return [(link, self.row[link.left[0]], self.column[link.right[0]]) for link in links]
 
     def keys_of_side(self, side: int, patterns: Sequence[Pattern]) -> tuple[str, ...]:
         """The keys of patterns of the checkpoint (0) or the model (1)."""
@@ -159,7 +159,7 @@ class _Case:
     def of_link(self, link: Link) -> Explanation:
         """A match with its rivals."""
         one = len(link.left) == len(link.right) == 1
-        row, column = self.row[id(link.left[0])], self.column[id(link.right[0])]
+        row, column = self.row[link.left[0]], self.column[link.right[0]]
         shared = self.shared(row, column, self.votes([row])) if one else ()
         said = tuple((text, 0.0) for text in link.evidence if not one or not is_shared(text))
         return Explanation(
@@ -198,7 +198,7 @@ class _Case:
     def unmatched(self, side: int, p: Pattern) -> Explanation:
         """A pattern without a match, and what is most like it on the other side."""
         keys = self.keys_of_side(side, [p])
-        at = (self.row, self.column)[side][id(p)]
+        at = (self.row, self.column)[side][p]
         counts = self.evidence.total[at] if side == 0 else self.evidence.total[:, at]
         order = np.argsort(-counts, kind="stable")[:UNMATCHED]
         rivals = tuple(self.candidate(side, at, int(n)) for n in order if counts[n] > MARGIN)
@@ -244,7 +244,7 @@ class _Case:
 
     def rivals(self, link: Link) -> list[Rival]:
         """All exchanges with others of the class, the one that loses least first."""
-        i, j = self.row[id(link.left[0])], self.column[id(link.right[0])]
+        i, j = self.row[link.left[0]], self.column[link.right[0]]
         found = [self.exchange(i, j, k, n) for k, n in self.others(i, j)]
         return sorted(found, key=lambda rival: (rival.lost, rival.checkpoint, rival.model))
 
@@ -272,7 +272,7 @@ class _Case:
 
 def _side(patterns: Sequence[Pattern], tree: KeyTree, hints: Sequence[tuple[str, ...]]) -> Side:
     """The side as the alignment had it; its patterns in the order of their first keys."""
-    unique = {id(p): p for p in patterns}.values()
+    unique = dict.fromkeys(patterns)
     side = Side.of(sorted(unique, key=lambda p: min(p.cells.values())), tree.ordered, hints)
     return with_traced_roles(side, tree)
 

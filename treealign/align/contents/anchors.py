@@ -56,15 +56,15 @@ class Anchors:
     @property
     def voters(self) -> Sides:
         """Settled patterns of either side, as many as may vote."""
-        left = {id(p): p for link in self.links for p in link.left}
-        right = {id(p): p for link in self.links for p in link.right}
-        return list(left.values())[:MOST_VOTERS], list(right.values())[:MOST_VOTERS]
+        left = dict.fromkeys(p for link in self.links for p in link.left)
+        right = dict.fromkeys(p for link in self.links for p in link.right)
+        return list(left)[:MOST_VOTERS], list(right)[:MOST_VOTERS]
 
     def pairs(self, first: tuple[int, int]) -> dict[int, int]:
         """Voters that belong together, numbered from `first` on: each part with its whole."""
-        left, right = ({id(p): n for n, p in enumerate(v, f)} for v, f in zip(self.voters, first, strict=True))
+        left, right = ({p: n for n, p in enumerate(v, f)} for v, f in zip(self.voters, first, strict=True))
         ends = ((a, b) for link in self.links for a, b in _ends(link))
-        return {left[id(a)]: right[id(b)] for a, b in ends if id(a) in left and id(b) in right}
+        return {left[a]: right[b] for a, b in ends if a in left and b in right}
 
 
 def likely(contents: Contents | None, left: Sequence[Pattern], right: Sequence[Pattern]) -> Floats | None:

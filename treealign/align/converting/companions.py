@@ -24,18 +24,18 @@ def with_companions(links: Sequence[Link], left: Sequence[Pattern], right: Seque
 
     Linear in the number of patterns.
     """
-    taken = {id(p) for link in links for p in (*link.left, *link.right)}
+    taken = {p for link in links for p in (*link.left, *link.right)}
     partners: dict[tuple[Path, Digest], list[Link]] = defaultdict(list)
     for link in links:
         if len(link.left) == len(link.right) == 1:
             partners[link.left[0].segments[:-1], link.left[0].indices].append(link)
     free: dict[tuple[Path, str, Digest], list[Pattern]] = defaultdict(list)
     for q in right:
-        if id(q) not in taken:
+        if q not in taken:
             free[q.segments[:-1], _parameter(q), q.signature].append(q)
     found = list(links)
     for p in left:
-        beside = partners.get((p.segments[:-1], p.indices), []) if id(p) not in taken else []
+        beside = partners.get((p.segments[:-1], p.indices), []) if p not in taken else []
         goals = {link.right[0].segments[:-1] for link in beside}
         there = (
             free.pop((next(iter(goals)), _parameter(p), p.signature), []) if len(goals) == 1 and p.segments[:-1] else []

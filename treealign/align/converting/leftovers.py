@@ -119,8 +119,8 @@ def _left_over(link: Link) -> Link:
 
 
 def _free(patterns: Sequence[Pattern], links: Sequence[Link], side: int) -> set[int]:
-    used = {id(p) for link in links for p in (link.left, link.right)[side]}
-    return {at for p in patterns if id(p) not in used for at in p.cells.values()}
+    used = {p for link in links for p in (link.left, link.right)[side]}
+    return {at for p in patterns if p not in used for at in p.cells.values()}
 
 
 def _folded(tree: KeyTree, leaves: Set[int]) -> list[Pattern]:

@@ -81,8 +81,8 @@ def enough(
 
 
 def _free(patterns: Sequence[Pattern], links: Sequence[Link], tree: KeyTree, side: int) -> set[str]:
-    used = {id(p) for link in links for p in (link.left, link.right)[side]}
-    return {tree.keys[at] for p in patterns if id(p) not in used for at in p.cells.values()}
+    used = {p for link in links for p in (link.left, link.right)[side]}
+    return {tree.keys[at] for p in patterns if p not in used for at in p.cells.values()}
 
 
 def _pairs(links: Sequence[Link], here: set[str], there: set[str]) -> dict[str, str]:

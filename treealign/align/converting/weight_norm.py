@@ -34,11 +34,11 @@ def with_weight_norms(links: Sequence[Link], left: Sequence[Pattern], right: Seq
 
 def _lengths(links: Sequence[Link], side: Sequence[Pattern], end: str) -> dict[Path, Pattern]:
     """The lengths that nothing has taken, by the path of their direction."""
-    taken = {id(p) for link in links for p in getattr(link, end)}
+    taken = {p for link in links for p in getattr(link, end)}
     found = {}
     for p in side:
         for direction, length in LENGTHS.items():
-            if p.segments[-len(length) :] == length and id(p) not in taken:
+            if p.segments[-len(length) :] == length and p not in taken:
                 found[(*p.segments[: -len(length)], *direction)] = p
     return found
 

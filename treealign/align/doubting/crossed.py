@@ -40,32 +40,34 @@ def doubt_crossed(links: Sequence[Link]) -> list[Link]:
                 continue
             for straight, crossed in (((a, x), (b, y)), ((a, y), (b, x))):
                 doubted |= _exchangeable(between[straight], between[crossed])
-    return [_doubted(link, doubted[id(link)]) if link.certain and id(link) in doubted else link for link in links]
+    return [_doubted(link, doubted[link]) if link.certain and link in doubted else link for link in links]
 
 
-def _strays(between: Mapping[tuple[Path, Path], Sequence[Link]], partners: Mapping[Path, set[Path]]) -> dict[int, Link]:
+def _strays(
+    between: Mapping[tuple[Path, Path], Sequence[Link]], partners: Mapping[Path, set[Path]]
+) -> dict[Link, Link]:
     """Links from a block of which more goes elsewhere to a block to which more comes from elsewhere."""
     certain = {pair: sum(o.certain for o in some) for pair, some in between.items()}
     best: dict[Path, tuple[int, Path]] = {}
     for (here, there), count in certain.items():
         best[there] = max(best.get(there, (0, here)), (count, here))
-    found: dict[int, Link] = {}
+    found: dict[Link, Link] = {}
     for here, some in partners.items():
         most, home = max((certain[here, there], there) for there in some)
         for there in some - {home}:
             known, other = best[there]
             if other != here and min(most, known) > certain[here, there]:
-                found |= {id(o): between[other, there][0] for o in between[here, there]}
+                found |= dict.fromkeys(between[here, there], between[other, there][0])
     return found
 
 
-def _exchangeable(some: Sequence[Link], others: Sequence[Link]) -> dict[int, Link]:
-    """Links of two pairs of blocks that have one shape: id to the link with which it could change partners."""
+def _exchangeable(some: Sequence[Link], others: Sequence[Link]) -> dict[Link, Link]:
+    """Links of two pairs of blocks that have one shape, each with the link with which it could change partners."""
     found = {}
     for link in some:
         for other in others:
             if _one_shape(link, other):
-                found[id(link)], found[id(other)] = other, link
+                found[link], found[other] = other, link
     return found
 
 

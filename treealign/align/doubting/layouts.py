@@ -18,10 +18,10 @@ Path = tuple[str, ...]
 
 
 class BothWays(NamedTuple):
-    """Blocks in which matrices of a shape and of its transpose stand, on either side; whose biases tell, by id."""
+    """Blocks in which matrices of a shape and of its transpose stand, on either side; whose biases tell."""
 
     shapes: tuple[dict[Path, set[Shape]], dict[Path, set[Shape]]]
-    told: tuple[set[int], set[int]]
+    told: tuple[set[Pattern], set[Pattern]]
 
     @classmethod
     def of(cls, left: Sequence[Pattern], right: Sequence[Pattern]) -> BothWays:
@@ -33,13 +33,13 @@ class BothWays(NamedTuple):
                 if is_matrix(p):
                     found[block(p)].update(p.shapes.values())
             shapes.append(found)
-        told = [{id(side[n]) for n in inputs_first(side)} for side in (left, right)]
+        told = [{side[n] for n in inputs_first(side)} for side in (left, right)]
         return cls((shapes[0], shapes[1]), (told[0], told[1]))
 
     def speaks_of(self, link: Link) -> bool:
         """Whether a bare parameter and a layer's weight of one shape may as well be transposes of two others."""
         a, b = link.left[0], link.right[0]
-        if link.operations or not is_matrix(b) or is_table(b) or (id(a) in self.told[0] and id(b) in self.told[1]):
+        if link.operations or not is_matrix(b) or is_table(b) or (a in self.told[0] and b in self.told[1]):
             return False
         turned = {shape and shape[::-1] for shape in b.shapes.values()}
         there = turned <= self.shapes[0].get(block(a), set()) and turned <= self.shapes[1].get(block(b), set())

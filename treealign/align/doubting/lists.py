@@ -59,14 +59,14 @@ def doubt_lists(links: Sequence[Link]) -> list[Link]:
 
 
 def _checked(
-    link: Link, told: set[tuple[Path, Path]], spilled: dict[int, list[Link]], assumed: dict[int, Rivals]
+    link: Link, told: set[tuple[Path, Path]], spilled: dict[Link, list[Link]], assumed: dict[Link, Rivals]
 ) -> Link:
     if not link.certain or link.operations:
         return link
-    if id(link) in assumed:
-        return replace(link, certain=False, reason=ORDER, rivals=assumed[id(link)])
-    if id(link) in spilled:
-        others = [link, *spilled[id(link)]]
+    if link in assumed:
+        return replace(link, certain=False, reason=ORDER, rivals=assumed[link])
+    if link in spilled:
+        others = [link, *spilled[link]]
         rivals = tuple(p for o in others for p in o.left), tuple(p for o in others for p in o.right)
         return replace(link, certain=False, reason=SPILLED, rivals=rivals)
     for lists in _lists(link):
@@ -101,7 +101,7 @@ def _tells_direction(p: Pattern, capture: int) -> bool:
     return any((row := [by[n] for n in sorted(by)]) != row[::-1] for by in rows.values())
 
 
-def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[int, Rivals]:
+def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[Link, Rivals]:
     """Links of leaves numbered in their names, whose lists bear names of other kinds: the way they run is assumed."""
     rows: dict[tuple[Path, Path, Path, Path], dict[int, tuple[int, Link]]] = defaultdict(dict)
     for link in links:
@@ -122,11 +122,11 @@ def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[int, R
         rested[left, right] += [link for _, link in row.values()]
         if shapes != shapes[::-1]:
             told_here.add((left, right))
-    found: dict[int, Rivals] = {}
+    found: dict[Link, Rivals] = {}
     for lists, group in rested.items():
         if lists not in told_here and (_plain(lists[0]), _plain(lists[1])) not in told:
             rivals = tuple(o.left[0] for o in group), tuple(o.right[0] for o in group)
-            found.update({id(link): rivals for link in group})
+            found.update(dict.fromkeys(group, rivals))
     return found
 
 
@@ -163,8 +163,8 @@ def _words(segment: str) -> set[str]:
     return {w for w in split_words(segment.replace("{}", "")) if not w.isdigit()}
 
 
-def _spilled(links: Sequence[Link]) -> dict[int, list[Link]]:
-    """Links within a list of which other members go to places beside the list, by identity, with those members."""
+def _spilled(links: Sequence[Link]) -> dict[Link, list[Link]]:
+    """Links within a list of which other members go to places beside the list, with those members."""
     numbers: tuple[dict[Path, set[int]], dict[Path, set[int]]] = (defaultdict(set), defaultdict(set))
     members: dict[tuple[Path, Path], list[tuple[Link, Path]]] = defaultdict(list)
     for link in links:
@@ -174,14 +174,14 @@ def _spilled(links: Sequence[Link]) -> dict[int, list[Link]]:
                 side[above].add(number)
         for above, _, below in _places(a):
             members[above, below].append((link, b.segments))
-    found: dict[int, list[Link]] = {}
+    found: dict[Link, list[Link]] = {}
     for (above, below), group in members.items():
         inside = [(link, path, over) for link, path in group if (over := _same_list(above, below, path)) is not None]
         for link, _, over in inside:
             beside = [o for o, path in group if path[: len(over)] != over and path[: len(over) - 1] == over[:-1]]
             if beside and numbers[0][above] != numbers[1][over]:
-                found[id(link)] = beside
-                found.update({id(o): [link] for o in beside})
+                found[link] = beside
+                found.update({o: [link] for o in beside})
     return found
 
 

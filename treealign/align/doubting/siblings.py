@@ -31,24 +31,24 @@ def doubt_siblings(links: Sequence[Link]) -> list[Link]:
     torn, paired = _torn(links), _by_chance(links) | _paired(links)
     found = []
     for link in links:
-        others = torn.get(id(link)) or paired.get(id(link))
+        others = torn.get(link) or paired.get(link)
         if not link.certain or others is None:
             found.append(link)
             continue
-        reason = TORN if id(link) in torn else PAIRED
+        reason = TORN if link in torn else PAIRED
         rivals = tuple(o.left[0] for o in others), tuple(o.right[0] for o in others)
         found.append(replace(link, certain=False, reason=reason, rivals=rivals))
     return found
 
 
-def _torn(links: Sequence[Link]) -> dict[int, list[Link]]:
+def _torn(links: Sequence[Link]) -> dict[Link, list[Link]]:
     """Links of the leaves of one module of the checkpoint, of either one linear layer or norm, to several modules."""
     modules: dict[tuple[Path, Digest], list[Link]] = defaultdict(list)
     for link in links:
         if len(link.left) == len(link.right) == 1 and link.right[0].segments[-1] in PARAMETERS | STATISTICS:
             modules[link.left[0].segments[:-1], link.left[0].indices].append(link)
     torn = (group for group in modules.values() if len({o.right[0].segments[:-1] for o in group}) > 1)
-    return {id(link): group for group in torn for link in group if _are_of_one_layer(group)}
+    return {link: group for group in torn for link in group if _are_of_one_layer(group)}
 
 
 def _are_of_one_layer(group: Sequence[Link]) -> bool:
@@ -56,21 +56,21 @@ def _are_of_one_layer(group: Sequence[Link]) -> bool:
     return max(names.values()) == 1 and (len(names) == len(PARAMETERS) or not STATISTICS.isdisjoint(names))
 
 
-def _paired(links: Sequence[Link]) -> dict[int, list[Link]]:
+def _paired(links: Sequence[Link]) -> dict[Link, list[Link]]:
     """Links to gate and up of one module whose names in the checkpoint do not both say which they are."""
     pairs: dict[tuple[Path, str], dict[str, Link]] = defaultdict(dict)
     for link in links:
         if len(link.left) == len(link.right) == 1 and not link.operations and (part := _part(link.right[0])):
             pairs[link.right[0].holder, link.right[0].segments[-1]][part] = link
-    found: dict[int, list[Link]] = {}
+    found: dict[Link, list[Link]] = {}
     for both in pairs.values():
         group = [both[part] for part in ("gate", "up") if part in both]
         if len(group) == 2 and _one_shape(group) and not all(_says(o.left[0], part) for part, o in both.items()):
-            found.update({id(o): group for o in group})
+            found.update(dict.fromkeys(group, group))
     return found
 
 
-def _by_chance(links: Sequence[Link]) -> dict[int, list[Link]]:
+def _by_chance(links: Sequence[Link]) -> dict[Link, list[Link]]:
     """Links of two leaves of one shape, from one module to one, that nothing tells apart but a name taken by chance."""
     beside: dict[tuple[Path, Path, str], list[Link]] = defaultdict(list)
     module: dict[Path, list[Link]] = defaultdict(list)
@@ -80,14 +80,14 @@ def _by_chance(links: Sequence[Link]) -> dict[int, list[Link]]:
             module[_module(p)].append(link)
             if q.segments[-1] != "bias":  # which is where its weight is
                 beside[p.holder, q.holder, q.segments[-1] if q.segments[-1] in PARAMETERS else ""].append(link)
-    found: dict[int, list[Link]] = {}
+    found: dict[Link, list[Link]] = {}
     for group in beside.values():
         for one, other in _exchangeable(group):
             if len(module[_module(one.left[0])]) != len(module[_module(other.left[0])]):
                 continue  # a norm that counts batches is no other norm
             if _told_by_chance(one, other) or _told_by_chance(other, one):
                 both = [o for link in (one, other) for o in module[_module(link.left[0])]]
-                found.update({id(o): both for o in both})
+                found.update(dict.fromkeys(both, both))
     return found
 
 

@@ -143,11 +143,11 @@ class _Surroundings:
     @cached_property
     def _shown(self) -> dict[Path, Shown]:
         found: dict[Path, Shown] = defaultdict(Shown)
-        linked = {id(p): _shows(link) for link in self.links for p in link.right}
+        linked = {p: _shows(link) for link in self.links for p in link.right}
         for p in self.model:
             if _is_oblong(p) and not is_table(p):
                 for path in _around(p):
-                    found[path].add(linked.get(id(p), Shown(unsettled=1)))
+                    found[path].add(linked.get(p, Shown(unsettled=1)))
         return dict(found)
 
 

@@ -73,7 +73,7 @@ def as_wholes(left: Side, right: Side, assignment: Assignment) -> Floats | None:
     for group in _alike(left, assignment.pairs.keys()):
         goals = [_goals(right, leaves, assignment, there) for _, leaves in group]
         homes = {path for found in goals for path in found}
-        partners = {id(there[path]): there[path] for path in homes if path in there}
+        partners = {there[path][0][0]: there[path] for path in homes if path in there}  # by its first container
         if all(len(found) == 1 for found in goals) or len(partners) != 1 or homes - there.keys():
             continue
         (other,) = partners.values()

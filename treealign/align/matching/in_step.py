@@ -55,12 +55,12 @@ def placed_in_step(
         The links, and the patterns of either side, those parted of which the walk placed a part.
     """
     left, right = map(list, patterns)
-    said = {id(link) for link in links if any(speaks_of(hint, link.left, link.right) for hint in hints)}
-    loose = [link for link in links if _is_loose(link) and id(link) not in said]
-    fixed = [link for link in links if not _is_loose(link) or id(link) in said]
+    said = {link for link in links if any(speaks_of(hint, link.left, link.right) for hint in hints)}
+    loose = [link for link in links if _is_loose(link) and link not in said]
+    fixed = [link for link in links if not _is_loose(link) or link in said]
     if not loose and (_all_taken(links, 0, left) or _all_taken(links, 1, right)):
         return list(links), left, right
-    sized = {id(p) for link in resized for p in (*link.left, *link.right)}
+    sized = {p for link in resized for p in (*link.left, *link.right)}
     owners = _owners(left, sized), _owners(right, sized)
     found = dict(walk(*trees, _kinds(fixed, trees, owners)))
     held = {i for link in fixed for group in link.expand() for i in group.left}
@@ -92,13 +92,13 @@ def _dense(shape: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _all_taken(links: Iterable[Link], side: int, patterns: Iterable[Pattern]) -> bool:
-    used = {id(p) for link in links for p in (link.left, link.right)[side]}
-    return all(id(p) in used for p in patterns)
+    used = {p for link in links for p in (link.left, link.right)[side]}
+    return all(p in used for p in patterns)
 
 
-def _owners(patterns: Iterable[Pattern], without: set[int]) -> dict[int, Pattern]:
-    """The pattern of each leaf, those left out whose ids are given."""
-    return {at: p for p in patterns if id(p) not in without for at in p.cells.values()}
+def _owners(patterns: Iterable[Pattern], without: set[Pattern]) -> dict[int, Pattern]:
+    """The pattern of each leaf, without those that are left out."""
+    return {at: p for p in patterns if p not in without for at in p.cells.values()}
 
 
 def _kinds(
@@ -154,9 +154,9 @@ def _of(link: Link, groups: Sequence[Group]) -> Link:
 
 def _links(pairs: dict[int, int], owners: tuple[dict[int, Pattern], dict[int, Pattern]]) -> list[Link]:
     """The pairs as links, one for each two patterns; leaves of one shape are rivals."""
-    groups: dict[tuple[int, int], list[Group]] = defaultdict(list)
+    groups: dict[tuple[Pattern, Pattern], list[Group]] = defaultdict(list)
     for i, j in sorted(pairs.items()):
-        groups[id(owners[0][i]), id(owners[1][j])].append(Group((i,), (j,)))
+        groups[owners[0][i], owners[1][j]].append(Group((i,), (j,)))
     made = []
     for members in groups.values():
         left = part_of(owners[0][members[0].left[0]], {g.left[0] for g in members})

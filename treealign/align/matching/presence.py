@@ -27,15 +27,15 @@ def part_by_presence(patterns: Sequence[Pattern]) -> list[Pattern]:
         hit = _NUMBERED.search(p.segments[-2]) if p.captures and len(p.segments) > 1 else None
         if hit:
             series[p.segments[:-2], p.segments[-2][: hit.start()]][hit.group()].append(p)
-    parts: dict[int, list[Pattern]] = {}
+    parts: dict[Pattern, list[Pattern]] = {}
     for members in series.values():
         if len(members) > 1:
             parts.update(_parted(members))
-    return [part for p in patterns for part in parts.get(id(p), [p])]
+    return [part for p in patterns for part in parts.get(p, [p])]
 
 
-def _parted(members: dict[str, list[Pattern]]) -> dict[int, list[Pattern]]:
-    """For each pattern of a series its parts, by id; nothing where all members are present everywhere."""
+def _parted(members: dict[str, list[Pattern]]) -> dict[Pattern, list[Pattern]]:
+    """For each pattern of a series its parts; nothing where all members are present everywhere."""
     present: dict[Indices, set[str]] = defaultdict(set)
     for number, group in members.items():
         for p in group:
@@ -48,9 +48,7 @@ def _parted(members: dict[str, list[Pattern]]) -> dict[int, list[Pattern]]:
         return {}
     ordered = sorted(kinds.values(), key=min)
     return {
-        id(p): [_part(p, cells) for cells in ordered if not cells.isdisjoint(p.cells)]
-        for g in members.values()
-        for p in g
+        p: [_part(p, cells) for cells in ordered if not cells.isdisjoint(p.cells)] for g in members.values() for p in g
     }
 
 

@@ -14,7 +14,7 @@ from treealign.align.patterns import Digest, Indices, Outline, Pattern, pieces, 
 MAX_ROUNDS = 8
 LEAST = 3  # more than one in so many cells must find a partner, or the pieces that do are not what was folded
 Apart = Counter[tuple[str, ...]]  # path of a list to how many patterns stand below single members
-Splits = dict[int, int]  # id of a pattern to the capture to unfold
+Splits = dict[Pattern, int]  # to the capture to unfold
 
 
 def refine(left: list[Pattern], right: list[Pattern]) -> tuple[list[Pattern], list[Pattern]]:
@@ -41,10 +41,10 @@ def _outer_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
     """Split off the repeats for which the other side has no whole: extra layers of experts that are stacked there."""
     wanted = {frozenset(p.shapes): p.captures for p in _open(other, side) if p.captures}
     there = {p.outline for p in other}
-    mine = {id(p) for p in _open(side, other) if p.outline not in there}
+    mine = {p for p in _open(side, other) if p.outline not in there}
     found = []
     for p in side:
-        parts = _outer_part(p, wanted) if id(p) in mine and p.captures > 1 else None
+        parts = _outer_part(p, wanted) if p in mine and p.captures > 1 else None
         found += parts or [p]
     return found
 
@@ -83,10 +83,10 @@ def _common_parts(side: list[Pattern], other: list[Pattern]) -> list[Pattern]:
     there = _open(other, side)
     signatures = {p.signature for p in there}
     wanted = {frozenset(p.shapes) for p in there if p.captures}
-    mine = {id(p) for p in _open(side, other)} if wanted else set()
+    mine = set(_open(side, other)) if wanted else set()
     found = []
     for p in side:
-        parts = _common_part(p, wanted, signatures) if id(p) in mine and p.signature not in signatures else None
+        parts = _common_part(p, wanted, signatures) if p in mine and p.signature not in signatures else None
         found += parts or [p]
     return found
 
@@ -113,7 +113,7 @@ def _members_apart(side: Sequence[Pattern]) -> Apart:
 
 def _splits(side: list[Pattern], wanted: list[Pattern], apart: Apart) -> Splits:
     outlines, ranked = {p.outline for p in wanted}, Counter(p.ranked for p in wanted)
-    return {id(p): best for p in side if (best := _best_capture(p, outlines, ranked, apart)) is not None}
+    return {p: best for p in side if (best := _best_capture(p, outlines, ranked, apart)) is not None}
 
 
 def _best_capture(p: Pattern, outlines: Set[Outline], ranked: Mapping[Digest, int], apart: Apart) -> int | None:
@@ -142,7 +142,7 @@ def _mutual_splits(left: list[Pattern], right: list[Pattern], apart: tuple[Apart
         return {}, {}
     ranked = _piece_ranks(left, outlines) & _piece_ranks(right, outlines)
     out = [
-        {id(p): best for p in side if (best := _best_capture(p, outlines, ranked, kinds)) is not None}
+        {p: best for p in side if (best := _best_capture(p, outlines, ranked, kinds)) is not None}
         for side, kinds in zip((left, right), apart, strict=True)
     ]
     return out[0], out[1]
@@ -163,9 +163,9 @@ def _piece_ranks(side: list[Pattern], outlines: Set[Outline]) -> Counter[Digest]
 
 def _apply(side: list[Pattern], split: Splits) -> list[Pattern]:
     """Unfold the chosen patterns, and the other leaves of the same module with them."""
-    modules = {p.segments[:-1]: split[id(p)] for p in side if id(p) in split}
+    modules = {p.segments[:-1]: split[p] for p in side if p in split}
     out: list[Pattern] = []
     for p in side:
-        capture = split.get(id(p), modules.get(p.segments[:-1]))
+        capture = split.get(p, modules.get(p.segments[:-1]))
         out += [p] if capture is None or capture >= p.captures else pieces(p, capture)
     return out

@@ -30,7 +30,7 @@ def with_traced_roles(side: Side, tree: KeyTree) -> Side:
     roles = _roles(side, tree)
     if not roles:
         return side
-    added = [(*ts, *roles.get(id(p), ())) for p, ts in zip(side.patterns, side.tokens, strict=True)]
+    added = [(*ts, *roles.get(p, ())) for p, ts in zip(side.patterns, side.tokens, strict=True)]
     return Side(side.patterns, added)
 
 
@@ -48,20 +48,20 @@ def trace_findings(links: Sequence[Link], trees: Sequence[KeyTree]) -> tuple[str
     return tuple(f"the model was not traced: {problem}" for problem in problems)
 
 
-def _said(link: Link, roles: Mapping[int, tuple[Token, ...]]) -> Link:
-    found = {t.text[1:] for p in (*link.left, *link.right) for t in roles.get(id(p), ())}
+def _said(link: Link, roles: Mapping[Pattern, tuple[Token, ...]]) -> Link:
+    found = {t.text[1:] for p in (*link.left, *link.right) for t in roles.get(p, ())}
     texts = tuple(f"a run of the model shows that it is {role}" for role in sorted(found))
     return replace(link, evidence=link.evidence + texts) if texts else link
 
 
-def _roles(side: Side, tree: KeyTree) -> dict[int, tuple[Token, ...]]:
-    """Roles that only the trace tells, by the identity of the pattern."""
+def _roles(side: Side, tree: KeyTree) -> dict[Pattern, tuple[Token, ...]]:
+    """Roles that only the trace tells."""
     flow = Flow.of(tree)
     if flow is None:
         return {}
     silent = [p for p, tokens in zip(side.patterns, side.tokens, strict=True) if _says_nothing(p, tokens)]
-    found = {id(p): _traced(p, tree.keys, flow) for p in silent}
-    return {at: tokens for at, tokens in found.items() if tokens}
+    found = {p: _traced(p, tree.keys, flow) for p in silent}
+    return {p: tokens for p, tokens in found.items() if tokens}
 
 
 def _says_nothing(p: Pattern, tokens: Sequence[Token]) -> bool:
