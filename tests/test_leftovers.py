@@ -7,6 +7,7 @@ from cases import read_cases
 
 import treealign
 from treealign import KeyTree
+from treealign.mapping.operations import Permute, Split, invert
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,52 @@ def test_a_linear_layer_that_was_a_convolution_over_one_point_is_found_at_every_
     assert {m.checkpoint[0]: m.model[0] for m in suggestion.matches if m.operations} == {
         f"{name}.mlp.fc1.weight": f"{name.replace('blocks', 'layers')}.pwconv1.weight" for name, _ in blocks
     }
+
+
+def test_a_table_of_one_name_is_reshaped_in_its_own_block_though_another_block_names_it_otherwise() -> None:
+    width, left, right = 8, [], []
+    for n in range(3):
+        left += [(f"blocks.{n}.{'mod.lin' if n == 1 else 'table'}", (6 * width,), "float32")]
+        left += [
+            (f"blocks.{n}.mlp.up.weight", (20, width), "float32"),
+            (f"blocks.{n}.out.weight", (3, width), "float32"),
+        ]
+        right += [(f"layers.{n}.table", (6, width), "float32"), (f"layers.{n}.ff.up.weight", (20, width), "float32")]
+        right += [(f"layers.{n}.out.weight", (3, width), "float32")]
+    found = treealign.suggest(KeyTree.from_leaves(left), KeyTree.from_leaves(right, ordered=True))
+    tables = {m.checkpoint[0]: m.model[0] for m in found.matches if m.operations}
+    assert tables == {
+        "blocks.0.table": "layers.0.table",
+        "blocks.1.mod.lin": "layers.1.table",
+        "blocks.2.table": "layers.2.table",
+    }
+
+
+def test_the_number_glued_to_a_parameter_counts_experts() -> None:
+    left, right = [], []
+    for e in range(2):
+        left += [(f"moe.experts.{e}.{name}_proj.weight", (12, 8), "float32") for name in ("gate", "up")]
+        left += [(f"moe.experts.{e}.down_proj.weight", (8, 12), "float32")]
+        right += [
+            (f"moe.experts.fc1.weight{e}", (24, 8), "float32"),
+            (f"moe.experts.fc2.weight{e}", (8, 12), "float32"),
+        ]
+    found = treealign.suggest(KeyTree.from_leaves(left), KeyTree.from_leaves(right, ordered=True))
+    assert {m.model: m.checkpoint for m in found.matches} == {
+        **{
+            (f"moe.experts.fc1.weight{e}",): tuple(f"moe.experts.{e}.{x}_proj.weight" for x in ("gate", "up"))
+            for e in range(2)
+        },
+        **{(f"moe.experts.fc2.weight{e}",): (f"moe.experts.{e}.down_proj.weight",) for e in range(2)},
+    }
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_experts_one_below_the_other_are_turned_where_their_sizes_say_so(cut: bool) -> None:
+    stack = [("layers.0.moe.router.weight", (3, 8), "float32"), ("layers.0.moe.down_stack", (36, 8), "float32")]
+    experts = [("layers.0.moe.router.weight", (3, 8), "float32")]
+    experts += [(f"layers.0.moe.experts.{e}.down_proj.weight", (8, 12), "float32") for e in range(3)]
+    sides = (stack, experts) if cut else (experts, stack)
+    found = treealign.suggest(KeyTree.from_leaves(sides[0]), KeyTree.from_leaves(sides[1], ordered=True))
+    split = (Permute((1, 0)), Split(1, (12, 12, 12)))
+    assert [m.operations for m in found.matches if m.operations] == [split if cut else invert(split)]

@@ -22,6 +22,7 @@ from treealign.align.doubting.conventions import Conventions, hidden_changes
 from treealign.align.doubting.crossed import doubt_crossed
 from treealign.align.doubting.folded_space import doubt_orders
 from treealign.align.doubting.habits import Habits
+from treealign.align.doubting.joined_squares import doubt_joins
 from treealign.align.doubting.lists import doubt_lists
 from treealign.align.doubting.reflection import reflections
 from treealign.align.doubting.siblings import doubt_siblings
@@ -188,7 +189,7 @@ def _judged_together(
 ) -> list[Link]:
     """The links as all of them together show them, wherever they were found; what is proved stays so."""
     known = set(proved)
-    judged = doubt_turns(doubt_crossed(doubt_siblings(links)), *patterns)
+    judged = doubt_turns(doubt_joins(doubt_crossed(doubt_siblings(links)), *patterns), *patterns)
     return [link if link in known else other for link, other in zip(links, judged, strict=True)]
 
 

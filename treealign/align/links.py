@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from treealign.align.patterns import Indices, Pattern, without_constants
 from treealign.align.reasons import ASPECTS, About, Reason, about
+from treealign.mapping.operations import Split, Unstack, invert
 from treealign.tree.keytree import KeyTree
 
 
@@ -170,3 +171,27 @@ def lowered(link: Link) -> Link:
     if not link.certain or link.left[0].template == link.right[0].template:
         return link
     return replace(link, certain=False, reason="the shapes are unknown", rivals=(link.left, link.right))
+
+
+def swapped(link: Link) -> Link:
+    """The same match from the model to the checkpoint."""
+    groups = tuple(Group(g.right, g.left) for g in link.groups)
+    return replace(
+        link,
+        left=link.right,
+        right=link.left,
+        operations=invert(link.operations),
+        groups=groups,
+        rivals=link.rivals[::-1],
+    )
+
+
+def joining(link: Link) -> Link:
+    """The link as one that joins parts; a split is turned around."""
+    cuts = len(link.right) > 1 or any(isinstance(o, Split | Unstack) for o in link.operations)
+    return swapped(link) if cuts and len(link.left) == 1 else link
+
+
+def rejoined(link: Link, joined: Link) -> Link:
+    """What was made of `joining(link)`, the way round in which the link was."""
+    return joined if joining(link) is link else swapped(joined)

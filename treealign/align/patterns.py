@@ -23,6 +23,7 @@ Shape = tuple[int, ...] | None
 _DIGITS = re.compile(r"(?:0|[1-9][0-9]*)", re.ASCII)
 Digest = tuple[int, int]
 Outline = tuple[int, frozenset[Shape]]
+GLUED = frozenset({"weight{}", "bias{}", "kernel{}"})
 MIN_SERIES = 3  # `layers_0, layers_1, layers_2` is a repeat; `norm1, norm2` are two names
 
 
@@ -247,14 +248,19 @@ def _fold_series(patterns: list[Pattern]) -> list[Pattern]:
     """Fold indices that stand inside the name of a container: `layers_3`, `resblock12`.
 
     Only where at least `MIN_SERIES` containers differ by nothing but consecutive numbers: two are more often two names,
-    and the numbers in the name of a module that holds parameters itself (`norm1`, `w3`) tell siblings apart.
+    and the numbers in the name of a module that holds parameters itself (`norm1`, `w3`) tell siblings apart. A number
+    glued to a parameter's plain name counts repeats, too: `weight0`, `weight1` of a grouped matrix product.
     """
     numbers: dict[tuple[str, ...], set[int]] = defaultdict(set)
     for p in patterns:
         for at, stem, digits in _inner_digits(p.segments):
-            if at < len(p.segments) - 2:
+            if at < len(p.segments) - 2 or stem in GLUED:
                 numbers[(*p.segments[:at], stem)].add(number_of(digits))
-    repeats = {k for k, n in numbers.items() if len(n) >= MIN_SERIES and max(n) - min(n) == len(n) - 1}
+    repeats = {
+        k
+        for k, n in numbers.items()
+        if len(n) >= (2 if k[-1] in GLUED else MIN_SERIES) and max(n) - min(n) == len(n) - 1
+    }
     if not repeats:
         return patterns
     folded: dict[tuple[str, ...], tuple[int, dict[str, Pattern]]] = {}
@@ -271,7 +277,9 @@ def _fold_series(patterns: list[Pattern]) -> list[Pattern]:
 
 
 def _inner_digits(segments: tuple[str, ...]) -> Iterator[tuple[int, str, str]]:
-    for at, segment in enumerate(segments[:-1]):
+    for at, segment in enumerate(segments):
+        if at == len(segments) - 1 and _DIGITS.sub("{}", segment) not in GLUED:
+            continue
         runs = [] if "{}" in segment else list(_DIGITS.finditer(segment))
         if len(runs) == 1 and runs[0].group() != segment:
             run = runs[0]

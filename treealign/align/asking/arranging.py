@@ -8,6 +8,7 @@ from typing import Any
 
 from treealign.align.asking.rows import HIDDEN, Order, with_operations, with_rows
 from treealign.align.converting.shape_algebra import axis_orders
+from treealign.align.doubting.joined_squares import JOINED, in_way, join_ways
 from treealign.align.doubting.layouts import is_cut_square
 from treealign.align.doubting.transposition import is_square
 from treealign.align.hints import Said
@@ -26,6 +27,8 @@ def arranged(link: Link, said: Said) -> Link | None:
 
 
 def _turned(link: Link, said: Said) -> Link | None:
+    if link.operations and join_ways(link) is not None:
+        return in_way(link, said.kind == "transposed") if said.kind != "permuted" else None
     if len(link.left) != 1 or len(link.right) != 1:
         return None
     if said.kind == "permuted":
@@ -80,6 +83,12 @@ def link_orders(link: Link) -> list[Order]:
     pairs = _shape_pairs(link)
     known = frozenset((before, after) for before, after in pairs if before is not None and after is not None)
     return list(axis_orders(known)) if len(known) == len(pairs) else []
+
+
+def turned_alike(link: Link) -> object:
+    """Equal for links whose axes are one decision: all squares around a join; else those that are guessed alike."""
+    ranks = {len(shape or ()) for shape in link.left[0].shapes.values()}
+    return () if link.open["axes"] == JOINED else (link.operations, tuple(ranks), tuple(link_orders(link)))
 
 
 def _listed(link: Link, said: Said) -> Link | None:

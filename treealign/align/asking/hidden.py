@@ -9,15 +9,15 @@ from dataclasses import replace
 from itertools import permutations, product
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.arranging import arranged, link_orders
+from treealign.align.asking.arranging import arranged, link_orders, turned_alike
 from treealign.align.asking.question import Option, Question
-from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list, joining, order_of
+from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list, order_of
 from treealign.align.asking.series import families, reversed_members
 from treealign.align.doubting.conventions import HEADS
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
-from treealign.align.links import Link
+from treealign.align.links import Link, joining
 from treealign.align.paths import list_text, module_path, rooted_text, short_text, without_indices
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
@@ -229,8 +229,7 @@ class _Case:
         groups: dict[object, list[Link]] = defaultdict(list)
         for link in self.links:
             if "axes" in link.open:
-                ranks = {len(shape or ()) for shape in link.left[0].shapes.values()}
-                groups[link.open["axes"], link.operations, tuple(ranks), tuple(link_orders(link))].append(link)
+                groups[link.open["axes"], turned_alike(link)].append(link)
         yield from groups.values()
 
     def axis_options(self, links: Sequence[Link]) -> list[Option]:

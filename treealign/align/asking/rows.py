@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
-from treealign.align.links import Group, Link
+from treealign.align.links import Group, Link, joining, rejoined
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import (
     Concat,
@@ -39,14 +39,6 @@ class HeadLayout(NamedTuple):
     rotary_dim: int = 0
 
 
-def joining(link: Link) -> Link:
-    """The link as one that joins parts; a split is turned around."""
-    if len(link.left) > 1 or len(link.right) == 1:
-        return link
-    groups = tuple(Group(g.right, g.left) for g in link.groups)
-    return replace(link, left=link.right, right=link.left, operations=invert(link.operations), groups=groups)
-
-
 def is_join(link: Link) -> bool:
     """Parts that become one tensor by one concat."""
     joins = [o for o in link.operations if isinstance(o, Concat)]
@@ -57,13 +49,6 @@ def is_list(joined: Link) -> bool:
     """Parts that become one tensor by one concat, or by one stack: in some order."""
     counts = [o.count for o in joined.operations if isinstance(o, Stack)]
     return is_join(joined) or (len(joined.right) == 1 < len(joined.left) and counts == [len(joined.left)])
-
-
-def _as_before(link: Link, joined: Link) -> Link:
-    if len(link.left) > 1:
-        return joined
-    groups = tuple(Group(g.right, g.left) for g in joined.groups)
-    return replace(joined, left=joined.right, right=joined.left, operations=invert(joined.operations), groups=groups)
 
 
 def in_order(link: Link, order: Order) -> Link:
@@ -78,7 +63,7 @@ def in_order(link: Link, order: Order) -> Link:
     groups = tuple(Group(_in_order(g.left, order), g.right) for g in joined.groups)
     operations = (*before, join, *after)
     left = tuple(joined.left[n] for n in order)
-    return _as_before(link, replace(joined, left=left, operations=operations, groups=groups))
+    return rejoined(link, replace(joined, left=left, operations=operations, groups=groups))
 
 
 def _reordered(o: Operation, order: Order) -> Operation:
@@ -114,7 +99,7 @@ def with_rows(link: Link, said: Said) -> Link | None:
     joined = joining(link)
     if is_join(joined):
         made = _joined_rows(joined, said, whole_left=len(link.left) == 1)
-        return None if made is None else _as_before(link, made)
+        return None if made is None else rejoined(link, made)
     if len(link.left) != 1 or len(link.right) != 1:
         return link if said.kind == "as stored" else None
     base = without_rows(link)

@@ -19,14 +19,14 @@ from treealign.align.converting.part_cells import Cells, cell_groups
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
 from treealign.align.converting.rearrangements import IN_HEADS, MIN_SCORE, rearrangements, squeezes
 from treealign.align.converting.rivals import RIVALS, has_rival
-from treealign.align.converting.shape_algebra import joined, shards
+from treealign.align.converting.shape_algebra import joined, joined_then_turned, shards
 from treealign.align.hinted import Hint
-from treealign.align.links import Group, Link
+from treealign.align.links import Group, Link, swapped
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.scoring import Floats, Side, Votes
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason, as_reason
-from treealign.mapping.operations import Operation, Permute, Reshape, Stack, Unstack, invert
+from treealign.mapping.operations import Operation, Permute, Reshape, Stack, Unstack
 
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
@@ -218,7 +218,7 @@ def _operations(parts: Sequence[Pattern], whole: Pattern, cells: Cells) -> tuple
     if parts[0].captures == whole.captures:
         return joined(sizes, goal)
     if len(sizes) == 1 and len(sizes[0]) == len(goal):
-        return shards(sizes[0], goal, count)
+        return shards(sizes[0], goal, count) or next(iter(joined_then_turned(sizes, goal, count)), None)
     return joined(sizes, goal, count)
 
 
@@ -239,16 +239,8 @@ def _link(whole: Pattern, parts: list[Pattern], reverse: bool, hints: Sequence[H
     made, whole_side = tuple(parts), (whole,)
     for operations, groups in by_operations.items():
         link = Link(made, whole_side, operations, tuple(groups), certain, order.reason, evidence, (made, whole_side))
-        links.append(_reversed(link) if reverse else link)
+        links.append(swapped(link) if reverse else link)
     return links
-
-
-def _reversed(link: Link) -> Link:
-    groups = tuple(Group(g.right, g.left) for g in link.groups)
-    rivals = link.rivals[1], link.rivals[0]
-    return replace(
-        link, left=link.right, right=link.left, operations=invert(link.operations), groups=groups, rivals=rivals
-    )
 
 
 def conversion_votes(left: Side, right: Side, pairs: Mapping[int, int]) -> Votes:

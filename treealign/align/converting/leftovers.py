@@ -98,6 +98,9 @@ def _one_by_one(
     ]
     if not all(alone) or len(alone[0]) * len(alone[1]) > MOST_ALONE:
         return []
+    near = [_near_apart(rest, mine, tree) for rest, mine, tree in zip(voters, alone, trees, strict=True)]
+    if (len(alone[0]) + len(near[0])) * (len(alone[1]) + len(near[1])) <= MOST:
+        voters = near
     sides = [Side.of([*mine, *rest], tree.ordered) for mine, rest, tree in zip(alone, voters, trees, strict=True)]
     votes = conversion_votes(sides[0], sides[1], _agreed(links, sides))
     return rearrangements(
@@ -109,6 +112,28 @@ def _one_by_one(
         gather(sides[0], sides[1]).total,
         Agreement(sides[0], sides[1], votes),
     )
+
+
+def _near_apart(voters: Sequence[Pattern], alone: Sequence[Pattern], tree: KeyTree) -> list[Pattern]:
+    """The voters, those unfolded that stand in a numbered module with a lone leaf: they tell which one it is."""
+    around = {path for p in alone for at in p.cells.values() for path in _numbered(tree.keys[at])}
+    apart: list[Pattern] = []
+    for p in voters:
+        near = {at for at in p.cells.values() if not around.isdisjoint(_numbered(tree.keys[at]))}
+        apart += [part_of(p, {at}) for at in sorted(near)]
+        if len(near) < len(p.cells):
+            apart.append(part_of(p, set(p.cells.values()) - near) if near else p)
+    return apart
+
+
+def _numbered(key: str) -> list[str]:
+    """The paths of a key that end in a number, from the root on.
+
+    >>> _numbered("blocks.1.experts.0.up.weight")
+    ['blocks.1', 'blocks.1.experts.0']
+    """
+    segments = key.split(".")
+    return [".".join(segments[: n + 1]) for n, s in enumerate(segments[:-1]) if s.isdecimal()]
 
 
 def _left_over(link: Link) -> Link:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from treealign.align.converting.rivals import RIVALS, has_rival
 from treealign.align.converting.shape_algebra import Sizes, axis_orders, headed, rearranged, squeezed
 from treealign.align.links import Group, Link
-from treealign.align.matching.agreement import Agreement
+from treealign.align.matching.agreement import ELSEWHERE, Agreement
 from treealign.align.matching.certainty import MARGIN, RIVALLED
 from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
@@ -41,7 +41,13 @@ def rearrangements(
                 if operations:
                     options[i, j] = operations
     links = []
-    for i, j in sorted(options, key=lambda pair: (not agreement.of_one_module(*pair), -float(scores[pair]), pair)):
+    objections = {pair: agreement.objection(*pair) for pair in options}
+
+    def rank(pair: tuple[int, int]) -> tuple[bool, bool, float, tuple[int, int]]:
+        elsewhere = objections[pair] == ELSEWHERE  # its place is known, and it is not there
+        return not agreement.of_one_module(*pair), elsewhere, -float(scores[pair]), pair
+
+    for i, j in sorted(options, key=rank):
         if i in taken[0] or j in taken[1]:
             continue
         taken[0].add(i)
@@ -51,7 +57,7 @@ def rearrangements(
         near = [pair for pair in rivals if agreement.of_one_module(*pair)] if own else rivals
         doubted = [pair for pair in near if total[pair] >= total[i, j] - MARGIN]
         made = _rearranged(left, right, (i, j), options[i, j], doubted)
-        objection = agreement.objection(i, j) or ("" if own or agreement.same_role(i, j) else RIVALLED)
+        objection = objections[i, j] or ("" if own or agreement.same_role(i, j) else RIVALLED)
         objection = objection or ("" if own or not has_rival(right, left, j, [i]) else RIVALS)
         several = _permuted(options[i, j]) and len(_orders(left.patterns[i], right.patterns[j])) > 1
         several = several or _hides_turn(left.patterns[i], right.patterns[j])

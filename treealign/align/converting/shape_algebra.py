@@ -39,9 +39,17 @@ def joined(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Oper
 
     Notes
     -----
-    Tried: stack, concat, stack then concat; where none of these does, parts of one shape in the layout of the whole.
+    Tried: stack, concat, stack then concat; where none of these does, parts of one shape in the layout of the whole;
+    then the parts in their own layout, turned when they are joined.
 
     """
+    steps = joined_as_they_are(parts, whole, stacked)
+    steps = steps or (None if stacked else _joined_anew(parts, whole))
+    return steps or next(iter(joined_then_turned(parts, whole, stacked)), None)
+
+
+def joined_as_they_are(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Operation, ...] | None:
+    """The same with nothing turned and nothing reshaped."""
     steps: tuple[Operation, ...] = ()
     if stacked:
         steps = (Stack(0, stacked),)
@@ -49,9 +57,7 @@ def joined(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Oper
     if len(parts) == 1:
         return steps if parts[0] == whole and steps else None
     dim = join_dimension(parts, whole)
-    if dim is not None:
-        return (*steps, Concat(dim, tuple(p[dim] for p in parts)))
-    return None if stacked else _joined_anew(parts, whole)
+    return None if dim is None else (*steps, Concat(dim, tuple(p[dim] for p in parts)))
 
 
 def _joined_anew(parts: Sequence[Sizes], whole: Sizes) -> tuple[Operation, ...] | None:
@@ -76,6 +82,29 @@ def _joined_anew(parts: Sequence[Sizes], whole: Sizes) -> tuple[Operation, ...] 
         if change and len(axis_orders(frozenset({(part, goal)}))) < 2:  # of several nothing says which
             return (*change, join)
     return None
+
+
+def joined_then_turned(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[tuple[Operation, ...], ...]:
+    """All ways to join the parts in their own layout and turn the result, the one that turns least first.
+
+    Experts with inputs first in one tensor, of matrices with outputs first. Parts along one dimension of the whole are
+    joined as `shards` does where they have as many dimensions as it.
+
+    >>> joined_then_turned([(24, 16)], (4, 16, 24), stacked=4)
+    ((Stack(0, 4), Permute((0, 2, 1))),)
+    >>> joined_then_turned([(16, 24)], (96, 16), stacked=4)
+    ((Concat(1, (24, 24, 24, 24)), Permute((1, 0))),)
+    """
+    if len(whole) > MOST_DIMENSIONS:
+        return ()
+    found: dict[object, tuple[Operation, ...]] = {}
+    for dims in sorted(permutations(range(len(whole))), key=disorder)[1:]:
+        before = tuple(whole[dims.index(at)] for at in range(len(whole)))
+        alike = stacked and len(parts) == 1 and len(parts[0]) == len(whole)
+        steps = shards(parts[0], before, stacked) if alike else joined_as_they_are(parts, before, stacked)
+        if steps:
+            found.setdefault((before, tuple(at for at in dims if before[at] != 1)), (*steps, Permute(dims)))
+    return tuple(found.values())
 
 
 def shards(part: Sizes, whole: Sizes, count: int) -> tuple[Operation, ...] | None:

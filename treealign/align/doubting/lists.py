@@ -14,7 +14,7 @@ from itertools import product
 from typing import NamedTuple
 
 from treealign.align.links import Link
-from treealign.align.patterns import Indices, Pattern
+from treealign.align.patterns import GLUED, Indices, Pattern
 from treealign.align.reasons import Reason
 from treealign.align.words import split_words
 from treealign.tree.keys import number_of
@@ -152,7 +152,10 @@ def _one_kind(left: Path, right: Path) -> bool:
 
 def _name(path: Path) -> set[str]:
     """The words that name a list; one word for all names that any list may have, with those of what holds it."""
-    named = [s for s in path if s != "{}" and not s.isdecimal()][-2:]
+    named = [s for s in path if s != "{}" and not s.isdecimal()]
+    if named and named[-1] in GLUED:  # the parameters of a module, one for each member of what holds it
+        return {w for s in named[-3:-1] for w in _words(s)}
+    named = named[-2:]
     own = named[-1] if named else ""
     if own and not any(k in own.lower() for k in KINDS):
         return _words(own)

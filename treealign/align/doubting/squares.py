@@ -68,12 +68,12 @@ def doubt_turns(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Seq
     """
     found, certain = list(links), len(links) + 1
     while (count := sum(link.certain for link in found)) < certain:  # what leans on an open match is open
-        certain, around = count, _Surroundings(found, checkpoint, model)
+        certain, around = count, Surroundings(found, checkpoint, model)
         found = [_judged(link, around) for link in found]
     return found
 
 
-def _judged(link: Link, around: _Surroundings) -> Link:
+def _judged(link: Link, around: Surroundings) -> Link:
     if not link.certain:
         return link
     reason = UNSHOWN if around.may_be_turned(link) else ALONE if around.is_turned_alone(link) else None
@@ -82,7 +82,7 @@ def _judged(link: Link, around: _Surroundings) -> Link:
 
 
 @dataclass(frozen=True, eq=False)
-class _Surroundings:
+class Surroundings:
     """What all matches show of the matrices of a model."""
 
     links: Sequence[Link]
@@ -93,7 +93,7 @@ class _Surroundings:
         """Whether it is square, is not turned, and what is near does not say that this is right."""
         if any(isinstance(o, Permute) for o in link.operations) or not _is_square(link):
             return False
-        above = self._near(link)
+        above = self.near(link)
         near = next((s for s in above if s.alike or s.turned), None)
         if near is not None and (near.alike >= ENOUGH or not near.unsettled):
             return not near.alike
@@ -107,7 +107,7 @@ class _Surroundings:
         if not _is_oblong(q) or _shape(p) not in self._model.get(_plain(q.segments[:-2]), ()):
             return False
         one = _shows(link)
-        near = next((s for s in (n.without(one) for n in self._near(link)) if s.alike or s.turned), Shown())
+        near = next((s for s in (n.without(one) for n in self.near(link)) if s.alike or s.turned), Shown())
         return not near.turned or near.alike > near.turned
 
     def fits_either_way(self, link: Link) -> bool:
@@ -124,9 +124,9 @@ class _Surroundings:
         ):
             return False
         both = 2  # it, and its counterpart, which stands as it does
-        return not any(near.alike > both for near in self._near(link))
+        return not any(near.alike > both for near in self.near(link))
 
-    def _near(self, link: Link) -> list[Shown]:
+    def near(self, link: Link) -> list[Shown]:
         """What is shown around its model leaf, the nearest first."""
         return [self._shown[path] for path in _around(link.right[0]) if path in self._shown]
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from treealign.align.asking.arranging import arranged
-from treealign.align.asking.rows import is_join, joining
+from treealign.align.asking.rows import is_join
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
 from treealign.align.knowledge.entries import Fused, Layout, layouts
-from treealign.align.links import Link
+from treealign.align.links import Link, joining
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
 
