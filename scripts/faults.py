@@ -1,288 +1,322 @@
-"""Kill everything that writes, at random points of real runs, and see that nothing is lost and nothing stays behind.
+"""Kill everything that writes, and let two write at once: nothing is lost, nothing is mixed, nothing stays behind.
 
-python scripts/faults.py                 a hundred points of each writer
-python scripts/faults.py --points 20     fewer of them
-python scripts/faults.py --only save     one of them
+python scripts/faults.py                 all of it, as tables
+python scripts/faults.py --points 20     fewer random points of each writer
+python scripts/faults.py --runs 0        no pairs of writers
 
-`tests/test_transaction.py` kills before every single call to the system; this kills where the clock says.
+Each writer runs in a child of this process, which has imported everything. It is killed at random points of its time,
+and before each call by which it renames, links or removes. Then the checkpoint is read, or any writer is run: it has to
+be the old or the new one as a whole. Then two writers of every pair begin at once, their renames slowed down: what is
+left is what one of them leaves, or both one after the other.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import itertools
+import os
 import random
 import shutil
 import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
+from safetensors.torch import load_file
+from torch import nn
 
-from treealign import ConversionMapping, Rename
+import treealign
+from treealign import ConversionMapping, Rename, TreealignError
+from treealign.changes.locking import read_lock, write_lock
+from treealign.cli.verbs import app
 from treealign.errors import FormatError
-from treealign.formats.checkpoints import open_checkpoint
+from treealign.formats.transaction import locking, swapping
+from treealign.formats.transaction.recovering import recover
+from treealign.formats.transaction.stages import SUFFIX
 
 MAPPING = ConversionMapping([Rename("layers", "h")])
-SHARDS, TENSORS, WIDTH = 8, 8, 1 << 20
-LEVELS = ("layers", "h", "saved")
-SAVE = """
-import sys, torch
-from torch import nn
-from treealign import save
-model = nn.Module()
-model.saved = nn.ModuleList(nn.ParameterDict({f"w{at}": torch.zeros(1 << 20) for at in range(8)}) for _ in range(8))
-save(model, sys.argv[1], max_shard_size=1 << 25)
-"""
+SHARDS, TENSORS, WIDTH = 6, 4, 1 << 14
+CALLS = ("rename", "replace", "link", "unlink", "remove", "rmdir")
+REFUSED, KILLED, BROKEN = 3, 9, 1
+State = tuple[object, ...]
 
 
 def main(
-    points: Annotated[int, typer.Option(help="How often to kill each.")] = 100,
+    points: Annotated[int, typer.Option(help="How often to kill each writer at random.")] = 100,
+    runs: Annotated[int, typer.Option(help="How often to run two at once, of each pair.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
-    only: Annotated[str, typer.Option(help="The writer, by its name.")] = "",
+    only: Annotated[str, typer.Option(help="A writer, by its name.")] = "",
 ) -> None:
-    """Kill every writer at random moments of its run."""
+    """Kill every writer, then let each two write at once."""
+    torch.set_num_threads(1)
+    chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
-        source = write_checkpoint(base / "source")
-        MAPPING.to_json(base / "mapping.json")
-        moments = random.Random(seed)
-        for kind in (Conversion, Replacement, Save, InPlace, Lock, Repair):
-            if only in kind.name:
-                killing(kind.name, points, moments, lambda kind=kind: kind(base, source))
+        place = Place(base)
+        print("| killed | points | old | new | calls | old | new |\n|---|---|---|---|---|---|---|", flush=True)
+        for writer in WRITERS:
+            if only in writer:
+                at_random, everywhere = random_kills(place, writer, points, chance), kills_at_calls(place, writer)
+                columns = [f"{found.total()} | {found['old']} | {found['new']}" for found in (at_random, everywhere)]
+                print(f"| {writer} | {' | '.join(columns)} |", flush=True)
+        count = killed_saved_failed(place)
+        print(f"\nkilled, then saved, then failed: {count} points, and what was saved is there", flush=True)
+        if runs:
+            columns = ["two at once", "runs", "both did it", "one was refused", "both were"]
+            print(f"\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|", flush=True)
+        for pair in PAIRS if runs else ():
+            if any(only in writer for writer in pair):
+                counts = Counter(two_at_once(place, pair, at, chance) for at in range(runs))
+                print(f"| {' + '.join(pair)} | {runs} | {counts[0]} | {counts[1]} | {counts[2]} |", flush=True)
 
 
-class Writer:
-    """A run that writes to `out`; what is there is the old or the new at once, and a later run does it all."""
+class Place:
+    """A folder to write to, and what is written there."""
 
-    name = ""
-    sign = "out/.treealign-partial"  # by which it is seen to write
+    def __init__(self, base: Path) -> None:
+        self.base, self.out, self.start = base, base / "place" / "out", base / "start"
+        treealign.save(model("layers", 1.0), base / "source", max_shard_size=TENSORS * WIDTH * 4)
+        treealign.convert_checkpoint(base / "source", base / "renamed", MAPPING)
+        shutil.copytree(base / "source", self.start)
+        write_lock(self.start / "treealign.lock", {"m": treealign.read_tree(base / "renamed")})
+        lines = [f'x{at} = model.get_parameter("layers.{at}.w0")\n' for at in range(SHARDS)]
+        (self.start / "code.py").write_text("".join(lines))
 
-    def __init__(self, base: Path, source: Path) -> None:
-        self.folder, self.source, self.out, self.mapping = base, source, base / "out", base / "mapping.json"
-        shutil.rmtree(self.out, ignore_errors=True)
-        self.prepare()
-        self.before = self.state()
+    def reset(self, *, empty: bool = False) -> None:
+        """What is there before: a checkpoint under its first names, a lock, a file of code; or nothing."""
+        shutil.rmtree(self.out.parent, ignore_errors=True)
+        self.out.parent.mkdir()
+        if not empty:
+            shutil.copytree(self.start, self.out)
 
-    def prepare(self) -> None:
-        """What is there before."""
+    def state(self) -> State:
+        """What a reader finds: names and value of the checkpoint, the lock, the code."""
+        try:
+            keys = frozenset(treealign.read_tree(self.out).keys)
+        except FormatError as error:
+            if self.out.exists() and "no weights" not in str(error):
+                raise
+            keys = frozenset()
+        files = [load_file(path) for path in self.out.glob("*.safetensors")]
+        held = {key: float(value) for file in files for key, tensor in file.items() for value in tensor.unique()}
+        assert held.keys() == keys, "files that are not of the checkpoint"
+        levels = {key.partition(".")[0] for key in keys}
+        assert len(keys) in (0, SHARDS * TENSORS), "a part of a checkpoint"
+        assert len(levels) <= 1, "names of two checkpoints"
+        assert len(set(held.values())) <= 1, "numbers of two checkpoints"
+        lock, code = self.out / "treealign.lock", self.out / "code.py"
+        locked = sorted(read_lock(lock)["m"].keys)[0].partition(".")[0] if lock.exists() else None
+        text = code.read_text() if code.exists() else ""
+        assert not ("layers" in text and '"h.' in text), "a file of code half written"
+        return (*levels, *set(held.values()), locked, "layers" in text, self.hidden())
 
-    def command(self) -> list[str]:
-        raise NotImplementedError
-
-    def state(self) -> str:
-        """Which of the states is there, as a reader finds it now."""
-        return found_level(self.out)
-
-    def check(self) -> str:
-        state = self.state()
-        assert not hidden(self.folder), f"{hidden(self.folder)} stays"
-        assert state in (self.before, self.after()), f"{state} was left"
-        subprocess.run(self.command(), check=True, capture_output=True)
-        assert self.state() == self.after(), "a later run does not do it"
-        assert not hidden(self.folder)
-        return state
-
-    def after(self) -> str:
-        return "h"
-
-
-class Conversion(Writer):
-    """From one folder to another that is not there: the source stays, the result is whole or absent."""
-
-    name, sign = "convert", ".out.treealign-partial"
-
-    def command(self) -> list[str]:
-        return verb(self.source, self.out, self.mapping, "--force")
-
-
-class Replacement(Conversion):
-    """Over a checkpoint that is there."""
-
-    name, sign = "convert --force", "out/.treealign-partial"
-
-    def prepare(self) -> None:
-        shutil.copytree(self.source, self.out)
+    def hidden(self) -> tuple[str, ...]:
+        """What is left behind; reading the lock and the code recovers nothing, so that these are told by `settle`."""
+        return tuple(str(path) for path in self.out.parent.rglob(f"*{SUFFIX}"))
 
 
-class Save(Writer):
-    """A model over a checkpoint that is there."""
-
-    name = "save"
-
-    def prepare(self) -> None:
-        shutil.copytree(self.source, self.out)
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-c", SAVE, str(self.out)]
-
-    def after(self) -> str:
-        return "saved"
+def model(level: str, value: float) -> nn.Module:
+    made = nn.Module()
+    layers = ({f"w{at}": torch.full((WIDTH,), value) for at in range(TENSORS)} for _ in range(SHARDS))
+    setattr(made, level, nn.ModuleList(map(nn.ParameterDict, layers)))
+    return made
 
 
-class InPlace(Writer):
-    """A renaming in the files themselves, and back again by the reverse."""
-
-    name = "convert --in-place"
-
-    def prepare(self) -> None:
-        shutil.copytree(self.source, self.out)
-        self.digests = digests(self.out)
-
-    def command(self) -> list[str]:
-        return verb(self.out, self.mapping, "--in-place")
-
-    def check(self) -> str:
-        state = super().check()
-        subprocess.run([*self.command(), "--reverse"], check=True, capture_output=True)
-        assert digests(self.out) == self.digests, "not the files that were there"
-        return state
+def save(place: Place, value: float = 2.0) -> None:
+    treealign.save(model("saved", value), place.out, max_shard_size=3 * WIDTH * 4)
 
 
-class Lock(Writer):
-    """A lock over another one."""
-
-    name, sign = "lock", "out/.treealign.lock.treealign-partial"
-
-    def prepare(self) -> None:
-        self.out.mkdir()
-        self.lock = self.out / "treealign.lock"
-        subprocess.run(self.command(), check=True, capture_output=True)
-        text = self.lock.read_text()
-        self.new = text
-        self.lock.write_text(f"{text}\n")
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "treealign.cli", "lock", str(self.source), "-o", str(self.lock)]
-
-    def state(self) -> str:
-        subprocess.run([*self.command(), "--check"], check=False, capture_output=True)  # a reader
-        return "new" if self.lock.read_text() == self.new else "old"
-
-    def after(self) -> str:
-        return "new"
+def convert(place: Place) -> None:
+    treealign.convert_checkpoint(place.base / "source", place.out, MAPPING, force=True)
 
 
-class Repair(Writer):
-    """References in a file, respelled by an audit."""
-
-    name, sign = "audit --write", "out/.code.py.treealign-partial"
-
-    def prepare(self) -> None:
-        self.out.mkdir()
-        (self.out / "code.py").write_text(
-            "\n".join(f'x{at} = model.get_parameter("layers.{at}.w0")' for at in range(8))
-        )
-
-    def command(self) -> list[str]:
-        old, new = self.source, self.folder / "renamed"
-        if not new.exists():
-            subprocess.run(verb(old, new, self.mapping), check=True, capture_output=True)
-        code = [
-            f"import sys; sys.argv[1:] = ['audit', {str(old)!r}, {str(new)!r}, '--scan', {str(self.out)!r}, '--write']"
-        ]
-        code += ["from treealign.cli import main", "try: main()", "except SystemExit as end: sys.exit(end.code == 2)"]
-        return [sys.executable, "-c", "\n".join(code)]
-
-    def state(self) -> str:
-        text = (self.out / "code.py").read_text()
-        assert ("layers" in text) != ('"h.' in text), "a mixture was left"
-        return "old" if "layers" in text else "new"
-
-    def check(self) -> str:
-        state = self.state()
-        subprocess.run(self.command(), check=True, capture_output=True)
-        assert self.state() == "new"
-        assert not hidden(self.folder)
-        return state
+def in_place(place: Place) -> None:
+    treealign.convert_checkpoint(place.out, None, MAPPING, in_place=True)
 
 
-def killing(what: str, points: int, moments: random.Random, begin: Callable[[], Writer]) -> None:
-    """Kill at moments spread over the time in which files are written; importing takes longer, and writes nothing."""
-    length = statistics.median(writing_time(begin()) for _ in range(3))
-    states: Counter[str] = Counter()
-    for _ in range(points):
-        run = begin()
-        with subprocess.Popen(run.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            wait(run, process)
-            time.sleep(moments.uniform(0, length))
-            process.send_signal(signal.SIGKILL)
-        ended = "killed" if process.returncode == -signal.SIGKILL else "ended before"
-        states[f"{ended}, {run.check()}"] += 1
-    found = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    print(f"{what}: {points} points over {length:.2f} s, nothing lost; left behind: {found}", flush=True)
+def lock(place: Place) -> None:
+    write_lock(place.out / "treealign.lock", {"m": treealign.read_tree(place.base / "source")})
 
 
-def wait(run: Writer, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the run begins to write."""
-    while process.poll() is None and not (run.folder / run.sign).exists():
-        time.sleep(0.0005)
+def audit(place: Place) -> None:
+    arguments = ["audit", place.base / "source", place.base / "renamed", "--scan", place.out, "--write"]
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        found = app(list(map(str, arguments)), standalone_mode=False)
+    if found not in (None, 0, 1):
+        raise RuntimeError(f"audit ends with {found}")
 
 
-def writing_time(run: Writer) -> float:
-    with subprocess.Popen(run.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait(run, process)
-        start = time.perf_counter()
-        process.wait()
+# the name, what it does, and whether it begins with nothing
+WRITERS: dict[str, tuple[Callable[[Place], None], bool]] = {
+    "save": (save, False),
+    "save to nothing": (save, True),
+    "convert": (convert, True),
+    "convert --force": (convert, False),
+    "convert --in-place": (in_place, False),
+    "audit --write": (audit, False),
+    "lock": (lock, False),
+}
+
+EMPTY, FULL = ([name for name, (_, empty) in WRITERS.items() if empty is wanted] for wanted in (True, False))
+PAIRS = [pair for names in (FULL, EMPTY) for pair in itertools.combinations_with_replacement(names, 2)]
+
+
+def begin(place: Place, writer: str, prepare: Callable[[], None] = lambda: None) -> int:
+    """A child that runs a writer; its process."""
+    child = os.fork()
+    if child:
+        return child
+    status = BROKEN
+    try:
+        prepare()
+        WRITERS[writer][0](place)
+        status = 0
+    except TreealignError:
+        status = REFUSED
+    except BaseException as error:
+        os.write(2, f"{writer}: {error!r}\n".encode())
+    finally:
+        os._exit(status)
+
+
+def end(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def done(place: Place, *writers: str) -> State:
+    """What writers leave, one after the other, whatever was there."""
+    place.reset(empty=all(WRITERS[writer][1] for writer in writers))
+    for writer in writers:
+        assert end(begin(place, writer)) in (0, REFUSED)
+    return place.state()
+
+
+def both_states(place: Place, writer: str) -> tuple[State, State]:
+    """Before and after a writer."""
+    after = done(place, writer)
+    place.reset(empty=WRITERS[writer][1])
+    return place.state(), after
+
+
+def judged(place: Place, writer: str, states: tuple[State, State], at: int) -> str:
+    """Old or new, as the next to come finds it: a reader, the same writer, or any other."""
+    settle(place)
+    found = place.state()
+    assert found in states, f"{writer}: {found} was left"
+    following = [writer, *WRITERS][at % (len(WRITERS) + 1)]
+    assert end(begin(place, following)) in (0, REFUSED)
+    settle(place)
+    assert not place.state()[-1], f"{place.hidden()} stays"
+    return "new" if found == states[1] else "old"
+
+
+def settle(place: Place) -> None:
+    """Whoever reads or writes what a run was at ends it: a checkpoint by its folder, other files each by its own."""
+    for path in (place.out, place.out / "code.py", place.out / "treealign.lock"):
+        recover(path)
+
+
+def random_kills(place: Place, writer: str, points: int, chance: random.Random) -> Counter[str]:
+    """Kill at moments spread over the time that it takes."""
+    states, found = both_states(place, writer), Counter[str]()
+    length = statistics.median(taken(place, writer) for _ in range(5)) if points else 0.0
+    for at in range(points):
+        place.reset(empty=WRITERS[writer][1])
+        child = begin(place, writer)
+        time.sleep(chance.uniform(0, length))
+        os.kill(child, signal.SIGKILL)
+        end(child)
+        found[judged(place, writer, states, at)] += 1
+    return found
+
+
+def taken(place: Place, writer: str) -> float:
+    place.reset(empty=WRITERS[writer][1])
+    start = time.perf_counter()
+    end(begin(place, writer))
     return time.perf_counter() - start
 
 
-def hidden(folder: Path) -> list[Path]:
-    """What a run has left behind."""
-    return [path for path in folder.rglob(".*") if "treealign" in path.name]
+def kills_at_calls(place: Place, writer: str) -> Counter[str]:
+    """Kill before the first call that renames, links or removes, the second, and so on until it comes to its end."""
+    states, found = both_states(place, writer), Counter[str]()
+    for at in itertools.count():
+        place.reset(empty=WRITERS[writer][1])
+        status = end(begin(place, writer, lambda at=at: dying_before(at)))
+        assert status in (0, -signal.SIGKILL), f"{writer} ends with {status}"
+        if not status:
+            return found
+        found[judged(place, writer, states, at)] += 1
+    raise AssertionError
 
 
-def found_level(folder: Path) -> str:
-    """The names under which a checkpoint is there, all of it; absent where nothing is, or no weights."""
-    try:
-        found = keys(folder)
-    except FormatError as error:
-        assert not folder.exists() or "no weights" in str(error), str(error)
-        return "absent"
-    every = {level: {key for number in range(SHARDS) for key in names(level, number)} for level in LEVELS}
-    return next((level for level, wanted in every.items() if found == wanted), "a mixture")
+def dying_before(call: int) -> None:
+    left = [call]
+
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def called(*arguments: object, **options: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return called
+
+    for name in CALLS:
+        setattr(os, name, counted(getattr(os, name)))
 
 
-def verb(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "treealign.cli", "convert", *map(str, arguments)]
+def killed_saved_failed(place: Place) -> int:
+    """A conversion is killed, a model is saved there, another conversion fails: what was saved last is there."""
+    for at in itertools.count():
+        place.reset()
+        status = end(begin(place, "convert --force", lambda at=at: dying_before(at)))
+        save(place, 5.0)
+        try:
+            treealign.convert_checkpoint(place.base / "source", place.out, MAPPING, force=True, dtype="none")
+        except TreealignError:
+            state = place.state()
+        assert state[:2] == ("saved", 5.0), state
+        assert not state[-1], state
+        if not status:
+            return at
+    raise AssertionError
 
 
-def keys(folder: Path) -> set[str]:
-    return {entry.key for file in open_checkpoint(folder).files for entry in file.tensors}
+def two_at_once(place: Place, pair: tuple[str, ...], at: int, chance: random.Random) -> int:
+    """Let two begin at once; how many were refused."""
+    allowed = [done(place, *order) for order in (pair[:1], pair[1:], pair, pair[::-1])] if at == 0 else []
+    key = ALLOWED.setdefault(pair, [])
+    key += allowed
+    place.reset(empty=all(WRITERS[writer][1] for writer in pair))
+    seeds = [chance.random() for _ in pair]
+    children = [begin(place, writer, lambda s=s: slowed(s)) for writer, s in zip(pair, seeds, strict=True)]
+    ends = [end(child) for child in children]
+    assert set(ends) <= {0, REFUSED}, f"{pair} end with {ends}"
+    settle(place)
+    assert place.state() in key, f"{pair}: {place.state()}, which is none of {key}"
+    return ends.count(REFUSED)
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Of the weights; the index is the same but for its spaces."""
-    files = sorted(folder.glob("*.safetensors"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+ALLOWED: dict[tuple[str, ...], list[State]] = {}
 
 
-def names(level: str, number: int) -> list[str]:
-    return [f"{level}.{number}.w{at}" for at in range(TENSORS)]
+def slowed(seed: float) -> None:
+    chance, move = random.Random(seed), swapping._move
+    time.sleep(chance.uniform(0, 0.02))
 
+    def slow(*paths: Path) -> None:
+        time.sleep(chance.uniform(0, 0.004))
+        move(*paths)
 
-def write_checkpoint(folder: Path) -> Path:
-    """Eight shards of 16 MB, with an index that transformers would write."""
-
-    import torch
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    weight_map = {}
-    for number in range(SHARDS):
-        name = f"model-{number + 1:05d}-of-{SHARDS:05d}.safetensors"
-        save_file({key: torch.randn(WIDTH).half() for key in names("layers", number)}, folder / name)
-        weight_map |= dict.fromkeys(names("layers", number), name)
-    content = {"metadata": {"total_size": SHARDS * TENSORS * WIDTH * 2}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
-    return folder
+    swapping._move = slow
+    locking.PATIENCE = chance.choice((0.05, 10.0))
 
 
 if __name__ == "__main__":

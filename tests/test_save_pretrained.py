@@ -3,16 +3,18 @@
 P1 to P10 are the cases of `test_known_breakages`, here through transformers' own saving. Impossible there, for
 treealign has no part in it: P9, a fresh model, is saved by transformers' registry, and P10, by a list that transformers
 attaches itself and in full. `treealign.save` does both right, and so does `save_original_format=False` where the
-model's own names are wanted; whoever does otherwise is warned.
+model's own names are wanted.
 """
 
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -244,8 +246,7 @@ def test_p9_is_transformers_own_affair_and_its_switch_gives_the_model_s_names(tm
     if not get_model_conversion_mapping(model, add_legacy=False):
         leave_out("rules for a ViT")
     save(model, tmp_path / "ours")
-    with pytest.warns(UserWarning, match=r"a ViTModel that was never loaded .* as encoder\.layer"):
-        model.save_pretrained(tmp_path / "old")
+    model.save_pretrained(tmp_path / "old")
     model.save_pretrained(tmp_path / "own", save_original_format=False)
     assert saved_keys(tmp_path / "own") == model.state_dict().keys() != saved_keys(tmp_path / "old")
 
@@ -257,22 +258,11 @@ def test_p9_a_fresh_model_that_loads_its_own_names_is_saved_under_them(tmp_path)
     assert saved_keys(tmp_path / "out") == model.state_dict().keys()
 
 
-def test_p9_nobody_is_warned_where_the_names_are_the_model_s_own(tmp_path, recwarn):
-    model, other = vit(), llama()
-    save(model, tmp_path / "ours")
-    model.save_pretrained(tmp_path / "own", save_original_format=False)
-    other.save_pretrained(tmp_path / "other")
-    assert not hasattr(model, "_weight_conversions")
-    assert [str(one.message) for one in recwarn if "never loaded" in str(one.message)] == []
-
-
-def test_p9_a_fresh_model_with_a_part_that_was_loaded_is_saved_as_treealign_saves_it(tmp_path):
+def test_p9_a_fresh_model_is_not_touched_by_a_save(tmp_path):
     model = vit()
-    given = {f"old.{key}": tensor.clone() for key, tensor in model.embeddings.state_dict().items()}
-    load(model.embeddings, given, [PrefixChange(remove="old")])
+    before = dict(vars(model))
     save(model, tmp_path / "ours")
-    model.save_pretrained(tmp_path / "theirs")
-    assert saved_keys(tmp_path / "theirs") == saved_keys(tmp_path / "ours") != model.state_dict().keys()
+    assert vars(model) == before
 
 
 def test_p10_a_list_that_is_attached_in_full_misleads_transformers_and_not_treealign(tmp_path):
@@ -282,8 +272,7 @@ def test_p10_a_list_that_is_attached_in_full_misleads_transformers_and_not_treea
     model = build(tiny("BertModel", vocab_size=8, **sizes), 0)
     given = state(model, lambda key: key.replace("encoder.layer", "blocks"))
     load(model, given, [Rename("blocks", "encoder.layer")])
-    with pytest.warns(UserWarning, match="conversions are set on a model that treealign.load filled"):
-        model._weight_conversions = get_model_conversion_mapping(model)
+    model._weight_conversions = get_model_conversion_mapping(model)
     model.save_pretrained(tmp_path / "theirs")
     save(model, tmp_path / "ours")
     assert saved_keys(tmp_path / "ours") == given.keys()
@@ -302,18 +291,56 @@ def test_names_that_a_state_dict_has_by_its_hooks_are_not_changed_again(tmp_path
     assert not hasattr(model, "_weight_conversions")
 
 
-@pytest.mark.parametrize("how", [copy.deepcopy, "torch"], ids=["deepcopy", "torch.save"])
-def test_a_copy_is_saved_under_the_same_names(renamed, tmp_path, how):
+def test_a_copy_is_saved_under_the_same_names_without_what_it_was_copied_from(renamed, tmp_path):
     model, given = renamed
-    if how == "torch":
-        held = io.BytesIO()
-        torch.save(model, held)
-        held.seek(0)
-        made = torch.load(held, weights_only=False)
-    else:
-        made = how(model)
+    made = copy.deepcopy(model)
+    model.load_state_dict({key: torch.zeros_like(tensor) for key, tensor in model.state_dict().items()})
+    del model
     made.save_pretrained(tmp_path / "out")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == given.read_bytes()
+
+
+def test_out_of_a_pickle_treealign_saves_the_names_and_transformers_those_of_the_model(renamed, tmp_path):
+    model, given = renamed
+    held = io.BytesIO()
+    torch.save(model, held)
+    held.seek(0)
+    made = torch.load(held, weights_only=False)
+    save(made, tmp_path / "ours")
+    assert (tmp_path / "ours" / "model.safetensors").read_bytes() == given.read_bytes()
+    made.save_pretrained(tmp_path / "theirs")
+    assert saved_keys(tmp_path / "theirs") == model.state_dict().keys()
+
+
+def test_nothing_but_the_model_itself_is_changed():
+    before = {kind: dict(vars(kind)) for kind in type(llama()).__mro__}
+    model = llama(1)
+    load(model, state(llama(), old), RULES)
+    assert {kind: dict(vars(kind)) for kind in before} == before
+    assert not hasattr(llama(), "_weight_conversions")
+
+
+def test_a_model_is_freed_with_its_last_name():
+    model = llama(1)
+    load(model, state(llama(), old), RULES)
+    gone = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_original_names_false_leaves_save_pretrained_to_transformers(renamed, tmp_path):
+    model, given = renamed
+    before = vars(llama()).keys()
+    load(model, given, RULES, original_names=False)
+    assert vars(model).keys() - before == {"_treealign_record"}
+    model.save_pretrained(tmp_path / "out")
+    assert saved_keys(tmp_path / "out") == model.state_dict().keys()
+    save(model, tmp_path / "ours")
+    assert saved_keys(tmp_path / "ours") == load_file(given).keys()
 
 
 ELSEWHERE = """
@@ -332,7 +359,7 @@ def test_a_pickled_model_is_read_and_saved_where_treealign_is_not_installed(rena
     quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parent)}
     subprocess.run([sys.executable, "-c", ELSEWHERE, pickled, out], check=True, env=quiet)
     assert saved_keys(out) == model.state_dict().keys()
-    torch.load(pickled, weights_only=False).save_pretrained(tmp_path / "home")
+    save(torch.load(pickled, weights_only=False), tmp_path / "home")
     assert saved_keys(tmp_path / "home") == load_file(given).keys()
 
 
@@ -361,11 +388,6 @@ def test_conversions_that_somebody_sets_after_the_load_stand(renamed, adapter, b
     model._weight_conversions = theirs
     model.state_dict()
     assert model._weight_conversions is theirs
-
-
-def test_a_model_that_was_never_loaded_answers_as_before(renamed):
-    with pytest.raises(AttributeError):
-        _ = llama()._weight_conversions
 
 
 def test_a_second_partial_load_renames_only_what_it_filled(renamed, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gc
+import json
 import multiprocessing
 import os
 import shutil
@@ -16,7 +18,17 @@ from safetensors.torch import load_file
 from torch import nn
 from weights import write
 
-from treealign import ConversionMapping, KeyTree, Rename, TreealignError, convert_checkpoint, load, read_tree, save
+from treealign import (
+    ConversionMapping,
+    KeyTree,
+    PrefixChange,
+    Rename,
+    TreealignError,
+    convert_checkpoint,
+    load,
+    read_tree,
+    save,
+)
 from treealign.changes.locking import read_lock, write_lock
 from treealign.errors import FormatError
 from treealign.formats.atomic import written_whole
@@ -368,3 +380,67 @@ def test_a_child_that_is_forked_while_a_file_is_read_collects_garbage_as_before(
             os._exit(0 if gc.isenabled() else FAILED)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert gc.isenabled()
+
+
+# -- a folder from anywhere --------------------------------------------------------------------------------------------
+
+
+def journal(folder, **parts):
+    (folder / SUFFIX).mkdir(parents=True)
+    data = {"format": "treealign.transaction", "version": 1, "goes": {}, "replaced": {}, "comes": {}, "patches": {}}
+    (folder / SUFFIX / ".journal.json").write_text(json.dumps({**data, "request": {}, **parts}))
+
+
+@pytest.mark.parametrize("part", ["goes", "replaced", "comes", "patches"])
+@pytest.mark.parametrize("name", ["../../b/x", "/etc/x", "a/../../x", "..", "", "a//b", "C:\\x"])
+def test_a_journal_moves_nothing_out_of_its_folder_or_into_it(tmp_path, part, name):
+    write(tmp_path / "out" / "model.safetensors", {"a": torch.ones(1)})
+    (tmp_path / "b").mkdir()
+    journal(tmp_path / "out", **{part: {name: ["AA==", "AA=="] if part == "patches" else [1, 1, 1]}})
+    before = snapshot(tmp_path)
+    with pytest.raises(FormatError, match="is not in the folder"):
+        read_tree(tmp_path / "out")
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("link", ["sub", f"{SUFFIX}/sub", f"{SUFFIX}/.old"])
+def test_a_journal_follows_no_link(tmp_path, link):
+    write(tmp_path / "out" / "model.safetensors", {"a": torch.ones(1)})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x").write_text("mine")
+    journal(tmp_path / "out", comes={"sub/x": [1, 1, 1]})
+    (tmp_path / "out" / link).symlink_to(tmp_path / "elsewhere")
+    before = snapshot(tmp_path)
+    with pytest.raises(FormatError, match="are not those"):
+        read_tree(tmp_path / "out")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_journal_rewrites_no_file_through_a_link(tmp_path):
+    mine = write(tmp_path / "mine.safetensors", {"a": torch.ones(1)})
+    start = base64.b64encode(mine.read_bytes()[:8]).decode()
+    journal(tmp_path / "out", patches={"model.safetensors": [start, "AAAAAAAAAAA="]})
+    (tmp_path / "out" / "model.safetensors").symlink_to(mine)
+    before = mine.read_bytes()
+    with pytest.raises(FormatError, match="being renamed"):
+        read_tree(tmp_path / "out")
+    assert mine.read_bytes() == before
+
+
+@pytest.mark.parametrize("where", ["layout", "index", "beside"])
+def test_a_record_has_no_file_written_elsewhere(tmp_path, where):
+    write(tmp_path / "in" / "model.safetensors", {"bad.x": torch.ones(2), "y": torch.ones(1)})
+    rules = ConversionMapping([PrefixChange(remove="bad")])
+    convert_checkpoint(tmp_path / "in", tmp_path / "out", rules)
+    path = tmp_path / "out" / "treealign_conversion.json"
+    data = json.loads(path.read_text())
+    if where == "layout":
+        data["layout"]["files"][0]["name"] = "../x.safetensors"
+    elif where == "index":
+        data["layout"] |= {"index": {}, "index_name": "../x.json"}
+    else:
+        data["beside"] = {"../x": "x"}
+    path.write_text(json.dumps(data))
+    with pytest.raises(FormatError, match="no plain names"):
+        convert_checkpoint(tmp_path / "out", tmp_path / "back", rules, reverse=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]

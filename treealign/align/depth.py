@@ -9,15 +9,13 @@ MAX_LEVELS = 200  # several times what the deepest models need
 
 
 def refuse_depth(checkpoint: KeyTree, model: KeyTree) -> None:
-    """Refuse trees too deep to be compared; of one and the same tree, nothing has to be.
+    """Refuse trees too deep to be compared, be they one and the same: the paths of its levels alone are too long.
 
     Raises
     ------
     TreealignError
         Saying how deep it is.
     """
-    if checkpoint.keys == model.keys:
-        return
     for tree in (checkpoint, model):
         deepest = max((len(fold.segments) for fold in tree.folds), default=0)
         if deepest > MAX_LEVELS:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from treealign.checkpoint.adapters.saving import as_adapter
-from treealign.checkpoint.afterwards import tell
 from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill, start_counters
 from treealign.checkpoint.managed import refuse_managed
+from treealign.checkpoint.save_pretrained import remember
 from treealign.checkpoint.source import Source, open_source
 from treealign.checkpoint.verdict import Verdict, judge
 from treealign.errors import LoadError, TreealignError
@@ -97,6 +97,7 @@ def load(
     assign: bool = False,
     select: str = "",
     adapter: str = "",
+    original_names: bool = True,
 ) -> LoadResult:
     """Load a checkpoint into a model.
 
@@ -132,6 +133,10 @@ def load(
         The name of one of several state dicts that stand together; for a path, the same as ``path#name``.
     adapter : str
         What the adapter to load into is called in the model, where the file fits several.
+    original_names : bool
+        Whether plain `save_pretrained` of a model of transformers writes the names of the checkpoint, too: by a
+        conversion among the attributes of this model (`treealign.checkpoint.save_pretrained`). False leaves it to
+        transformers.
 
     Returns
     -------
@@ -170,7 +175,7 @@ def load(
         casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=assign)
         start_counters(verdict.counters, chosen.places)
         records = [_carry(track, chosen, verdict, source, kept, casts) for track in chosen.tracks]
-    tell(chosen.places.modules)
+    remember(chosen.places.modules, original_names=original_names)
     return _result(chosen, verdict, records, casts)
 
 

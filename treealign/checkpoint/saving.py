@@ -15,7 +15,6 @@ from torch import nn
 
 from treealign.checkpoint.adapters.parts import WEIGHTS
 from treealign.checkpoint.adapters.saving import adapter_names, config_beside, scope_to_save
-from treealign.checkpoint.afterwards import wake
 from treealign.checkpoint.arranging import Arrangement, arrange, in_one_file
 from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.emitting import Outgoing, prepare
@@ -119,7 +118,6 @@ def save(
     """
     check_arguments("save", model, directory)
     folder, file = _folder_and_file(Path(directory))
-    wake()
     refuse_managed(model, str(folder))
     places = find_places(model)
     _refuse_empty(places, folder)

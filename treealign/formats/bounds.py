@@ -1,16 +1,18 @@
 """Bounds on what is read from files that anybody may have written: beyond them a file is refused at once.
 
-They are several times what the largest published models need (94,000 tensors in 200 shards), and small enough that all
-within them is read in seconds.
+They are several times what the largest published models need (94,000 tensors in 200 shards, a few thousand names that
+differ by more than their indices), and small enough that all within them is read in seconds.
 """
 
 from __future__ import annotations
 
 from treealign.errors import FormatError
 
-MAX_KEYS = 500_000
+MAX_KEYS = 300_000
 MAX_SHARDS = 20_000
+MAX_TEMPLATES = 50_000
 MAX_METADATA = 100_000
+MAX_INFLATED = 1 << 26  # bytes beyond its own size that an archive may unpack to
 
 
 def refuse_more(count: int, most: int, what: str, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from treealign.errors import FormatError
@@ -25,7 +26,7 @@ _NOT_WEIGHTS = (
     "hyper_",
 )
 _EXTRA_STATE = "_extra_state"
-_MOST = 20
+_MOST, _MOST_FOUND = 20, 200  # that are shown, and that are looked for
 
 
 def single_state_dict(where: str, loaded: Any, name: str = "") -> tuple[str, Mapping[str, Any]]:
@@ -46,7 +47,7 @@ def single_state_dict(where: str, loaded: Any, name: str = "") -> tuple[str, Map
     FormatError
         If there is none, more than one, or none of that name; those that there are, with their counts.
     """
-    found = dict(_state_dicts(loaded, (), _DEPTH))
+    found = dict(islice(_state_dicts(loaded, (), _DEPTH, set()), _MOST_FOUND))
     chosen = {path: state for path, state in found.items() if not name or _is_named(path, name, found)}
     if len(chosen) != 1:
         raise _no_single_state_dict(where, loaded, found, name)
@@ -74,15 +75,26 @@ def is_tensor(value: Any) -> bool:
     return hasattr(type(value), "shape") and hasattr(type(value), "dtype")
 
 
-def _state_dicts(node: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    """Every state dict in what was loaded, with where it stands."""
-    if not isinstance(node, Mapping) or "param_groups" in node:
+def _state_dicts(
+    node: Any, path: tuple[str, ...], depth: int, barren: set[tuple[int, int]]
+) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    """Every state dict in what was loaded, with where it stands.
+
+    `barren` keeps where there is none, and how far down: a pickle may hold one container in many places.
+    """
+    if not isinstance(node, Mapping) or "param_groups" in node or (id(node), depth) in barren:
         return
-    inner = [(key, value) for key, value in node.items() if not _is_extra(key) and _holds_tensors(value, depth)]
+    bare: dict[int, int] = {}
+    inner = [(key, value) for key, value in node.items() if not _is_extra(key) and _holds_tensors(value, depth, bare)]
     if inner and depth:
+        count = 0
         for key, value in inner:
             if not (isinstance(key, str) and key.startswith(_NOT_WEIGHTS)):
-                yield from _state_dicts(value, (*path, key), depth - 1)
+                for found in _state_dicts(value, (*path, key), depth - 1, barren):
+                    count += 1
+                    yield found
+        if not count:
+            barren.add((id(node), depth))
     elif all(isinstance(key, str) for key in node) and (any(map(is_tensor, node.values())) or not (node or path)):
         yield path, node
 
@@ -92,15 +104,25 @@ def _is_extra(key: Any) -> bool:
     return isinstance(key, str) and key.endswith(_EXTRA_STATE)
 
 
-def _holds_tensors(value: Any, depth: int) -> bool:
-    """Whether a container has tensors somewhere in it."""
+def _holds_tensors(value: Any, depth: int, bare: dict[int, int]) -> bool:
+    """Whether a container has tensors somewhere in it.
+
+    `bare` keeps how far down the containers are known to have none.
+    """
     if isinstance(value, Mapping):
         children = list(value.values())
     elif isinstance(value, list | tuple):
         children = list(value)
     else:
         return False
-    return any(map(is_tensor, children)) or (depth > 0 and any(_holds_tensors(child, depth - 1) for child in children))
+    if bare.get(id(value), -1) >= depth:
+        return False
+    if any(map(is_tensor, children)) or (
+        depth > 0 and any(_holds_tensors(child, depth - 1, bare) for child in children)
+    ):
+        return True
+    bare[id(value)] = depth
+    return False
 
 
 def _no_single_state_dict(

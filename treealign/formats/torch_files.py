@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.bounds import MAX_INFLATED
 from treealign.formats.detect import HINTS, Kind, detect
 from treealign.formats.state_dicts import is_tensor, single_state_dict
 
@@ -54,7 +57,28 @@ def read_torch_file(path: str | os.PathLike[str], part: str = "") -> TorchFile:
     kind = detect(name)
     if kind not in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
         raise FormatError(f"not a torch file but {kind.value}", where=name, hint=HINTS.get(kind, ""))
+    if kind is Kind.TORCH_ZIP:
+        _refuse_inflated(name)
     return torch_file(name, loaded_safely(name, lambda: _load(name, mapped=kind is Kind.TORCH_ZIP)), part)
+
+
+def _refuse_inflated(name: str) -> None:
+    """Refuse an archive that unpacks to much more than it is: torch stores, and never compresses.
+
+    Raises
+    ------
+    FormatError
+        With both sizes.
+    """
+    try:
+        with zipfile.ZipFile(name) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return  # torch says what is wrong with it
+    size = Path(name).stat().st_size
+    if unpacked > size + MAX_INFLATED:
+        facts = [f"{size:,} bytes unpack to {unpacked:,}; torch does not compress what it saves"]
+        raise FormatError("a torch file that was compressed", where=name, facts=facts, hint="save it again by torch")
 
 
 def torch_file(name: str, loaded: Any, part: str = "") -> TorchFile:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from treealign.mapping.operations import Operation, SizeTable, invert, output_count
 from treealign.mapping.scope import Rewritten, Transform, agreed_limits, as_texts, has_range, refuse
 from treealign.tree.patterns import Choice, KeyPattern, Position
-from treealign.tree.segments import NO_SLOTS, Capture, Captured, Captures, Name, Slot, Slots
+from treealign.tree.segments import NO_SLOTS, Capture, Captured, Captures, Name, Segment, Slot, Slots
 
 MOST_MEMBERS = 100_000  # of one group of tensors on one side
+_MANY = 8  # sources from which on it is looked up which may match
 
 
 class Group(NamedTuple):
@@ -121,19 +122,38 @@ class Convert(Transform):
         return self._parsed[0]
 
     def _starts(self, name: Name, start: int, slots: Slots) -> Iterable[int]:
-        return (place.start for source in self._patterns[0] for place in source.positions(name, start, slots))
+        return (place.start for source in self._candidates(name) for place in source.positions(name, start, slots))
 
     def _find(self, name: Name, slots: Slots) -> _Found | None:
         entered = self._enter(name, slots)
         if entered is None:
             return None
         best: Position | None = None
-        for source in self._patterns[0]:
+        for source in self._candidates(name):
             place = source.match(name, entered[0], slots)
             if place and (best is None or (place.start, -place.stop) < (best.start, -best.stop)):
                 best = place
         found = best and _Found(best, entered[1])
         return found if found and self._counted(found, slots) else None
+
+    def _candidates(self, name: Name) -> Sequence[KeyPattern]:
+        """The sources that may match a name: of many, those one of whose literals it has."""
+        sources = self._patterns[0]
+        if len(sources) < _MANY or not all(isinstance(segment, str) for segment in name):
+            return sources
+        having, wordless = self._by_literal
+        return [sources[at] for at in sorted({*wordless, *(at for word in name for at in having.get(word, ()))})]
+
+    @cached_property
+    def _by_literal(self) -> tuple[dict[Segment, list[int]], list[int]]:
+        """The sources by the rarest literal of each, and those that have none."""
+        literals = [[s.literal for s in source.segments if s.literal is not None] for source in self._patterns[0]]
+        counts = Counter(word for words in literals for word in words)
+        having: dict[Segment, list[int]] = {}
+        for at, words in enumerate(literals):
+            if words:
+                having.setdefault(min(words, key=counts.__getitem__), []).append(at)
+        return having, [at for at, words in enumerate(literals) if not words]
 
     def _counted(self, found: _Found, slots: Slots) -> bool:
         """Whether captures that run over the group stay within their counts."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.indexes import is_plain_name
+from treealign.formats.legible import legible
 from treealign.mapping.packing import pack_keys, unpack_keys
 
 SINGLE = "model.safetensors"
@@ -101,10 +103,25 @@ class Layout:
         Raises
         ------
         FormatError
-            The data is not what `to_json` gives.
+            The data is not what `to_json` gives, or names files that would be written elsewhere than in their folder.
         """
         try:
             files = tuple(FileLayout.from_json(file) for file in data["files"])
-            return cls(files, data.get("index"), data.get("index_name", INDEX), data["nbytes"])
-        except (KeyError, TypeError, AttributeError, IndexError) as e:
+            layout = cls(files, data.get("index"), data.get("index_name", INDEX), data["nbytes"])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
             raise FormatError("the layout of files cannot be read", facts=[repr(e)]) from e
+        refuse_elsewhere([*(file.name for file in files), layout.index_name])
+        return layout
+
+
+def refuse_elsewhere(names: Iterable[str]) -> None:
+    """Refuse names by which a file that anybody may have written would have others written outside of its folder.
+
+    Raises
+    ------
+    FormatError
+        Naming them.
+    """
+    bad = [legible(str(name)) for name in names if not is_plain_name(str(name))]
+    if bad:
+        raise FormatError("these are no plain names of files in one folder", facts=bad[:20])

@@ -54,7 +54,7 @@ class Moving:
 
     def _numbers(self, transform: Transform) -> list[int]:
         found: set[int] = set()
-        for words in transform.words:
+        for words in dict.fromkeys(transform.words):
             some = min((self._having.get(word, set()) for word in words), key=len, default=None)
             numbers = range(len(self._states)) if some is None else some
             found.update(n for n in numbers if words <= self._states[n].words)

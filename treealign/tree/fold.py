@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from treealign.formats.bounds import refuse_more
 from treealign.tree.keys import LONGEST_NUMBER, natural_key
 
 # a whole segment of digits without leading zeros; the digits in `conv1` are part of a name. The key is set between dots
@@ -39,10 +40,15 @@ class Fold:
     indices: list[tuple[str, ...]]
 
 
-def fold(keys: Sequence[str]) -> tuple[Fold, ...]:
+def fold(keys: Sequence[str], most: int | None = None) -> tuple[Fold, ...]:
     """Group keys by template, in order of first appearance.
 
     A key that holds a brace folds with nothing: its template is the key itself and its indices are empty.
+
+    Raises
+    ------
+    FormatError
+        There are more than `most` templates.
 
     Notes
     -----
@@ -67,6 +73,8 @@ def fold(keys: Sequence[str]) -> tuple[Fold, ...]:
             rows.append(row)
         else:
             found[name] = [at], [row]
+            if most is not None and len(found) > most:
+                refuse_more(len(found), most, "names that differ by more than their indices", f"of {len(keys):,} keys")
     return tuple(_made(name, *rows) for name, rows in found.items())
 
 

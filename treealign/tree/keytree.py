@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treealign.errors import TreealignError
+from treealign.formats.bounds import MAX_TEMPLATES
 from treealign.tree.fold import Fold, fold
 from treealign.tree.keys import natural_key
 from treealign.tree.tracing import Trace
@@ -124,8 +125,8 @@ class KeyTree:
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:
-        """The keys folded by template; `Fold.positions` point into `leaves`."""
-        return fold(self.keys)
+        """The keys folded by template; `Fold.positions` point into `leaves`; refused where hardly anything folds."""
+        return fold(self.keys, MAX_TEMPLATES)
 
     @cached_property
     def graph(self) -> networkx.DiGraph:

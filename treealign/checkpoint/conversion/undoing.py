@@ -22,7 +22,7 @@ from treealign.checkpoint.conversion.tensors import Stored
 from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_writer import Shard, TensorPlan
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.layout import FileLayout, Layout
+from treealign.mapping.layout import FileLayout, Layout, refuse_elsewhere
 from treealign.mapping.load_record import Record
 from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data
 from treealign.mapping.operations import invert, is_lossy
@@ -97,12 +97,14 @@ def read_conversion(path: Path) -> Conversion | None:
 
 
 def _from_data(data: Mapping[str, Any]) -> Conversion:
+    beside = {str(name): str(text) for name, text in data.get("beside", {}).items()}
+    refuse_elsewhere(beside)
     return Conversion(
         mapping_from_data(data["mapping"]),
         bool(data["reverse"]),
         Record.from_data(data["record"]),
         Layout.from_json(data["layout"]),
-        {str(name): str(text) for name, text in data.get("beside", {}).items()},
+        beside,
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from treealign.errors import FormatError
 from treealign.formats.flushing import sync_folder, write_at
+from treealign.formats.indexes import is_plain_name
+from treealign.formats.legible import legible
 
 NAME = ".journal.json"
 FORMAT = "treealign.transaction"
@@ -124,7 +126,21 @@ def _from_data(data: Mapping[str, Any]) -> Journal:
         {name: Known(*map(int, one)) for name, one in data[part].items()} for part in ("goes", "replaced", "comes")
     )
     patches = {name: Patch(*map(base64.b64decode, two)) for name, two in data["patches"].items()}
+    for name in (*goes, *replaced, *comes, *patches):
+        _refuse_elsewhere(name)
     return Journal(goes, replaced, comes, patches, dict(data["request"]))
+
+
+def _refuse_elsewhere(name: str) -> None:
+    """A folder from anywhere may hold a journal: whoever reads the folder moves no file out of it, or into it.
+
+    Raises
+    ------
+    ValueError
+        The name leads out of the folder.
+    """
+    if not all(map(is_plain_name, name.split("/"))):
+        raise ValueError(f"{legible(name)} is not in the folder")
 
 
 def _unreadable(path: Path, reason: str) -> FormatError:

@@ -84,7 +84,7 @@ def end(stage: Stage) -> Mapping[str, Any] | None:
             _say("%s: a run was cut short before it changed anything; what it had written is gone", stage.folder)
         remove(stage.path)
         return None
-    others = strangers(journal, stage.folder)
+    others = strangers(journal, stage.folder, stage.path)
     if others:
         raise _replaced(stage, journal, others)
     forward(journal, stage.folder, stage.path)

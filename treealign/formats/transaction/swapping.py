@@ -55,8 +55,11 @@ def back(journal: Journal, folder: Path, stage: Path) -> None:
         _sync(journal, folder)
 
 
-def strangers(journal: Journal, folder: Path) -> list[str]:
-    """The files that somebody else has put where the journal speaks of others: they must not be touched."""
+def strangers(journal: Journal, folder: Path, stage: Path) -> list[str]:
+    """The files that somebody else has put where the journal speaks of others: they must not be touched.
+
+    Nor must what a link leads to: no transaction makes links, and a folder from anywhere may hold them.
+    """
     names = dict.fromkeys([*journal.goes, *journal.replaced, *journal.comes])
     parts = (journal.goes, journal.replaced, journal.comes)
     found = [
@@ -64,11 +67,19 @@ def strangers(journal: Journal, folder: Path) -> list[str]:
         for name in names
         if os.path.lexists(folder / name) and not is_known(folder / name, *(part.get(name) for part in parts))
     ]
+    above = dict.fromkeys(base / up for name in names for base in (folder, stage, stage / ASIDE) for up in _above(name))
+    found += [str(path) for path in (stage / ASIDE, *above) if path.is_symlink()]
     return found + [name for name, patch in journal.patches.items() if not _is_ours(folder / name, *patch)]
+
+
+def _above(name: str) -> list[Path]:
+    return list(Path(name).parents)[:-1]
 
 
 def _is_ours(path: Path, before: bytes, after: bytes) -> bool:
     """Whether a file begins as it did before, as it should after, or as it is left in between."""
+    if path.is_symlink() or not path.is_file():
+        return False
     try:
         with path.open("rb") as file:
             start = file.read(len(after))

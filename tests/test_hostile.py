@@ -1,0 +1,107 @@
+"""What anybody may have written is done with, or refused in words; `scripts/hostile.py` measures time and memory."""
+
+from __future__ import annotations
+
+import io
+import resource
+import signal
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+import torch
+from dying import snapshot
+
+from treealign import ConversionMapping, Convert, KeyTree, Rename, TreealignError, load, operations, read_tree, suggest
+from treealign.errors import FormatError
+from treealign.formats import bounds
+
+
+def test_a_torch_file_that_unpacks_to_much_more_than_it_is_is_refused(tmp_path):
+    held = io.BytesIO()
+    torch.save({"a": torch.zeros(1)}, held)
+    with zipfile.ZipFile(held) as old, zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry) + bytes(bounds.MAX_INFLATED))
+    with pytest.raises(FormatError, match=r"compressed\n  .* bytes unpack to .*\n\nhint: save it again"):
+        read_tree(tmp_path / "x.pt")
+
+
+def test_a_torch_file_of_which_little_was_compressed_is_read(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt", "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/note", "n" * 10_000)
+    assert read_tree(tmp_path / "x.pt").keys == ("a",)
+
+
+@pytest.mark.parametrize("inside", [[1], {"a": 1}, [torch.zeros(1)], {"param_groups": 1, "a": torch.zeros(1)}], ids=str)
+def test_one_container_in_very_many_places_is_looked_at_once(tmp_path, inside):
+    for _ in range(8):
+        inside = dict.fromkeys(map(str, range(1000)), inside) if isinstance(inside, dict) else [inside] * 1000
+    torch.save({"x": inside}, tmp_path / "x.pt")
+    with pytest.raises(FormatError, match="no state dict"):
+        read_tree(tmp_path / "x.pt")
+
+
+def test_state_dicts_without_end_are_refused_with_the_first_of_them(tmp_path):
+    inside = {"w": torch.zeros(1)}
+    for _ in range(4):
+        inside = dict.fromkeys(map(str, range(300)), inside)
+    torch.save(inside, tmp_path / "x.pt")
+    with pytest.raises(FormatError, match="more than one state dict"):
+        read_tree(tmp_path / "x.pt")
+
+
+def test_names_that_do_not_fold_are_refused_beyond_what_any_model_has():
+    tree = KeyTree.from_leaves([(f"a.{at:07d}", (1,), "float32") for at in range(bounds.MAX_TEMPLATES + 1)])
+    with pytest.raises(FormatError, match="50,001 names that differ by more than their indices, of which at most 50,0"):
+        suggest(tree, tree)
+    with pytest.raises(FormatError, match="of 50,001 keys"):
+        ConversionMapping([Rename("a", "b")]).map_keys(tree)
+
+
+def test_one_tree_of_thousands_of_levels_is_not_compared_with_itself():
+    tree = KeyTree.from_leaves([(".".join(["a"] * 2000), (1,), "float32")])
+    with pytest.raises(TreealignError, match="2,000 levels, of which at most"):
+        suggest(tree, tree)
+
+
+def test_a_split_into_twenty_thousand_is_done_and_undone():
+    count = 20_000
+    split = Convert("w", [f"t{at}" for at in range(count)], [operations.Split(0, (1,) * count)])
+    model = torch.nn.ParameterDict({f"t{at}": torch.zeros(1) for at in range(count)})
+    load(model, {"w": torch.arange(float(count))}, [split])
+    assert float(model["t19999"]) == 19_999
+    mapping = ConversionMapping([split])
+    assert set(mapping.reverse.map_keys(tuple(model)).values()) == {("w",)}
+
+
+@pytest.mark.parametrize("name", ["w", "l.{i}.w"])
+def test_of_many_sources_those_that_match_are_found_wherever_they_stand(name):
+    sources = [f"a{at}.b.{name}" for at in range(20)] + [f"c.d{at}.{name}" for at in range(20)]
+    whole = Convert([f"**.{source}" for source in sources], f"**.e.{name}", [operations.Concat(0, (1,) * 40)])
+    keys = [f"x.{source}".replace("{i}", "3") for source in sources]
+    made = f"x.e.{name}".replace("{i}", "3")
+    assert ConversionMapping([whole]).map_keys([*keys, "x.other"]) == {
+        **dict.fromkeys(keys, (made,)),
+        "x.other": ("x.other",),
+    }
+
+
+def _write_large(path):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    try:
+        ConversionMapping([Rename(f"a{at}", f"b{at}") for at in range(1000)]).to_json(path)
+    except TreealignError as error:
+        return str(error)
+    return "written"
+
+
+def test_a_mapping_that_cannot_be_written_whole_leaves_the_one_that_was_there(tmp_path):
+    ConversionMapping([Rename("a", "b")]).to_json(tmp_path / "m.json")
+    before = snapshot(tmp_path)
+    with ProcessPoolExecutor(1) as workers:
+        said = workers.submit(_write_large, tmp_path / "m.json").result()
+    assert "cannot write: File too large" in said
+    assert snapshot(tmp_path) == before
