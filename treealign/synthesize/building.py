@@ -24,11 +24,12 @@ _LONGEST_CYCLE = 4
 
 @dataclass(frozen=True)
 class Built:
-    """Moves in order, and how many each content took."""
+    """Moves in order, how many each content took, and the contents for which none was found."""
 
     moves: tuple[Move, ...]
     taken: dict[int, int]
     work: int
+    stuck: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -36,8 +37,8 @@ class Built:
         return sum(map(len, self.moves))
 
 
-def build(problem: Problem, contents: Sequence[Content], choice: Choice, work: int) -> Built | None:
-    """Moves that make every template by its way; None where they cannot be found with so much work."""
+def build(problem: Problem, contents: Sequence[Content], choice: Choice, work: int) -> Built:
+    """Moves that make every template by its way, as far as they can be found with so much work."""
     return _Builder(problem, contents, choice, work).run()
 
 
@@ -50,13 +51,13 @@ class _Builder:
         self._taken: dict[int, int] = {}
         self._vain: dict[tuple[str, int], tuple[frozenset[int], int]] = {}  # on what it depended, and when
 
-    def run(self) -> Built | None:
-        while self._tracks.left():
+    def run(self) -> Built:
+        while left := self._tracks.left():
             if self._spent() or not (
                 self._pass(self._whole) or self._first(self._in_part) or self._exchange() or self._coarser()
             ):
-                return None
-        return Built(tuple(self._moves), self._taken, self._work)
+                break
+        return Built(tuple(self._moves), self._taken, self._work, tuple(left))
 
     @property
     def _work(self) -> int:

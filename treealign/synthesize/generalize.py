@@ -9,7 +9,7 @@ from treealign.synthesize.rules import Run
 from treealign.synthesize.templates import Values
 from treealign.tree.grammar import Choice, SegmentPattern, is_literal
 from treealign.tree.keys import is_index, natural_key
-from treealign.tree.segments import Capture, Name, Pieces, Segment, Slot, cut
+from treealign.tree.segments import Capture, Leaves, Name, Pieces, Segment, Slot, cut
 
 MOST_CHOICES = 60
 
@@ -22,7 +22,7 @@ def general(
     `name` begins the names of the captures. With `values`, those of each segment's template, captures carry the range
     of what they hold, or, if that has gaps and they shall be `listed`, are choices of it.
     """
-    given = set(segments)
+    given = {word for s in segments for word in (s if isinstance(s, Leaves) else (s,))}
     if len(given) > 1 and all(isinstance(s, str) and is_index(s) for s in given):
         held = [int(s) for s in given if isinstance(s, str)]
         return SegmentPattern((_capture(name, held if values else None, listed),))

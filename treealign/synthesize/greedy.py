@@ -56,14 +56,16 @@ class Greedy:
         left = _WORK
         for _ in range(_MOST_ROUNDS):
             choice = self._chooser.choose(weights)
-            built = None if choice in tried else build(self._problem, self._contents, choice, left)
-            if built is None:
+            if choice in tried or left <= 0:
                 break
             tried.append(choice)
+            built = build(self._problem, self._contents, choice, left)
             left -= built.work
             converts = sum(n >= len(self._contents) for n in choice.used)
-            found.append((built.size + converts, built))
-            dear = {n: count for n, count in built.taken.items() if count > 1 and n < len(self._contents)}
+            if not built.stuck:
+                found.append((built.size + converts, built))
+            counts = {**built.taken, **{n: built.taken.get(n, 0) + 2 for n in built.stuck}}
+            dear = {n: count for n, count in counts.items() if count > 1 and n < len(self._contents)}
             if not dear:
                 break
             for n, count in dear.items():

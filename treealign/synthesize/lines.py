@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from treealign.synthesize.rules import Found, Side
 from treealign.synthesize.templates import PartialMatch, Values
-from treealign.tree.segments import Name, Segment, cut
+from treealign.tree.segments import Leaves, Name, Segment, cut
 
 
 class Line(NamedTuple):
@@ -40,13 +40,13 @@ class Lines:
         self.searched = 0  # names looked at, over all searches
         self._index: dict[Hashable, list[int]] = {}
         for number, line in enumerate(self.lines):
-            for skeleton in {_skeleton(segment) for segment in line.name}:
+            for skeleton in _skeletons(line.name):
                 self._index.setdefault(skeleton, []).append(number)
 
     def rename(self, number: int, name: Name) -> None:
         """Give a line another name."""
         line = self.lines[number]
-        before, after = ({_skeleton(segment) for segment in n} for n in (line.name, name))
+        before, after = _skeletons(line.name), _skeletons(name)
         for skeleton in before - after:
             self._index[skeleton].remove(number)
         for skeleton in after - before:
@@ -75,6 +75,12 @@ class Lines:
         if best is None:
             return range(len(self.lines))
         return best[0] if len(best) == 1 else sorted(set().union(*best))
+
+
+def _skeletons(name: Name) -> set[Hashable]:
+    last = name[-1:]
+    words: Iterable[Segment] = (*name[:-1], *last[0]) if last and isinstance(last[0], Leaves) else name
+    return {_skeleton(segment) for segment in words}
 
 
 def _skeleton(segment: Segment) -> Hashable:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.grammar import Choice, SegmentPattern
 from treealign.tree.keys import is_index
-from treealign.tree.segments import NO_SLOTS, Capture, Captures, Name, Segment, Slots, cut
+from treealign.tree.segments import NO_SLOTS, Capture, Captures, Leaves, Name, Segment, Slots, cut
 
 Run: TypeAlias = tuple[SegmentPattern, ...]
 
@@ -63,7 +63,9 @@ class Side:
 
     def find(self, name: Name, slots: Slots) -> list[Found]:
         """Where it matches: nowhere, once, or the first two positions."""
-        if not self._words.issubset(name):
+        if not self._words.issubset(name) and not (
+            name and isinstance(name[-1], Leaves) and self._words.issubset({*name, *name[-1]})
+        ):
             return []
         held = self._scope.match(name, 0, slots)
         if held is None:
@@ -104,26 +106,32 @@ class _Matcher:
         if not self._plain:
             return range(len(name) - len(self.run) + 1)
         at, text = self._plain[0]
-        return [n - at for n, segment in enumerate(name) if segment == text]
+        found = [n - at for n, segment in enumerate(name) if segment == text]
+        if name and isinstance(name[-1], Leaves) and text in name[-1]:
+            found.append(len(name) - 1 - at)
+        return found
 
     def match(self, name: Name, start: int, slots: Slots) -> Captures | None:
         """What the run captures if it stands there."""
         if start + len(self.run) > len(name):
             return None
-        for at, text in self._plain:
-            if name[start + at] != text:
-                return None
-        captures: Captures = {}
         partial = False
+        for at, text in self._plain:
+            found = name[start + at]
+            if found != text:
+                if not isinstance(found, Leaves) or text not in found:
+                    return None
+                partial = True
+        captures: Captures = {}
         for at, segment in self._others:
             try:
-                found = segment.match(name[start + at], slots)
+                held = segment.match(name[start + at], slots)
             except PartialMatch:
                 partial = True
                 continue
-            if found is None:
+            if held is None:
                 return None
-            captures.update(found)
+            captures.update(held)
         if partial:
             raise PartialMatch
         return captures
@@ -143,11 +151,20 @@ class _Segment:
 
     def match(self, found: Segment, slots: Slots) -> Captures | None:
         """As `SegmentPattern.match`; a choice of indices captures a slot that holds nothing but some of them."""
+        if isinstance(found, Leaves):
+            return self._among(found, slots)
         if not self._free and not isinstance(found, str):
             return self._compare(found, slots)
         if found not in self._known:
             self._known[found] = self._pattern.match(found, slots)
         return self._known[found]
+
+    def _among(self, words: Leaves, slots: Slots) -> Captures | None:
+        """Nothing is captured: which of the words stands there makes no difference."""
+        matching = sum(self._pattern.match(word, slots) is not None for word in words)
+        if 0 < matching < len(words):
+            raise PartialMatch
+        return {} if matching else None
 
     def _compare(self, found: Segment, slots: Slots) -> Captures | None:
         if not self._listed or not isinstance(slots, Values):

@@ -93,7 +93,7 @@ def _made(task: Task) -> Synthesis:
     for _ in range(_MOST_ROUNDS):
         search = _Search(task)
         best = search.run()
-        if best is not None and len(best.mapping) <= len(task.problem.ways):
+        if best is not None and len(best.mapping) <= len(task.changed) + len(task.converted):
             return best.lacking(lost)
         tried = _exactly(task)
         if tried is not None and not tried.findings and (best is None or len(tried.mapping) < len(best.mapping)):
@@ -117,7 +117,7 @@ def _exactly(task: Task) -> _Attempt | None:
     And where captures limited to a range would match what belongs to another rule, one for each range that does not.
     """
     tried = None
-    for templates, whole in product((task.problem.templates, _boxed(task)), (False, True)):
+    for templates, whole in product((task.changed, _boxed(task)), (False, True)):
         rules = list(dict.fromkeys(rule for t in templates if (rule := _exact(t, whole)) is not None))
         groups = _ordered(rules, task)
         tried = attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
@@ -226,7 +226,7 @@ class _Search:
                     return None
                 numbers = [n for n in solution.chosen if pool.found[n].rule is not None]
                 settled = settle(numbers, pool.found, self.task.samples, budget)
-                trimmed = trim(problem, settled.rules, settled.groups, self.task.samples, budget)
+                trimmed = trim(problem, settled.rules, settled.groups, self.task, budget)
                 made = None if settled.cuts else self._tried(*trimmed)
                 if made is not None:
                     return made

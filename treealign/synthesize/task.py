@@ -8,6 +8,7 @@ from functools import cached_property
 
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.conversions import ConversionTemplate, fold_conversions
+from treealign.synthesize.leaves import join_names, join_templates
 from treealign.synthesize.lines import Line
 from treealign.synthesize.order import Sample
 from treealign.synthesize.problem import Problem
@@ -44,18 +45,44 @@ class Task:
     @cached_property
     def problem(self) -> Problem:
         """What the renamings have to do."""
+        conversions = tuple(map(Absorption, self.converted))
         return Problem(
-            templates=tuple(t for t in self.templates if t.changed),
-            fixed=tuple((t.source, t.values) for t in self.templates if not t.changed),
-            checkpoint_only=tuple(_unmatched(self.checkpoint, self._left)),
-            model_only=tuple(_unmatched(self.model, self._right)),
-            conversions=tuple(map(Absorption, self.converted)),
+            templates=join_templates(self.changed, ((c.template, c.lattice) for c in conversions)),
+            fixed=join_names(self._fixed),
+            checkpoint_only=join_names(self._checkpoint_only),
+            model_only=join_names(self._model_only),
+            conversions=conversions,
         )
+
+    @cached_property
+    def changed(self) -> tuple[Template, ...]:
+        """The one-to-one matches of which the two names differ."""
+        return tuple(t for t in self.templates if t.changed)
+
+    @cached_property
+    def _fixed(self) -> tuple[tuple[Name, Values], ...]:
+        return tuple((t.source, t.values) for t in self.templates if not t.changed)
+
+    @cached_property
+    def _checkpoint_only(self) -> tuple[tuple[Name, Values], ...]:
+        return tuple(_unmatched(self.checkpoint, self._left))
+
+    @cached_property
+    def _model_only(self) -> tuple[tuple[Name, Values], ...]:
+        return tuple(_unmatched(self.model, self._right))
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
         """Keys that stand for all that change."""
-        pairs = dict.fromkeys(pair for t in self.problem.templates for pair in t.samples)
+        return self._samples(self.problem.templates)
+
+    @cached_property
+    def every_sample(self) -> tuple[Sample, ...]:
+        """The same with all leaves of each module."""
+        return self._samples(self.changed)
+
+    def _samples(self, templates: Sequence[Template]) -> tuple[Sample, ...]:
+        pairs = dict.fromkeys(pair for t in templates for pair in t.samples)
         found = [Sample(_name(c), _name(m)) for c, m in pairs]
         keys = dict.fromkeys(key for t in self.converted for c in t.samples for key in _ends(c.checkpoint))
         return (*found, *(Sample(_name(key), None) for key in keys))
@@ -63,34 +90,34 @@ class Task:
     @cached_property
     def checkpoint_names(self) -> list[tuple[Name, Values]]:
         """Everything that the checkpoint has."""
-        changed = [(t.source, t.values) for t in self.problem.templates]
+        changed = [(t.source, t.values) for t in self.changed]
         converted = [(name, t.values) for t in self.converted for name in t.sources]
-        return [*changed, *self.problem.fixed, *self.problem.checkpoint_only, *converted]
+        return [*changed, *self._fixed, *self._checkpoint_only, *converted]
 
     @cached_property
     def model_names(self) -> list[tuple[Name, Values]]:
         """Everything that the model has."""
-        changed = [(t.target, t.values) for t in self.problem.templates]
+        changed = [(t.target, t.values) for t in self.changed]
         produced = [(name, t.values) for t in self.converted for name in t.targets]
-        return [*changed, *self.problem.fixed, *self.problem.model_only, *produced]
+        return [*changed, *self._fixed, *self._model_only, *produced]
 
     @cached_property
     def renamed_lines(self) -> list[Line]:
         """The names that no conversion may touch, on its way to the model."""
-        return [*self.model_lines, *(Line(v.seen(n), v) for n, v in self.problem.checkpoint_only)]
+        return [*self.model_lines, *(Line(v.seen(n), v) for n, v in self._checkpoint_only)]
 
     @cached_property
     def model_lines(self) -> list[Line]:
         """The model's names; those that conversions make carry their number."""
-        changed = [(t.target, t.values) for t in self.problem.templates]
-        others = [Line(v.seen(n), v) for n, v in (*changed, *self.problem.fixed, *self.problem.model_only)]
+        changed = [(t.target, t.values) for t in self.changed]
+        others = [Line(v.seen(n), v) for n, v in (*changed, *self._fixed, *self._model_only)]
         made = ((n, name, t.values) for n, t in enumerate(self.converted) for name in t.targets)
         return [*others, *(Line(v.seen(name), v, n) for n, name, v in made)]
 
     @cached_property
     def lone(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """A matched key that only the checkpoint has, and one that only the model has, as patterns."""
-        pairs = [pair for t in self.problem.templates for pair in t.samples]
+        pairs = [pair for t in self.changed for pair in t.samples]
         made = [c for t in self.converted for c in t.samples]
         left = [a for a, _ in pairs] + [c.checkpoint[0] for c in made]
         right = [b for _, b in pairs] + [c.model[0] for c in made]

@@ -8,15 +8,20 @@ indices that both sides carry, equal or shifted by a constant. Where the indices
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeAlias
 
 from treealign.errors import MappingError
-from treealign.synthesize.relations import Relation, Rows, columns_of, related
+from treealign.synthesize.relations import Columns, Relation, Rows, columns_of, related
 from treealign.tree.fold import Fold
 from treealign.tree.keytree import KeyTree
-from treealign.tree.segments import Name, Slot, join, within
+from treealign.tree.segments import Leaves, Name, Slot, join, within
+
+Part: TypeAlias = tuple[Rows[tuple[str, str]], Relation]
+
+_MOST_PRODUCTS = 12
 
 
 class PartialMatch(Exception):  # noqa: N818  a signal, not an error
@@ -47,7 +52,7 @@ class Values:
 
     def seen(self, name: Name) -> Name:
         """The name as patterns see it: a slot that holds one index only is that index."""
-        return tuple(s if isinstance(s, str) else join(map(self._seen, s)) for s in name)
+        return tuple(s if isinstance(s, (str, Leaves)) else join(map(self._seen, s)) for s in name)
 
     def _seen(self, piece: str | Slot) -> str | Slot:
         if isinstance(piece, str) or len(self.columns[piece.column]) > 1:
@@ -107,12 +112,59 @@ def fold_pairs(
     found: list[Template] = []
     for (a, b), members in groups.items():
         rows = Rows([left[c][1] for c, _ in members], [right[m][1] for _, m in members], members)
-        parts = [whole for part in related(rows) for whole in (_boxes(*part) if boxed else [part])]
+        alone = len(members) == len(checkpoint.folds[a].positions) == len(model.folds[b].positions)
+        parted = _boxes if boxed else _itself if alone else _products
+        parts = [whole for part in related(rows) for whole in parted(*part)]
         found += [_template(checkpoint.folds[a], model.folds[b], *part) for part in parts]
     return found
 
 
-def _boxes(rows: Rows[tuple[str, str]], relation: Relation) -> list[tuple[Rows[tuple[str, str]], Relation]]:
+def _itself(rows: Rows[tuple[str, str]], relation: Relation) -> list[Part]:
+    return [(rows, relation)]
+
+
+def _products(rows: Rows[tuple[str, str]], relation: Relation) -> list[Part]:
+    """Rows parted until each part holds all combinations of what its indices take; as they are where that is many.
+
+    Slots say what an index takes, not with which others: `a.0.1` and `a.1.0` as one would stand for `a.0.0`, too, which
+    is another's key where the fold is not theirs alone.
+    """
+    parts = list(_factored(rows, _MOST_PRODUCTS))
+    return [(part, relation) for part in parts] if len(parts) <= _MOST_PRODUCTS else [(rows, relation)]
+
+
+def _factored(rows: Rows[tuple[str, str]], most: int) -> Iterator[Rows[tuple[str, str]]]:
+    free = _independent(columns_of(rows.left))
+    if most <= 0 or prod(len(set(c)) for c in free) == len(rows.items):
+        yield rows
+        return
+    others = [_others(free, n) for n in range(len(free))]
+    parts = min((rows.parted(kinds) for kinds in others if len(set(kinds)) > 1), key=len)
+    for part in parts:
+        yield from _factored(part, most - len(parts) + 1)
+
+
+def _independent(columns: Columns) -> list[Sequence[str]]:
+    """The columns without those that say what another says."""
+    found: list[Sequence[str]] = []
+    for column in columns:
+        kinds = len(set(column))
+        if kinds > 1 and not any(len(set(zip(column, c, strict=True))) == kinds == len(set(c)) for c in found):
+            found.append(column)
+    return found
+
+
+def _others(columns: Columns, at: int) -> list[str]:
+    """For each row a name for the combinations of the other columns that go with its value."""
+    going: dict[str, set[tuple[str, ...]]] = {}
+    for row in zip(*columns, strict=True):
+        going.setdefault(row[at], set()).add(row[:at] + row[at + 1 :])
+    names: dict[frozenset[tuple[str, ...]], str] = {}
+    kinds = {value: names.setdefault(frozenset(held), str(len(names))) for value, held in sorted(going.items())}
+    return [kinds[value] for value in columns[at]]
+
+
+def _boxes(rows: Rows[tuple[str, str]], relation: Relation) -> list[Part]:
     """Rows parted until each part holds all combinations of a run of values of each index."""
     columns = columns_of(rows.left)
     sizes = [len(set(c)) for c in columns]

@@ -11,6 +11,7 @@ from treealign.synthesize.order import Sample, order, step
 from treealign.synthesize.orders import Group
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.rules import Rule, Run
+from treealign.synthesize.task import Task
 from treealign.synthesize.templates import Values
 from treealign.tree.grammar import Choice
 from treealign.tree.segments import NO_SLOTS, Capture, Name
@@ -21,10 +22,10 @@ Taken = dict[str, set[str]]  # what the choices of a rule held, by their names
 
 
 def trim(
-    problem: Problem, rules: Sequence[Rule], groups: Sequence[Group], samples: Sequence[Sample], budget: Budget
+    problem: Problem, rules: Sequence[Rule], groups: Sequence[Group], task: Task, budget: Budget
 ) -> tuple[tuple[Rule, ...], tuple[Group, ...]]:
     """The rules without options that no key takes, and the groups without rules that nothing needs."""
-    taken = _taken(rules, groups, samples)
+    taken = _taken(rules, groups, task.every_sample)
     kept = tuple(group for group in groups if any(n in taken for n in group))
     result = list(rules)
     for n, rule in enumerate(rules):
@@ -34,7 +35,7 @@ def trim(
         for shorter in (*_shorter(narrower), narrower):
             tried = [*result[:n], shorter, *result[n + 1 :]]
             verdict = problem.assess(shorter, ())
-            if verdict is not None and verdict.clean and order(tried, samples, budget).groups == tuple(groups):
+            if verdict is not None and verdict.clean and order(tried, task.samples, budget).groups == tuple(groups):
                 result = tried
                 break
     return tuple(result), kept

@@ -28,6 +28,12 @@ class Slot(NamedTuple):
     shift: int = 0
 
 
+class Leaves(tuple[str, ...]):
+    """Several words that stand at the end of names that are else alike, as one segment."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Capture:
     """A capture of an index in a pattern: what stands there is ``index + shift``, with `low` <= index <= `high`."""
