@@ -127,6 +127,23 @@ def test_nothing_of_the_aligner_is_keyed_by_where_it_lies_in_memory():
     assert found == []
 
 
+def test_one_module_alone_makes_a_match_open_or_certain():
+    """Nowhere else is `certain` given to a link, or to a copy of one, by name or by place."""
+    found = []
+    for path in (path for path in MODULES if path.name != "verdict.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("replace", "Link"):
+                given = [*(keyword.arg for keyword in node.keywords), *(["certain"] if len(node.args) > 4 else [])]
+                found += [f"{path.name}:{node.lineno}"] if "certain" in given else []
+    assert found == []
+
+
+def test_strings_are_compared_by_one_library():
+    """`rapidfuzz` says how alike two names are; what else compares texts writes the difference of two files."""
+    found = [path.name for path in MODULES if re.search("get_close_matches|SequenceMatcher", path.read_text())]
+    assert found == []
+
+
 def test_no_module_bears_the_name_of_a_public_function():
     names = set(treealign.__all__) - {"operations"}
     assert [p.stem for p in MODULES if p.stem in names] == []

@@ -27,6 +27,19 @@ def install_hint(extra: str) -> str:
     return f"pip install {wanted}\n  or, in a clone of treealign: pip install '.[{extra}]'"
 
 
+def look_alikes(name: str, known: Iterable[str], most: int = 3, least: float = 0.6) -> list[str]:
+    """The known names that look like another, as a fact of an error; none where none does.
+
+    >>> look_alikes("q_porj", ["q_proj", "norm"])
+    ['close: q_proj']
+    """
+    from rapidfuzz.fuzz import ratio
+    from rapidfuzz.process import extract
+
+    close = [one for one, *_ in extract(name, list(known), scorer=ratio, limit=most, score_cutoff=100 * least)]
+    return [f"close: {', '.join(close)}"] if close else []
+
+
 class TreealignError(Exception):
     """Something the user can act on.
 

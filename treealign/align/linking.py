@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 from treealign.align.converting.claims import claimed
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
@@ -18,7 +16,7 @@ from treealign.align.matching.certainty import SHAPE_ONLY, Doubt
 from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.matching.telling import told
-from treealign.align.patterns import Pattern
+from treealign.align.verdict import Alternative, doubted
 
 
 def links_of(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[int, Doubt]) -> list[Link]:
@@ -30,16 +28,14 @@ def links_of(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[in
             continue
         doubt = found.get(i)
         link = Link((left[i],), (right[j],), evidence=told(sides, i, j))
-        if doubt is not None:
-            link = replace(link, **doubted_parts(sides, doubt))
-        links.append(link)
+        links.append(link if doubt is None else doubted(link, *_alternative(sides, doubt)))
     return links
 
 
 def with_conversions(
     sides: tuple[Side, Side],
     assignment: Assignment,
-    links: list[Link],
+    links: Sequence[Link],
     away: Mapping[int, Doubt],
     total: Floats,
     hints: Sequence[Hint],
@@ -64,8 +60,8 @@ def with_conversions(
     found = find_conversions(*sides, free, scores, total, Agreement(*sides, votes, modules=modules), hints)
     used = {p for link in found for p in (*link.left, *link.right)}
     kept = [link for link in links if not used & {link.left[0], link.right[0]} and not _is_of_whole(link)]
-    doubted = {left[i]: doubted_parts(sides, doubt) for i, doubt in away.items()}
-    return [replace(link, **doubted.get(link.left[0], {})) for link in kept] + found
+    turned = {left[i]: _alternative(sides, doubt) for i, doubt in away.items()}
+    return [doubted(link, *turned[link.left[0]]) if link.left[0] in turned else link for link in kept] + found
 
 
 def _is_of_whole(link: Link) -> bool:
@@ -73,21 +69,15 @@ def _is_of_whole(link: Link) -> bool:
     return not link.certain and is_part_of_whole(link.left[0], link.right[0])
 
 
-def doubted_parts(sides: tuple[Side, Side], doubt: Doubt) -> dict[str, Any]:
-    """What a doubt makes of a link."""
+def _alternative(sides: tuple[Side, Side], doubt: Doubt) -> Alternative:
+    """A doubt of pairs by position, as one of a link."""
     left, right = sides[0].patterns, sides[1].patterns
     rivals = tuple(left[n] for n in doubt.left), tuple(right[n] for n in doubt.right)
     near = tuple(left[n] for n in doubt.near[0]), tuple(right[n] for n in doubt.near[1])
-    return {"certain": False, "reason": doubt.reason, "rivals": rivals, "near": near}
+    return Alternative(doubt.reason, rivals, near)
 
 
-def unused(links: Sequence[Link], side: Sequence[Pattern]) -> list[Pattern]:
-    """Patterns of the checkpoint that no certain match uses."""
-    used = {p for link in links if link.certain for p in link.left}
-    return [p for p in side if p not in used]
-
-
-def resized_links(sides: tuple[Side, Side], assignment: Assignment, links: list[Link]) -> list[Link]:
+def resized_links(sides: tuple[Side, Side], assignment: Assignment, links: Sequence[Link]) -> list[Link]:
     """Names that correspond although a size differs; they are renamed, and reported with both shapes."""
     taken = {p for link in links for p in (*link.left, *link.right)}
     free = (
@@ -100,4 +90,4 @@ def resized_links(sides: tuple[Side, Side], assignment: Assignment, links: list[
     votes = conversion_votes(*sides, matched)
     scores = conversion_scores(assignment.names, votes)
     found = find_mismatches(*sides, free, scores, Agreement(*sides, votes))
-    return [Link((a,), (b,), certain=False, reason="a size differs") for a, b in found]
+    return [doubted(Link((a,), (b,)), "a size differs") for a, b in found]

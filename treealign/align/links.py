@@ -166,13 +166,6 @@ def part_of(p: Pattern, leaves: set[int]) -> Pattern:
     return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole, p.library))
 
 
-def lowered(link: Link) -> Link:
-    """Without shapes only one and the same path is certain."""
-    if not link.certain or link.left[0].template == link.right[0].template:
-        return link
-    return replace(link, certain=False, reason="the shapes are unknown", rivals=(link.left, link.right))
-
-
 def swapped(link: Link) -> Link:
     """The same match from the model to the checkpoint."""
     groups = tuple(Group(g.right, g.left) for g in link.groups)

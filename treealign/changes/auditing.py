@@ -13,7 +13,7 @@ from treealign.changes.references.scanning import MIN_CERTAINTY, scan
 from treealign.changes.results import Change, Reference, Severity, Skipped
 from treealign.changes.transforms import transform_changes
 from treealign.changes.translation import Translation
-from treealign.errors import TreealignError
+from treealign.errors import TreealignError, look_alikes
 from treealign.formats.collector import collector_paused
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -182,9 +182,6 @@ def _single(translation: Translation, name: str, here: str, there: str) -> str:
 
 
 def _like(name: str, known: Iterable[str]) -> list[str]:
-    from difflib import get_close_matches
-
     last = name.rpartition(".")[2]
     listed = [one for one in known if one.rpartition(".")[2] == last]
-    close = get_close_matches(name, listed[:2000], n=3, cutoff=0.4)
-    return [f"close: {', '.join(close)}"] if close else []
+    return look_alikes(name, listed, least=0.4)

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from treealign.cli.console import say
-from treealign.errors import TreealignError, install_hint
+from treealign.errors import TreealignError, install_hint, look_alikes
 from treealign.formats.remote.urls import is_url
 from treealign.tree.keytree import KeyTree
 
@@ -140,7 +140,7 @@ def _config(transformers: Any, name: str, text: str) -> Any:
         raise TreealignError(
             "neither a folder nor a model type that transformers knows",
             where=text,
-            facts=_like(name, transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES),
+            facts=look_alikes(name, transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES, 5),
             hint="a model type is what a config.json calls `model_type`, for example transformers:llava",
         ) from error
 
@@ -242,10 +242,3 @@ def _last(error: BaseException) -> list[str]:
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return [f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", where]
-
-
-def _like(name: str, known: Any) -> list[str]:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, list(known), n=5)
-    return [f"close: {', '.join(close)}"] if close else []

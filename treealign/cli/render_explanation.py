@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from treealign.cli.console import fold_line, plural
-from treealign.errors import TreealignError
+from treealign.errors import TreealignError, look_alikes
 from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
 
@@ -30,8 +30,6 @@ def asked_keys(text: str, checkpoint: KeyTree, model: KeyTree) -> list[str]:
     TreealignError
         If neither side has such a key, with the keys that look like it.
     """
-    from difflib import get_close_matches
-
     everything = dict.fromkeys((*checkpoint.keys, *model.keys))
     if text in everything:
         return [text]
@@ -40,11 +38,10 @@ def asked_keys(text: str, checkpoint: KeyTree, model: KeyTree) -> list[str]:
     found = [key for key in everything if pattern.fullmatch(key)] if len(literals) > 1 else []
     if found:
         return found
-    close = get_close_matches(text, everything, n=5)
     raise TreealignError(
         "neither the checkpoint nor the model has this key",
         where=text,
-        facts=[f"close: {', '.join(close)}"] if close else [],
+        facts=look_alikes(text, everything, 5),
         hint="name a key, or a pattern in which {i} stands for an index",
     )
 

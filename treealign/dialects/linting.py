@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
@@ -21,7 +20,7 @@ from treealign.dialects.lint_checks.results import KINDS, EntryReport, Finding, 
 from treealign.dialects.lint_checks.rule_checks import Said, dots, matching, rule_text, static, unused
 from treealign.dialects.transformers.entries import existing
 from treealign.dialects.transformers.installed import REGISTRY, require, version
-from treealign.errors import TreealignError
+from treealign.errors import TreealignError, look_alikes
 from treealign.tree.reading import read_tree
 
 _CHECKS: tuple[Callable[[Case], Iterator[Said]], ...] = (
@@ -107,8 +106,7 @@ def _given(checkpoint: Any) -> Given:
 def _names(entry: str | None) -> list[str]:
     if entry is not None:
         if existing(entry) is None:
-            close = get_close_matches(entry, import_module(REGISTRY)._build_checkpoint_conversion_mapping(), n=5)
-            facts = [f"close: {', '.join(close)}"] if close else []
+            facts = look_alikes(entry, import_module(REGISTRY)._build_checkpoint_conversion_mapping(), 5)
             raise TreealignError("the registry of transformers has no entry of this name", where=entry, facts=facts)
         return [entry]
     table = import_module(REGISTRY)._build_checkpoint_conversion_mapping()

@@ -21,6 +21,7 @@ from treealign.align.asking.hidden import Sizes
 from treealign.align.asking.questions import find_questions
 from treealign.align.links import Link
 from treealign.align.reasons import About, Reason
+from treealign.align.verdict import doubted
 from treealign.errors import TreealignError
 from treealign.run.moves import exchanges, leftovers
 from treealign.run.pair import Sides
@@ -180,7 +181,4 @@ def _as_open(link: Link, base: Link | None) -> Link:
     evidence = tuple(text for text in link.evidence if not text.startswith("answered: "))
     answered = () if base is None else base.answered
     rivals, near = (link.rivals, link.near) if base is None else (base.rivals, base.near)
-    return replace(
-        link, certain=False, reason=reason, beneath=tuple(beneath), answered=answered, rivals=rivals, near=near,
-        evidence=evidence,
-    )  # fmt: skip
+    return doubted(replace(link, answered=answered, evidence=evidence), reason, rivals, near, beneath)

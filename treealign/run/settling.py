@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
+from treealign.align import verdict
 from treealign.align.alignment import Alignment
 from treealign.align.asking.hidden import Sizes
 from treealign.align.asking.naming import NAMES
@@ -202,19 +203,15 @@ class _Settling:
         evidence = link.evidence
         if not left_open:
             said = f"run: outputs agree within {self.difference:.1e}, and differ otherwise"
-            return replace(
-                link, certain=True, reason="", rivals=((), ()), near=((), ()), beneath=(), evidence=(*evidence, said)
-            )
+            return verdict.settled(replace(link, evidence=(*evidence, said)))
         open_before = link.open
         reasons = [Reason(aspect, _joined(open_before.get(aspect, ""), why)) for aspect, why in left_open.items()]
         answered = tuple(a for a in (*link.answered, *open_before) if a not in left_open)
         rivals = link.rivals
         if same and not rivals[0]:
-            rivals = tuple(p for o in (link, *same) for p in o.left), tuple(p for o in (link, *same) for p in o.right)
-        return replace(
-            link, certain=False, reason=reasons[0], beneath=tuple(reasons[1:]), answered=answered, rivals=rivals,
-            evidence=evidence,
-        )  # fmt: skip
+            rivals = verdict.rivals_of([link, *same])
+        made = replace(link, answered=answered, evidence=evidence)
+        return verdict.doubted(made, reasons[0], rivals, beneath=reasons[1:])
 
 
 def _joined(reason: str, why: str) -> str:

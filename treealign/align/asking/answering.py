@@ -21,6 +21,7 @@ from treealign.align.links import Link
 from treealign.align.paths import fits, rest, rooted_text
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
+from treealign.align.verdict import doubted, settled_if_answered
 from treealign.errors import TreealignError
 
 Hint = Statement | Naming
@@ -81,7 +82,7 @@ def chosen(alignment: Alignment, option: Option) -> Alignment:
             anew = _anew(alignment, link)
         made.append(_settled(anew, said))
     gone = set(option.replaces)
-    implied = [replace(_anew(alignment, link), certain=False, reason=link.reason) for link in option.implied]
+    implied = [doubted(_anew(alignment, link), link.reason) for link in option.implied]
     links = (*(link for link in alignment.links if link not in gone), *made, *implied)
     return _with_links(alignment, links)
 
@@ -99,10 +100,7 @@ def _anew(alignment: Alignment, link: Link) -> Link:
 
 
 def _settled(link: Link, said: str) -> Link:
-    link = replace(link, evidence=(*link.evidence, said))
-    if link.open:
-        return link
-    return replace(link, certain=True, reason="", rivals=((), ()), near=((), ()), beneath=())
+    return settled_if_answered(replace(link, evidence=(*link.evidence, said)))
 
 
 def _with_links(alignment: Alignment, links: tuple[Link, ...]) -> Alignment:
@@ -281,13 +279,13 @@ def _exchanged(alignment: Alignment, p: Pattern, q: Pattern, hint: Naming) -> Al
     mine = next((link for link in alignment.links if p in link.left), None)
     theirs = next((link for link in alignment.links if q in link.right), None)
     base = theirs if theirs is not None and len(theirs.left) == len(theirs.right) == 1 else None
-    made = moved(base, source=p) if base else Link((p,), (q,), certain=False)
-    made = replace(made, certain=False, reason="", answered=(*made.answered, *NAMES))
+    made = moved(base, source=p) if base else Link((p,), (q,))
+    made = replace(doubted(made, ""), answered=(*made.answered, *NAMES))
     links = [link for link in alignment.links if link not in (mine, theirs)]
     links.append(_settled(_anew(alignment, made), f"answered: {hint.text}"))
     if mine is not None and base is not None and len(mine.left) == len(mine.right) == 1:
         back = moved(mine, source=base.left[0])
-        links.append(replace(back, certain=False, reason=mine.reason or base.reason))
+        links.append(doubted(back, mine.reason or base.reason))
     return _with_links(alignment, tuple(links))
 
 

@@ -12,15 +12,16 @@ from functools import cached_property
 
 import numpy as np
 
-from treealign.align.alignment import Alignment, assigned
+from treealign.align.alignment import Alignment
 from treealign.align.asking.question import Question
 from treealign.align.asking.questions import find_questions
 from treealign.align.asking.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total, weight
 from treealign.align.links import Link, keys_of
+from treealign.align.matching.assigning import assign_refined
 from treealign.align.matching.assignment import Given, comparable
 from treealign.align.matching.certainty import ANCESTORS, BESIDE, MARGIN, SAME_PATH, Evidence
 from treealign.align.matching.scoring import Side, Votes, same_path
-from treealign.align.matching.traced_roles import with_traced_roles
+from treealign.align.matching.traced_roles import traced_roles, with_traced_roles
 from treealign.align.patterns import Pattern
 from treealign.mapping.operations import Operation
 from treealign.tree.keytree import KeyTree
@@ -129,7 +130,7 @@ class _Case:
     def evidence(self) -> Evidence:
         """Of all pairs, with what certain matches have taught about others."""
         everything = Given({}, (len(self.left.patterns), len(self.right.patterns)))
-        return assigned((self.left, self.right), everything)[1]
+        return assign_refined((self.left, self.right), everything).evidence
 
     def votes(self, beside: Sequence[int]) -> Votes:
         """Of certain matches, but of those in the modules of these left patterns and of their partners.
@@ -274,7 +275,7 @@ def _side(patterns: Sequence[Pattern], tree: KeyTree, hints: Sequence[tuple[str,
     """The side as the alignment had it; its patterns in the order of their first keys."""
     unique = dict.fromkeys(patterns)
     side = Side.of(sorted(unique, key=lambda p: min(p.cells.values())), tree.ordered, hints)
-    return with_traced_roles(side, tree)
+    return with_traced_roles(side, traced_roles(side, tree))
 
 
 def _one(side: Side, at: int) -> Side:

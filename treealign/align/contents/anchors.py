@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,8 +24,6 @@ from treealign.mapping.operations import Operation, output_shapes
 from treealign.tree.keytree import KeyTree
 
 REPEATED = "equal content in other repeats"
-ELSEWHERE = "contents differ, and another leaf has the same content"
-MOVED = "contents put the repeats in another order"
 MOST_VOTERS = 2000  # patterns of a side: voting takes a table of both sides
 Sides = tuple[Sequence[Pattern], Sequence[Pattern]]
 Path = tuple[str, ...]
@@ -118,50 +116,13 @@ def find_anchors(contents: Contents, trees: tuple[KeyTree, KeyTree], sides: Side
     return Anchors(links, rest, _places(settled, trees), elsewhere)
 
 
-def doubted(links: Sequence[Link], anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> list[Link]:
-    """The links, those that contents speak against no longer certain."""
-    if not any(anchors.places) and not any(anchors.elsewhere):
-        return list(links)
-    return [link if not link.certain else _checked(link, anchors, trees) for link in links]
-
-
-def _checked(link: Link, anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> Link:
-    for group in link.expand():
-        reason = _objection(group, anchors, trees)
-        if reason:
-            return replace(link, certain=False, reason=reason, rivals=(link.left, link.right))
-    return link
-
-
-def _objection(group: Group, anchors: Anchors, trees: tuple[KeyTree, KeyTree]) -> str:
-    for mine, theirs, known in (
-        (group.left, group.right, anchors.elsewhere[0]),
-        (group.right, group.left, anchors.elsewhere[1]),
-    ):
-        if any(at in known and not known[at] & set(theirs) for at in mine):
-            return ELSEWHERE
-    here, there = ([trees[n].keys[at] for at in ends] for n, ends in enumerate((group.left, group.right)))
-    return MOVED if any(_moved(anchors.places, a, b) for a in here for b in there) else ""
-
-
-def _moved(places: tuple[Places, Places], a: str, b: str) -> bool:
-    """Whether the modules of two leaves, or the innermost repeats around them, lead elsewhere by content, both ways."""
-    for mine, theirs in ((_modules(a), _modules(b)), (_repeats_around(a), _repeats_around(b))):
-        here = next((p for p in mine if p in places[0]), None)
-        there = next((p for p in theirs if p in places[1]), None)
-        if here is None or there is None or places[0][here] & set(theirs) or places[1][there] & set(mine):
-            continue
-        return True
-    return False
-
-
-def _modules(key: str) -> list[Path]:
+def modules_of(key: str) -> list[Path]:
     """The module of a leaf, unless that is the root."""
     above = tuple(key.split("."))[:-1]
     return [above] if above else []
 
 
-def _repeats_around(key: str) -> list[Path]:
+def repeats_around(key: str) -> list[Path]:
     """The paths up to each index, the innermost first; an index may stand inside a name."""
     segments = tuple(key.split("."))
     return [segments[: at + 1] for at in reversed(range(len(segments) - 1)) if any(map(str.isdigit, segments[at]))]
@@ -171,7 +132,7 @@ def _places(settled: Iterable[Settled], trees: tuple[KeyTree, KeyTree]) -> tuple
     found: tuple[dict[Path, set[Path]], dict[Path, set[Path]]] = (defaultdict(set), defaultdict(set))
     for s in settled:
         keys = [trees[0].keys[i] for i in s.left], [trees[1].keys[j] for j in s.right]
-        for around in (_modules, _repeats_around):
+        for around in (modules_of, repeats_around):
             left, right = ({path for key in side for path in around(key)} for side in keys)
             for one, other, goals in ((found[0], left, right), (found[1], right, left)):
                 for path in other:
@@ -223,7 +184,7 @@ def _links(
         left = _folded([i for s in members for i in s.left], sides[0], where[0])
         right = _folded([j for s in members for j in s.right], sides[1], where[1])
         groups = tuple(Group(s.left, s.right) for s in members)
-        yield Link(left, right, first.operations, groups, True, "", evidence, (left, right))
+        yield Link(left, right, first.operations, groups, evidence=evidence, rivals=(left, right))
 
 
 def _evidence(s: Settled, trees: tuple[KeyTree, KeyTree]) -> tuple[str, ...]:

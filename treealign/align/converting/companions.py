@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 from treealign.align.links import Link
 from treealign.align.patterns import Digest, Pattern
 from treealign.align.reasons import about
+from treealign.align.verdict import doubted
 from treealign.align.words import tokens
 
 Path = tuple[str, ...]
@@ -48,13 +48,8 @@ def with_companions(links: Sequence[Link], left: Sequence[Pattern], right: Seque
 def _beside(link: Link, p: Pattern, q: Pattern) -> Link:
     """A plain match that stands and falls with another."""
     named = not link.certain and about(link.reason) in ("names", "belongs")
-    reason = link.reason if named else ""
-    return replace(
-        Link((p,), (q,), evidence=(TOGETHER,)),
-        certain=not named,
-        reason=reason,
-        rivals=((p,), (q,)) if named else ((), ()),
-    )
+    made = Link((p,), (q,), evidence=(TOGETHER,))
+    return doubted(made, link.reason, ((p,), (q,))) if named else made
 
 
 def _parameter(p: Pattern) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.scoring import Floats, Side, Votes
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason, as_reason
+from treealign.align.verdict import doubted
 from treealign.mapping.operations import Operation, Permute, Reshape, Stack, Unstack
 
 MAX_PARTS = 4  # gate, q, k and v
@@ -125,7 +125,7 @@ def _is_cut_in_heads(link: Link) -> bool:
 def _doubted(link: Link, reason: Reason) -> Link:
     """The link, doubted for a reason, and for what it was doubted before."""
     beneath = (*link.beneath, link.reason) if isinstance(link.reason, Reason) else link.beneath
-    return replace(link, certain=False, reason=reason, beneath=beneath)
+    return doubted(link, reason, beneath=beneath)
 
 
 def _proposals(
@@ -238,7 +238,8 @@ def _link(whole: Pattern, parts: list[Pattern], reverse: bool, hints: Sequence[H
     links = []
     made, whole_side = tuple(parts), (whole,)
     for operations, groups in by_operations.items():
-        link = Link(made, whole_side, operations, tuple(groups), certain, order.reason, evidence, (made, whole_side))
+        link = Link(made, whole_side, operations, tuple(groups), evidence=evidence, rivals=(made, whole_side))
+        link = link if certain else doubted(link, order.reason)
         links.append(swapped(link) if reverse else link)
     return links
 

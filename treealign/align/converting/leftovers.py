@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence, Set
-from dataclasses import replace
 
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.converting.rearrangements import rearrangements
@@ -21,6 +20,7 @@ from treealign.align.matching.scoring import Side
 from treealign.align.matching.similarity import name_scores
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.reasons import Reason
+from treealign.align.verdict import doubted
 from treealign.tree.keytree import KeyTree
 
 LEFT_OVER = Reason("belongs", "found among what was left over, after all else was matched")
@@ -139,8 +139,8 @@ def _numbered(key: str) -> list[str]:
 def _left_over(link: Link) -> Link:
     """That it was found late is open about it whatever else is."""
     if link.reason:
-        return replace(link, certain=False, beneath=(*link.beneath, LEFT_OVER))
-    return replace(link, certain=False, reason=LEFT_OVER)
+        return doubted(link, link.reason, beneath=(*link.beneath, LEFT_OVER))
+    return doubted(link, LEFT_OVER)
 
 
 def _free(patterns: Sequence[Pattern], links: Sequence[Link], side: int) -> set[int]:

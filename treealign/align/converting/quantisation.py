@@ -7,12 +7,13 @@ their numbers where one side holds codes and the other has no scales, and that p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
+from treealign.align.state import State, Trees
+from treealign.align.verdict import Alternatives, alone
 from treealign.align.words import quantised_piece, weight_beside
 from treealign.tree.keytree import KeyTree
 
@@ -23,34 +24,33 @@ CODES = ("float8", "float4", "int", "uint")
 Path = tuple[str, ...]
 
 
-def with_weights(
-    links: Sequence[Link], trees: tuple[KeyTree, KeyTree], sides: tuple[Sequence[Pattern], Sequence[Pattern]]
-) -> list[Link]:
-    """The links; weights whose scales only one side has are doubted, and so are pieces of doubted weights."""
-    scaled = tuple({_weight(p) for p in side if p.nature[0]} for side in sides)
+def judge_scales(state: State) -> Alternatives:
+    """Weights whose scales only one side has."""
+    scaled = tuple({_weight(p) for p in side if p.nature[0]} for side in state.patterns)
     if not any(scaled):
-        return list(links)
-    checked = [_checked(link, trees, (scaled[0], scaled[1])) for link in links]
-    doubted = {_weight(p): link for link in checked if not link.certain for p in link.left}
-    return [_following(link, doubted) for link in checked]
+        return {}
+    plain = (link for link in state.links if link.certain and not any(p.nature[0] for p in link.left))
+    return {link: alone(link, UNSCALED) for link in plain if _lacks_scales(link, state.given, (scaled[0], scaled[1]))}
 
 
-def _checked(link: Link, trees: tuple[KeyTree, KeyTree], scaled: tuple[set[Path], set[Path]]) -> Link:
-    if not link.certain or any(p.nature[0] for p in link.left):
-        return link
+def judge_pieces(state: State) -> Alternatives:
+    """Pieces of weights that are open: each for the reason for which its weight is."""
+    if not any(p.nature[0] for side in state.patterns for p in side):
+        return {}
+    reasons = {_weight(p): link.reason for link in state.links if not link.certain for p in link.left}
+    found = {}
+    for link in state.links:
+        weight = next((w for p in link.left if p.nature[0] and (w := _weight(p)) in reasons), None)
+        if weight is not None:
+            found[link] = alone(link, reasons[weight])
+    return found
+
+
+def _lacks_scales(link: Link, trees: Trees, scaled: tuple[set[Path], set[Path]]) -> bool:
+    """Whether the one side holds codes, and only that has scales to read them with."""
     ends = link.left, link.right
     has = [any(_weight(p) in known for p in end) for end, known in zip(ends, scaled, strict=True)]
-    if has[0] == has[1] or not _codes(ends[has[1]], trees[has[1]]):
-        return link
-    return replace(link, certain=False, reason=UNSCALED, rivals=ends)
-
-
-def _following(link: Link, doubted: dict[Path, Link]) -> Link:
-    """A piece is doubted for the reason for which its weight is."""
-    weight = next((doubted[w] for p in link.left if p.nature[0] and (w := _weight(p)) in doubted), None)
-    if weight is None or not link.certain:
-        return link
-    return replace(link, certain=False, reason=weight.reason, rivals=(link.left, link.right))
+    return has[0] != has[1] and _codes(ends[has[1]], trees[has[1]])
 
 
 def _codes(patterns: Iterable[Pattern], tree: KeyTree) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from treealign.align import verdict
 from treealign.align.converting.rivals import RIVALS, has_rival
 from treealign.align.converting.shape_algebra import Sizes, axis_orders, headed, rearranged, squeezed
 from treealign.align.links import Group, Link
@@ -72,7 +72,7 @@ def _doubted(link: Link, objection: str, hidden: Sequence[Reason]) -> Link:
     first = objection or link.reason
     if not first and not hidden:
         return link
-    return replace(link, certain=False, reason=first or hidden[0], beneath=tuple(hidden if first else hidden[1:]))
+    return verdict.doubted(link, first or hidden[0], beneath=hidden if first else hidden[1:])
 
 
 def _permuted(options: Mapping[tuple[Operation, ...], Sequence[Indices]]) -> bool:
@@ -101,11 +101,12 @@ def _rearranged(
         tuple(left.patterns[i] for i in sorted({pair[0]} | {i for i, _ in doubted})),
         tuple(right.patterns[j] for j in sorted({pair[1]} | {j for _, j in doubted})),
     )
-    reason, links = RIVALLED if doubted else "", []
+    links = []
     for made, cells in operations.items():
         groups = tuple(Group((a.cells[k],), (b.cells[k],)) for k in cells)
         evidence = (f"shapes: {', '.join(map(str, made))}",)
-        links.append(Link((a,), (b,), made, groups, not doubted, reason, evidence, rivals))
+        link = Link((a,), (b,), made, groups, evidence=evidence, rivals=rivals)
+        links.append(verdict.doubted(link, RIVALLED) if doubted else link)
     return links
 
 

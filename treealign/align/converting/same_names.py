@@ -15,6 +15,7 @@ from treealign.align.converting.quantisation import CODES, UNSCALED
 from treealign.align.links import Link, parted
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.reasons import Reason
+from treealign.align.verdict import doubted
 from treealign.align.words import quantised_piece
 from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
@@ -53,7 +54,7 @@ def same_names(
         if partner is not None:
             alike = p.shapes == partner.shapes
             reason = UNSCALED if _quantised(p, trees[0]) or _quantised(partner, trees[1]) else KIND
-            link = Link((p,), (partner,), certain=False, reason=reason, rivals=((p,), (partner,)))
+            link = doubted(Link((p,), (partner,)), reason, ((p,), (partner,)))
             (coded if alike else unlike).append(link)
     everything = [*coded, *unlike]
     return Named(
@@ -61,7 +62,7 @@ def same_names(
     )
 
 
-def nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern]) -> bool:
+def nothing_shared(links: Sequence[Link], left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:
     """Neither a certain match, nor shapes that would place most of the smaller side."""
     if any(link.certain for link in links):
         return False
@@ -71,7 +72,10 @@ def nothing_shared(links: list[Link], left: list[Pattern], right: list[Pattern])
 
 
 def enough(
-    named: Named | None, links: Sequence[Link], resized: Sequence[Link], sides: tuple[list[Pattern], list[Pattern]]
+    named: Named | None,
+    links: Sequence[Link],
+    resized: Sequence[Link],
+    sides: tuple[Sequence[Pattern], Sequence[Pattern]],
 ) -> bool:
     """Whether equal names, of unlike tensors, speak for half of the smaller side; the links are those before them."""
     if named is None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from treealign.align.links import Group, Link, paired_cells
 from treealign.align.patterns import Indices, Pattern
+from treealign.align.verdict import settled
 from treealign.mapping.operations import FoldWeightNorm, Operation, invert
 
 Path = tuple[str, ...]
@@ -57,11 +57,9 @@ def _folded(
     made = _by_operation(length, direction, pairs) if length.cells.keys() == direction.cells.keys() else {}
     sure = _module(ends[0]) == _module(ends[1]) or (_module(ends[0]), _module(ends[1])) in modules
     norms = length, direction
-    fixed: dict[str, Any] = (
-        {"certain": True, "reason": "", "rivals": ((), ())} if sure else {"rivals": (norms, (weight,))}
-    )
     shown = (f"weight norm: {length.template} and {direction.template}",)
-    base = replace(link, left=norms, right=(weight,), evidence=shown, **fixed)
+    base = replace(link, left=norms, right=(weight,), evidence=shown, rivals=(norms, (weight,)))
+    base = settled(base) if sure else base
     links = [replace(base, operations=(operation,), groups=tuple(groups)) for operation, groups in made.items()]
     return [one if fold else _turned(one) for one in links] or [link]
 

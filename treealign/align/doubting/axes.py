@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from itertools import combinations
 
 from treealign.align.links import Link
 from treealign.align.reasons import Reason
+from treealign.align.state import State
+from treealign.align.verdict import Alternatives, alone
 from treealign.tree.keytree import KeyTree
 
 EXCHANGED = Reason(
@@ -24,18 +25,17 @@ _RUN = re.compile(r"([0-9]+)", re.ASCII)
 Ranks = tuple[int, ...]
 
 
-def doubt_axes(links: Sequence[Link], checkpoint: KeyTree, model: KeyTree) -> list[Link]:
-    """The links, those whose indices could trade places and do not stand in the same order on both sides uncertain.
+def judge_indices(state: State) -> Alternatives:
+    """Matches whose indices could trade places and do not stand in the same order on both sides.
 
     Linear in the number of cells, for links whose keys exist with two indices exchanged.
     """
-    sides = _Numbers(checkpoint), _Numbers(model)
-    return [
-        replace(link, certain=False, reason=EXCHANGED, rivals=(link.left, link.right))
-        if link.certain and not link.operations and _may_exchange(link, *sides)
-        else link
-        for link in links
-    ]
+    left, right = map(_Numbers, state.trees)
+    return {
+        link: alone(link, EXCHANGED)
+        for link in state.links
+        if link.certain and not link.operations and _may_exchange(link, left, right)
+    }
 
 
 class _Numbers:

@@ -23,6 +23,7 @@ from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
+from treealign.align.verdict import doubted, settled
 from treealign.align.words import tokens
 from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 from treealign.tree.keytree import KeyTree
@@ -137,9 +138,8 @@ def _in_order(link: Link, dims: Sizes) -> Link:
     if list(dims) == sorted(dims):
         return link
     evidence = (*link.evidence, ALIKE)
-    return replace(
-        link, operations=(Permute(dims),), groups=tuple(link.expand()), evidence=evidence, certain=True, reason=""
-    )
+    made = replace(link, operations=(Permute(dims),), groups=tuple(link.expand()), evidence=evidence)
+    return doubted(made, link.beneath[0], beneath=link.beneath[1:]) if link.beneath else settled(made)
 
 
 def _with_their_biases(links: list[Link]) -> list[Link]:
@@ -238,10 +238,11 @@ def _guessed(link: Link, guess: Guess) -> Link:
     """The link with operations that nothing proves."""
     groups = tuple(link.expand()) if guess.operations else link.groups
     rivals = _sides(link) if link.certain else link.rivals
-    made = replace(link, operations=guess.operations, groups=groups, certain=False, rivals=rivals)
+    made = replace(link, operations=guess.operations, groups=groups)
     if not link.reason:
-        return replace(made, reason=guess.reason)
-    return replace(made, beneath=(*link.beneath, guess.reason))  # beside what else is open, it is a guess all the same
+        return doubted(made, guess.reason, rivals)
+    # beside what else is open, it is a guess all the same
+    return doubted(made, link.reason, rivals, beneath=(*link.beneath, guess.reason))
 
 
 def _sides(link: Link) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:

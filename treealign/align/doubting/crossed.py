@@ -9,25 +9,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import combinations
 
 from treealign.align.doubting.transposition import block
 from treealign.align.links import Link
 from treealign.align.reasons import Reason
+from treealign.align.state import State
+from treealign.align.verdict import Alternative, Alternatives, rivals_of
 
 CROSSED = Reason("names", "other leaves of its block go to another block, whose leaves come from both, too")
 ENOUGH = 3  # of the four ways that must be taken by a match that is certain otherwise: one may rest on a guess
 Path = tuple[str, ...]
 
 
-def doubt_crossed(links: Sequence[Link]) -> list[Link]:
-    """The links, those between two pairs of blocks that cross uncertain where the blocks could be exchanged for them.
+def judge_crossed(state: State) -> Alternatives:
+    """Matches between two pairs of blocks that cross, where the blocks could be exchanged for them.
 
     Linear in the number of links, and in the blocks that share a partner quadratic.
     """
     between: dict[tuple[Path, Path], list[Link]] = defaultdict(list)
-    for link in links:
+    for link in state.known:
         if (here := block(link.left[0])) and (there := block(link.right[0])):
             between[here, there].append(link)
     partners: dict[Path, set[Path]] = defaultdict(set)
@@ -40,7 +41,7 @@ def doubt_crossed(links: Sequence[Link]) -> list[Link]:
                 continue
             for straight, crossed in (((a, x), (b, y)), ((a, y), (b, x))):
                 doubted |= _exchangeable(between[straight], between[crossed])
-    return [_doubted(link, doubted[link]) if link.certain and link in doubted else link for link in links]
+    return {link: Alternative(CROSSED, rivals_of([link, other])) for link, other in doubted.items()}
 
 
 def _strays(
@@ -74,8 +75,3 @@ def _exchangeable(some: Sequence[Link], others: Sequence[Link]) -> dict[Link, Li
 def _one_shape(link: Link, other: Link) -> bool:
     alone = all(len(side) == 1 for side in (link.left, link.right, other.left, other.right))
     return alone and link.left[0].signature == other.left[0].signature
-
-
-def _doubted(link: Link, other: Link) -> Link:
-    rivals = (*link.left, *other.left), (*link.right, *other.right)
-    return replace(link, certain=False, reason=CROSSED, rivals=rivals)

@@ -7,12 +7,11 @@ certain where the two sides spell them differently; where they spell them alike,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
+from treealign.align.state import State
+from treealign.align.verdict import Alternatives, alone
 from treealign.align.words import split_words
 from treealign.tree.keytree import KeyTree
 
@@ -28,15 +27,12 @@ MODULATING = frozenset({"modulation", "ada", "adaln", "film"})
 Path = tuple[str, ...]
 
 
-def doubt_orders(links: Sequence[Link], model: KeyTree) -> list[Link]:
-    """The links, those behind a fold or of a modulation that is spelled differently uncertain."""
+def judge_orders(state: State) -> Alternatives:
+    """Matches behind a fold or of a modulation that is spelled differently."""
+    model = state.trees[1]
     merges = folds(model)
-    found = []
-    for link in links:
-        reason = order_doubt(link, model, merges) if link.certain else None
-        rivals = link.left, link.right
-        found.append(replace(link, certain=False, reason=reason, rivals=rivals) if reason else link)
-    return found
+    reasons = {link: order_doubt(link, model, merges) for link in state.links if link.certain}
+    return {link: alone(link, reason) for link, reason in reasons.items() if reason}
 
 
 def folds(model: KeyTree) -> set[str]:

@@ -19,6 +19,8 @@ from treealign.align.links import Link, joining, rejoined
 from treealign.align.matching.orientation import inputs_first
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
+from treealign.align.state import State
+from treealign.align.verdict import doubted
 from treealign.mapping.operations import Concat, Deinterleave, Interleave, Operation, Permute, Stack
 from treealign.mapping.operations.base import as_ints
 
@@ -39,17 +41,16 @@ class _Verdict:
     certain: bool
 
 
-def doubt_joins(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Sequence[Pattern]) -> list[Link]:
-    """The links, those that join square parts along their inputs turned or open, with what is stacked beside them.
+def turn_joined_squares(state: State) -> State:
+    """Turn or open matches that join square parts along their inputs, with what is stacked beside them."""
+    if not state.shapes:
+        return state
+    proved = set(state.anchors.links)
+    found = zip(state.links, _with_turned(state.links, *state.patterns), strict=True)
+    return replace(state, links=tuple(before if before in proved else after for before, after in found))
 
-    Parameters
-    ----------
-    links : sequence of Link
-        All of them.
-    checkpoint, model : sequence of Pattern
-        All leaves of either side.
 
-    """
+def _with_turned(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Sequence[Pattern]) -> list[Link]:
     joined = [(n, link) for n, link in enumerate(links) if _is_along_inputs(joining(link))]
     if not joined:
         return list(links)
@@ -144,8 +145,8 @@ def _as_judged(link: Link, verdict: _Verdict) -> Link:
     if verdict.certain:
         return made
     if link.certain:
-        return replace(made, certain=False, reason=JOINED, rivals=(link.left, link.right))
-    return replace(made, beneath=(*made.beneath, JOINED))
+        return doubted(made, JOINED, (link.left, link.right))
+    return doubted(made, made.reason, beneath=(*made.beneath, JOINED))
 
 
 def _is_along_inputs(joined: Link) -> bool:

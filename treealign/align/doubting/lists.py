@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
 from treealign.align.links import Link
 from treealign.align.patterns import GLUED, Indices, Pattern
 from treealign.align.reasons import Reason
+from treealign.align.state import State
+from treealign.align.verdict import Alternative, Alternatives, alone, rivals_of
 from treealign.align.words import split_words
 from treealign.tree.keys import number_of
 
@@ -35,7 +36,6 @@ KINDS = (
 SERIES = 3  # members from which numbers in names make a list
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 Path = tuple[str, ...]
-Rivals = tuple[tuple[Pattern, ...], tuple[Pattern, ...]]
 
 
 class Lists(NamedTuple):
@@ -46,8 +46,13 @@ class Lists(NamedTuple):
     capture: int
 
 
-def doubt_lists(links: Sequence[Link]) -> list[Link]:
-    """The links, those that rest on an order or a number that nothing confirms marked uncertain."""
+def judge_lists(state: State) -> Alternatives:
+    """Matches that rest on an order or a number that nothing confirms."""
+    return unconfirmed(state.known)
+
+
+def unconfirmed(links: Sequence[Link]) -> dict[Link, Alternative]:
+    """The same of links as they would be."""
     told = {
         (_plain(lists.left), _plain(lists.right))
         for link in links
@@ -55,24 +60,16 @@ def doubt_lists(links: Sequence[Link]) -> list[Link]:
         if _tells_direction(link.left[0], lists.capture)
     }
     spilled, assumed = _spilled(links), _assumed(links, told)
-    return [_checked(link, told, spilled, assumed) for link in links]
+    spilled_to = {link: Alternative(SPILLED, rivals_of([link, *others])) for link, others in spilled.items()}
+    either_way = {link: alone(link, ORDER) for link in links if _rests_on_order(link, told)}
+    return {link: found for link, found in (either_way | spilled_to | assumed).items() if not link.operations}
 
 
-def _checked(
-    link: Link, told: set[tuple[Path, Path]], spilled: dict[Link, list[Link]], assumed: dict[Link, Rivals]
-) -> Link:
-    if not link.certain or link.operations:
-        return link
-    if link in assumed:
-        return replace(link, certain=False, reason=ORDER, rivals=assumed[link])
-    if link in spilled:
-        others = [link, *spilled[link]]
-        rivals = tuple(p for o in others for p in o.left), tuple(p for o in others for p in o.right)
-        return replace(link, certain=False, reason=SPILLED, rivals=rivals)
-    for lists in _lists(link):
-        if (_plain(lists.left), _plain(lists.right)) not in told and not _one_kind(lists.left, lists.right):
-            return replace(link, certain=False, reason=ORDER, rivals=(link.left, link.right))
-    return link
+def _rests_on_order(link: Link, told: set[tuple[Path, Path]]) -> bool:
+    return any(
+        (_plain(lists.left), _plain(lists.right)) not in told and not _one_kind(lists.left, lists.right)
+        for lists in _lists(link)
+    )
 
 
 def _plain(path: Path) -> Path:
@@ -101,7 +98,7 @@ def _tells_direction(p: Pattern, capture: int) -> bool:
     return any((row := [by[n] for n in sorted(by)]) != row[::-1] for by in rows.values())
 
 
-def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[Link, Rivals]:
+def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[Link, Alternative]:
     """Links of leaves numbered in their names, whose lists bear names of other kinds: the way they run is assumed."""
     rows: dict[tuple[Path, Path, Path, Path], dict[int, tuple[int, Link]]] = defaultdict(dict)
     for link in links:
@@ -122,11 +119,10 @@ def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[Link, 
         rested[left, right] += [link for _, link in row.values()]
         if shapes != shapes[::-1]:
             told_here.add((left, right))
-    found: dict[Link, Rivals] = {}
+    found: dict[Link, Alternative] = {}
     for lists, group in rested.items():
         if lists not in told_here and (_plain(lists[0]), _plain(lists[1])) not in told:
-            rivals = tuple(o.left[0] for o in group), tuple(o.right[0] for o in group)
-            found.update(dict.fromkeys(group, rivals))
+            found.update(dict.fromkeys(group, Alternative(ORDER, rivals_of(group))))
     return found
 
 

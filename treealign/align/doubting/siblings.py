@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, combinations, product
 
 from treealign.align.converting.part_order import own_name
 from treealign.align.links import Link
 from treealign.align.patterns import Digest, Pattern
 from treealign.align.reasons import Reason
+from treealign.align.state import State
+from treealign.align.verdict import Alternative, Alternatives, rivals_of
 from treealign.align.words import split_words, tokens, vocabulary
 
 TORN = Reason("names", "the weight and the bias of one module went to different modules")
@@ -26,19 +27,13 @@ STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  
 Path = tuple[str, ...]
 
 
-def doubt_siblings(links: Sequence[Link]) -> list[Link]:
-    """The links, those that the leaves beside them speak against marked uncertain."""
-    torn, paired = _torn(links), _by_chance(links) | _paired(links)
-    found = []
-    for link in links:
-        others = torn.get(link) or paired.get(link)
-        if not link.certain or others is None:
-            found.append(link)
-            continue
-        reason = TORN if link in torn else PAIRED
-        rivals = tuple(o.left[0] for o in others), tuple(o.right[0] for o in others)
-        found.append(replace(link, certain=False, reason=reason, rivals=rivals))
-    return found
+def judge_siblings(state: State) -> Alternatives:
+    """Matches that the leaves beside them speak against."""
+    torn, paired = _torn(state.known), _by_chance(state.known) | _paired(state.known)
+    return {
+        link: Alternative(TORN if link in torn else PAIRED, rivals_of(others))
+        for link, others in {**paired, **torn}.items()
+    }
 
 
 def _torn(links: Sequence[Link]) -> dict[Link, list[Link]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from treealign.align.converting.rivals import naming
@@ -18,6 +18,8 @@ from treealign.align.doubting.layouts import is_table
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern, Shape
 from treealign.align.reasons import Reason
+from treealign.align.state import State
+from treealign.align.verdict import Alternative, Alternatives, alone, judged
 from treealign.mapping.operations import Permute
 
 UNSHOWN = Reason(
@@ -51,34 +53,28 @@ class Shown:
         return Shown(self.alike - other.alike, self.turned - other.turned, self.unsettled - other.unsettled)
 
 
-def doubt_turns(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Sequence[Pattern]) -> list[Link]:
-    """The links, those open of which the matrices around them do not show which way round they stand.
+def judge_turns(state: State) -> Alternatives:
+    """Matches of which the matrices around them do not show which way round they stand.
 
     A square of which the nearest matrices that could show it do not; one path that stands on both sides only where
     some of these are turned for certain. A matrix turned for its name, where none around it is; and one that is not,
     though the two of its module could be each other's transposes and no name speaks against it.
-
-    Parameters
-    ----------
-    links : sequence of Link
-        All of them.
-    checkpoint, model : sequence of Pattern
-        All leaves of either side.
-
     """
-    found, certain = list(links), len(links) + 1
-    while (count := sum(link.certain for link in found)) < certain:  # what leans on an open match is open
-        certain, around = count, Surroundings(found, checkpoint, model)
-        found = [_judged(link, around) for link in found]
+    found: dict[Link, Alternative] = {}
+    before = -1
+    while len(found) > before:  # what leans on an open match is open
+        before, links = len(found), judged(state.known, found)
+        around = Surroundings(links, *state.patterns)
+        reasons = ((given, _reason(link, around)) for given, link in zip(state.known, links, strict=True))
+        found |= {link: alone(link, reason) for link, reason in reasons if reason is not None}
     return found
 
 
-def _judged(link: Link, around: Surroundings) -> Link:
+def _reason(link: Link, around: Surroundings) -> Reason | None:
     if not link.certain:
-        return link
+        return None
     reason = UNSHOWN if around.may_be_turned(link) else ALONE if around.is_turned_alone(link) else None
-    reason = reason or (EITHER if around.fits_either_way(link) else None)
-    return link if reason is None else replace(link, certain=False, reason=reason, rivals=(link.left, link.right))
+    return reason or (EITHER if around.fits_either_way(link) else None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,61 +6,56 @@ were settled, and all that is open stands with it from the start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.doubting.conventions import SQUARE, Conventions, is_turned_square, without_guess
 from treealign.align.doubting.folded_space import folds, order_doubt
-from treealign.align.doubting.lists import ORDER, doubt_lists
+from treealign.align.doubting.lists import ORDER, unconfirmed
 from treealign.align.doubting.transposition import OPPOSED, TURNED
 from treealign.align.links import Link
 from treealign.align.reasons import Reason, about
+from treealign.align.state import State
+from treealign.align.verdict import Alternatives, alone, doubted, settled, supposed
 from treealign.tree.keytree import KeyTree
 
 
-def stacked(links: Iterable[Link], conventions: Conventions, model: KeyTree) -> list[Link]:
+def stacked(links: Sequence[Link], conventions: Conventions, model: KeyTree) -> list[Link]:
     """The links, with those that are open what else is open about them."""
-    merges, found = folds(model), exposed(list(links))
-    told = [replace(link, certain=True) for link in found]
-    orders = [after.reason if not after.certain else "" for after in doubt_lists(told)]
+    merges, told = folds(model), [supposed(link) for link in links]
+    ordered = {link for link, found in unconfirmed(told).items() if found.reason == ORDER}
     return [
-        link if link.certain else _with_all(link, conventions, model, merges, order)
-        for link, order in zip(found, orders, strict=True)
+        link if link.certain else _with_all(link, conventions, model, merges, one in ordered)
+        for link, one in zip(links, told, strict=True)
     ]
 
 
-def exposed(links: Sequence[Link]) -> list[Link]:
-    """The links, those open that would have to give way if names are right about a partner of another layout.
+def judge_exchanges(state: State) -> Alternatives:
+    """Matches that would have to give way if names are right about a partner of another layout.
 
     An exchange is one decision: where the one half of it is open, the other is.
     """
-    doubted = [link for link in links if not link.certain and link.reason in (TURNED, OPPOSED)]
-    rivals = {p for link in doubted for side in link.rivals for p in side}
-    return [
-        replace(link, certain=False, reason=TURNED, rivals=(link.left, link.right))
-        if link.certain and not rivals.isdisjoint((*link.left, *link.right))
-        else link
-        for link in links
-    ]
+    open_ones = (link for link in state.known if not link.certain and link.reason in (TURNED, OPPOSED))
+    rivals = {p for link in open_ones for side in link.rivals for p in side}
+    return {link: alone(link, TURNED) for link in state.known if not rivals.isdisjoint((*link.left, *link.right))}
 
 
 def judged_anew(link: Link, conventions: Conventions, model: KeyTree) -> Link:
     """A link that an answer has made: what its rows and axes may hide, and what habits of its libraries suggest."""
-    bare = replace(link, certain=True, reason="", beneath=(), rivals=((), ()))
-    made = conventions.judged(bare)
+    made = conventions.judged(replace(settled(link), near=link.near))
     if made.certain:
-        made = replace(made, certain=False, reason="", rivals=(link.left, link.right))
+        made = doubted(made, "", (link.left, link.right))
     return _with_all(made, conventions, model, folds(model))
 
 
-def _with_all(link: Link, conventions: Conventions, model: KeyTree, merges: set[str], order: str = "") -> Link:
+def _with_all(link: Link, conventions: Conventions, model: KeyTree, merges: set[str], order: bool = False) -> Link:
     base = without_guess(link)
     found: Sequence[Reason | None] = (
         *link.beneath,
         *conventions.doubts(base),
         order_doubt(base, model, merges),
         SQUARE if is_turned_square(link) else None,
-        ORDER if order == ORDER else None,
+        ORDER if order else None,
     )
     known = {about(link.reason)} if link.reason else set()
     kept: list[Reason] = []

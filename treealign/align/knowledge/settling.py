@@ -18,6 +18,7 @@ from treealign.align.knowledge.entries import Fused, Layout, layouts
 from treealign.align.links import Link, joining
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
+from treealign.align.verdict import settled_if_answered
 
 ATTENTION = frozenset({"q", "k", "qkv", "v", "kv"})
 STORED = Said("rows", "as stored")
@@ -26,7 +27,7 @@ LINEAR = {"Linear": "outputs", "Conv1D": "inputs"}  # torch.nn.Linear; transform
 _LIBRARIES = frozenset({"transformers", "llama.cpp"})  # as which another library stores rows, whatever these do
 
 
-def settled(links: Sequence[Link], modules: Mapping[str, str]) -> list[Link]:
+def settled_by_layouts(links: Sequence[Link], modules: Mapping[str, str]) -> list[Link]:
     """The links, those settled in what known layouts speak of.
 
     Parameters
@@ -55,10 +56,7 @@ def _answered(link: Link, said: Said | None, about: tuple[About, ...], evidence:
     made = None if said is None else arranged(link, said)
     if made is None:
         return link
-    made = replace(made, answered=(*made.answered, *about), evidence=(*made.evidence, *evidence))
-    if made.open:
-        return made
-    return replace(made, certain=True, reason="", rivals=((), ()), near=((), ()), beneath=())
+    return settled_if_answered(replace(made, answered=(*made.answered, *about), evidence=(*made.evidence, *evidence)))
 
 
 def _axes(link: Link, linear: Mapping[str, str]) -> tuple[Said | None, list[str]]:

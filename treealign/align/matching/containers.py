@@ -62,7 +62,7 @@ def judge_wholes(
     return doubts
 
 
-def as_wholes(left: Side, right: Side, assignment: Assignment) -> Floats | None:
+def as_wholes(left: Side, right: Side, assignment: Assignment, _: object = None) -> Floats | None:
     """What to add to the scores so that no container is torn apart, (left, right); None where none is.
 
     As many containers of one content on either side, whose leaves go to one another's places by turns, are assigned as

@@ -16,6 +16,7 @@ from treealign.align.links import Group, Link, part_of, parted
 from treealign.align.matching.walk import Kind, walk
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
+from treealign.align.verdict import doubted
 from treealign.align.words import PARAMETER_ROLES, split_words
 from treealign.mapping.operations import Reshape
 from treealign.tree.keytree import KeyTree
@@ -161,8 +162,8 @@ def _links(pairs: dict[int, int], owners: tuple[dict[int, Pattern], dict[int, Pa
     for members in groups.values():
         left = part_of(owners[0][members[0].left[0]], {g.left[0] for g in members})
         right = part_of(owners[1][members[0].right[0]], {g.right[0] for g in members})
-        made.append(Link((left,), (right,), (), tuple(members), False, IN_STEP, (EVIDENCE,)))
-    return [replace(link, rivals=_rivals(link, made)) for link in made]
+        made.append(Link((left,), (right,), (), tuple(members), evidence=(EVIDENCE,)))
+    return [doubted(link, IN_STEP, _rivals(link, made)) for link in made]
 
 
 def _rivals(link: Link, links: Sequence[Link]) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:

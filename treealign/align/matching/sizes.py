@@ -20,7 +20,7 @@ LEAST = 2  # matches by which two modules are taken to correspond, leaves by whi
 Path = tuple[str, ...]
 
 
-def of_equal_size(left: Side, right: Side, assignment: Assignment) -> Floats | None:
+def of_equal_size(left: Side, right: Side, assignment: Assignment, _: object = None) -> Floats | None:
     """What sizes of containers add to the scores of pairs, (left, right); None where they tell nothing new.
 
     Parameters

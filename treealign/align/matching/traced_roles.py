@@ -25,18 +25,19 @@ from treealign.tree.tracing import INPUT, Trace
 Modules = frozenset[str]
 
 
-def with_traced_roles(side: Side, tree: KeyTree) -> Side:
-    """The side with roles added that only the trace of its tree tells; the side itself where there is no trace."""
-    roles = _roles(side, tree)
+Roles = Mapping[Pattern, tuple[Token, ...]]
+
+
+def with_traced_roles(side: Side, roles: Roles) -> Side:
+    """The side with roles added that only the trace of its tree tells."""
     if not roles:
         return side
     added = [(*ts, *roles.get(p, ())) for p, ts in zip(side.patterns, side.tokens, strict=True)]
     return Side(side.patterns, added)
 
 
-def with_trace_said(links: Sequence[Link], sides: tuple[Side, Side], trees: tuple[KeyTree, KeyTree]) -> list[Link]:
-    """The links, each whose role was told by a run of the model with that as evidence; `sides` without these roles."""
-    roles = _roles(sides[0], trees[0]) | _roles(sides[1], trees[1])
+def with_trace_said(links: Sequence[Link], roles: Roles) -> list[Link]:
+    """The links, each whose role was told by a run of the model with that as evidence."""
     return [_said(link, roles) for link in links] if roles else list(links)
 
 
@@ -48,14 +49,14 @@ def trace_findings(links: Sequence[Link], trees: Sequence[KeyTree]) -> tuple[str
     return tuple(f"the model was not traced: {problem}" for problem in problems)
 
 
-def _said(link: Link, roles: Mapping[Pattern, tuple[Token, ...]]) -> Link:
+def _said(link: Link, roles: Roles) -> Link:
     found = {t.text[1:] for p in (*link.left, *link.right) for t in roles.get(p, ())}
     texts = tuple(f"a run of the model shows that it is {role}" for role in sorted(found))
     return replace(link, evidence=link.evidence + texts) if texts else link
 
 
-def _roles(side: Side, tree: KeyTree) -> dict[Pattern, tuple[Token, ...]]:
-    """Roles that only the trace tells."""
+def traced_roles(side: Side, tree: KeyTree) -> dict[Pattern, tuple[Token, ...]]:
+    """Roles that only the trace of its tree tells; none where there is no trace."""
     flow = Flow.of(tree)
     if flow is None:
         return {}

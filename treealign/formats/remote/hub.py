@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from treealign.errors import FormatError, install_hint
+from treealign.errors import FormatError, install_hint, look_alikes
 from treealign.formats.remote.ranged import AbsentError, BrokenOffError, RangedFile, RemoteFolder
 
 _SHAPE = "hf://org/name[@revision][/path]"
@@ -81,7 +80,7 @@ def hub_folder(url: str) -> RemoteFolder:
     prefix = f"{path}/" if path else ""
     names = [name.removeprefix(prefix) for name in sizes if name.startswith(prefix)]
     if not names:
-        facts = [f"close: {name}" for name in get_close_matches(place.path, sizes, n=3)]
+        facts = look_alikes(place.path, sizes)
         raise AbsentError("the repository has no such file or folder", where=url, facts=facts)
     base = f"hf://{place.repo}{'@' if place.revision else ''}{place.revision}"
     fetch = partial(_fetch, place.repo, info.sha)

@@ -32,7 +32,7 @@ class Place(NamedTuple):
     number: int
 
 
-def reflections(left: Side, right: Side, assignment: Assignment) -> Floats | None:
+def reflections(left: Side, right: Side, assignment: Assignment, _: object = None) -> Floats | None:
     """What lists out of order teach about pairs of leaves, (left, right); None where there are none.
 
     1 at mirrored places of lists that run in opposite order, at moved places of lists of two lengths, and -1 at others;

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from treealign.align.links import Link
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
-from treealign.align.patterns import Digest, Pattern
-from treealign.align.reasons import Reason
 
 Path = tuple[str, ...]
 Leads = Mapping[Path, tuple[int, Path]]
-STRANGER = Reason(
-    "names", "all else comes from another part of the checkpoint, which has a leaf of the same sizes left"
-)
 ENOUGH = 3  # certain leaves from which a part is known
 
 
@@ -82,37 +74,3 @@ def _astray(left: Side, right: Side, leads: Leads, i: int, j: int) -> bool:
         if count >= ENOUGH:
             return a[: len(common)] != common
     return False
-
-
-def doubt_strangers(links: Sequence[Link], rest: Sequence[Pattern]) -> list[Link]:
-    """The links, those uncertain that come from a part of the checkpoint of which nothing else is used.
-
-    Where the model is fed from one part of the checkpoint, a leaf of another part is not certain while the first part
-    has one of the same sizes left: the last norm of the text tower, where only the vision tower is wanted.
-    """
-    used: Counter[str] = Counter()
-    for link in links:
-        used[link.left[0].segments[0]] += len(link.left[0])
-    home, count = used.most_common(1)[0] if used else ("", 0)
-    mine = [link for link in links if link.left[0].segments[0] == home]
-    fed = {link.right[0].segments[0] for link in mine}
-    has_root = len(fed) == 1 and all(map(_is_as_deep, mine))  # the model has a level for this part
-    spare: dict[Digest, list[Pattern]] = defaultdict(list)
-    for p in rest:
-        if p.segments[0] == home:
-            spare[p.signature].append(p)
-    found = []
-    for link in links:
-        p, q = link.left[0], link.right[0]
-        # beside the one part on both sides: a head beside the body
-        alike = p.template == q.template or (has_root and q.segments[0] not in fed)
-        strange = p.segments[0] != home and count >= ENOUGH * used[p.segments[0]] and not alike
-        if strange and link.certain and not link.operations and spare[p.signature]:
-            found.append(replace(link, certain=False, reason=STRANGER, rivals=((p, *spare[p.signature]), link.right)))
-        else:
-            found.append(link)
-    return found
-
-
-def _is_as_deep(link: Link) -> bool:
-    return len(link.left[0].segments) <= len(link.right[0].segments)
