@@ -11,11 +11,11 @@ from cases import read_cases
 from numbering import computes
 
 from treealign import suggest
-from treealign.align.knowledge import entries, recognising, settling
+from treealign.align.knowledge import entries, recognising, saying
 from treealign.align.knowledge.entries import Fused, layouts
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.patterns import build_patterns
-from treealign.mapping.operations import Permute
+from treealign.mapping.operations import Permute, RotaryPermute
 from treealign.tree.keytree import KeyTree
 
 D = 48
@@ -53,7 +53,7 @@ def fused_matches(suggestion):
 def known(monkeypatch, *rows):
     """The table, these entries alone in it."""
     table = {row.name: row for row in rows}
-    for module in (entries, recognising, settling):
+    for module in (entries, recognising, saying):
         monkeypatch.setattr(module, "layouts", lambda: table)
 
 
@@ -106,7 +106,7 @@ def test_classes_of_the_model_tell_apart_what_names_do_not():
 @pytest.mark.parametrize("entry", layouts().values(), ids=lambda entry: entry.name)
 def test_every_entry_has_several_marks_a_fact_and_a_source(entry):
     assert len(entry.has) > 1
-    assert entry.rows or entry.rotary or entry.axes or entry.names
+    assert entry.rows or entry.rotary or entry.axes or entry.heads or entry.names
     assert entry.source
 
 
@@ -174,3 +174,73 @@ def test_a_fused_gate_and_up_has_twice_the_rows_that_the_next_layer_takes(rows, 
     tree = KeyTree.from_leaves([(key, shape, "float32") for key, shape in leaves.items()])
     (up,) = (p for p in recognised(build_patterns(tree), {}) if "ffn_up" in p.template)
     assert ("gate_up_proj" in up.named) == fused
+
+
+LENS = {"embed.W_E": (99, 32), "blocks.{}.attn.W_O": (4, 8, 32), "blocks.{}.mlp.W_out": (64, 32)}
+LENS |= {f"blocks.{{}}.attn.W_{part}": (4, 32, 8) for part in "QKV"}
+HF = "model.layers.{}.self_attn."
+
+
+def numbers_of(shapes):
+    """Tensors of these shapes, a layer twice, no element of which occurs twice."""
+    keys = {key.format(n): shape for n in range(2) for key, shape in shapes.items()}
+    return {key: torch.rand(shape, dtype=torch.float64) for key, shape in keys.items()}
+
+
+def shapes_of(tensors):
+    return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+
+
+def test_heads_that_have_a_dimension_of_their_own_are_put_together_as_their_library_does():
+    tensors = numbers_of(LENS)
+    model = {HF + "o_proj.weight": (32, 32), "model.layers.{}.input_layernorm.weight": (32,)}
+    model |= {f"{HF}{part}_proj.weight": (32, 32) for part in "qkv"}
+    suggestion = aligned(shapes_of(tensors), shapes_of(numbers_of(model)))
+    matches = [m for m in suggestion.matches if "attn" in m.checkpoint[0]]
+    assert len(matches) == 8
+    assert all(m.certain for m in matches)
+    made = dict(suggestion.mapping.apply(tensors))
+    for part in "qkv":
+        wanted = tensors[f"blocks.1.attn.W_{part.upper()}"].permute(0, 2, 1).reshape(32, 32)
+        assert made[f"{HF}{part}_proj.weight".format(1)].equal(wanted)
+    assert made[f"{HF}o_proj.weight".format(1)].equal(tensors["blocks.1.attn.W_O"].reshape(32, 32).T)
+
+
+def test_rows_by_head_are_taken_apart_where_the_other_side_shows_how_many_rows_a_head_has():
+    at = "gpt_neox.layers.{}."
+    leaves = {at + "attention.query_key_value.weight": (96, 32), at + "attention.dense.weight": (32, 32)}
+    leaves |= {at + "mlp.dense_h_to_4h.weight": (64, 32), at + "mlp.dense_4h_to_h.weight": (32, 64)}
+    tensors = numbers_of({**leaves, at + "input_layernorm.bias": (32,)})
+    suggestion = aligned(shapes_of(tensors), shapes_of(numbers_of(LENS)))
+    (match, *_) = (m for m in suggestion.matches if "query_key_value" in m.checkpoint[0])
+    assert match.certain
+    heads = tensors["gpt_neox.layers.0.attention.query_key_value.weight"].reshape(4, 3, 8, 32)
+    made = dict(suggestion.mapping.apply(tensors))
+    for n, part in enumerate("QKV"):
+        assert made[f"blocks.0.attn.W_{part}"].equal(heads[:, n].permute(0, 2, 1))
+
+
+@pytest.mark.parametrize(("norm", "settled"), [(8, True), (32, False), (None, False)])
+def test_rotary_rows_are_settled_where_a_norm_of_the_heads_proves_how_many_rows_one_has(norm, settled):
+    at = "base_model.layers.{}."
+    leaves = {"base_model.embedding.weight": (99, 32), "base_model.dec_norm.weight": (32,), at + "ln.weight": (32,)}
+    leaves |= {at + "attn.dense.weight": (32, 32), at + "ff_sub_layer.w2.weight": (32, 64)}
+    leaves |= {f"{at}attn.in_proj.{part}.weight": (rows, 32) for part, rows in (("query", 32), ("key", 16))}
+    model = {f"{HF}{part}_proj.weight": (rows, 32) for part, rows in (("q", 32), ("k", 16))}
+    if norm is not None:
+        leaves |= {f"{at}attn.in_proj.{part}_norm.weight": (norm,) for part in "qk"}
+        model |= {f"{HF}{part}_norm.weight": (norm,) for part in "qk"}
+    modules = {f"{HF[:-1]}.{part}_proj".format(n): "Linear" for part in "qk" for n in range(2)}
+    modules |= {HF[:-1].format(n): "LlamaAttention" for n in range(2)}
+    suggestion = aligned(shapes_of(numbers_of(leaves)), shapes_of(numbers_of(model)), modules=modules)
+    matches = [m for m in suggestion.matches if "_proj" in m.model[0]]
+    assert {m.certain for m in matches} == {settled}
+    assert not settled or {m.operations for m in matches} == {(RotaryPermute(4, 8),), (RotaryPermute(2, 8),)}
+
+
+@pytest.mark.parametrize("entry", layouts().values(), ids=lambda entry: entry.name)
+def test_no_name_of_an_entry_spells_another_order_than_its_rows(entry):
+    for run, reading in entry.names.items():
+        made = entry.fused(run)
+        named = [s for s in reading if s in ("gate_up_proj", "up_gate_proj", "qkv_proj")]
+        assert made is None or not named or named[0].startswith(("_".join(made.parts), "".join(made.parts)))

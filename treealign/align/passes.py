@@ -199,7 +199,9 @@ def settle(state: State) -> State:
     """Settle what known layouts speak of."""
     if state.conventions is None:
         return state
-    return replace(state, links=tuple(settled_by_layouts(state.links, state.trees[1].modules)))
+    return replace(
+        state, links=tuple(settled_by_layouts(state.links, state.trees[1].modules, state.conventions.habits))
+    )
 
 
 def leave_over(state: State) -> State:

@@ -156,6 +156,13 @@ class Habits:
         others = (least // n for n in range(1, min(least, MOST_HEADS) + 1) if least % n == 0)
         return list(dict.fromkeys([*usual, *(size for size in others if size % 2 == 0 and size < least)]))
 
+    def proven_head_size(self, link: Link) -> int | None:
+        """Rows of a head where leaves prove it: a norm that q and k both have, smaller than they; frequencies."""
+        both = ((self.left, link.left[0]), (self.right, link.right[0]))
+        found = {size for side, p in both for size in _proven(side, p)}
+        size = next(iter(found)) if len(found) == 1 else 0
+        return size if size and size % 2 == 0 and all(_rows(p) % size == 0 for _, p in both) else None
+
     def _head_size(self, link: Link, rows: int) -> int | None:
         """Rows of a head: told by a norm of the heads or by rotary frequencies, else the usual size that divides."""
         return next(self._sizes(link, rows), None)
@@ -198,6 +205,25 @@ def _measured(side: Iterable[Pattern], of: Pattern) -> list[int]:
         elif p.segments[: len(here)] == here and any(_is_head_norm(s) for s in p.segments[len(here) :]):
             found.append(shape[0])
     return found
+
+
+def _proven(side: Iterable[Pattern], of: Pattern) -> Iterator[int]:
+    """Sizes of heads that leaves leave no doubt about.
+
+    Frequencies are half of what is turned of a head: all of it where one library has it in turns, the other in halves.
+    """
+    here = block(of)
+    norms: dict[str, int] = {}
+    for p in side:
+        words, shape = split_words(p.segments[-1]), next(iter(p.shapes.values()))
+        if shape is None or len(shape) != 1:
+            continue
+        if {"inv", "freq"} <= set(words) or {"rope", "freqs"} <= {w for s in p.segments for w in split_words(s)}:
+            yield 2 * shape[0]
+        elif p.segments[: len(here)] == here:
+            norms |= {part: shape[0] for s in p.segments[len(here) :] if _is_head_norm(s) for part in split_words(s)}
+    if norms.get("q", 0) == norms.get("k", -1) < max(_beside(side, of), default=0):
+        yield norms["q"]
 
 
 def _is_head_norm(segment: str) -> bool:

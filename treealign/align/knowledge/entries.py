@@ -73,6 +73,9 @@ class Layout:
     axes : mapping
         Runs of leaves to which of their dimensions are first, ``inputs`` or ``outputs``; a run that begins with ``**``
         is the end of a path.
+    heads : mapping
+        Runs of leaves in which heads have a dimension of their own, to what their dimensions are: ``head``, ``row`` of
+        a head, ``in`` or ``out`` for what the layer takes or gives besides.
     names : mapping
         Runs of leaves or modules, to how the field spells them: read in place of the library's own words.
     source : str
@@ -91,6 +94,7 @@ class Layout:
     rows: Mapping[Run, Fused]
     rotary: frozenset[str]
     axes: Mapping[Run, str]
+    heads: Mapping[Run, Run]
     names: Mapping[Run, Run]
     source: str
     run: bool
@@ -108,6 +112,10 @@ class Layout:
         """Which dimension of a leaf is first; `below` are its segments below the root. Empty where unknown."""
         return next((text for run, text in self.axes.items() if _is_at(below, run)), "")
 
+    def dimensions(self, below: Run) -> Run:
+        """What the dimensions of a leaf are whose heads have one of their own. Empty where unknown."""
+        return next((dims for run, dims in self.heads.items() if _is_at(below, run)), ())
+
 
 @cache
 def layouts() -> Mapping[str, Layout]:
@@ -118,7 +126,8 @@ def layouts() -> Mapping[str, Layout]:
 
 def _is_at(below: Run, run: Run) -> bool:
     if run[0] == "**":
-        return below[len(below) - len(run) + 1 :] == run[1:]
+        tail = below[len(below) - len(run) + 1 :]
+        return len(tail) == len(run) - 1 and starts_with(tail, run[1:])
     return len(below) == len(run) and starts_with(below, run)
 
 
@@ -139,8 +148,14 @@ def read_name(segments: Run, library: Iterable[Known]) -> Run:
 
 def _filled(reading: Run, segments: Run, run: Run) -> Run:
     """A reading with the indices that stand in the path."""
-    indices = iter([mine for mine, mark in zip(segments, run, strict=False) if mark == "{}"])
+    indices = iter([_index(mine, mark) for mine, mark in zip(segments, run, strict=False) if "{}" in mark])
     return tuple(next(indices) if segment == "{}" else segment for segment in reading)
+
+
+def _index(segment: str, mark: str) -> str:
+    """The index in a segment; itself a capture where the segment is folded."""
+    before, _, after = mark.partition("{}")
+    return segment[len(before) : len(segment) - len(after)]
 
 
 def starts_with(segments: Run, run: Run) -> bool:
@@ -150,7 +165,18 @@ def starts_with(segments: Run, run: Run) -> bool:
     True
     """
     head = segments[: len(run)]
-    return len(head) == len(run) and all(a == b or (b == "{}" and a.isdigit()) for a, b in zip(head, run, strict=True))
+    return len(head) == len(run) and all(a == b or _has_index(a, b) for a, b in zip(head, run, strict=True))
+
+
+def _has_index(segment: str, mark: str) -> bool:
+    """Whether a segment is a mark with an index in it: alone, or as part of a name.
+
+    >>> _has_index("block_3", "block_{}"), _has_index("block", "block_{}")
+    (True, False)
+    """
+    before, found, after = mark.partition("{}")
+    fits = bool(found) and segment.startswith(before) and segment.endswith(after)
+    return fits and segment[len(before) : len(segment) - len(after)].isdigit()
 
 
 def _layout(row: Mapping[str, Any]) -> Layout:
@@ -166,6 +192,7 @@ def _layout(row: Mapping[str, Any]) -> Layout:
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
         {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},
+        {run: tuple(text.split()) for path, text in row.get("heads", {}).items() for run in _runs(path)},
         {run: tuple(text.split(".")) for path, text in row.get("names", {}).items() for run in _runs(path)},
         row["source"],
         row["checked"] == "run",

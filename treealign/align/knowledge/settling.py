@@ -6,28 +6,28 @@ leaf agree, and where each was checked by running the library's code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from treealign.align.asking.arranging import arranged
-from treealign.align.asking.rows import is_join
-from treealign.align.doubting.rotary import roles
+from treealign.align.asking.rows import in_order, order_of, with_operations
+from treealign.align.doubting.habits import Habits
+from treealign.align.doubting.squares import ALONE, EITHER
 from treealign.align.hints import Said
-from treealign.align.knowledge.entries import Fused, Layout, layouts
+from treealign.align.knowledge.apart import joined_apart, taken_apart
+from treealign.align.knowledge.entries import Layout, Run
+from treealign.align.knowledge.saying import Saying, agreed, entries_of
 from treealign.align.links import Link, joining
-from treealign.align.patterns import Pattern
+from treealign.align.patterns import Pattern, Shape
 from treealign.align.reasons import About
-from treealign.align.verdict import settled_if_answered
+from treealign.align.verdict import settled, settled_if_answered
+from treealign.mapping.operations import Permute, invert
 
-ATTENTION = frozenset({"q", "k", "qkv", "v", "kv"})
-STORED = Said("rows", "as stored")
-T = TypeVar("T")
+WAYS_ROUND = (ALONE, EITHER)
 LINEAR = {"Linear": "outputs", "Conv1D": "inputs"}  # torch.nn.Linear; transformers.pytorch_utils.Conv1D
-_LIBRARIES = frozenset({"transformers", "llama.cpp"})  # as which another library stores rows, whatever these do
 
 
-def settled_by_layouts(links: Sequence[Link], modules: Mapping[str, str]) -> list[Link]:
+def settled_by_layouts(links: Sequence[Link], modules: Mapping[str, str], habits: Habits) -> list[Link]:
     """The links, those settled in what known layouts speak of.
 
     Parameters
@@ -36,144 +36,118 @@ def settled_by_layouts(links: Sequence[Link], modules: Mapping[str, str]) -> lis
         As they are judged without.
     modules : mapping
         Classes of the model's modules by path, where these are known.
+    habits : Habits
+        What the leaves of the two sides show of the size of a head.
 
     """
     linear = {_numbered(path): LINEAR[name] for path, name in modules.items() if name in LINEAR}
-    return [link if link.certain else _settled(link, linear) for link in links]
+    return [link if link.certain else _settled(link, linear, habits) for link in links]
 
 
-def _settled(link: Link, linear: Mapping[str, str]) -> Link:
+def _settled(link: Link, linear: Mapping[str, str], habits: Habits) -> Link:
+    apart = _taken_apart(link, linear)
+    if apart is not None:
+        return apart
     if {"order", "rows"} & link.open.keys():
-        verdict = _Verdict(link)
-        link = _answered(link, verdict.said(), ("order", "rows"), verdict.evidence())
+        saying = Saying(link, habits)
+        link = _answered(link, saying.said(), ("order", "rows"), saying.evidence())
     if "axes" in link.open:
         said, evidence = _axes(link, linear)
         link = _answered(link, said, ("axes",), evidence)
-    return link
+    return _stands(link, linear) if link.reason in WAYS_ROUND else link
+
+
+def _stands(link: Link, linear: Mapping[str, str]) -> Link:
+    """The link, settled where it was doubted only for how it stands and stands as both libraries say."""
+    said, evidence = _axes(link, linear) if len(link.left) == len(link.right) == 1 else (None, [])
+    turned = link.operations == (Permute((1, 0)),)
+    if said is None or link.beneath or not (turned or not link.operations) or turned != (said.kind == "transposed"):
+        return link
+    return settled(replace(link, evidence=(*link.evidence, *evidence)))
 
 
 def _answered(link: Link, said: Said | None, about: tuple[About, ...], evidence: Iterable[str]) -> Link:
     made = None if said is None else arranged(link, said)
-    if made is None:
-        return link
+    return link if made is None else _known(made, about, evidence)
+
+
+def _known(made: Link, about: tuple[About, ...], evidence: Iterable[str]) -> Link:
+    """The link with these aspects settled."""
     return settled_if_answered(replace(made, answered=(*made.answered, *about), evidence=(*made.evidence, *evidence)))
+
+
+def _taken_apart(link: Link, linear: Mapping[str, str]) -> Link | None:
+    """The link with rows and axes as the side says of itself whose heads have a dimension of their own."""
+    if not {"rows", "axes"} & link.open.keys():
+        return None
+    if len(link.left) == len(link.right) == 1:
+        return _one_apart(link, linear)
+    return _parts_apart(link, linear)
+
+
+def _one_apart(link: Link, linear: Mapping[str, str]) -> Link | None:
+    """One leaf on either side, the heads of one of them apart."""
+    (left,), (right,) = link.left, link.right
+    for whole, split, forward in ((left, right, True), (right, left, False)):
+        dims, evidence = _dimensions(split)
+        saying = Saying(link, None)
+        if dims is None or ("out" not in dims and saying.is_turned() and not saying.turn_alike()):
+            continue
+        first, used = _first(whole, {} if forward else linear)
+        shapes = [pair if forward else pair[::-1] for pair in _shape_pairs(link)]
+        found = {taken_apart(before, after, dims, first or "") for before, after in shapes}
+        operations = found.pop() if len(found) == 1 else None
+        if operations is None:
+            continue
+        made = with_operations(link, operations if forward else invert(operations))
+        return _known(made, ("rows", "axes"), (*evidence, *used, *saying.evidence()))
+    return None
+
+
+def _parts_apart(link: Link, linear: Mapping[str, str]) -> Link | None:
+    """Parts whose heads are apart, and the whole that they make."""
+    saying, whole = Saying(link, None), joining(link).right[0]
+    made, (first, used) = saying.fused(whole), _first(whole, linear if len(link.left) > 1 else {})
+    order = None if made is None else order_of(joining(link), made.parts)
+    if made is None or order is None or not saying.turn_alike():
+        return None
+    link = in_order(link, order)
+    told = [_dimensions(p) for p in joining(link).left]
+    operations = joined_apart(joining(link), [dims or () for dims, _ in told], first or "", made)
+    if operations is None:
+        return None
+    done = replace(link, operations=operations if len(link.left) > 1 else invert(operations))
+    evidence = dict.fromkeys(e for _, said in told for e in said)
+    return _known(done, ("order", "rows", "axes"), (*evidence, *used, *saying.evidence()))
+
+
+def _dimensions(p: Pattern) -> tuple[Run | None, list[str]]:
+    """What the dimensions are of a leaf whose heads are apart, and the entries that say so."""
+    said = {e: dims for e, depth in entries_of(p) if (dims := e.dimensions(p.segments[depth:]))}
+    return agreed(said), [f"layout {e.name}: {' '.join(dims)} ({e.checked})" for e, dims in said.items() if e.run]
+
+
+def _shape_pairs(link: Link) -> set[tuple[Shape, Shape]]:
+    here = {at: link.left[0].shapes[key] for key, at in link.left[0].cells.items()}
+    there = {at: link.right[0].shapes[key] for key, at in link.right[0].cells.items()}
+    return {(here[g.left[0]], there[g.right[0]]) for g in link.expand()}
 
 
 def _axes(link: Link, linear: Mapping[str, str]) -> tuple[Said | None, list[str]]:
     """Which way round a matrix stands on either side, and by which entries."""
-    firsts, used = [], []
-    for side, classes in ((link.left, {}), (link.right, linear)):
-        p = side[0]
-        said = {entry: first for entry, depth in _entries(p) if (first := entry.first(p.segments[depth:]))}
-        known = classes.get(_numbered(".".join(p.segments[:-1]))) if p.segments[-1] == "weight" else None
-        firsts.append(known if known is not None and not said else _agreed(said))
-        used += [f"layout {e.name}: {first} first ({e.checked})" for e, first in said.items() if e.run]
-    if None in firsts:
+    (left, used), (right, more) = _first(link.left[0], {}), _first(link.right[0], linear)
+    if left is None or right is None:
         return None, []
-    return Said("axes", "as stored" if firsts[0] == firsts[1] else "transposed"), used
+    return Said("axes", "as stored" if left == right else "transposed"), [*used, *more]
+
+
+def _first(p: Pattern, classes: Mapping[str, str]) -> tuple[str | None, list[str]]:
+    """Which dimension of a matrix is first, and the entries that say so."""
+    said: dict[Layout, str] = {e: first for e, depth in entries_of(p) if (first := e.first(p.segments[depth:]))}
+    used = [f"layout {e.name}: {first} first ({e.checked})" for e, first in said.items() if e.run]
+    known = classes.get(_numbered(".".join(p.segments[:-1]))) if p.segments[-1] == "weight" else None
+    return (known if known is not None and not said else agreed(said)), used
 
 
 def _numbered(path: str) -> str:
     return ".".join("{}" if segment.isdigit() else segment for segment in path.split("."))
-
-
-class _Verdict:
-    """What the entries that hold for the two sides of a link say of it."""
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.used: dict[str, str] = {}
-
-    def evidence(self) -> Iterator[str]:
-        """What was settled, by which entry, and how that was checked."""
-        for name, what in self.used.items():
-            yield f"layout {name}: {what} ({layouts()[name].checked})"
-
-    def said(self) -> Said | None:
-        """The statement that settles order and rows together; None where something stays open."""
-        if not (ATTENTION & self._roles() or self._fused_sides()):
-            return STORED if "rows" in self.link.open and self._scales() and self._turn_alike() else None
-        wholes = [self._fused(p) for side in (self.link.left, self.link.right) if len(side) == 1 for p in side]
-        if self._is_attention() and not self._turn_alike():
-            return None
-        if is_join(joining(self.link)):
-            return self._joined(wholes)
-        if len(self.link.left) != 1 or len(self.link.right) != 1:
-            return None
-        if not self._is_whole():
-            return STORED
-        return STORED if wholes[0] is not None and wholes[0] == wholes[1] else None
-
-    def _joined(self, wholes: Sequence[Fused | None]) -> Said | None:
-        """How the parts stand in a whole that is joined or cut."""
-        made = wholes[0]
-        if made is None or made.stand not in ("by part", "in turns"):
-            return None
-        if made.stand == "in turns":
-            return Said("rows", "in turns", 0, "checkpoint" if len(self.link.left) == 1 else "model", (), made.parts)
-        return Said("rows", "by part", 0, "", (), made.parts)
-
-    def _roles(self) -> set[str]:
-        return {role for p in (*self.link.left, *self.link.right) for role in roles(p)}
-
-    def _is_whole(self) -> bool:
-        return bool(self._roles() & {"qkv", "kv", "gate up"}) or self._fused_sides()
-
-    def _fused_sides(self) -> bool:
-        both = (*self.link.left, *self.link.right)
-        return any(entry.fused(p.segments[depth:]) for p in both for entry, depth in _entries(p))
-
-    def _is_attention(self) -> bool:
-        made = next((f for p in (*self.link.left, *self.link.right) if (f := self._fused(p))), None)
-        return bool({"q", "k"} & set(made.parts)) if made is not None else bool(ATTENTION & self._roles())
-
-    def _scales(self) -> bool:
-        """Whether it is a norm of q or of k, doubted as their rows are."""
-        return not self.link.operations and all(len(s or ()) == 1 for s in self.link.right[0].shapes.values())
-
-    def _fused(self, p: Pattern) -> Fused | None:
-        """How a whole is made, where all entries that speak of it agree."""
-        said = {entry: made for entry, depth in _entries(p) if (made := entry.fused(p.segments[depth:]))}
-        made = _agreed(said)
-        if made is not None:
-            self.used.update({entry.name: made.text for entry in said if entry.run and entry.name not in self.used})
-        return made
-
-    def _turn_alike(self) -> bool:
-        """Whether rotary embeddings turn the rows of q and k of both sides alike, or turn nothing."""
-        sides = [{e: e.rotary for p in side for e, _ in _entries(p) if e.rotary} for side in self._sides]
-        left, right = (frozenset().union(*said.values()) for said in sides)
-        if any({"half split", "interleaved"} <= ways or ("none" in ways and len(ways) > 1) for ways in (left, right)):
-            return False
-        if "none" in left | right:
-            if (left | right) & {"half split", "interleaved"}:
-                return False
-            return self._take(sides, {"none"}, "no rotary embedding")
-        alike = left & right
-        text = "rotary rows " + " and ".join(f"as in {way}" if way in _LIBRARIES else way for way in sorted(alike))
-        return bool(alike) and self._take(sides, alike, text)
-
-    def _take(self, sides: Sequence[Mapping[Layout, frozenset[str]]], ways: Set[str], text: str) -> bool:
-        """Note the entries that say so; whether each side that says it has one that was checked by running."""
-        saying = [[entry for entry, said in side.items() if said & ways] for side in sides]
-        if not all(any(entry.run for entry in side) for side in saying if side):
-            return False
-        for entry in (entry for side in saying for entry in side if entry.run):
-            self.used[entry.name] = f"{self.used[entry.name]}, {text}" if entry.name in self.used else text
-        return True
-
-    @property
-    def _sides(self) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
-        return self.link.left, self.link.right
-
-
-def _entries(p: Pattern) -> Iterator[tuple[Layout, int]]:
-    """The entries that hold for a leaf, each with the depth of its root."""
-    for known in p.library:
-        yield layouts()[known.name], known.depth
-
-
-def _agreed(said: Mapping[Layout, T]) -> T | None:
-    """What all entries say, one of which was checked by running; None where any contradicts another."""
-    different = set(said.values())
-    return different.pop() if len(different) == 1 and any(entry.run for entry in said) else None
