@@ -26,7 +26,19 @@ from treealign.align.matching import assigning
 
 CORPORA = ("pairs", "originals", "transformers", "real_text", "real_vision")
 COUNTS = ("right", "open", "wrong", "SILENT")
-NEEDED = {"read_names", "fold", "anchor", "hear", "shrink", "read_words", "match", "link", "leave_over", "join_proved"}
+NEEDED = {
+    "read_names",
+    "fold",
+    "anchor",
+    "hear",
+    "shrink",
+    "read_words",
+    "match",
+    "link",
+    "leave_over",
+    "join_proved",
+    "judge",
+}
 LISTS = {
     "pass": (pipeline, "PASSES"),
     "judge": (pipeline, "JUDGES"),
@@ -75,7 +87,7 @@ def switches() -> dict[str, tuple[Any, str, Callable[..., Any]]]:
     for kind, (module, attribute) in LISTS.items():
         for one in getattr(module, attribute):
             name = one.__name__.removeprefix("judge_")
-            if name not in NEEDED and (not one.__name__.startswith("judge_") or kind != "pass"):
+            if name not in NEEDED:
                 found[f"{kind} {name}"] = module, attribute, one
     return found
 

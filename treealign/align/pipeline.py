@@ -6,7 +6,6 @@ what is open for that is said by `treealign.align.verdict` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align import passes
@@ -33,36 +32,16 @@ JUDGES: tuple[Judge, ...] = (
     judge_scales,
     judge_pieces,
     judge_contents,
-)
-JUDGES_OF_ALL: tuple[Judge, ...] = (
-    judge_siblings,
     judge_crossed,
+    judge_turns,
 )
-JUDGES_OF_TURNS: tuple[Judge, ...] = (judge_turns,)
 
 
-def judge(state: State, judges: Sequence[Judge]) -> State:
+def judge(state: State) -> State:
     """The state, open in what any of the judges cannot refute; each sees what those before it have said."""
-    for one in judges:
+    for one in JUDGES if state.shapes else (judge_without_shapes,):
         state = replace(state, links=tuple(judged(state.links, one(state), state.anchors.links)))
     return state
-
-
-@passes.needs_shapes
-def judge_found(state: State) -> State:
-    """Judge what names and shapes have found."""
-    return judge(state, JUDGES)
-
-
-def judge_all(state: State) -> State:
-    """Judge all matches together, wherever they were found."""
-    return judge(state, JUDGES_OF_ALL if state.shapes else (judge_without_shapes,))
-
-
-@passes.needs_shapes
-def judge_all_turns(state: State) -> State:
-    """Judge which way round matrices stand, by all that others show."""
-    return judge(state, JUDGES_OF_TURNS)
 
 
 PASSES: tuple[Pass, ...] = (
@@ -78,16 +57,15 @@ PASSES: tuple[Pass, ...] = (
     passes.convert,
     passes.suspect_conventions,
     passes.fold_weight_norms,
-    judge_found,
+    judge,  # what is certain by now holds its leaves in the passes that follow
     passes.join_proved,
     passes.match_resized,
     passes.place_in_step,
     passes.convert_leftovers,
     passes.stack_doubts,
     passes.match_same_names,
-    judge_all,
     turn_joined_squares,
-    judge_all_turns,
+    judge,  # all matches together, wherever they were found
     passes.settle,
     passes.leave_over,
     passes.find_causes,
