@@ -8,7 +8,7 @@ time and its peak of memory; the exponent is the slope between the smallest and 
 identical  both trees are the same
 level      the model has one level more around everything
 word       one word is called otherwise throughout
-depth      identical trees, few leaves at a great depth; `names` counts levels times 20
+depth      identical trees, few leaves at a great depth; `names` counts levels times 40
 audit      an audit of two such trees, of which one word is called otherwise
 """
 
@@ -56,7 +56,7 @@ def deep(levels: int) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def sides(axis: str, count: int) -> tuple[list, list]:
-    here = deep(count // 20) if axis == "depth" else names(count)
+    here = deep(count // 40) if axis == "depth" else names(count)
     if axis == "level":
         return here, [(f"model.{key}", *rest) for key, *rest in here]
     if axis in ("word", "audit"):

@@ -14,8 +14,9 @@ from strategies import renamed_trees
 
 from treealign import suggest
 from treealign.align.alignment import align
+from treealign.align.knowledge.weights import MARGIN
 from treealign.align.matching.assignment import Class
-from treealign.align.matching.certainty import MARGIN, _in_class
+from treealign.align.matching.certainty import _in_class
 
 
 def in_every_best_assignment(table):

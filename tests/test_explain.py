@@ -7,7 +7,7 @@ from aligning import aligned
 
 from treealign import TreealignError
 from treealign.align.asking.explaining import explain
-from treealign.align.matching.certainty import MARGIN
+from treealign.align.knowledge.weights import MARGIN
 from treealign.cli.render_explanation import asked_keys, explanation_lines
 
 LAYERS = ("attn.q_proj", "attn.k_proj", "mlp.up_proj")

@@ -15,6 +15,7 @@ from itertools import product
 import networkx as nx
 from rapidfuzz.distance import Indel
 
+from treealign.align.knowledge.weights import SHARE
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 
@@ -22,7 +23,6 @@ Path = tuple[str, ...]
 Node = tuple[str, Path]
 SIDES = ("checkpoint", "model")
 ALONE = {"checkpoint": ("unexpected", "removed"), "model": ("missing", "inserted")}
-SHARE = 0.5  # Dice's coefficient from which two levels correspond whatever they are called
 
 
 def correspondence(links: Iterable[Link], left: Iterable[Pattern], right: Iterable[Pattern]) -> nx.Graph:

@@ -16,10 +16,11 @@ from treealign.align.alignment import Alignment
 from treealign.align.asking.question import Question
 from treealign.align.asking.questions import find_questions
 from treealign.align.asking.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total, weight
+from treealign.align.knowledge.weights import ANCESTORS, BESIDE, MARGIN, SAME_PATH
 from treealign.align.links import Link, keys_of
 from treealign.align.matching.assigning import assign_refined
 from treealign.align.matching.assignment import Given, comparable
-from treealign.align.matching.certainty import ANCESTORS, BESIDE, MARGIN, SAME_PATH, Evidence
+from treealign.align.matching.certainty import Evidence
 from treealign.align.matching.scoring import Side, Votes, same_path
 from treealign.align.matching.traced_roles import traced_roles, with_traced_roles
 from treealign.align.patterns import Pattern

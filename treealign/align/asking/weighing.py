@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from treealign.align.hinted import Hint
-from treealign.align.matching.certainty import HINT, PAIR_OF_WORDS
+from treealign.align.knowledge.weights import HINT, PAIR_OF_WORDS
 from treealign.align.patterns import Pattern
 
 SMALL = 0.05  # of evidence; less is not worth a line

@@ -16,10 +16,11 @@ import numpy as np
 
 from treealign.align.converting.part_cells import Cells, cell_groups
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
-from treealign.align.converting.rearrangements import IN_HEADS, MIN_SCORE, rearrangements, squeezes
+from treealign.align.converting.rearrangements import IN_HEADS, rearrangements, squeezes
 from treealign.align.converting.rivals import RIVALS, has_rival
 from treealign.align.converting.shape_algebra import joined, joined_then_turned, shards
 from treealign.align.hinted import Hint
+from treealign.align.knowledge.weights import COMPOSED, MIN_SCORE
 from treealign.align.links import Group, Link, swapped
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.scoring import Floats, Side, Votes
@@ -30,7 +31,6 @@ from treealign.mapping.operations import Operation, Permute, Reshape, Stack, Uns
 
 MAX_PARTS = 4  # gate, q, k and v
 MAX_SIBLINGS = 10
-COMPOSED = 0.4  # a fused name whose parts are all there
 Path = tuple[str, ...]
 SHARDS = Reason("belongs", "repeats may be joined for other reasons than being shards of one tensor")
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from treealign.align import verdict
 from treealign.align.converting.rivals import RIVALS, has_rival
 from treealign.align.converting.shape_algebra import Sizes, axis_orders, headed, rearranged, squeezed
+from treealign.align.knowledge.weights import MARGIN, MIN_SCORE
 from treealign.align.links import Group, Link
 from treealign.align.matching.agreement import ELSEWHERE, Agreement
-from treealign.align.matching.certainty import MARGIN, RIVALLED
+from treealign.align.matching.certainty import RIVALLED
 from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Indices, Pattern, Shape, as_numbers
 from treealign.align.reasons import Reason
 from treealign.mapping.operations import Operation, Permute, Reshape
 
-MIN_SCORE = 0.25
 IN_HEADS = Reason("rows", "taken apart into heads and turned: shapes do not show which rows make a head")
 TURNS = Reason("axes", "equal sizes leave several orders of the dimensions")
 

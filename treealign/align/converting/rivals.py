@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from treealign.align.converting.part_order import own_name, own_roles
+from treealign.align.knowledge.weights import SURE
 from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.words import vocabulary
 
 RIVALS = Reason("names", "others beside them have the same sizes, and the names do not say which is which")
-SURE = 2  # how well names must tell a part from others of its shape
 
 
 def has_rival(wholes: Side, parts: Side, whole: int, members: Sequence[int]) -> bool:

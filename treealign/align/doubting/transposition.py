@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
+from treealign.align.knowledge.weights import MARGIN
 from treealign.align.matching.assignment import Assignment
-from treealign.align.matching.certainty import MARGIN, Doubt
+from treealign.align.matching.certainty import Doubt
 from treealign.align.matching.orientation import inputs_first, stored_alike
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from treealign.align.knowledge.weights import SAME_NODE, SMALL_NODE
 from treealign.align.matching.scoring import Side, Votes
 from treealign.align.reasons import Reason
 from treealign.align.words import split_words, vocabulary
@@ -24,8 +25,6 @@ ROLES = Reason("belongs", "their names say they are different things")
 WORDS = Reason("belongs", "their names have nothing in common, and others of their shape are left over")
 KINDS = Reason("belongs", "the modules they stand in are of different kinds")
 ELSEWHERE = Reason("belongs", "the modules around them correspond to others")
-SETTLED = 0.6  # Dice's coefficient of two nodes that belong together
-SMALL = 3  # leaves below which a node settles nothing
 NUMBERS = Reason("belongs", "the numbers in their names differ, and no series explains it")
 COPY = Reason("belongs", "one of them is an averaged or a teacher's copy")
 PLACES = frozenset({"mlp", "self attn", "cross attn", "text"})  # roles of containers, not of leaves
@@ -185,8 +184,8 @@ def _best(dice: Any, sizes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     best = np.full(len(sizes), -1)
     rows, columns = dice.nonzero()
     order = np.lexsort((-columns, dice.data, rows))
-    best[rows[order]] = np.where(dice.data[order] >= SETTLED, columns[order], -1)
-    return np.where(sizes >= SMALL, best, -1)
+    best[rows[order]] = np.where(dice.data[order] >= SAME_NODE, columns[order], -1)
+    return np.where(sizes >= SMALL_NODE, best, -1)
 
 
 def composed_roles(roles: Set[str]) -> Set[str]:

@@ -15,16 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from treealign.align.matching.scoring import SAME_PATH, Floats, Ints, Side, Votes, same_path
+from treealign.align.knowledge.weights import (
+    COMPANION_PENALTY,
+    OTHER_PARAMETER,
+    SAME_PATH_BONUS,
+    SECOND_COPY,
+    VOTE_WEIGHT,
+)
+from treealign.align.matching.scoring import Floats, Ints, Side, Votes, same_path
 from treealign.align.matching.similarity import name_scores
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token, vocabulary
 
 ROUNDS = 6
-VOTE_WEIGHT = 0.9
-COMPANION_PENALTY = 0.5
-OTHER_PARAMETER = 0.5  # a bias is no weight
-SECOND_COPY = 0.3  # an averaged or teacher's copy is taken only where nothing else is there
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,7 @@ def assign(left: Side, right: Side, known: Floats | None = None, given: Given | 
 def _base(left: Side, right: Side) -> tuple[Floats, Floats]:
     """Scores from names alone, and with what else does not change from round to round."""
     names = name_scores(left, right)
-    base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH * same_path(left, right)
+    base = names - COMPANION_PENALTY * _companions_differ(left, right) + SAME_PATH_BONUS * same_path(left, right)
     base = base - OTHER_PARAMETER * _parameters_differ(left, right)
     return names, base - SECOND_COPY * (_second_copies(left)[:, None] != _second_copies(right)[None, :])
 

@@ -18,18 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from treealign.align.knowledge.weights import ANCESTORS, BESIDE, HINT, MARGIN, PAIR_OF_WORDS, SAME_PATH, SETTLED
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Class
 from treealign.align.matching.scoring import Floats, Side, Votes, same_path
 from treealign.align.reasons import Reason, as_reason
 
-MARGIN = 0.2  # an exchange that loses no more than this loses nothing that counts
-HINT = 20.0  # what a user says outweighs all else
-PAIR_OF_WORDS = 0.5  # two neighbouring words tell less than a word: they repeat its evidence
-ANCESTORS = 1.0  # settled ancestors count as much as one word
-BESIDE = 3.0  # the shapes of a module's other leaves are no matter of spelling
-SAME_PATH = 1.5  # one and the same path on both sides
-SETTLED = 0.4  # ancestors that most of their certain leaves send to one another
 RIVALLED = Reason("names", "nothing that counts separates it from its rivals")
 SHAPE_ONLY = Reason("belongs", "nothing but its shape speaks for it")
 LARGE = np.float32(1e3)

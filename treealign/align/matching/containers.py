@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from treealign.align.knowledge.weights import MARGIN, WHOLE
 from treealign.align.matching.assignment import Assignment
-from treealign.align.matching.certainty import MARGIN, RIVALLED, Doubt
+from treealign.align.matching.certainty import RIVALLED, Doubt
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.words import split_words
 
 MOST_ALIKE = 24  # containers of one content of which each pair is judged
-WHOLE = 4.0  # outweighs what names say of single leaves: which container is which is said by all of them together
 LARGE = 1e6  # leaves that cannot be one another
 LEAST = 2  # leaves: a single one is judged as a leaf
 Path = tuple[str, ...]

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from treealign.align.knowledge.weights import SIMILAR
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.patterns import Pattern
-
-SIMILAR = 0.45  # of names and ancestors together, at most 2
 
 
 def find_mismatches(

@@ -22,7 +22,6 @@ from treealign.align.words import Token, tokens
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
-SAME_PATH = 0.6  # added where the two paths are one and the same
 
 
 @dataclass(frozen=True, eq=False)

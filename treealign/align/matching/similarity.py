@@ -6,16 +6,16 @@ import math
 
 import numpy as np
 
+from treealign.align.knowledge.weights import (
+    DEPTH_WEIGHT,
+    GENERIC_WEIGHT,
+    HINT_WEIGHT,
+    NAME_WEIGHT,
+    PAIR_WEIGHT,
+    ROLE_WEIGHT,
+)
 from treealign.align.matching.scoring import Floats, Side
 from treealign.align.words import Token
-
-# how much a word counts by its distance from the parameter: its module's own name most, far ancestors least
-DEPTH_WEIGHT = (0.8, 1.0, 0.75, 0.55, 0.4, 0.3, 0.25, 0.2)
-GENERIC_WEIGHT = 0.3
-PAIR_WEIGHT = 0.5
-HINT_WEIGHT = 8.0
-NAME_WEIGHT = 0.6
-ROLE_WEIGHT = 1.3
 
 
 def token_weights(left: Side, right: Side) -> dict[str, float]:

@@ -12,10 +12,10 @@ from math import prod
 
 import numpy as np
 
+from treealign.align.knowledge.weights import SIZED
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
 
-SIZED = 2.0  # what a pair of leaves loses whose containers go elsewhere by their sizes
 LEAST = 2  # matches by which two modules are taken to correspond, leaves by which one is a container
 Path = tuple[str, ...]
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
+from treealign.align.knowledge.weights import KNOWN_PART
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
 
 Path = tuple[str, ...]
 Leads = Mapping[Path, tuple[int, Path]]
-ENOUGH = 3  # certain leaves from which a part is known
 
 
 def misplaced(left: Side, right: Side, assignment: Assignment, doubted: Collection[int]) -> Floats | None:
@@ -71,6 +71,6 @@ def _astray(left: Side, right: Side, leads: Leads, i: int, j: int) -> bool:
     a, b = left.patterns[i].segments, right.patterns[j].segments
     for depth in range(len(b) - 1, 0, -1):
         count, common = leads.get(b[:depth], (0, ()))
-        if count >= ENOUGH:
+        if count >= KNOWN_PART:
             return a[: len(common)] != common
     return False
