@@ -120,8 +120,13 @@ class Layout:
 @cache
 def layouts() -> Mapping[str, Layout]:
     """All entries, by name."""
-    data = json.loads(resources.files("treealign.align.knowledge").joinpath("layouts.json").read_text("utf-8"))
-    return {row["name"]: _layout(row) for row in data["layouts"]}
+    return {row["name"]: _layout(row) for row in table()["layouts"]}
+
+
+@cache
+def table() -> Mapping[str, Any]:
+    """What libraries do, as it stands in the file: known layouts, and habits that only suggest."""
+    return json.loads(resources.files("treealign.align.knowledge").joinpath("layouts.json").read_text("utf-8"))  # type: ignore[no-any-return]
 
 
 def _is_at(below: Run, run: Run) -> bool:
