@@ -1,7 +1,8 @@
 """Habits of libraries that shapes cannot show: how the rows of q and k, of a fused qkv, of gate and up stand.
 
 Names betray them: ``wq`` in an original Llama stands for interleaved rotary rows, ``query_key_value`` for rows head by
-head. The table is data, beside that of known layouts: ``knowledge/layouts.json``. What it suggests is a guess and is always said to be one.
+head. The table is data, beside that of known layouts: ``knowledge/layouts.json``. What it suggests is a guess and is
+always said to be one.
 """
 
 from __future__ import annotations

@@ -63,6 +63,8 @@ class Layout:
     halved : mapping
         Leaves that must be matrices, to those that must have half as many columns as they have rows: a fused gate and
         up, and what takes their product.
+    vectors : tuple of tuple of str
+        Leaves that must have one dimension.
     rows : mapping
         Runs of fused leaves or their modules, to how these are made.
     classes : frozenset of str
@@ -91,6 +93,7 @@ class Layout:
     classes: frozenset[str]
     wide: tuple[Run, ...]
     halved: Mapping[Run, Run]
+    vectors: tuple[Run, ...]
     rows: Mapping[Run, Fused]
     rotary: frozenset[str]
     axes: Mapping[Run, str]
@@ -194,6 +197,7 @@ def _layout(row: Mapping[str, Any]) -> Layout:
         frozenset(row.get("classes", ())),
         tuple(run for path in row.get("wide", ()) for run in _runs(path)),
         {run: tuple(text.split(".")) for path, text in row.get("halved", {}).items() for run in _runs(path)},
+        tuple(run for path in row.get("vectors", ()) for run in _runs(path)),
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
         {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},

@@ -12,6 +12,7 @@ MARGIN = (
     0.2  # an exchange that loses no more than this loses nothing that counts: less than the least evidence, half a word
 )
 HINT = 20.0  # what a user says outweighs all else
+READ = 4.0  # a whole path that a known library spells so outweighs any words, and nothing that a user says
 PAIR_OF_WORDS = 0.5  # two neighbouring words tell less than a word: they repeat its evidence
 ANCESTORS = 1.0  # settled ancestors count as much as one word
 BESIDE = 3.0  # the shapes of a module's other leaves are no matter of spelling
