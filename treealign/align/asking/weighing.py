@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from treealign.align.hinted import Hint
-from treealign.align.knowledge.weights import HINT, PAIR_OF_WORDS, READ
 from treealign.align.patterns import Pattern
 
 SMALL = 0.05  # of evidence; less is not worth a line
@@ -30,11 +29,6 @@ def more(mine: dict[str, float], theirs: dict[str, float]) -> Weighed:
 def is_shared(text: str) -> bool:
     """Whether a sentence of a link's evidence is one of those that are weighed here."""
     return text.split(" ", maxsplit=1)[0] in {"role", "rank", "name", "hint", "read", "word"} or text == "same path"
-
-
-def weight(token: str) -> float:
-    """How much it counts that two patterns share a qualified token."""
-    return {"!": HINT, "~": READ}.get(token[0], PAIR_OF_WORDS if " " in token else 1.0)
 
 
 def token_text(token: str, hints: Sequence[Hint]) -> str:

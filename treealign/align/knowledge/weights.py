@@ -46,3 +46,12 @@ SIMILAR = 0.45  # names and ancestors of leaves of other sizes, of at most 2: a 
 MIN_SCORE = 0.25  # the same of a conversion, which shapes speak for as well
 COMPOSED = 0.4  # what a fused name whose parts are all there adds to it
 SHARE = 0.5  # Dice's coefficient from which two levels are drawn as one whatever they are called
+
+
+def token_weight(token: str) -> float:
+    """How much it counts that two patterns share a qualified token; see `treealign.align.words` for the kinds.
+
+    >>> token_weight("@q"), token_weight("q proj")
+    (1.0, 0.5)
+    """
+    return {"!": HINT, "~": READ}.get(token[0], PAIR_OF_WORDS if " " in token else 1.0)
