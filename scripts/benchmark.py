@@ -5,6 +5,7 @@ python scripts/benchmark.py person       how many answers a person who knows the
 python scripts/benchmark.py laws         whether questions can be answered, are few, and offer what is true
 python scripts/benchmark.py speed        times beside transformers, safetensors and torch on the same keys
 python scripts/benchmark.py convert      files converted beside files copied, and beside files loaded and saved
+python scripts/benchmark.py save         a model saved beside safetensors' own writer
 python scripts/benchmark.py audit        times of the audit of two large trees, and of a scan of 5,000 files
 python scripts/benchmark.py load         a renamed checkpoint onto a meta model, beside safetensors and transformers
 python scripts/benchmark.py workers      a conversion by two worker processes beside one, and by a dask cluster
@@ -29,7 +30,7 @@ from question_laws import broken_laws
 from scoring import LAWS, Score, score
 from speed import Figure, figures
 from speed_audit import audit_figures
-from speed_convert import convert_figures
+from speed_convert import convert_figures, save_figures
 from speed_load import load_figures
 from speed_workers import worker_figures
 
@@ -174,6 +175,16 @@ def convert(
 ) -> None:
     """Measure conversions of checkpoints of some gigabytes."""
     _report(convert_figures(folder, rounds), output)
+
+
+@app.command()
+def save(
+    folder: Annotated[Path | None, typer.Option("--folder", help="Where 5 GB find room for a while.")] = None,
+    rounds: Annotated[int, typer.Option(help="Pairs of each kind.")] = 5,
+    output: Annotated[Path | None, typer.Option("--json", help="Write the figures here as well.")] = None,
+) -> None:
+    """Measure the saving of a model, beside safetensors' own writer."""
+    _report(save_figures(folder, rounds), output)
 
 
 @app.command()

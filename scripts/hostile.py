@@ -257,9 +257,9 @@ def split_converted(folder: Path) -> object:
 PADDED = [f"a.{at:09d}.w" for at in range(10)]
 CASES: dict[str, Case] = {
     "a million zero-padded keys": (safetensors(lambda: (f"a.{at:07d}" for at in range(10**6))), tree()),
-    "290,000 zero-padded keys": (safetensors(lambda: (f"a.{at:07d}" for at in range(290_000))), folds),
-    "290,000 zero-padded keys, converted": (
-        safetensors(lambda: (f"a.{at:07d}" for at in range(290_000))),
+    "190,000 zero-padded keys": (safetensors(lambda: (f"a.{at:07d}" for at in range(190_000))), folds),
+    "190,000 zero-padded keys, converted": (
+        safetensors(lambda: (f"a.{at:07d}" for at in range(190_000))),
         converted(lambda: RENAMED),
     ),
     "300,000 shards in an index": (text("x.index.json", lambda: index_of(300_000)), tree("x.index.json")),
@@ -297,8 +297,8 @@ CASES: dict[str, Case] = {
     "lists within lists, 10^24 members": (laughing, tree("x.pt")),
     "the same without a tensor": (laughing, tree("y.pt")),
     "a torch file of 100,002 entries": (many_entries, tree("x.pt")),
-    "a torch file of 300,000 tensors": (
-        torch_file(lambda: {f"a.{at}": torch.empty(0) for at in range(300_000)}),
+    "a torch file of 150,000 tensors": (
+        torch_file(lambda: {f"a.{at}": torch.empty(0) for at in range(150_000)}),
         tree("x.pt"),
     ),
     "nested index": (text("x.index.json", nested), tree("x.index.json")),

@@ -63,6 +63,21 @@ def convert_figures(folder: Path | None = None, rounds: int = 3) -> Iterator[Fig
         yield from _beside_transformers(base, rounds)
 
 
+def save_figures(folder: Path | None = None, rounds: int = 5) -> Iterator[Figure]:
+    """A model saved, beside safetensors' own writer; `folder` is where 5 GB find room for a while."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        for what, old in (("to nothing", False), ("over a checkpoint", True)):
+            ours, theirs = _in_turns(
+                Path(name),
+                rounds,
+                lambda out, old=old: _apart("save", out, old),
+                lambda out, old=old: _apart("save_file", out, old),
+            )
+            size = _model_size() / 1e9
+            yield _beside(f"save, {size:.1f} GB, {what}, fsynced", ours, ("save_file and sync -f", theirs))
+            yield Figure("  … memory above the model", max(run.memory for run in ours) / MEBIBYTE, "MiB")
+
+
 def _renaming(base: Path, rounds: int) -> Iterator[Figure]:
     source = base / "source"
     _apart("write_dense", source)
@@ -184,6 +199,43 @@ def in_place(source: str, _: str, mapping: str) -> Run:
     there = measured(lambda: convert_checkpoint(source, None, globals()[mapping], in_place=True))
     convert_checkpoint(source, None, globals()[mapping], reverse=True, in_place=True)
     return Run(there.seconds - header, there.memory)
+
+
+def _model_size() -> int:
+    return LAYERS * 8 * WIDTH * WIDTH * 2
+
+
+def _model() -> Any:
+    import torch
+
+    tensors = {f"w{at}": torch.full((WIDTH, WIDTH), float(at), dtype=torch.bfloat16) for at in range(LAYERS * 8)}
+    return torch.nn.ParameterDict(tensors)
+
+
+def save(out: str, old: str) -> Run:
+    import treealign
+
+    model = _model()
+    if old == "True":
+        treealign.save(model, out)
+        os.sync()
+    return measured(lambda: treealign.save(model, out))
+
+
+def save_file(out: str, old: str) -> Run:
+    from safetensors.torch import save_file as write
+
+    model, path = _model(), Path(out) / "model.safetensors"
+    Path(out).mkdir()
+    if old == "True":
+        write(model.state_dict(), path, metadata={"format": "pt"})
+        os.sync()
+
+    def work() -> None:
+        write(model.state_dict(), path, metadata={"format": "pt"})
+        subprocess.run(["sync", "-f", out], check=True)
+
+    return measured(work)
 
 
 def load_and_save(source: str, out: str, mapping: str) -> Run:

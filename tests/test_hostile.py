@@ -13,6 +13,7 @@ import torch
 from dying import snapshot
 
 from treealign import ConversionMapping, Convert, KeyTree, Rename, TreealignError, load, operations, read_tree, suggest
+from treealign.checkpoint.adapters import expressions
 from treealign.errors import FormatError
 from treealign.formats import bounds
 
@@ -66,6 +67,21 @@ def test_one_tree_of_thousands_of_levels_is_not_compared_with_itself():
         suggest(tree, tree)
 
 
+def test_a_key_of_very_many_characters_is_not_compared():
+    tree = KeyTree.from_leaves([("a" * 20_000, (1,), "float32")])
+    with pytest.raises(TreealignError, match="20,000 characters, of which at most 10,000"):
+        suggest(tree, tree)
+
+
+def test_a_torch_file_of_more_entries_than_any_has_is_refused(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt", "a") as file:
+        for at in range(bounds.MAX_ENTRIES):
+            file.writestr(f"x/{at}", b"")
+    with pytest.raises(FormatError, match="entries of an archive, of which at most 100,000"):
+        read_tree(tmp_path / "x.pt")
+
+
 def test_a_split_into_twenty_thousand_is_done_and_undone():
     count = 20_000
     split = Convert("w", [f"t{at}" for at in range(count)], [operations.Split(0, (1,) * count)])
@@ -105,3 +121,22 @@ def test_a_mapping_that_cannot_be_written_whole_leaves_the_one_that_was_there(tm
         said = workers.submit(_write_large, tmp_path / "m.json").result()
     assert "cannot write: File too large" in said
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("expression", ["(a+)+b", "(.*)*b", r"(\w+\.)*(\w+)*x", ".*.*.*.*.*.*.*.*.*.*.*.*x"])
+def test_an_expression_that_takes_for_ever_is_given_up(monkeypatch, expression):
+    monkeypatch.setattr(expressions, "SECONDS", 0.5)
+    with pytest.raises(TreealignError, match="takes for ever"):
+        expressions.matching(expression, ["a" * 400])
+
+
+@pytest.mark.parametrize(
+    "expression", [r".*\.(q|v)_proj", r"(\w+\.)+q_proj", r"layers\.(?P<idx>\d+)\..*", "(a|b){2,3}"]
+)
+def test_an_expression_matches_the_same_wherever_it_is_run(monkeypatch, expression):
+    names = ["layers.0.q_proj", "layers.11.mlp.v_proj", "q_proj", "abb", "ünder.q_proj"]
+    found = []
+    for hangs in (False, True):
+        monkeypatch.setattr(expressions, "may_hang", lambda _, hangs=hangs: hangs)
+        found.append([expressions.matches_of(expression, names, how) for how in ("match", "fullmatch")])
+    assert found[0] == found[1]

@@ -104,6 +104,12 @@ def test_importing_treealign_imports_nothing_heavy():
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []
 
 
+def test_nothing_that_is_computed_once_holds_a_lock_meanwhile():
+    """See `treealign.formats.cached`."""
+    held = "from functools import cached_property", "functools.cached_property(", "@functools.cached_property"
+    assert [p.name for p in MODULES if any(text in p.read_text() for text in held)] == []
+
+
 def test_no_module_is_longer_than_300_lines():
     assert [p.name for p in MODULES if len(p.read_text().splitlines()) > 300] == []
 

@@ -13,7 +13,6 @@ from numbering import computes
 from treealign import suggest
 from treealign.align.knowledge import entries, recognising, saying
 from treealign.align.knowledge.entries import Fused, layouts
-from treealign.align.knowledge.reading import read_alike
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.patterns import build_patterns
 from treealign.mapping.operations import Permute, RotaryPermute
@@ -237,49 +236,6 @@ def test_rotary_rows_are_settled_where_a_norm_of_the_heads_proves_how_many_rows_
     matches = [m for m in suggestion.matches if "_proj" in m.model[0]]
     assert {m.certain for m in matches} == {settled}
     assert not settled or {m.operations for m in matches} == {(RotaryPermute(4, 8),), (RotaryPermute(2, 8),)}
-
-
-def wan(modulation, self_attn, cross_attn, to_q, tables, **others):
-    """Names of a block of Wan, in its authors' words or in those of diffusers."""
-    at = "blocks.{}."
-    shapes = {f"{at}{module}.{name}": (32, 32) for module in (self_attn, cross_attn) for name in to_q}
-    shapes |= {f"{at}{module}.norm_{part}.weight": (32,) for module in (self_attn, cross_attn) for part in "qk"}
-    shapes |= {f"{at}{modulation}": (1, 6, 32), tables[0]: (1, 2, 32), "patch_embedding.weight": (32, 4, 1, 2, 2)}
-    return shapes_of(numbers_of({**shapes, **dict(others.values())}))
-
-
-def test_a_path_that_a_known_library_spells_so_is_the_one_that_it_reads_as():
-    left = wan(
-        "modulation",
-        "self_attn",
-        "cross_attn",
-        [f"{x}.weight" for x in "qkvo"],
-        ["head.modulation"],
-        a=("text_embedding.0.weight", (32, 24)),
-        b=("time_projection.1.weight", (192, 32)),
-    )
-    right = wan(
-        "scale_shift_table",
-        "attn1",
-        "attn2",
-        [f"to_{x}.weight" for x in ("q", "k", "v", "out.0")],
-        ["scale_shift_table"],
-        a=("condition_embedder.text_embedder.linear_1.weight", (32, 24)),
-        b=("condition_embedder.time_proj.weight", (192, 32)),
-    )
-    matches = aligned(left, right).matches
-    assert all(m.certain and not m.operations for m in matches)
-    made = {m.checkpoint[0]: m.model[0] for m in matches}
-    assert made["blocks.1.cross_attn.k.weight"] == "blocks.1.attn2.to_k.weight"
-
-
-@pytest.mark.parametrize("taken", ["blocks.{}.self_attn.q.weight", "text_embedding.0.weight"])
-def test_a_reading_that_two_paths_have_says_nothing(taken):
-    left = build_patterns(KeyTree.from_leaves([(taken.format(n), (4, 4), "f") for n in range(2)][:1]))
-    known = [replace(p, library=(entries.Known("Wan of its authors", 0),)) for p in left]
-    other = replace(known[0], segments=(known[0].named))
-    assert len(read_alike(known, [other])) == 1
-    assert read_alike([*known, *known], [other]) == read_alike(known, [other, other]) == []
 
 
 @pytest.mark.parametrize("entry", layouts().values(), ids=lambda entry: entry.name)

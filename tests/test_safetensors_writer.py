@@ -196,9 +196,9 @@ def test_a_file_that_changed_since_its_header_was_read_is_refused(theirs):
 # -- shards ------------------------------------------------------------------------------------------------------------
 
 
-def test_shards_are_filled_in_order_up_to_their_size():
+def test_shards_are_filled_in_order_up_to_their_size_and_what_is_larger_comes_first():
     plan = [TensorPlan(name, "U8", (size,)) for name, size in zip("abcd", (4, 4, 20, 1), strict=True)]
-    assert [[t.key for t in shard.plan] for shard in split_into_shards(plan, 8)] == [["a", "b"], ["c"], ["d"]]
+    assert [[t.key for t in shard.plan] for shard in split_into_shards(plan, 8)] == [["c"], ["a", "b"], ["d"]]
 
 
 def test_what_fits_one_shard_is_one_file():

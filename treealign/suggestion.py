@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from treealign.align.alignment import Alignment, align
@@ -20,6 +19,7 @@ from treealign.align.links import Ambiguity, Match, keys_of
 from treealign.align.patterns import Pattern
 from treealign.checkpoint.adapters.sides import in_scope
 from treealign.errors import TreealignError
+from treealign.formats.cached import cached_property
 from treealign.formats.collector import collector_paused
 from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -134,9 +134,10 @@ class Suggestion(Shown):
 
     @cached_property
     def missing_keys(self) -> tuple[str, ...]:
-        """Model keys that nothing fills, in the order of the model; tied aliases do not count."""
-        keys = {*keys_of(self.alignment.model, self.alignment.right), *(k for m in self._left_out for k in m.model)}
-        return tuple(key for key in self.alignment.model.keys if key in keys)
+        """Model keys that nothing fills, in the order of the model; tied aliases and counters do not count."""
+        model = self.alignment.model
+        keys = {*keys_of(model, self.alignment.right), *(k for m in self._left_out for k in m.model)}
+        return tuple(key for key in model.keys if key in keys and key not in model.counters)
 
     @cached_property
     def unexpected_keys(self) -> tuple[str, ...]:

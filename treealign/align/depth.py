@@ -5,11 +5,11 @@ from __future__ import annotations
 from treealign.errors import TreealignError
 from treealign.tree.keytree import KeyTree
 
-MAX_LEVELS = 200  # several times what the deepest models need
+MAX_LEVELS, MAX_LENGTH = 200, 10_000  # several times what the deepest models need
 
 
 def refuse_depth(checkpoint: KeyTree, model: KeyTree) -> None:
-    """Refuse trees too deep to be compared, be they one and the same: the paths of its levels alone are too long.
+    """Refuse trees too deep, or of keys too long, to be compared, be they one and the same.
 
     Raises
     ------
@@ -18,6 +18,10 @@ def refuse_depth(checkpoint: KeyTree, model: KeyTree) -> None:
     """
     for tree in (checkpoint, model):
         deepest = max((len(fold.segments) for fold in tree.folds), default=0)
+        longest = max(map(len, tree.keys), default=0)
         if deepest > MAX_LEVELS:
             what = f"a key has {deepest:,} levels, of which at most {MAX_LEVELS} are compared"
+            raise TreealignError(what, where=tree.source)
+        if longest > MAX_LENGTH:
+            what = f"a key has {longest:,} characters, of which at most {MAX_LENGTH:,} are compared"
             raise TreealignError(what, where=tree.source)

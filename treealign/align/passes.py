@@ -23,7 +23,6 @@ from treealign.align.doubting.transposition import turned
 from treealign.align.flattened import unflattened
 from treealign.align.hinted import evidence_of
 from treealign.align.hints import read as read_hints
-from treealign.align.knowledge.reading import read_alike
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.knowledge.settling import settled_by_layouts
 from treealign.align.linking import links_of, resized_links, with_conversions
@@ -43,7 +42,6 @@ from treealign.align.second_names import second_names
 from treealign.align.spelling import with_dots
 from treealign.align.state import Pass, State
 from treealign.align.verdict import judged
-from treealign.align.words import Token
 
 STRANGERS = "the checkpoint shares nothing with the model: no name speaks for any match"
 
@@ -111,12 +109,6 @@ def read_words(state: State) -> State:
         Side.of(left, checkpoint.ordered, [h.source for h in state.hints]),
         Side.of(right, model.ordered, [h.target for h in state.hints]),
     )
-    alike = read_alike(left, right)
-    said = (
-        {i: Token(f"~{text}", 1, True) for i, _, text in alike},
-        {j: Token(f"~{text}", 1, True) for _, j, text in alike},
-    )
-    sides = sides[0].with_tokens(said[0]), sides[1].with_tokens(said[1])
     roles = [traced_roles(side, tree) for side, tree in zip(sides, state.given, strict=True)]
     traced = with_traced_roles(sides[0], roles[0]), with_traced_roles(sides[1], roles[1])
     return replace(state, sides=traced, roles=roles[0] | roles[1])

@@ -10,11 +10,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 
 from treealign.align.knowledge.entries import Known, read_name
 from treealign.align.words import quantised_piece
+from treealign.formats.cached import cached_property
 from treealign.tree.keys import number_of
 from treealign.tree.keytree import KeyTree
 

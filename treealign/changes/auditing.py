@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from os import PathLike
 from typing import Any
 
@@ -14,6 +13,7 @@ from treealign.changes.results import Change, Reference, Severity, Skipped
 from treealign.changes.transforms import transform_changes
 from treealign.changes.translation import Translation
 from treealign.errors import TreealignError, look_alikes
+from treealign.formats.cached import cached_property
 from treealign.formats.collector import collector_paused
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping

@@ -10,9 +10,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import takewhile
 
+from treealign.formats.cached import cached_property
 from treealign.tree.keytree import KeyTree
 
 Pairs = Mapping[str, tuple[str, ...]]

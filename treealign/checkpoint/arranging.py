@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.safetensors_writer import Shard, TensorPlan, canonical_order, split_into_shards
 from treealign.mapping.layout import FORMAT_METADATA, INDEX, SINGLE, FileLayout, Layout
 from treealign.tree.keys import natural_key
@@ -14,11 +15,12 @@ from treealign.tree.keys import natural_key
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The files to write, and the metadata of their index; None for a single file without one."""
+    """The files to write, and the metadata of their index, None for a single file without one; see `Layout`."""
 
     shards: tuple[Shard, ...]
     index: Mapping[str, Any] | None = None
     index_name: str = INDEX
+    text: IndexText = USUAL
     in_folder: bool = True
 
 
@@ -36,7 +38,7 @@ def arrange(plan: Sequence[TensorPlan], layouts: Sequence[Layout], max_bytes: in
     Parameters
     ----------
     plan : sequence of TensorPlan
-        What to write.
+        What to write, in the order in which it is cut into shards of a size.
     layouts : sequence of Layout
         How it lay when it was loaded. The first that knows some of the keys counts; keys that it does not know go
         where their neighbours are.
@@ -44,7 +46,8 @@ def arrange(plan: Sequence[TensorPlan], layouts: Sequence[Layout], max_bytes: in
         Cut into shards of this size instead.
     """
     if max_bytes is not None:
-        shards = split_into_shards(canonical_order(plan), max_bytes, metadata=FORMAT_METADATA)
+        cut = split_into_shards(plan, max_bytes, metadata=FORMAT_METADATA)
+        shards = tuple(replace(shard, plan=canonical_order(shard.plan)) for shard in cut)
         total = {"total_size": sum(tensor.nbytes for tensor in plan)}
         return Arrangement(shards, None if len(shards) == 1 else total)
     for layout in layouts:
@@ -71,7 +74,7 @@ def _as_before(plan: Sequence[TensorPlan], layout: Layout) -> Arrangement:
     # an index that does not say how much there is, or is mistaken about it, goes back as it came
     if nbytes != layout.nbytes and "total_size" in metadata:
         metadata["total_size"] = nbytes
-    return Arrangement(shards, metadata, layout.index_name)
+    return Arrangement(shards, metadata, layout.index_name, layout.text)
 
 
 def _shard(file: FileLayout, tensors: Sequence[TensorPlan]) -> Shard:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from torch import nn
 
 from treealign.checkpoint.carrying import Slice, slices
 from treealign.checkpoint.places import Places, join
+from treealign.formats.cached import cached_property
 from treealign.mapping.load_record import Record
 
 

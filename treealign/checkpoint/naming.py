@@ -68,6 +68,11 @@ class Naming:
     parts: list[Part] = field(default_factory=list)
     layouts: list[Layout] = field(default_factory=list)
 
+    def in_order_of(self, places: Places) -> None:
+        """Put the emissions in the order in which the model is defined."""
+        at = {key: number for number, key in enumerate(places.places)}
+        self.emissions.sort(key=lambda emission: at[emission.places[0].key])
+
     @property
     def keys(self) -> list[str]:
         """All keys of the files."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import NamedTuple
 
+from treealign.formats.cached import cached_property
 from treealign.mapping.load_record import Record
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 
-from treealign.tree.keytree import KeyTree, Leaf
+from treealign.formats.cached import cached_property
+from treealign.tree.keytree import COUNTER, STATISTIC, KeyTree, Leaf
 from treealign.tree.ties import declared_ties, tied_keys
 
 # the name under which a wrapper holds what it wraps, and the classes of which that is true; None where the name says it
@@ -59,8 +60,8 @@ class Place(NamedTuple):
 
     @property
     def is_counted_by_torch(self) -> bool:
-        """Whether torch itself goes on without it: files of before batch norms counted lack their counters."""
-        return self.name == "num_batches_tracked" and isinstance(self.owner, nn.modules.batchnorm._NormBase)
+        """Whether torch itself goes on without it; see `KeyTree.counters`."""
+        return self.name == COUNTER and STATISTIC in self.owner._buffers
 
     def put(self, tensor: torch.Tensor) -> None:
         """Let the owner hold another tensor."""

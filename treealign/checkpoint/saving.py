@@ -126,6 +126,8 @@ def save(
         refuse_open(given, "nothing was written", str(folder))
     scope = None if given is not None else scope_to_save(model, places, adapter, str(folder))
     naming = adapter_names(scope, original=original_names) if scope else _naming(places, original_names, given)
+    if max_shard_size is not None:
+        naming.in_order_of(places)
     outgoing = prepare(naming)
     plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
     arrangement = arrange(plan, naming.layouts, max_shard_size)
@@ -173,7 +175,9 @@ def _write(
     headers = [_header(shard, folder) for shard in arrangement.shards]
     beside = dict(others)
     if arrangement.index is not None:
-        beside[arrangement.index_name] = index_bytes(arrangement.shards, arrangement.index, str(folder))
+        beside[arrangement.index_name] = index_bytes(
+            arrangement.shards, arrangement.index, str(folder), arrangement.text
+        )
     # a folder has one record, and a file in it may stand beside another checkpoint
     if arrangement.in_folder and any(_tells_something(part.record) for part in naming.parts):
         beside[NAME] = parts_to_bytes(naming.parts)

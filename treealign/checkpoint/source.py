@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
 from types import TracebackType
@@ -18,17 +16,17 @@ import torch
 from torch import nn
 
 from treealign.checkpoint.distributed_parts import joined
+from treealign.checkpoint.layouts import layout_of
 from treealign.errors import FormatError, TreealignError
-from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
+from treealign.formats.cached import cached_property
+from treealign.formats.checkpoints import Checkpoint, open_checkpoint
 from treealign.formats.distributed import DistributedTensor
 from treealign.formats.safetensors_header import Header, TensorEntry
-from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.formats.transaction.journal import Known, known
 from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.module_tree import state_dict_tree, tensors_tree
 
-_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
 # where a tensor is: in a file, in parts of several, or in memory
 Held: TypeAlias = tuple[Header, TensorEntry] | DistributedTensor | torch.Tensor
 
@@ -233,38 +231,7 @@ def _from_files(found: Checkpoint) -> Source:
     path = Path(found.path)
     stamps = {file.path: known(Path(os.path.realpath(file.path))) for file in found.files if isinstance(file, Header)}
     folder = path if path.is_dir() else path.parent
-    return Source(tree, _layout(found), folder, where, {}, ExitStack(), _known=stamps)
-
-
-def _layout(found: Checkpoint) -> Layout:
-    index = found.index
-    files = tuple(_file_layout(file, alone=len(found.files) == 1 and index is None) for file in found.files)
-    nbytes = sum(_nbytes(file) for file in found.files)
-    if index is None:
-        # shards without an index are given one
-        return Layout(files, {"total_size": nbytes} if len(files) > 1 else None, nbytes=nbytes)
-    return Layout(files, dict(index.metadata), _safetensors_name(Path(index.path).name), nbytes)
-
-
-def _nbytes(file: File) -> int:
-    if isinstance(file, Header):
-        return file.size - file.data_start
-    return sum(tensor.nbytes for tensor in file.tensors.values())
-
-
-def _file_layout(file: File, *, alone: bool) -> FileLayout:
-    name = SINGLE if alone else _safetensors_name(Path(file.path).name)
-    if not isinstance(file, Header):
-        return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
-    plan = plan_of(file)
-    keys = tuple(entry.key for entry in plan)
-    # beyond the least that the format allows, padding is the writer's choice
-    return FileLayout(name, keys, canonical_order(plan) == plan, file.metadata, file.data_start - 8)
-
-
-def _safetensors_name(name: str) -> str:
-    found = _TORCH_NAME.fullmatch(name)
-    return f"{found[1]}.safetensors{found[2] or ''}" if found else name
+    return Source(tree, layout_of(found, renamed=True), folder, where, {}, ExitStack(), _known=stamps)
 
 
 def _place(held: Held) -> tuple[str, int]:

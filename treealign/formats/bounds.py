@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from treealign.errors import FormatError
 
-MAX_KEYS = 300_000
+MAX_KEYS = 200_000
 MAX_SHARDS = 20_000
 MAX_TEMPLATES = 50_000
 MAX_METADATA = 100_000
+MAX_ENTRIES = 100_000  # of an archive: torch reads no more of them in seconds
 MAX_INFLATED = 1 << 26  # bytes beyond its own size that an archive may unpack to
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from treealign.errors import FormatError
 from treealign.formats.bounds import MAX_KEYS, MAX_METADATA, MAX_SHARDS, refuse_more
+from treealign.formats.index_text import IndexText, text_of
 from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
@@ -29,11 +30,19 @@ class Index:
         Key to the name of its shard.
     metadata : dict
         What else the index says, such as ``total_size``.
+    raw : bytes
+        The file.
     """
 
     path: str
     weight_map: Mapping[str, str]
     metadata: Mapping[str, Any]
+    raw: bytes = field(default=b"", repr=False)
+
+    @property
+    def text(self) -> IndexText:
+        """How it is written."""
+        return text_of(self.raw, self.weight_map, self.metadata)
 
     @property
     def shards(self) -> tuple[str, ...]:
@@ -94,7 +103,7 @@ def parse_index(raw: bytes, name: str) -> Index:
         faults.append("metadata: no object")
     if faults:
         raise FormatError("a malformed index of shards", where=name, facts=faults[:_MAX_FACTS])
-    return Index(name, weight_map, metadata)
+    return Index(name, weight_map, metadata, raw)
 
 
 def refuse_absent(index: Index, absent: Sequence[str]) -> None:

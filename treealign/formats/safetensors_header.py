@@ -11,12 +11,12 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from treealign.errors import FormatError
 from treealign.formats.bounds import MAX_KEYS, MAX_METADATA, refuse_more
+from treealign.formats.cached import cached_property
 from treealign.formats.collector import collector_paused
 from treealign.formats.detect import HEAD, HINTS, ZIP, impostor
 from treealign.formats.legible import brief, legible

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from treealign.errors import FormatError
 from treealign.formats.atomic import written_whole
 from treealign.formats.dtypes import BITS, RANK
+from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.legible import legible
 from treealign.formats.safetensors_header import MAX_HEADER, METADATA, Header
 
@@ -104,16 +105,22 @@ def split_into_shards(
 ) -> tuple[Shard, ...]:
     """Shards of at most `max_bytes` of tensors, in order, named ``model-00001-of-00003.safetensors``.
 
-    A tensor larger than that has a shard of its own. One shard is enough for all: it is named ``model.safetensors``.
+    Cut where `huggingface_hub.split_state_dict_into_shards_factory` cuts: a tensor larger than that has a shard of its
+    own, before the one that others are being put into. One shard is enough for all: it is named ``model.safetensors``.
     """
-    groups: list[list[TensorPlan]] = [[]]
+    groups: list[list[TensorPlan]] = []
+    current: list[TensorPlan] = []
     held = 0
     for tensor in plan:
-        if groups[-1] and held + tensor.nbytes > max_bytes:
-            groups.append([])
-            held = 0
-        groups[-1].append(tensor)
+        if tensor.nbytes > max_bytes:
+            groups.append([tensor])
+            continue
+        if held + tensor.nbytes > max_bytes:
+            groups.append(current)
+            current, held = [], 0
+        current.append(tensor)
         held += tensor.nbytes
+    groups += [current] if current or not groups else []
     if len(groups) == 1:
         return (Shard(f"{stem}.safetensors", tuple(groups[0]), metadata),)
     total = len(groups)
@@ -153,8 +160,10 @@ def header_bytes(
     return len(text).to_bytes(8, "little") + text
 
 
-def index_bytes(shards: Sequence[Shard], metadata: Mapping[str, Any] | None = None, where: str = "") -> bytes:
-    """The index of shards as transformers writes it.
+def index_bytes(
+    shards: Sequence[Shard], metadata: Mapping[str, Any] | None = None, where: str = "", text: IndexText = USUAL
+) -> bytes:
+    """The index of shards, written as `text` says.
 
     Raises
     ------
@@ -172,8 +181,7 @@ def index_bytes(shards: Sequence[Shard], metadata: Mapping[str, Any] | None = No
     if faults:
         raise FormatError("these shards cannot be indexed", where=where, facts=faults)
     total = {"total_size": sum(tensor.nbytes for shard in shards for tensor in shard.plan)}
-    content = {"metadata": dict(total if metadata is None else metadata), "weight_map": weight_map}
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    return text.write(weight_map, total if metadata is None else metadata)
 
 
 def _plan_faults(plan: Sequence[TensorPlan], metadata: Mapping[str, str] | None) -> list[str]:

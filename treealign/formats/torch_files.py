@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from treealign.errors import FormatError
-from treealign.formats.bounds import MAX_INFLATED
+from treealign.formats.bounds import MAX_ENTRIES, MAX_INFLATED, refuse_more
 from treealign.formats.detect import HINTS, Kind, detect
 from treealign.formats.state_dicts import is_tensor, single_state_dict
 
@@ -63,19 +63,20 @@ def read_torch_file(path: str | os.PathLike[str], part: str = "") -> TorchFile:
 
 
 def _refuse_inflated(name: str) -> None:
-    """Refuse an archive that unpacks to much more than it is: torch stores, and never compresses.
+    """Refuse an archive of too many entries, or one that unpacks to much more than it is: torch never compresses.
 
     Raises
     ------
     FormatError
-        With both sizes.
+        With both sizes, or with both counts.
     """
     try:
         with zipfile.ZipFile(name) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
+            entries = archive.infolist()
     except (OSError, ValueError, zipfile.BadZipFile):
         return  # torch says what is wrong with it
-    size = Path(name).stat().st_size
+    refuse_more(len(entries), MAX_ENTRIES, "entries of an archive", name)
+    size, unpacked = Path(name).stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > size + MAX_INFLATED:
         facts = [f"{size:,} bytes unpack to {unpacked:,}; torch does not compress what it saves"]
         raise FormatError("a torch file that was compressed", where=name, facts=facts, hint="save it again by torch")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
 
 from treealign.errors import MappingError, OpenQuestionsWarning, PatternError
+from treealign.formats.cached import cached_property
 from treealign.formats.collector import collector_paused
 from treealign.mapping import execution
 from treealign.mapping.guards import GuardDecision, decide

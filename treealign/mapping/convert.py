@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
+from treealign.formats.cached import cached_property
 from treealign.mapping.operations import Operation, SizeTable, invert, output_count
 from treealign.mapping.scope import Rewritten, Transform, agreed_limits, as_texts, has_range, refuse
 from treealign.tree.patterns import Choice, KeyPattern, Position

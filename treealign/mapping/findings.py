@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
+from treealign.formats.cached import cached_property
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import chain, compress
 from operator import itemgetter
 from typing import NamedTuple, TypeVar
 
+from treealign.formats.cached import cached_property
 from treealign.tree.fold import Fold
 from treealign.tree.segments import Name, Segment, Slot, folded_name, within
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 from treealign.errors import UndecidedError
+from treealign.formats.cached import cached_property
 from treealign.mapping.folded import State, settle, start
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange

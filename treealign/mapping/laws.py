@@ -98,7 +98,8 @@ def _complete(run: ForwardRun) -> Iterator[Finding]:
     tied, wanted = run.model.tied, run.wanted
     reached = run.reached
     filled = {tied.get(key, key) for key in reached} if tied else reached
-    missing = tuple(k for k in run.model.keys if k not in filled and k not in tied and k not in run.listed)
+    left_out = {*tied, *run.listed, *run.model.counters}
+    missing = tuple(k for k in run.model.keys if k not in filled and k not in left_out)
     if missing:
         yield Finding("complete", missing, None, "keys of the model are missing: nothing fills them")
     if not reached <= wanted.keys():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.cached import cached_property
+from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.indexes import is_plain_name
 from treealign.formats.legible import legible
 from treealign.mapping.packing import pack_keys, unpack_keys
@@ -78,12 +79,15 @@ class Layout:
         The name of the index.
     nbytes : int
         Bytes of all tensors.
+    text : IndexText
+        How the index is written.
     """
 
     files: tuple[FileLayout, ...]
     index: Mapping[str, Any] | None = None
     index_name: str = INDEX
     nbytes: int = 0
+    text: IndexText = USUAL
 
     @cached_property
     def file_of(self) -> dict[str, int]:
@@ -94,7 +98,13 @@ class Layout:
         """As plain JSON."""
         data: dict[str, Any] = {"files": [file.to_json() for file in self.files]}
         data["nbytes"] = self.nbytes
-        return data if self.index is None else data | {"index": dict(self.index), "index_name": self.index_name}
+        if self.index is None:
+            return data
+        data |= {"index": dict(self.index), "index_name": self.index_name}
+        if self.text != USUAL:
+            place = {key: at for at, key in enumerate(_keys(data))}
+            data["index_text"] = self.text.to_json() | {"order": [place[key] for key in self.text.keys]}
+        return data
 
     @classmethod
     def from_json(cls, data: Any) -> Layout:
@@ -107,11 +117,23 @@ class Layout:
         """
         try:
             files = tuple(FileLayout.from_json(file) for file in data["files"])
-            layout = cls(files, data.get("index"), data.get("index_name", INDEX), data["nbytes"])
+            text = _text(data)
+            layout = cls(files, data.get("index"), data.get("index_name", INDEX), data["nbytes"], text)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
             raise FormatError("the layout of files cannot be read", facts=[repr(e)]) from e
         refuse_elsewhere([*(file.name for file in files), layout.index_name])
         return layout
+
+
+def _keys(data: Any) -> list[str]:
+    return [key for file in data["files"] for key in unpack_keys(file["keys"])]
+
+
+def _text(data: Any) -> IndexText:
+    if "index_text" not in data:
+        return USUAL
+    keys = _keys(data)
+    return IndexText.from_json(data["index_text"], tuple(keys[at] for at in data["index_text"]["order"]))
 
 
 def refuse_elsewhere(names: Iterable[str]) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from treealign.errors import FormatError, MappingError
+from treealign.formats.cached import cached_property
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import Decided, Evidence, Groups, GuardDecision, Verdict
 from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple, Self
 
 from treealign.errors import PatternError
+from treealign.formats.cached import cached_property
 from treealign.tree.patterns import Choice, KeyPattern
 from treealign.tree.segments import LARGEST, NO_SLOTS, Capture, Captures, Name, Slots
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from treealign.errors import PatternError
+from treealign.formats.cached import cached_property
 from treealign.mapping.convert import Convert
 from treealign.mapping.scope import Rewritten, Transform, agreed_limits, refuse
 from treealign.tree.patterns import KeyPattern, Position, is_literal

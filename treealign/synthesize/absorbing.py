@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
+from treealign.formats.cached import cached_property
 from treealign.synthesize.contents import Occurrence
 from treealign.synthesize.conversions import ConversionTemplate, signature
 from treealign.synthesize.lattice import Edit, Lattice, whole_lattice

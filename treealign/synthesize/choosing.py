@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
+from treealign.formats.cached import cached_property
 from treealign.synthesize.contents import Occurrence
 from treealign.synthesize.lattice import Edit, Lattice
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
+from treealign.formats.cached import cached_property
 from treealign.tree.keys import is_index
 from treealign.tree.segments import Name, Segment, Slot
 

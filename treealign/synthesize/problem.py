@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
+from treealign.formats.cached import cached_property
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.contents import Content, Occurrence
 from treealign.synthesize.lattice import Edit, Lattice, edits_between, lattice, lattice_after, restricted

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
+from treealign.formats.cached import cached_property
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.grammar import Choice, SegmentPattern
 from treealign.tree.keys import is_index

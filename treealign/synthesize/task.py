@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
+from treealign.formats.cached import cached_property
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.conversions import ConversionTemplate, fold_conversions
 from treealign.synthesize.leaves import join_names, join_templates

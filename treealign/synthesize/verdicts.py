@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from typing import NamedTuple
 
+from treealign.formats.cached import cached_property
 from treealign.synthesize.contents import Occurrence
 from treealign.synthesize.lattice import Edit
 

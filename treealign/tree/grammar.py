@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
+from treealign.formats.cached import cached_property
 from treealign.tree.keys import MAX_SEGMENTS
 from treealign.tree.segments import (
     LARGEST,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from os import PathLike
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from treealign.errors import TreealignError
 from treealign.formats.bounds import MAX_TEMPLATES
+from treealign.formats.cached import cached_property
 from treealign.tree.fold import Fold, fold
 from treealign.tree.keys import natural_key
 from treealign.tree.tracing import Trace
 
 if TYPE_CHECKING:
     import networkx
+
+
+COUNTER, STATISTIC = "num_batches_tracked", "running_mean"
 
 
 class Leaf(NamedTuple):
@@ -122,6 +125,12 @@ class KeyTree:
     @cached_property
     def _position(self) -> dict[str, int]:
         return {leaf.key: at for at, leaf in enumerate(self.leaves)}
+
+    @cached_property
+    def counters(self) -> frozenset[str]:
+        """What torch counts beside the statistics of a norm: files of before it did lack it, and are complete."""
+        ends = (key for key in self.keys if key.rpartition(".")[2] == COUNTER)
+        return frozenset(key for key in ends if key.removesuffix(COUNTER) + STATISTIC in self._position)
 
     @cached_property
     def folds(self) -> tuple[Fold, ...]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple
 
 from treealign.errors import PatternError
+from treealign.formats.cached import cached_property
 from treealign.tree.grammar import Choice, SegmentPattern, is_literal, read_segments
 from treealign.tree.segments import NO_SLOTS, Capture, Captured, Captures, Name, Slots, cut
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from treealign.align.links import Link, Match, keys_of
 from treealign.align.reasons import About
+from treealign.formats.cached import cached_property
 from treealign.mapping.operations import Operation, Reorder
 from treealign.tree.keys import natural_key
 from treealign.tree.keytree import KeyTree

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import cached_property
 from itertools import combinations
 
 from treealign.align.links import Link
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternatives, alone
+from treealign.formats.cached import cached_property
 from treealign.tree.keytree import KeyTree
 
 EXCHANGED = Reason(

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from treealign.align.converting.rivals import naming
 from treealign.align.doubting.layouts import is_table
@@ -20,6 +19,7 @@ from treealign.align.patterns import Pattern, Shape
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, alone, judged
+from treealign.formats.cached import cached_property
 from treealign.mapping.operations import Permute
 
 UNSHOWN = Reason(

@@ -63,8 +63,6 @@ class Layout:
     halved : mapping
         Leaves that must be matrices, to those that must have half as many columns as they have rows: a fused gate and
         up, and what takes their product.
-    vectors : tuple of tuple of str
-        Leaves that must have one dimension.
     rows : mapping
         Runs of fused leaves or their modules, to how these are made.
     classes : frozenset of str
@@ -93,7 +91,6 @@ class Layout:
     classes: frozenset[str]
     wide: tuple[Run, ...]
     halved: Mapping[Run, Run]
-    vectors: tuple[Run, ...]
     rows: Mapping[Run, Fused]
     rotary: frozenset[str]
     axes: Mapping[Run, str]
@@ -123,13 +120,8 @@ class Layout:
 @cache
 def layouts() -> Mapping[str, Layout]:
     """All entries, by name."""
-    return {row["name"]: _layout(row) for row in table()["layouts"]}
-
-
-@cache
-def table() -> Mapping[str, Any]:
-    """What libraries do, as it stands in the file: known layouts, and habits that only suggest."""
-    return json.loads(resources.files("treealign.align.knowledge").joinpath("layouts.json").read_text("utf-8"))  # type: ignore[no-any-return]
+    data = json.loads(resources.files("treealign.align.knowledge").joinpath("layouts.json").read_text("utf-8"))
+    return {row["name"]: _layout(row) for row in data["layouts"]}
 
 
 def _is_at(below: Run, run: Run) -> bool:
@@ -197,7 +189,6 @@ def _layout(row: Mapping[str, Any]) -> Layout:
         frozenset(row.get("classes", ())),
         tuple(run for path in row.get("wide", ()) for run in _runs(path)),
         {run: tuple(text.split(".")) for path, text in row.get("halved", {}).items() for run in _runs(path)},
-        tuple(run for path in row.get("vectors", ()) for run in _runs(path)),
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
         {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},

@@ -60,8 +60,7 @@ class _Nodes:
 
     def _fits(self, root: Run, entry: Layout) -> bool:
         has = all(any((*root, *run) in self.all for run in runs) for runs in entry.has)
-        kinds = ((_is_wide, entry.wide), (_are_vectors, entry.vectors))
-        if not all(fits(self._shapes[*root, *run]) for fits, runs in kinds for run in runs):
+        if not all(map(_is_wide, (self._shapes[*root, *run] for run in entry.wide))):
             return False
         if not all(_is_halved(self._shapes[*root, *a], self._shapes[*root, *b]) for a, b in entry.halved.items()):
             return False
@@ -77,11 +76,6 @@ class _Nodes:
 def _is_wide(shapes: Set[Shape]) -> bool:
     """Whether all are matrices of more columns than rows."""
     return bool(shapes) and all(shape is not None and len(shape) == 2 and shape[0] < shape[1] for shape in shapes)
-
-
-def _are_vectors(shapes: Set[Shape]) -> bool:
-    """Whether all have one dimension."""
-    return bool(shapes) and all(shape is not None and len(shape) == 1 for shape in shapes)
 
 
 def _is_halved(some: Set[Shape], others: Set[Shape]) -> bool:

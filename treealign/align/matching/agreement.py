@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from treealign.align.knowledge.weights import SAME_NODE, SMALL_NODE
 from treealign.align.matching.scoring import Side, Votes
 from treealign.align.reasons import Reason
 from treealign.align.words import split_words, vocabulary
+from treealign.formats.cached import cached_property
 
 ROLES = Reason("belongs", "their names say they are different things")
 WORDS = Reason("belongs", "their names have nothing in common, and others of their shape are left over")

@@ -6,9 +6,8 @@ All of it ranks candidates; what is certain is decided elsewhere (`certainty`), 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from treealign.align.matching.series import companions, with_series
 from treealign.align.matching.sublayers import with_functions, with_norms_apart
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token, tokens
+from treealign.formats.cached import cached_property
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -47,11 +47,6 @@ class Side:
         if hints:
             named = [ts + _hinted(p, hints) for p, ts in zip(patterns, named, strict=True)]
         return cls(patterns, named)
-
-    def with_tokens(self, added: Mapping[int, Token]) -> Side:
-        """The same side with one more token for some of its patterns, by place."""
-        tokens = (ts if at not in added else (*ts, added[at]) for at, ts in enumerate(self.tokens))
-        return Side(self.patterns, list(tokens))
 
     @cached_property
     def frequency(self) -> Counter[str]:

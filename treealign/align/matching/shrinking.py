@@ -13,13 +13,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import networkx as nx
 
 from treealign.align.hinted import Hint, contains
 from treealign.align.patterns import Pattern
+from treealign.formats.cached import cached_property
 from treealign.tree.graph import ROOT, Path, grow, set_digests
 
 Unlike = Callable[[Pattern], bool]

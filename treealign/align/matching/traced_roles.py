@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 from treealign.align.links import Link
 from treealign.align.matching.agreement import PLACES
 from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
 from treealign.align.words import Token
+from treealign.formats.cached import cached_property
 from treealign.tree.keytree import KeyTree
 from treealign.tree.tracing import INPUT, Trace
 

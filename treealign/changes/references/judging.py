@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 
 from treealign.changes.references.mentions import HOLE, Mention
@@ -18,6 +17,7 @@ from treealign.changes.references.names import common_segments
 from treealign.changes.references.readers import READERS
 from treealign.changes.references.resolving import Resolution, Resolver, is_plain
 from treealign.changes.results import DEAD, Reference
+from treealign.formats.cached import cached_property
 
 _WORDS = re.compile(r"[A-Za-z_]\w*")
 _STEM = re.compile(r"(For[A-Z]|Model|With[A-Z]|LMHead|PreTrained|Pipeline|Encoder|Decoder|Config)")

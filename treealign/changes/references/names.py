@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 from treealign.changes.references.mentions import HOLE
 from treealign.changes.references.readers import READERS, compiled
 from treealign.changes.translation import modules_of
+from treealign.formats.cached import cached_property
 from treealign.tree.keytree import KeyTree
 
 _INDEX = re.compile(r"(?<![^.])[0-9]+(?![^.])", re.ASCII)

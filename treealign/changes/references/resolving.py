@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 from treealign.changes.references.mentions import HOLE
 from treealign.changes.references.names import Names
@@ -13,6 +12,7 @@ from treealign.changes.references.readers import READERS, compiled
 from treealign.changes.references.spelling import respelled_pattern, respelled_text
 from treealign.changes.results import NOTHING, OTHER, STILL
 from treealign.changes.translation import Translation
+from treealign.formats.cached import cached_property
 
 # in which names a reader looks; where it finds keys, the modules above them add nothing
 _KINDS = {"keys": ("keys",), "modules": ("modules",), "layers": ("layers",), "names": ("keys", "modules")}

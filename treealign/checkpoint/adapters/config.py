@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from treealign.checkpoint.adapters.expressions import matching
 from treealign.checkpoint.adapters.layers import layers_pattern
 from treealign.checkpoint.adapters.modules import Moved
 from treealign.checkpoint.adapters.respelling import respelled_expression, shorter_names
@@ -49,7 +50,7 @@ def at_end(entry: str, module: str) -> bool:
 
 def by_pattern(entry: str, module: str) -> bool:
     """PEFT's rule for a key of `rank_pattern` and `alpha_pattern`."""
-    return re.match(rf"(.*\.)?({entry})$", module) is not None
+    return bool(matching(rf"(.*\.)?({entry})$", [module], "match"))
 
 
 def _ends(entry: str, module: str) -> bool:
@@ -170,7 +171,7 @@ class _Migration:
 
     def _expression(self, name: str, text: str) -> Any:
         try:
-            held = [old for old in self.moved.pairs if re.fullmatch(text, old)]
+            held = matching(text, list(self.moved.pairs))
         except re.error:
             held = []
         if not held:

@@ -6,6 +6,7 @@ import re
 from itertools import pairwise
 from typing import Any
 
+from treealign.checkpoint.adapters.expressions import matches_of
 from treealign.checkpoint.adapters.modules import Moved
 
 _FIRST = r".*?\.[^.]*\.(?P<idx>\d+)\."  # without a pattern, the first numbered level
@@ -37,7 +38,7 @@ def _index(patterns: list[str], name: str) -> str | None:
     """The index that PEFT reads from a module's name."""
     for expression in [rf"(?:^|.*?\.){pattern}\.(?P<idx>\d+)\." for pattern in patterns] or [_FIRST]:
         try:
-            found = re.match(expression, name)
+            (found,) = matches_of(expression, [name], "match")
         except re.error:
             return None
         if found is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from treealign.checkpoint.adapters.parts import PREFIX, has_part
+from treealign.formats.cached import cached_property
 
 
 def module_of(key: str) -> str:

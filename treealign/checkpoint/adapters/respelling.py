@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import takewhile
 
+from treealign.checkpoint.adapters.expressions import matching
 from treealign.checkpoint.adapters.modules import Moved
 
 _DOTS = (r"\.", ".", r"[.]")
@@ -32,7 +33,7 @@ def respelled_expression(text: str, held: Iterable[str], moved: Moved) -> str | 
     wanted = moved.wanted(names)
     for candidate in (text, *_candidates(text, names, moved)):
         try:
-            found = frozenset(name for name in moved.new if re.fullmatch(candidate, name))
+            found = frozenset(matching(candidate, list(moved.new)))
         except re.error:
             continue
         if found == wanted:

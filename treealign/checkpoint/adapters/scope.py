@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import nn
 from treealign.checkpoint.adapters.parts import PREFIX, is_adapter
 from treealign.checkpoint.places import Places
 from treealign.errors import LoadError
+from treealign.formats.cached import cached_property
 from treealign.tree.keytree import KeyTree
 
 _HOPS = ("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")

@@ -35,7 +35,8 @@ def finish(
             write_file(stage / name, content)
         names = [*(other.name for other in others.carried), *beside, *(task.name for task in plan.tasks)]
         if plan.index is not None:
-            write_file(stage / plan.index_name, index_bytes(plan.shards, plan.index, plan.index_name), index_mode)
+            content = index_bytes(plan.shards, plan.index, plan.index_name, plan.text)
+            write_file(stage / plan.index_name, content, index_mode)
             names.append(plan.index_name)
         _sweep(stage, names)
     return names

@@ -132,7 +132,8 @@ def _small_files(found: Design, folder: Path) -> Iterator[tuple[str, bytes | Non
     if CONFIG in found.beside:
         yield CONFIG, found.beside[CONFIG]
     if placement.index is not None and any(path.endswith(".index.json") for path in origin.read):
-        yield placement.index_name, index_bytes(placement.shards, placement.index, placement.index_name)
+        content = index_bytes(placement.shards, placement.index, placement.index_name, placement.text)
+        yield placement.index_name, content
 
 
 def _moves(found: Design, folder: Path) -> Mapping[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.tensors import Distributed, Pickled, SourceTensor, Stored
+from treealign.checkpoint.layouts import layout_of, safetensors_name
 from treealign.errors import FormatError
 from treealign.formats.addresses import split_address
 from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
@@ -18,12 +18,10 @@ from treealign.formats.distributed import DistributedFolder, DistributedTensor
 from treealign.formats.dtypes import safetensors_dtype, safetensors_shape
 from treealign.formats.legible import legible
 from treealign.formats.safetensors_header import Header
-from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.formats.torch_files import TorchFile
-from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
+from treealign.mapping.layout import SINGLE, Layout
 
 _LARGE, _MOST_REPEATS = 1 << 30, 1000
-_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
 
 
 class Stamp(NamedTuple):
@@ -101,7 +99,7 @@ def read_origin(checkpoint: str | os.PathLike[str]) -> Origin:
         path=name,
         folder=None if asked_for_file else path if path.is_dir() else path.parent,
         tensors=tensors,
-        layout=_layout(found),
+        layout=layout_of(found, renamed=False),
         stamps=stamps,
         modes=_modes(found),
         read=(*stamps, *((found.index.path,) if found.index else ())),
@@ -199,41 +197,6 @@ def _repeated(tensor: Any) -> int:
 def _is_dense(tensor: Any) -> bool:
     stored = isinstance(tensor, DistributedTensor)
     return stored or (str(tensor.layout) == "torch.strided" and not tensor.is_quantized)
-
-
-def _layout(found: Checkpoint) -> Layout:
-    index = found.index
-    files = tuple(_file_layout(file) for file in found.files)
-    nbytes = sum(_nbytes(file) for file in found.files)
-    if index is None:
-        # shards without an index are given one
-        return Layout(files, {"total_size": nbytes} if len(files) > 1 else None, nbytes=nbytes)
-    return Layout(files, dict(index.metadata), safetensors_name(Path(index.path).name), nbytes)
-
-
-def _nbytes(file: File) -> int:
-    if isinstance(file, Header):
-        return file.size - file.data_start
-    return sum(tensor.nbytes for tensor in file.tensors.values())
-
-
-def _file_layout(file: File) -> FileLayout:
-    name = SINGLE if isinstance(file, DistributedFolder) else safetensors_name(Path(file.path).name)
-    if not isinstance(file, Header):
-        return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
-    plan = plan_of(file)
-    keys = tuple(tensor.key for tensor in plan)
-    return FileLayout(name, keys, canonical_order(plan) == plan, file.metadata, file.data_start - 8)
-
-
-def safetensors_name(name: str) -> str:
-    """The name of the safetensors file that replaces a torch file.
-
-    >>> safetensors_name("pytorch_model.bin.index.json"), safetensors_name("model.safetensors")
-    ('model.safetensors.index.json', 'model.safetensors')
-    """
-    found = _TORCH_NAME.fullmatch(name)
-    return f"{found[1]}.safetensors{found[2] or ''}" if found else name
 
 
 def _modes(found: Checkpoint) -> dict[str, int]:

@@ -10,6 +10,7 @@ from treealign.checkpoint.arranging import arrange
 from treealign.checkpoint.conversion.marks import Mark, with_marks
 from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.results import Made
+from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.safetensors_writer import Shard, TensorPlan, split_into_shards
 from treealign.mapping.layout import FORMAT_METADATA, INDEX, Layout
 
@@ -28,12 +29,15 @@ class Placement:
         The metadata of the index; None where there is to be none.
     index_name : str
         Its name.
+    text : IndexText
+        How it is written.
     """
 
     shards: tuple[Shard, ...]
     starts: Mapping[str, int]
     index: Mapping[str, Any] | None
     index_name: str = INDEX
+    text: IndexText = USUAL
 
     def saying(self, marks: Sequence[Mark]) -> Placement:
         """The same, with files that say how they were converted."""
@@ -69,7 +73,7 @@ def place(
     starts = {file.name: file.header_size + 8 for file in origin.layout.files if file.header_size is not None}
     if layout is not None and max_shard_size is None:
         found = arrange([one.planned(key) for key, one in made.items()], [layout])
-        return Placement(found.shards, starts, found.index, found.index_name)
+        return Placement(found.shards, starts, found.index, found.index_name, found.text)
     shards = _in_place(origin.layout, made)
     if max_shard_size is not None:
         plan = [tensor for shard in shards for tensor in shard.plan]
@@ -77,7 +81,17 @@ def place(
         shards = split_into_shards(plan, max_shard_size, stem=_stem(origin.layout), metadata=metadata)
         starts = {}
     alone = max_shard_size is not None and len(shards) == 1
-    return Placement(shards, starts, None if alone else _index(origin.layout, shards), origin.layout.index_name)
+    index = None if alone else _index(origin.layout, shards)
+    return Placement(shards, starts, index, origin.layout.index_name, _text(origin.layout.text, made))
+
+
+def _text(text: IndexText, made: Mapping[str, Made]) -> IndexText:
+    """How the index is written: what is made of a key takes its place."""
+    if not text.keys:
+        return text
+    place = {key: at for at, key in enumerate(text.keys)}
+    ranks = {key: (place.get(one.step.sources[0], len(place)), one.output) for key, one in made.items()}
+    return replace(text, keys=tuple(sorted(ranks, key=ranks.__getitem__)))
 
 
 def _in_place(layout: Layout, made: Mapping[str, Made]) -> tuple[Shard, ...]:

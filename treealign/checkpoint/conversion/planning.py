@@ -48,7 +48,7 @@ def plan_conversion(
         Something cannot be written as safetensors.
     """
     tasks = tuple(_Shard(origin, made, shard, start).task(verify) for shard, start in placement.with_starts)
-    return ConversionPlan(tasks, placement.shards, placement.index, placement.index_name)
+    return ConversionPlan(tasks, placement.shards, placement.index, placement.index_name, placement.text)
 
 
 @dataclass(frozen=True)

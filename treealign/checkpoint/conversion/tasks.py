@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.origin import Stamp
 from treealign.checkpoint.conversion.tensors import SourceTensor
+from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.safetensors_writer import Shard
 from treealign.mapping.operations import Operation
 
@@ -87,12 +88,13 @@ class ShardResult(NamedTuple):
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """All files to write: the tasks, the shards in them, and the metadata of their index (None for no index)."""
+    """All files to write: the tasks, their shards, and the index: its metadata (None for no index), name, text."""
 
     tasks: tuple[ShardTask, ...]
     shards: tuple[Shard, ...]
     index: Mapping[str, Any] | None
     index_name: str
+    text: IndexText = USUAL
 
     @property
     def nbytes(self) -> int:

@@ -147,7 +147,8 @@ def is_undone_by(
         again = place(result, results(back, result.tensors)).saying(marks_after(result, mark, needed=needed))
     except MappingError:
         return False
-    if origin.layout.index is not None and dict(again.index or {}) != dict(origin.layout.index):
+    before = origin.layout
+    if before.index is not None and (dict(again.index or {}), again.text) != (dict(before.index), before.text):
         return False
     return again.shards == shards_of(origin)
 
@@ -165,7 +166,8 @@ def _as_origin(origin: Origin, made: Mapping[str, Made], placement: Placement) -
         for shard in placement.shards
     )
     tensors = {key: Stored("", 0, one.dtype, one.shape) for key, one in made.items()}
-    return replace(origin, tensors=tensors, layout=Layout(files, placement.index, placement.index_name))
+    layout = Layout(files, placement.index, placement.index_name, text=placement.text)
+    return replace(origin, tensors=tensors, layout=layout)
 
 
 def shards_of(origin: Origin) -> tuple[Shard, ...]:

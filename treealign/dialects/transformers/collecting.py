@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 from treealign.dialects.transformers.installed import LOADING
+from treealign.formats.cached import cached_property
 
 Names = Mapping[str, str]
 

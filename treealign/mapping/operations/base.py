@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from functools import cached_property
 from typing import Any, Self, TypeAlias
 
 from treealign.errors import MappingError, PatternError
+from treealign.formats.cached import cached_property
 from treealign.mapping.operations.sizes import Captures, Size, SizeTable
 
 Shape: TypeAlias = tuple[int, ...]

@@ -1,0 +1,53 @@
+"""How a checkpoint lies in its files; torch files count as the safetensors files that replace them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from treealign.formats.checkpoints import Checkpoint, File
+from treealign.formats.distributed import DistributedFolder
+from treealign.formats.safetensors_header import Header
+from treealign.formats.safetensors_writer import canonical_order, plan_of
+from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
+
+_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
+
+
+def layout_of(found: Checkpoint, *, renamed: bool) -> Layout:
+    """The layout of a checkpoint; of one file without an index under the usual name where it is `renamed`."""
+    index = found.index
+    alone = renamed and len(found.files) == 1 and index is None
+    files = tuple(_file_layout(file, alone=alone) for file in found.files)
+    nbytes = sum(_nbytes(file) for file in found.files)
+    if index is None:
+        # shards without an index are given one
+        return Layout(files, {"total_size": nbytes} if len(files) > 1 else None, nbytes=nbytes)
+    return Layout(files, dict(index.metadata), safetensors_name(Path(index.path).name), nbytes, index.text)
+
+
+def _nbytes(file: File) -> int:
+    if isinstance(file, Header):
+        return file.size - file.data_start
+    return sum(tensor.nbytes for tensor in file.tensors.values())
+
+
+def _file_layout(file: File, *, alone: bool) -> FileLayout:
+    single = alone or isinstance(file, DistributedFolder)
+    name = SINGLE if single else safetensors_name(Path(file.path).name)
+    if not isinstance(file, Header):
+        return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
+    plan = plan_of(file)
+    keys = tuple(tensor.key for tensor in plan)
+    # beyond the least that the format allows, padding is the writer's choice
+    return FileLayout(name, keys, canonical_order(plan) == plan, file.metadata, file.data_start - 8)
+
+
+def safetensors_name(name: str) -> str:
+    """The name of the safetensors file that replaces a torch file.
+
+    >>> safetensors_name("pytorch_model.bin.index.json"), safetensors_name("model.safetensors")
+    ('model.safetensors.index.json', 'model.safetensors')
+    """
+    found = _TORCH_NAME.fullmatch(name)
+    return f"{found[1]}.safetensors{found[2] or ''}" if found else name

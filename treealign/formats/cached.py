@@ -1,0 +1,22 @@
+"""A property that is computed once, without the lock that Python 3.11 holds meanwhile.
+
+That lock is one for all instances: threads wait for one another, for ever where two compute in opposite orders, and so
+does a child that is forked meanwhile. Without it two threads may both compute what is equal, as from Python 3.12 on.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class cached_property(functools.cached_property[T]):  # noqa: N801  named as what it stands for
+    """`functools.cached_property` as it is from Python 3.12 on."""
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        super().__init__(function)
+        self.lock = nullcontext()
