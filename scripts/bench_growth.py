@@ -56,7 +56,7 @@ def deep(levels: int) -> list[tuple[str, tuple[int, ...], str]]:
 
 
 def sides(axis: str, count: int) -> tuple[list, list]:
-    here = deep(count // 40) if axis == "depth" else names(count)
+    here = deep(count // 40 - 1) if axis == "depth" else names(count)
     if axis == "level":
         return here, [(f"model.{key}", *rest) for key, *rest in here]
     if axis in ("word", "audit"):

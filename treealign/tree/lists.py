@@ -32,7 +32,7 @@ class Lists:
             at = [n for n, s in enumerate(f.segments) if s == "{}"]
             if len(at) >= depth and f.indices[0]:
                 self._folds[f.segments[: at[depth - 1] + 1]].append(f)
-        self._members = {path: {row[:depth] for f in found for row in f.indices} for path, found in self._folds.items()}
+        self._members = {path: _rows(found, depth) for path, found in self._folds.items()}
 
     def __iter__(self) -> Iterator[Path]:
         return iter(self._folds)
@@ -54,6 +54,17 @@ class Lists:
         for f in self._folds[path]:
             for position, row in zip(f.positions, f.indices, strict=True):
                 yield position, tuple(map(int, row[: self.depth]))
+
+
+def _rows(folds: Iterable[Fold], depth: int) -> set[tuple[str, ...]]:
+    """The first indices of all folds; the leaves of one module have the same, which are read once."""
+    found: set[tuple[str, ...]] = set()
+    last: list[tuple[str, ...]] = []
+    for f in folds:
+        if f.indices != last:
+            last = f.indices
+            found.update(row[:depth] for row in last)
+    return found
 
 
 def is_cut(places: Iterable[Place]) -> bool:

@@ -157,4 +157,5 @@ def quantised_findings(links: Sequence[Link], trees: tuple[KeyTree, KeyTree]) ->
 
 def _coded(p: Pattern, tree: KeyTree) -> bool:
     """Whether these are numbers as quantisation writes them, and no counters or indices."""
-    return any(str(tree.leaves[at].dtype).startswith(_NARROW) for at in p.cells.values())
+    leaves = tree.leaves
+    return any(str(dtype).startswith(_NARROW) for dtype in {leaves[at].dtype for at in p.cells.values()})

@@ -64,17 +64,17 @@ class _Numbers:
 
 
 def _may_exchange(link: Link, left: _Numbers, right: _Numbers) -> bool:
-    groups = [(g.left[0], g.right[0]) for g in link.expand()]
-    theirs = [right.cut(j) for _, j in groups]
-    places = range(1, len(theirs[0]), 2)
-    for x, y in combinations(places, 2):
-        other = [_exchanged(right.tree, pieces, x, y, j) for pieces, (_, j) in zip(theirs, groups, strict=True)]
-        if None in other or other == theirs:
+    first = right.cut(next(link.expand()).right[0])
+    for x, y in combinations(range(1, len(first), 2), 2):
+        if not all(_exchanged(right.tree, right.cut(g.right[0]), x, y, g.right[0]) for g in link.expand()):
+            continue  # most end at their first key
+        groups = [(g.left[0], g.right[0]) for g in link.expand()]
+        theirs = [right.cut(j) for _, j in groups]
+        other = [_exchanged(right.tree, pieces, x, y, j) or [] for pieces, (_, j) in zip(theirs, groups, strict=True)]
+        if other == theirs:
             continue
         mine = [left.ranks(left.cut(i)) for i, _ in groups]
-        if not _in_order(mine, [right.ranks(p) for p in theirs]) or _in_order(
-            mine, [right.ranks(p) for p in other if p]
-        ):
+        if not _in_order(mine, list(map(right.ranks, theirs))) or _in_order(mine, list(map(right.ranks, other))):
             return True
     return False
 

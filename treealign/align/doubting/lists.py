@@ -92,6 +92,8 @@ def _paths(p: Pattern) -> Iterator[Path]:
 
 def _tells_direction(p: Pattern, capture: int) -> bool:
     """Whether shapes along a capture, read backwards, are others."""
+    if len(p.outline[1]) == 1:
+        return False
     rows: dict[Indices, dict[int, object]] = defaultdict(dict)
     for key, shape in p.shapes.items():
         rows[key[:capture] + key[capture + 1 :]][int(key[capture])] = shape

@@ -85,5 +85,5 @@ def _children(side: Side) -> dict[Path, set[Path]]:
 
 def _size(side: Side, path: Path) -> int:
     """How many numbers a container holds, counters aside."""
-    shapes = (shape for at in side.below[path] for shape in side.patterns[at].shapes.values())
-    return sum(prod(shape) for shape in shapes if shape)
+    counts = (Counter(side.patterns[at].shapes.values()) for at in side.below[path])
+    return sum(n * prod(shape) for count in counts for shape, n in count.items() if shape)
