@@ -1,6 +1,8 @@
 """Numbers, not names: whether a match with operations computes what the gold says, run on numbered elements.
 
-What neither the label of a group nor its rows tell exactly (`rearrange`) cannot be compared.
+What neither the label of a group nor its rows tell exactly (`rearrange`) cannot be compared. A label `rows` takes the
+rows that the group lists; `axes:…+` before it puts the checkpoint's dimensions in another order first, `+permute:…`
+behind it those of the result.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ def computes(match: Any, group: Group, case: Case) -> bool | None:
     if sum(prod(here[key]) for key in keys) > MOST:
         return None
     tensors = numbered(keys, here)
-    wanted = _wanted(group, [tensors[key] for key in group.checkpoint], there)
-    if wanted is None:
+    truth = wanted(group, [tensors[key] for key in group.checkpoint], there)
+    if truth is None:
         return None
     made = _made(match, tensors)
-    both = [key for key in wanted if key in made]
-    return bool(both) and all(_equal(made[key], wanted[key]) for key in both)
+    both = [key for key in truth if key in made]
+    return bool(both) and all(_equal(made[key], truth[key]) for key in both)
 
 
 def numbered(keys: Sequence[str], shapes: Shapes) -> dict[str, Any]:
@@ -58,11 +60,11 @@ def _equal(a: Any, b: Any) -> bool:
     return tuple(a.shape) == tuple(b.shape) and bool((a == b).all())
 
 
-def _wanted(group: Group, tensors: Sequence[Any], there: Shapes) -> dict[str, Any] | None:
+def wanted(group: Group, tensors: Sequence[Any], there: Shapes) -> dict[str, Any] | None:
     """What the model's keys hold by the rows of the group or by its label; None where neither tells."""
     first, operation = group.model[0], group.operation
     if group.rows is not None:
-        return {key: _of_rows(runs, tensors).reshape(there[key]) for key, runs in group.rows.items()}
+        return {key: _of_rows(operation, runs, tensors, there[key]) for key, runs in group.rows.items()}
     if operation in ("copy", "tie", "rename"):
         return dict.fromkeys(group.model, tensors[0])
     if operation.startswith("transpose+"):
@@ -85,10 +87,18 @@ def _turned(operation: str, tensor: Any) -> Any:
     return tensor.transpose(-1, -2) if tensor.dim() > 1 else tensor
 
 
-def _of_rows(runs: Runs, tensors: Sequence[Any]) -> Any:
+def _of_rows(operation: str, runs: Runs, tensors: Sequence[Any], shape: Sequence[int]) -> Any:
     import torch
 
-    return torch.cat([tensors[part][[first + n * step for n in range(count)]] for part, first, count, step in runs])
+    before, _, after = operation.partition("rows")
+    if before:
+        tensors = [_turned(f"permute:{before[5:-1]}", tensor) for tensor in tensors]
+    flat = [tensor.reshape(len(tensor), -1) for tensor in tensors]
+    rows = torch.cat([flat[part][[first + n * step for n in range(count)]] for part, first, count, step in runs])
+    if not after:
+        return rows.reshape(tuple(shape))
+    dims = [int(dim) for dim in after.removeprefix("+permute:").split(",")]
+    return rows.reshape([shape[dims.index(dim)] for dim in range(len(dims))]).permute(dims)
 
 
 def _joined_or_cut(group: Group, name: str, dim: int, tensors: Sequence[Any], there: Shapes) -> dict[str, Any] | None:
