@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 from treealign.align.links import Link
@@ -28,14 +28,22 @@ Ranks = tuple[int, ...]
 def judge_indices(state: State) -> Alternatives:
     """Matches whose indices could trade places and do not stand in the same order on both sides.
 
-    Linear in the number of cells, for links whose keys exist with two indices exchanged.
+    An exchange needs both halves: one with keys of a match that stays certain is none. Linear in the number of cells,
+    for links whose keys exist with two indices exchanged.
     """
     left, right = map(_Numbers, state.trees)
-    return {
-        link: alone(link, EXCHANGED)
-        for link in state.links
-        if link.certain and not link.operations and _may_exchange(link, left, right)
-    }
+    certain = [link for link in state.links if link.certain]
+    owner = {at: link for link in certain for p in link.right for at in p.cells.values()}
+    ways = {link: _exchanges(link, left, right) for link in certain if not link.operations}
+    doubted = {link for link, found in ways.items() if found}
+    while settled := {link for link in doubted if not any(_is_open(way, owner, doubted) for way in ways[link])}:
+        doubted -= settled
+    return {link: alone(link, EXCHANGED) for link in certain if link in doubted}
+
+
+def _is_open(way: Sequence[int], owner: Mapping[int, Link], doubted: Collection[Link]) -> bool:
+    """Whether no match that stays certain has a leaf with which an exchange would trade places."""
+    return all(at not in owner or owner[at] in doubted for at in way)
 
 
 class _Numbers:
@@ -43,6 +51,11 @@ class _Numbers:
 
     def __init__(self, tree: KeyTree) -> None:
         self.tree = tree
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Where each key stands."""
+        return {key: at for at, key in enumerate(self.tree.keys)}
 
     def cut(self, position: int) -> list[str]:
         """A key cut at its numbers: text and numbers by turns."""
@@ -63,8 +76,9 @@ class _Numbers:
         return tuple(self._ranks.get(p, {}).get(n, -1) for p, n in zip(places, pieces[1::2], strict=True))
 
 
-def _may_exchange(link: Link, left: _Numbers, right: _Numbers) -> bool:
-    first = right.cut(next(link.expand()).right[0])
+def _exchanges(link: Link, left: _Numbers, right: _Numbers) -> list[list[int]]:
+    """The leaves of the model that the link would have with two indices exchanged, for each pair of them."""
+    first, found = right.cut(next(link.expand()).right[0]), []
     for x, y in combinations(range(1, len(first), 2), 2):
         if not all(_exchanged(right.tree, right.cut(g.right[0]), x, y, g.right[0]) for g in link.expand()):
             continue  # most end at their first key
@@ -75,8 +89,8 @@ def _may_exchange(link: Link, left: _Numbers, right: _Numbers) -> bool:
             continue
         mine = [left.ranks(left.cut(i)) for i, _ in groups]
         if not _in_order(mine, list(map(right.ranks, theirs))) or _in_order(mine, list(map(right.ranks, other))):
-            return True
-    return False
+            found.append([right.positions["".join(pieces)] for pieces in other])
+    return found
 
 
 def _exchanged(tree: KeyTree, pieces: Sequence[str], x: int, y: int, position: int) -> list[str] | None:
