@@ -21,6 +21,7 @@ hint                                                    says
 ``kernel: axes 3,2,0,1``                                the model's dimensions, each by its number in the checkpoint
 ``ema.norm: not in the model``                          keys of the checkpoint that belong to nothing
 ``pos_ids: not in the checkpoint``                      keys of the model that nothing fills
+``a=b and c=d``                                         both: several hints as one
 ======================================================  ================================================================
 
 A path is a run of names that stand one after the other, wherever it occurs; ``^`` in front: at the root; ``$`` behind:
@@ -32,7 +33,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from treealign.align.paths import fits
@@ -130,12 +131,13 @@ class Said:
 
 @dataclass(frozen=True)
 class Statement:
-    """``paths: what is so``, as it was given."""
+    """``paths: what is so``, as it was given, and the whole hint of which it is a part."""
 
     text: str
     paths: tuple[str, ...]
     said: Said
     under: str = ""
+    whole: str = ""
 
     def speaks_of(self, p: Pattern) -> bool:
         """Whether it is about a pattern."""
@@ -144,12 +146,13 @@ class Statement:
 
 @dataclass(frozen=True)
 class Naming:
-    """``a=b``, or a whole and its parts, as it was given."""
+    """``a=b``, or a whole and its parts, as it was given, and the whole hint of which it is a part."""
 
     text: str
     source: tuple[str, ...]
     target: tuple[str, ...]
     under: str = ""
+    whole: str = ""
 
     @property
     def floats(self) -> bool:
@@ -181,14 +184,22 @@ def listed(hints: Hints) -> list[str]:
     return list(hints)
 
 
-def parse(text: str) -> Statement | Naming | None:
-    """Read one hint; None if it is none.
+def parse(text: str) -> list[Statement | Naming]:
+    """Read a hint, or several that `and` makes one; nothing if it is none.
 
-    >>> parse("q,k: rows from interleaved to half split, heads of 64").said.size
+    >>> parse("q,k: rows from interleaved to half split, heads of 64")[0].said.size
     64
-    >>> parse("wq=q_proj under decoder").under, parse("nonsense")
-    ('decoder', None)
+    >>> parse("wq=q_proj under decoder")[0].under, len(parse("wq=q_proj and wk=k_proj")), parse("nonsense")
+    ('decoder', 2, [])
     """
+    found = [_parse(part) for part in text.split(" and ")]
+    whole = [hint for hint in found if hint is not None]
+    if len(whole) < len(found):
+        return []
+    return whole if len(whole) == 1 else [replace(hint, whole=text.strip()) for hint in whole]
+
+
+def _parse(text: str) -> Statement | Naming | None:
     whole, under = text.strip(), ""
     if hit := _UNDER.fullmatch(text.strip()):
         text, under = hit["rest"], hit["under"]
@@ -226,10 +237,10 @@ def read(hints: Hints, left: Sequence[Pattern], right: Sequence[Pattern]) -> lis
     found: list[Statement | Naming] = []
     wrong: list[str] = []
     for text in listed(hints):
-        hint = parse(text) if isinstance(text, str) else None
-        if hint is None:
+        hints_of = parse(text) if isinstance(text, str) else []
+        if not hints_of:
             wrong.append(f"`{text}` is not of the form checkpoint=model, nor paths: what is so with them")
-        else:
+        for hint in hints_of:
             wrong += _unnamed(hint, left, right)
             found.append(hint)
     wrong += [] if wrong else _contradictions(found, left, right)

@@ -131,7 +131,7 @@ def _one(alignment: Alignment, hint: Hint) -> Alignment | str:
 def _spelled(alignment: Alignment, hint: Hint) -> Option | None:
     """The option that has this very hint."""
     options = (o for question in find_questions(alignment) for o in question.options)
-    return next((o for o in options if o.hint == hint.text), None)
+    return next((o for o in options if o.hint in (hint.text, hint.whole)), None)
 
 
 def _stated(alignment: Alignment, hint: Statement) -> Alignment | str:
@@ -200,6 +200,8 @@ def _told(question: Question, hint: Naming) -> Option | None:
         return _told_order(question, hint)
     if question.about not in NAMES:
         return None
+    if parts := question.options[0].parts:  # a hint that names one of them speaks of no other
+        return next((part for part in parts if _verdict(part, hint)), None)
     verdicts = [_verdict(option, hint) for option in question.options]
     fitting = [o for o, verdict in zip(question.options, verdicts, strict=True) if verdict is not False]
     said = [o for o, verdict in zip(question.options, verdicts, strict=True) if verdict]

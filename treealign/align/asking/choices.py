@@ -76,7 +76,7 @@ class Choice:
 def with_answers(alignment: Alignment, hints: Sequence[str]) -> Alignment | None:
     """The alignment with these answers; None where they cannot hold together."""
     try:
-        return answered(alignment, [hint for hint in map(parse, hints) if hint is not None])
+        return answered(alignment, [hint for text in hints for hint in parse(text)])
     except TreealignError:
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -11,9 +10,9 @@ from itertools import permutations, product
 from treealign.align.alignment import Alignment
 from treealign.align.asking.arranging import arranged, link_orders, turned_alike
 from treealign.align.asking.question import Option, Question
+from treealign.align.asking.row_groups import by_code, module_of, row_kinds
 from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list, order_of
 from treealign.align.asking.series import families, reversed_members
-from treealign.align.doubting.conventions import HEADS
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
@@ -22,10 +21,9 @@ from treealign.align.paths import list_text, module_path, rooted_text, short_tex
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
 from treealign.align.words import vocabulary
-from treealign.mapping.operations import Interleave, Permute, RotaryPermute, RotaryUnpermute
+from treealign.mapping.operations import Permute, RotaryPermute, RotaryUnpermute
 
 MOST = 6
-_PARAMETER = re.compile(r"[_.]?(?:weight|bias|kernel)s?$")
 SIZES = 2  # head sizes that are offered
 Sizes = Callable[[Link], Sequence[HeadLayout]]  # how the rows of a link may be arranged in heads, the likeliest first
 _Pass = tuple[About, Callable[[], Iterator[list[Link]]], Callable[[Sequence[Link]], list[Option]]]
@@ -147,8 +145,8 @@ class _Case:
         for link in self.links:
             if "order" in link.open and is_list(joining(link)):
                 whole, parts = _whole_and_parts(link)
-                roles_of = tuple(tuple(sorted(roles(p))) or _module(p)[-1:] for p in parts)
-                groups[_module(whole)[-1:], roles_of, len(link.left)].append(link)
+                roles_of = tuple(tuple(sorted(roles(p))) or module_of(p)[-1:] for p in parts)
+                groups[module_of(whole)[-1:], roles_of, len(link.left)].append(link)
         yield from groups.values()
 
     def part_options(self, links: Sequence[Link]) -> list[Option]:
@@ -177,17 +175,13 @@ class _Case:
     # rows
 
     def rowed(self) -> Iterator[list[Link]]:
-        """Links whose rows may stand otherwise; q and k of an attention together, and all towers built alike."""
-        groups: dict[object, list[Link]] = defaultdict(list)
-        for link in self.links:
-            if "rows" in link.open:
-                groups[_attention(link)].append(link)
-        yield from groups.values()
+        """Links whose rows may stand otherwise; q and k of an attention together, and all that one code serves."""
+        return by_code([link for link in self.links if "rows" in link.open], self.trees[1], self._common_layouts)
 
     def row_options(self, links: Sequence[Link]) -> list[Option]:
         """How rows can stand, as stored first, for the sizes that heads are likely to have."""
         layouts = self._common_layouts(links)
-        kinds = {kind for link in links for kind in _row_kinds(link)}
+        kinds = {kind for link in links for kind in row_kinds(link)}
         stored = "by part" if all(is_join(joining(link)) for link in links) else "as stored"
         ways = [self._now(links), Said("rows", stored)]
         ends = ("checkpoint", "model")
@@ -265,34 +259,3 @@ def _whole_and_parts(link: Link) -> tuple[Pattern, tuple[Pattern, ...]]:
 def _own(link: Link) -> tuple[Pattern, ...]:
     """The patterns by which a statement speaks of a link: the model's, or the whole that is cut."""
     return link.left if len(link.right) > 1 else link.right
-
-
-def _module(p: Pattern) -> tuple[str, ...]:
-    """The module of a leaf without indices; `in_proj` for `in_proj_weight` and `in_proj_bias`, which are one."""
-    path = without_indices(module_path(p))
-    return (*path[:-1], _PARAMETER.sub("", path[-1]) or path[-1]) if path else path
-
-
-def _attention(link: Link) -> object:
-    """What is asked about together: the modules around q and k, by their names without the towers' own."""
-    left, right = (_module(side[0]) for side in (link.left, link.right))
-    known = {"q", "k"} & {r for p in (*link.left, *link.right) for r in roles(p)}
-    fused = len(link.left) + len(link.right) > 2
-    if known and not fused:
-        return left[-2:-1], right[-2:-1]
-    if fused:  # by the module around the parts: weights and biases may bear names of their own
-        return (left[-2:-1], right[-2:]) if len(link.left) > 1 else (left[-2:], right[-2:-1]), fused
-    return left[-2:], right[-2:], fused
-
-
-def _row_kinds(link: Link) -> Iterator[str]:
-    found = {r for p in (*link.left, *link.right) for r in roles(p)}
-    gated = "gate up" in found or {"gate", "up"} <= found
-    by_turns = any(isinstance(o, Interleave) or type(o).__name__ == "Deinterleave" for o in link.operations)
-    if "qkv" in found or {"q", "k", "v"} <= found or link.open["rows"] == HEADS or (by_turns and not gated):
-        yield "heads"
-    if {"q", "k", "qkv"} & found:
-        yield "rotary"
-    if gated or not ({"q", "k", "v", "qkv"} & found):
-        yield "turns"
-        yield "halves"

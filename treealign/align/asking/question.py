@@ -34,7 +34,10 @@ class Option:
     trees : tuple of KeyTree
         Checkpoint and model.
     context : tuple of Link
-        Matches of keys that bear the name of a key in question on the other side.
+        Other matches that it takes as they are guessed: of keys that bear the name of a key in question on the other
+        side, and of those in question that it leaves open.
+    parts : tuple of Option
+        What it is made of, where it answers several questions that were put together.
     """
 
     hint: str
@@ -44,6 +47,7 @@ class Option:
     implied: tuple[Link, ...]
     trees: Trees
     context: tuple[Link, ...] = ()
+    parts: tuple[Option, ...] = ()
 
     @cached_property
     def matches(self) -> tuple[Match, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from treealign.align.alignment import Alignment
 from treealign.align.asking.hidden import MOST, Sizes, hidden_questions
+from treealign.align.asking.merging import merge_questions
 from treealign.align.asking.naming import NAMES, naming_questions
 from treealign.align.asking.question import Question
 from treealign.align.links import Ambiguity, Link
@@ -28,7 +29,7 @@ def find_questions(alignment: Alignment, sizes: Sizes | None = None) -> tuple[Qu
     """
     hidden = list(hidden_questions(alignment, sizes))
     names, hidden = _told_by_order(list(naming_questions(alignment)), hidden)
-    found = [_in_context(q, alignment) for q in names] + hidden
+    found = [_in_context(q, alignment) for q in merge_questions(names)] + merge_questions(hidden)
     place = {aspect: at for at, aspect in enumerate(ASPECTS)}
     return tuple(sorted(found, key=lambda q: (place[q.about], -len(q.model) - len(q.checkpoint), q.options[0].hint)))
 
@@ -76,7 +77,7 @@ def _in_context(question: Question, alignment: Alignment) -> Question:
             if any(p.template in names[0] and p not in said for p in link.right)
             or any(p.template in names[1] and p not in said for p in link.left)
         )
-        options.append(replace(option, context=context) if context else option)
+        options.append(replace(option, context=tuple(dict.fromkeys((*option.context, *context)))))
     return replace(question, options=tuple(options))
 
 

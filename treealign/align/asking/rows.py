@@ -185,7 +185,7 @@ def head_blocks(rows: Sequence[int], head_dim: int) -> Order | None:
     if not rows or any(not size or size % head_dim for size in rows):
         return None
     turns = min(rows) // head_dim
-    return None if any(size % turns for size in rows) else tuple(size // turns for size in rows)
+    return None if turns < 2 or any(size % turns for size in rows) else tuple(size // turns for size in rows)
 
 
 def _single_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
@@ -203,8 +203,8 @@ def _single_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[O
     if said.kind in ROTARY:
         turned = _turned(shape[0], said.kind == "to half split", said)
         return None if turned is None else ((turned,), ())
-    if said.kind == "by head" and shape[dim] % (3 * said.size) == 0:
-        made = (Interleave(dim, (said.size,) * 3),)
+    if said.kind == "by head" and (blocks := _blocks_of_whole(shape, dim, said.size)):
+        made = (Interleave(dim, blocks),)
     elif said.kind == "in turns" and shape[dim] % 2 == 0:
         made = (Interleave(dim, (1, 1)),)
     elif said.kind == "swapped" and shape[dim] % 2 == 0:
@@ -213,6 +213,15 @@ def _single_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[O
     if made is None:
         return None
     return (invert(made), ()) if left else ((), made)
+
+
+def _blocks_of_whole(shape: Sequence[int], dim: int, head_dim: int) -> Order | None:
+    """The rows of q, k and v in one turn of a whole: as many queries as there are inputs, else three equal parts."""
+    rows, inputs = shape[dim], shape[-1] if len(shape) > 1 else 0
+    keys, odd = divmod(rows - inputs, 2)
+    if inputs and not odd and 0 < keys <= inputs and (blocks := head_blocks((inputs, keys, keys), head_dim)):
+        return blocks
+    return head_blocks((rows // 3,) * 3, head_dim) if rows % 3 == 0 else None
 
 
 def _fused_dim(link: Link, shape: Sequence[int]) -> int:

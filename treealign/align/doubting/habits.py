@@ -170,8 +170,10 @@ class Habits:
     def _sizes(self, link: Link, rows: int) -> Iterator[int]:
         both = ((self.left, link.left[0]), (self.right, link.right[0]))
         measured = [n for side, p in both for n in _measured(side, p)]
-        together = gcd(rows, *(n for side, p in both for n in _beside(side, p)))
-        sizes = dict.fromkeys([*measured, *_table()["head sizes"]])
+        beside = [n for side, p in both for n in _beside(side, p)]
+        together = gcd(rows, *beside)
+        most = together if len({rows, *beside}) > 1 else together // 2  # one head of all rows: where others have more
+        sizes = dict.fromkeys([*measured, *(n for n in _table()["head sizes"] if n <= most)])
         return (n for n in sizes if n % 2 == 0 and together % n == 0)
 
 
