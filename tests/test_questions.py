@@ -260,3 +260,74 @@ def test_who_says_in_which_order_parts_stand_says_that_they_belong_together(orig
     assert (order.about, order.options[-1].hint.endswith("not in the model")) == ("order", True)
     after = before.answer(order, order.options[1])
     assert all(m.certain for m in after.matches if "ff_proj" in m.checkpoint[0])
+
+
+def leftovers():
+    """A head of three layers that share no word with their places, each of a shape of its own."""
+    sizes = {"alpha": (3, 5), "beta": (5, 7), "gamma": (7, 2)}
+    places = dict(zip(sizes, ("first", "second", "third"), strict=True))
+    old = {f"x.{n}.weight": shape for n, shape in sizes.items()}
+    return old, {f"y.{places[n]}.weight": shape for n, shape in sizes.items()}
+
+
+def test_leftovers_of_one_place_are_one_question_and_all_can_be_answered_at_once():
+    before = aligned(*leftovers())
+    (question,) = before.questions
+    assert question.about == "belongs"
+    assert len(question.checkpoint) == len(question.model) == 3
+    assert before.answer(question, question.options[0]).ok
+    assert aligned(*leftovers(), hints=question.options[0].hint).ok
+
+
+def test_one_of_several_leftovers_can_be_said_to_belong_to_nothing_and_the_others_stay_open():
+    before = aligned(*leftovers())
+    option = next(o for o in before.questions[0].options if o.hint == "^x.beta: not in the model")
+    after = before.answer(before.questions[0], option)
+    assert after.unexpected_keys == ("x.beta.weight",)
+    (question,) = after.questions
+    assert {*question.checkpoint} == {"x.alpha.weight", "x.gamma.weight"}
+
+
+def test_a_hint_that_names_one_of_several_leftovers_says_nothing_of_the_others():
+    after = aligned(*leftovers(), hints=["alpha=first"])
+    assert {m.checkpoint for m in after.matches if m.certain} == {("x.alpha.weight",)}
+
+
+def test_several_hints_can_be_given_as_one():
+    old, new = ATTENTION["old"], ATTENTION["new"]
+    said = "wq=q_proj and q_proj,k_proj: rows as stored"
+    assert aligned(old, new, hints=said).ok
+    with pytest.raises(TreealignError, match="cannot be used"):
+        aligned(old, new, hints="wq=q_proj and wq=k_proj")
+
+
+def test_rows_that_one_class_reads_are_one_question():
+    case = next(case for case in read_cases("originals", "musicgen_audiocraft__hf"))
+    rows = [q for q in suggest(*case.trees()).questions if q.about == "rows"]
+    assert [len(q.model) for q in rows] == [18]  # self-attention and cross-attention, q, k and v
+
+
+def test_lists_for_the_same_reason_are_one_question_in_which_each_may_run_its_own_way():
+    old, new = {}, {}
+    for name, size in (("left", 4), ("right", 6)):
+        old |= {f"{name}.lateral_{n}.{leaf}": (size,) for n in range(1, 5) for leaf in ("weight", "bias")}
+        new |= {f"{name}.levels.{n}.inner.{leaf}": (size,) for n in range(4) for leaf in ("weight", "bias")}
+    (order,) = [q for q in aligned(old, new).questions if q.about == "order"]
+    assert len(order.model) == 16
+    either = next(o for o in order.options if "reversed" in o.hint and "numbered" in o.hint)
+    assert aligned(old, new, hints=either.hint).ok
+
+
+def test_one_head_of_all_rows_is_no_arrangement_of_them():
+    old = {f"layers.{i}.attn.qkv.weight": (96, 32) for i in range(2)}
+    new = {f"layers.{i}.attention.query_key_value.weight": (96, 32) for i in range(2)}
+    hints = [o.hint for q in aligned(old, new).questions for o in q.options]
+    assert "query_key_value: rows by head of 16 in the model" in hints
+    assert not any("by head of 32" in hint for hint in hints)
+
+
+def test_the_heads_of_a_whole_may_stand_in_groups_that_share_keys():
+    (case,) = (case for case in read_cases("originals", "gguf_falcon40b__hf"))
+    told = tell(case)
+    assert told.result == "solved"
+    assert "query_key_value: rows by head of 8 in the model" in told.hints

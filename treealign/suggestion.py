@@ -128,8 +128,7 @@ class Suggestion(Shown):
             way_out = "answer one of its `questions` by one of the question's `options`, or by None"
             raise TreealignError("no question of this suggestion", hint=way_out)
         said = refusals(self.alignment, question) if option is None else (option.hint,)
-        read_hints = [hint for hint in map(parse, said) if hint is not None]
-        alignment = answered(self.alignment, read_hints)
+        alignment = answered(self.alignment, [hint for text in said for hint in parse(text)])
         return replace(self, alignment=alignment, hints=(*self.hints, *said))
 
     @cached_property

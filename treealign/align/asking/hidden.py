@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import islice, permutations, product, zip_longest
 
 from treealign.align.alignment import Alignment
 from treealign.align.asking.arranging import arranged, link_orders, turned_alike
@@ -21,7 +21,7 @@ from treealign.align.paths import list_text, module_path, rooted_text, short_tex
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
 from treealign.align.words import vocabulary
-from treealign.mapping.operations import Permute, RotaryPermute, RotaryUnpermute
+from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 
 MOST = 6
 SIZES = 2  # head sizes that are offered
@@ -176,24 +176,22 @@ class _Case:
 
     def rowed(self) -> Iterator[list[Link]]:
         """Links whose rows may stand otherwise; q and k of an attention together, and all that one code serves."""
-        return by_code([link for link in self.links if "rows" in link.open], self.trees[1], self._common_layouts)
+        return by_code([link for link in self.links if "rows" in link.open], self.trees[1], self._layouts)
 
     def row_options(self, links: Sequence[Link]) -> list[Option]:
         """How rows can stand, as stored first, for the sizes that heads are likely to have."""
-        layouts = self._common_layouts(links)
         kinds = {kind for link in links for kind in row_kinds(link)}
         stored = "by part" if all(is_join(joining(link)) for link in links) else "as stored"
-        ways = [self._now(links), Said("rows", stored)]
-        ends = ("checkpoint", "model")
-        for n, (size, rotated) in enumerate(layouts):
-            if "heads" in kinds:
-                ways += [Said("rows", "by head", size, end) for end in ends]
-            if "rotary" in kinds:
-                ways += [Said("rows", kind, size, rotated=rotated) for kind in ROTARY]
+        ends = sorted(("checkpoint", "model"), key=lambda end: end != _turns_in(links))
+        columns = [self._fitting(links, "by head", end) for end in ends if "heads" in kinds]
+        columns += [self._fitting(links, kind) for kind in ROTARY if "rotary" in kinds]
+        ways = [self._now(links), *(columns.pop(0) if _turns_in(links) and columns else ()), Said("rows", stored)]
+        for n, row in enumerate(zip_longest(*columns)):
+            ways += row
             if n == 0:
                 ways += _other_orders(links)
         if {"heads", "rotary"} <= kinds:
-            besides = product((size for size, rotated in layouts if not rotated), ROTARY, ends)
+            besides = product((size for size, rotated in self._layouts(links) if not rotated), ROTARY, ends)
             ways += [Said("rows", "by head", size, end, rotary=kind) for size, kind, end in besides]
         if "turns" in kinds:
             ways += [Said("rows", "in turns", 0, end) for end in ends]
@@ -211,10 +209,17 @@ class _Case:
                         return Said("rows", "to half split" if forward else "to interleaved", one.head_dim)
         return None
 
-    def _common_layouts(self, links: Sequence[Link]) -> list[HeadLayout]:
+    def _fitting(self, links: Sequence[Link], kind: str, end: str = "") -> list[Said]:
+        """How rows can stand in one of these ways, for the likeliest heads with which they can."""
+        ways = (Said("rows", kind, size, end, rotated=rotated) for size, rotated in self._layouts(links))
+        ways = (way for way in ways if not (end and way.rotated))
+        fitting = (way for way in ways if all(arranged(link, way) is not None for link in links))
+        return list(islice(fitting, self.layouts))
+
+    def _layouts(self, links: Sequence[Link]) -> list[HeadLayout]:
+        """The heads that the rows of all of these may be arranged in."""
         found = [list(self.sizes(link)) for link in links]
-        common = [one for one in found[0] if all(one in layouts for layouts in found[1:])] if found else []
-        return common[: self.layouts]
+        return [one for one in found[0] if all(one in layouts for layouts in found[1:])] if found else []
 
     # axes
 
@@ -239,6 +244,15 @@ class _Case:
             ways = [Said("axes", "permuted", 0, "", dims) for dims in orders[: self.most]]
             found = self.said(links, ways) if ways else []
         return found
+
+
+def _turns_in(links: Sequence[Link]) -> str:
+    """On which side rows are guessed to stand by head; empty if on none."""
+    for link in links:
+        for o in link.operations:
+            if isinstance(o, Interleave | Deinterleave) and "gate up" not in {r for p in _own(link) for r in roles(p)}:
+                return "model" if isinstance(o, Interleave) else "checkpoint"
+    return ""
 
 
 def _other_orders(links: Sequence[Link]) -> Iterator[Said]:

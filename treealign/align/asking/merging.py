@@ -38,7 +38,8 @@ def merge_questions(questions: Sequence[Question]) -> list[Question]:
             some = parts[at : at + PARTS]
             members = [question for part in some for question in part]
             made |= dict.fromkeys(members[1:]) | {members[0]: _merged([_joined(part) for part in some])}
-    return [question for q in questions if (question := made.get(q, q)) is not None]
+    kept = [made.get(question, question) for question in questions]
+    return [question for question in kept if question is not None]
 
 
 def _is_lone(question: Question) -> bool:
@@ -115,20 +116,24 @@ def _joined(members: Sequence[Question]) -> Question:
     if len(members) == 1:
         return members[0]
     links = tuple(link for question in members for link in question.links)
-    sides = tuple(tuple(link for question in members for link in question.sides[n]) for n in (0, 1))
+    left, right = (tuple(link for question in members for link in question.sides[n]) for n in (0, 1))
     options = tuple(map(_union, zip(*(question.options for question in members), strict=True)))
-    return replace(members[0], options=options, why=_why(members), links=links, sides=sides, about=_about(members))
+    about = _about(members)
+    return replace(members[0], options=options, why=_why(members), links=links, sides=(left, right), about=about)
 
 
 def _union(options: Sequence[Option]) -> Option:
     """Options that say the same of their keys as one: all paths of a statement, one of the names that change alike."""
-    first, together = options[0], {}
-    for name in ("links", "replaces", "implied", "context"):
-        together[name] = tuple(link for option in options for link in getattr(option, name))
+    first = options[0]
+    links, replaces, implied, context = (
+        tuple(link for option in options for link in getattr(option, name))
+        for name in ("links", "replaces", "implied", "context")
+    )
     paths, statement, said = first.hint.rpartition(": ")
     if statement:
         paths = ",".join(dict.fromkeys(option.hint.rpartition(": ")[0] for option in options))
-    return replace(first, hint=f"{paths}{statement}{said}", **together)
+    hint = f"{paths}{statement}{said}"
+    return replace(first, hint=hint, links=links, replaces=replaces, implied=implied, context=context)
 
 
 def _merged(members: Sequence[Question]) -> Question:

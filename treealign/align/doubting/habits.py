@@ -142,7 +142,8 @@ class Habits:
         if len(sizes) != 3 or (cut is None and len(set(sizes)) > 1 and len(link.left) == 1):
             return None
         least = gcd(*sizes)
-        size = self._head_size(link, least)
+        found = list(self._sizes(link, least))
+        size = next((n for n in found if n < least), found[0] if found else None)  # one turn of all rows is none
         return None if size is None else tuple(n * size // least for n in sizes)
 
     def head_sizes(self, link: Link) -> list[int]:
