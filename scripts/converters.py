@@ -8,6 +8,8 @@ have fewer rows than the queries.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -26,14 +28,6 @@ class Converter(NamedTuple):
     cases: str
     run: Convert
     to_model: bool = True
-
-
-def _head(tensors: Sequence[Tensor]) -> int:
-    """The size of a head: that of the queries', which come first; keys alone have half as many heads."""
-    rows, columns = tensors[0].shape[0], tensors[0].shape[-1]
-    if len(tensors) == 3:
-        return rows // HEADS
-    return (columns if len(tensors[0].shape) > 1 else rows) // HEADS
 
 
 def _each(step: Callable[[Tensor], Tensor]) -> Convert:
@@ -65,34 +59,17 @@ def _size_of(tensor: Tensor, shapes: Shapes) -> int:
     return tensor.shape[0] if tensor.dim() == 1 else tensor.shape[1] // HEADS
 
 
-def _fms(tensors: list[Tensor], keys: Keys, to: Keys, shapes: Shapes) -> list[Tensor]:
-    """ibm-fms 1.13.1, fms/models/llama.py; three parts are fused after it."""
-    from fms.models.llama import _hf_to_fms_rope
-
+def _fms(tensors: list[Tensor], keys: Keys, to: Keys, shapes: Shapes, library: str = "llama") -> list[Tensor]:
+    """ibm-fms 1.13.1, fms/models/llama.py, or bamba.py, which rotates half of each head; parts are fused after it."""
+    turn = import_module(f"fms.models.{library}")._hf_to_fms_rope
     size = tensors[0].shape[0] if tensors[0].dim() == 1 else tensors[0].shape[1] // HEADS
     config = SimpleNamespace(emb_dim=HEADS * size, nheads=HEADS, linear_config=None)
-    names = [f"base_model.layers.0.attn.in_proj.{part}.weight" for part in _parts(keys)]
-    turned = _hf_to_fms_rope(dict(zip(names, tensors, strict=True)), config)
-    return _fused([turned[name] for name in names])
-
-
-def _fms_bamba(tensors: list[Tensor], keys: Keys, to: Keys, shapes: Shapes) -> list[Tensor]:
-    """ibm-fms 1.13.1, fms/models/bamba.py: half of each head is rotated."""
-    from fms.models.bamba import _hf_to_fms_rope
-
-    config = SimpleNamespace(emb_dim=tensors[0].shape[1], nheads=HEADS, linear_config=None)
-    names = [f"base_model.layers.0.attn.in_proj.{part}.weight" for part in _parts(keys)]
-    turned = _hf_to_fms_rope(dict(zip(names, tensors, strict=True)), config)
-    return _fused([turned[name] for name in names])
-
-
-def _parts(keys: Keys) -> list[str]:
     letters = {"q_": "query", "k_": "key", "v_": "value"}
-    return [next(part for letter, part in letters.items() if letter in key) for key in keys]
-
-
-def _fused(parts: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.cat(list(parts))] if len(parts) > 1 else list(parts)
+    parts = [next(part for letter, part in letters.items() if letter in key) for key in keys]
+    names = [f"base_model.layers.0.attn.in_proj.{part}.weight" for part in parts]
+    turned = turn(dict(zip(names, tensors, strict=True)), config)
+    whole = [turned[name] for name in names]
+    return [torch.cat(whole)] if len(whole) > 1 else whole
 
 
 def _torchtune(tensors: list[Tensor], keys: Keys, to: Keys, shapes: Shapes) -> list[Tensor]:
@@ -274,8 +251,8 @@ CONVERTERS = (
     Converter(r"/torchtune__", _torchtune, to_model=False),
     Converter(r"/lora_torchtune__peft", _torchtune_lora),
     Converter(r"/peft__lora_torchtune", _torchtune_lora, to_model=False),
-    Converter(r"/bamba_hf__fms", _fms_bamba),
-    Converter(r"/fms__bamba_hf", _fms_bamba, to_model=False),
+    Converter(r"/bamba_hf__fms", partial(_fms, library="bamba")),
+    Converter(r"/fms__bamba_hf", partial(_fms, library="bamba"), to_model=False),
     Converter(r"_hf__fms", _fms),
     Converter(r"/fms\w*__", _fms, to_model=False),
     Converter(r"hf__litgpt$", _litgpt),

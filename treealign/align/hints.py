@@ -175,13 +175,9 @@ def listed(hints: Hints) -> list[str]:
     >>> listed("a=b"), listed({"a": "b"}), listed(None)
     (['a=b'], ['a=b'], [])
     """
-    if hints is None:
-        return []
-    if isinstance(hints, str):
-        return [hints]
     if isinstance(hints, Mapping):
         return [f"{source}={target}" for source, target in hints.items()]
-    return list(hints)
+    return [hints] if isinstance(hints, str) else list(hints or ())
 
 
 def parse(text: str) -> list[Statement | Naming]:
@@ -192,11 +188,9 @@ def parse(text: str) -> list[Statement | Naming]:
     >>> parse("wq=q_proj under decoder")[0].under, len(parse("wq=q_proj and wk=k_proj")), parse("nonsense")
     ('decoder', 2, [])
     """
-    found = [_parse(part) for part in text.split(" and ")]
-    whole = [hint for hint in found if hint is not None]
-    if len(whole) < len(found):
-        return []
-    return whole if len(whole) == 1 else [replace(hint, whole=text.strip()) for hint in whole]
+    parts = text.split(" and ")
+    found = [replace(hint, whole=text.strip()) for part in parts if (hint := _parse(part)) is not None]
+    return found if len(found) == len(parts) else []
 
 
 def _parse(text: str) -> Statement | Naming | None:
@@ -237,12 +231,10 @@ def read(hints: Hints, left: Sequence[Pattern], right: Sequence[Pattern]) -> lis
     found: list[Statement | Naming] = []
     wrong: list[str] = []
     for text in listed(hints):
-        hints_of = parse(text) if isinstance(text, str) else []
-        if not hints_of:
-            wrong.append(f"`{text}` is not of the form checkpoint=model, nor paths: what is so with them")
-        for hint in hints_of:
-            wrong += _unnamed(hint, left, right)
-            found.append(hint)
+        made = parse(text) if isinstance(text, str) else []
+        wrong += [] if made else [f"`{text}` is not of the form checkpoint=model, nor paths: what is so with them"]
+        wrong += [complaint for hint in made for complaint in _unnamed(hint, left, right)]
+        found += made
     wrong += [] if wrong else _contradictions(found, left, right)
     if wrong:
         raise TreealignError("hints that cannot be used", facts=list(dict.fromkeys(wrong)), hint=EXAMPLE)
@@ -266,9 +258,8 @@ def _unnamed(hint: Statement | Naming, left: Sequence[Pattern], right: Sequence[
 
 def _names(path: str, side: Sequence[Pattern]) -> bool:
     """Whether a path names a leaf; repeats that it lists may stand in one pattern with others, or in several."""
-    if any(fits(path, p) for p in side):
-        return True
-    return ":" in path and any(fits(path, leaf) for p in side for leaf in single_leaves(p))
+    leaves = (leaf for p in side for leaf in single_leaves(p)) if ":" in path else ()
+    return any(fits(path, p) for p in side) or any(fits(path, leaf) for leaf in leaves)
 
 
 def _contradictions(
@@ -291,9 +282,8 @@ def _contradictions(
 
 def _both_speak_of(one: Statement, other: Statement, p: Pattern) -> bool:
     """Whether two statements are about one leaf of a pattern: each may be about some of its repeats."""
-    if not one.speaks_of(p) or not other.speaks_of(p):
-        return False
-    return any(one.speaks_of(leaf) and other.speaks_of(leaf) for leaf in single_leaves(p))
+    leaves = single_leaves(p) if one.speaks_of(p) and other.speaks_of(p) else ()
+    return any(one.speaks_of(leaf) and other.speaks_of(leaf) for leaf in leaves)
 
 
 def _contradict(a: Naming, b: Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:
