@@ -228,6 +228,8 @@ def _verdict(option: Option, hint: Naming) -> bool | None:
 def _told_order(question: Question, hint: Naming) -> Option | None:
     """The option in which the parts stand as a hint lists them."""
     for option in question.options:
+        if not option.links:
+            continue
         link = option.links[0]
         parts, whole = (link.left, link.right[0]) if len(link.left) > 1 else (link.right, link.left[0])
         named, of = (hint.source, hint.target) if len(hint.source) > 1 else (hint.target, hint.source)
