@@ -33,9 +33,10 @@ def judge_indices(state: State) -> Alternatives:
     """
     left, right = map(_Numbers, state.trees)
     certain = [link for link in state.links if link.certain]
-    owner = {at: link for link in certain for p in link.right for at in p.cells.values()}
-    ways = {link: _exchanges(link, left, right) for link in certain if not link.operations}
-    doubted = {link for link, found in ways.items() if found}
+    found = {link: _exchanges(link, left, right) for link in certain if not link.operations}
+    ways = {link: each for link, each in found.items() if each}
+    owner = {at: link for link in certain for p in link.right for at in p.cells.values()} if ways else {}
+    doubted = set(ways)
     while settled := {link for link in doubted if not any(_is_open(way, owner, doubted) for way in ways[link])}:
         doubted -= settled
     return {link: alone(link, EXCHANGED) for link in certain if link in doubted}
