@@ -23,6 +23,7 @@ from treealign.align.doubting.transposition import turned
 from treealign.align.flattened import unflattened
 from treealign.align.hinted import evidence_of
 from treealign.align.hints import read as read_hints
+from treealign.align.knowledge.reading import read_alike, unfolded
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.knowledge.settling import settled_by_layouts
 from treealign.align.linking import links_of, resized_links, with_conversions
@@ -42,6 +43,7 @@ from treealign.align.second_names import second_names
 from treealign.align.spelling import with_dots
 from treealign.align.state import Pass, State
 from treealign.align.verdict import judged
+from treealign.align.words import Token
 
 STRANGERS = "the checkpoint shares nothing with the model: no name speaks for any match"
 
@@ -72,7 +74,7 @@ def fold(state: State) -> State:
     aside = build_patterns(here, frozenset(here.keys) - second, state.shapes) if second else []
     left = part_by_presence(recognised(build_patterns(here, second, state.shapes), here.modules))
     right = part_by_presence(recognised(build_patterns(there, frozenset(there.tied), state.shapes), there.modules))
-    return replace(state, patterns=(left, right), aside=aside)
+    return replace(state, patterns=unfolded(left, right), aside=aside)
 
 
 def anchor(state: State) -> State:
@@ -109,6 +111,12 @@ def read_words(state: State) -> State:
         Side.of(left, checkpoint.ordered, [h.source for h in state.hints]),
         Side.of(right, model.ordered, [h.target for h in state.hints]),
     )
+    alike = read_alike(left, right)
+    said = (
+        {i: Token(f"~{text}", 1, True) for i, _, text in alike},
+        {j: Token(f"~{text}", 1, True) for _, j, text in alike},
+    )
+    sides = sides[0].with_tokens(said[0]), sides[1].with_tokens(said[1])
     roles = [traced_roles(side, tree) for side, tree in zip(sides, state.given, strict=True)]
     traced = with_traced_roles(sides[0], roles[0]), with_traced_roles(sides[1], roles[1])
     return replace(state, sides=traced, roles=roles[0] | roles[1])
@@ -199,9 +207,10 @@ def settle(state: State) -> State:
     """Settle what known layouts speak of."""
     if state.conventions is None:
         return state
-    return replace(
-        state, links=tuple(settled_by_layouts(state.links, state.trees[1].modules, state.conventions.habits))
-    )
+    left, right = state.patterns
+    read = {(left[i], right[j]): text for i, j, text in read_alike(left, right)}
+    links = settled_by_layouts(state.links, state.trees[1].modules, state.conventions.habits, read)
+    return replace(state, links=tuple(links))
 
 
 def leave_over(state: State) -> State:

@@ -19,6 +19,7 @@ from treealign.align.doubting.lists import judge_lists
 from treealign.align.doubting.other_tower import judge_other_tower
 from treealign.align.doubting.siblings import judge_siblings
 from treealign.align.doubting.squares import judge_turns
+from treealign.align.doubting.twins import judge_twins
 from treealign.align.doubting.unknown_shapes import judge_without_shapes
 from treealign.align.state import Judge, Pass, State
 from treealign.align.verdict import judged
@@ -44,6 +45,11 @@ def judge(state: State) -> State:
     return state
 
 
+def judge_settled(state: State) -> State:
+    """The state, open in which whole is made of which parts where only rows were open before layouts settled them."""
+    return replace(state, links=tuple(judged(state.links, judge_twins(state), state.anchors.links)))
+
+
 PASSES: tuple[Pass, ...] = (
     passes.read_names,
     passes.fold,
@@ -67,6 +73,7 @@ PASSES: tuple[Pass, ...] = (
     turn_joined_squares,
     judge,  # all matches together, wherever they were found
     passes.settle,
+    judge_settled,
     passes.leave_over,
     passes.find_causes,
 )

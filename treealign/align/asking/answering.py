@@ -17,6 +17,7 @@ from treealign.align.asking.question import Option, Question
 from treealign.align.asking.questions import find_questions
 from treealign.align.doubting.stacking import judged_anew
 from treealign.align.hints import Naming, Statement
+from treealign.align.knowledge.settling import settled_by_layouts
 from treealign.align.links import Link
 from treealign.align.paths import fits, rest, rooted_text
 from treealign.align.patterns import Pattern
@@ -96,7 +97,8 @@ def _anew(alignment: Alignment, link: Link) -> Link:
     if alignment.conventions is None or link.operations:
         return link
     made = judged_anew(link, alignment.conventions, alignment.model)
-    return replace(made, answered=link.answered, evidence=link.evidence)
+    made = replace(made, answered=link.answered, evidence=link.evidence)
+    return settled_by_layouts([made], alignment.model.modules, alignment.conventions.habits)[0]
 
 
 def _settled(link: Link, said: str) -> Link:

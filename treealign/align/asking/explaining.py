@@ -14,8 +14,8 @@ import numpy as np
 from treealign.align.alignment import Alignment
 from treealign.align.asking.question import Question
 from treealign.align.asking.questions import find_questions
-from treealign.align.asking.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total, weight
-from treealign.align.knowledge.weights import ANCESTORS, BESIDE, MARGIN, SAME_PATH
+from treealign.align.asking.weighing import SMALL, Weighed, is_shared, more, sizes_text, token_text, total
+from treealign.align.knowledge.weights import ANCESTORS, BESIDE, MARGIN, SAME_PATH, token_weight
 from treealign.align.links import Link, keys_of
 from treealign.align.matching.assigning import assign_refined
 from treealign.align.matching.assignment import Given, comparable
@@ -230,7 +230,7 @@ class _Case:
         if i < 0 or j < 0:
             return ()
         mine, theirs = ({t.text for t in s.tokens[n] if t.qualified} for s, n in ((self.left, i), (self.right, j)))
-        found = [(token_text(text, self.alignment.hints), weight(text)) for text in mine & theirs]
+        found = [(token_text(text, self.alignment.hints), token_weight(text)) for text in mine & theirs]
         if self.left.companions[i] == self.right.companions[j]:
             found.append(("its module holds leaves of the same kinds", BESIDE))
         if same_path(_one(self.left, i), _one(self.right, j))[0, 0]:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from treealign.align.hinted import Hint
-from treealign.align.knowledge.weights import HINT, PAIR_OF_WORDS
 from treealign.align.patterns import Pattern
 
 SMALL = 0.05  # of evidence; less is not worth a line
@@ -29,12 +28,7 @@ def more(mine: dict[str, float], theirs: dict[str, float]) -> Weighed:
 
 def is_shared(text: str) -> bool:
     """Whether a sentence of a link's evidence is one of those that are weighed here."""
-    return text.split(" ", maxsplit=1)[0] in {"role", "rank", "name", "hint", "word"} or text == "same path"
-
-
-def weight(token: str) -> float:
-    """How much it counts that two patterns share a qualified token."""
-    return HINT if token[0] == "!" else PAIR_OF_WORDS if " " in token else 1.0
+    return text.split(" ", maxsplit=1)[0] in {"role", "rank", "name", "hint", "read", "word"} or text == "same path"
 
 
 def token_text(token: str, hints: Sequence[Hint]) -> str:
@@ -42,6 +36,8 @@ def token_text(token: str, hints: Sequence[Hint]) -> str:
     if token[0] == "!":
         hint = hints[int(token[1:])]
         return f"hint {'.'.join(hint.source)}={'.'.join(hint.target)}"
+    if token[0] == "~":
+        return f"read as {token[1:]}"
     if token[0] == "%":
         rank, _, members = token[1:].partition("/")
         return f"number {int(rank) + 1} in a series of {members}"

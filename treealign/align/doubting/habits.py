@@ -1,21 +1,21 @@
 """Habits of libraries that shapes cannot show: how the rows of q and k, of a fused qkv, of gate and up stand.
 
 Names betray them: ``wq`` in an original Llama stands for interleaved rotary rows, ``query_key_value`` for rows head by
-head. The table is data, ``habits.json`` beside this file. What it suggests is a guess and is always said to be one.
+head. The table is data, beside that of known layouts: ``knowledge/layouts.json``. What it suggests is a guess and is
+always said to be one.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from math import gcd
 from typing import Any, NamedTuple
 
 from treealign.align.doubting.transposition import block
 from treealign.align.hinted import contains
+from treealign.align.knowledge.entries import table
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
@@ -36,10 +36,9 @@ class Sign(NamedTuple):
 
 @cache
 def _table() -> dict[str, Any]:
-    data = json.loads(resources.files("treealign.align.doubting").joinpath("habits.json").read_text("utf-8"))
     return {
         kind: tuple(map(_sign, rows)) if kind != "head sizes" else rows
-        for kind, rows in data.items()
+        for kind, rows in table()["habits"].items()
         if kind != "about"
     }
 

@@ -56,6 +56,8 @@ class Layout:
         Runs below the root, each with its other spellings; one of each must be there.
     lacks : tuple of tuple of str
         Runs below the root that must not be there.
+    numbers : frozenset of str
+        Leaves below the root that must be there by these very numbers; those with a ``!`` in front must not.
     anywhere : frozenset of str
         Segments that the tree must have; those with a ``!`` in front it must not have.
     wide : tuple of tuple of str
@@ -63,6 +65,8 @@ class Layout:
     halved : mapping
         Leaves that must be matrices, to those that must have half as many columns as they have rows: a fused gate and
         up, and what takes their product.
+    vectors : tuple of tuple of str
+        Leaves that must have one dimension.
     rows : mapping
         Runs of fused leaves or their modules, to how these are made.
     classes : frozenset of str
@@ -87,10 +91,12 @@ class Layout:
     name: str
     has: tuple[tuple[Run, ...], ...]
     lacks: tuple[Run, ...]
+    numbers: frozenset[str]
     anywhere: frozenset[str]
     classes: frozenset[str]
     wide: tuple[Run, ...]
     halved: Mapping[Run, Run]
+    vectors: tuple[Run, ...]
     rows: Mapping[Run, Fused]
     rotary: frozenset[str]
     axes: Mapping[Run, str]
@@ -120,8 +126,13 @@ class Layout:
 @cache
 def layouts() -> Mapping[str, Layout]:
     """All entries, by name."""
-    data = json.loads(resources.files("treealign.align.knowledge").joinpath("layouts.json").read_text("utf-8"))
-    return {row["name"]: _layout(row) for row in data["layouts"]}
+    return {row["name"]: _layout(row) for row in table()["layouts"]}
+
+
+@cache
+def table() -> Mapping[str, Any]:
+    """What libraries do, as it stands in the file: known layouts, and habits that only suggest."""
+    return json.loads(resources.files("treealign.align.knowledge").joinpath("layouts.json").read_text("utf-8"))  # type: ignore[no-any-return]
 
 
 def _is_at(below: Run, run: Run) -> bool:
@@ -185,10 +196,12 @@ def _layout(row: Mapping[str, Any]) -> Layout:
         row["name"],
         tuple(tuple(map(numbered, _runs(path))) for path in row.get("has", ())),
         tuple(numbered(run) for path in row.get("lacks", ()) for run in _runs(path)),
+        frozenset(row.get("numbers", ())),
         frozenset(row.get("anywhere", ())),
         frozenset(row.get("classes", ())),
         tuple(run for path in row.get("wide", ()) for run in _runs(path)),
         {run: tuple(text.split(".")) for path, text in row.get("halved", {}).items() for run in _runs(path)},
+        tuple(run for path in row.get("vectors", ()) for run in _runs(path)),
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
         {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from treealign.align.knowledge.entries import Known, Layout, Run, layouts, numbered
 from treealign.align.patterns import Pattern, Shape, concrete
+from treealign.formats.cached import cached_property
 
 
 def recognised(patterns: Sequence[Pattern], modules: Mapping[str, str]) -> list[Pattern]:
@@ -34,6 +35,7 @@ class _Nodes:
     """All levels of a tree, indices folded, and by their last segment."""
 
     def __init__(self, patterns: Sequence[Pattern], modules: Mapping[str, str]) -> None:
+        self._patterns = patterns
         paths = {numbered(path) for p in patterns for path in _apart(p)}
         self.all = {path[:depth] for path in paths for depth in range(1, len(path) + 1)}
         self._ending: dict[str, list[Run]] = defaultdict(list)
@@ -58,16 +60,29 @@ class _Nodes:
             first = {()}
         return sorted(root for root in first if self._fits(root, entry))
 
+    @cached_property
+    def _leaves(self) -> set[str]:
+        """All leaves by their own numbers: made where an entry asks for them."""
+        return {".".join(concrete(p, key)) for p in self._patterns for key in p.cells}
+
+    def _numbered(self, root: Run, entry: Layout) -> bool:
+        """Whether the leaves stand there whose very numbers an entry asks for; below a root without a number."""
+        if not entry.numbers:
+            return True
+        at = "".join(f"{segment}." for segment in root)
+        return all((at + leaf.removeprefix("!") in self._leaves) != leaf.startswith("!") for leaf in entry.numbers)
+
     def _fits(self, root: Run, entry: Layout) -> bool:
         has = all(any((*root, *run) in self.all for run in runs) for runs in entry.has)
-        if not all(map(_is_wide, (self._shapes[*root, *run] for run in entry.wide))):
+        kinds = ((_is_wide, entry.wide), (_are_vectors, entry.vectors))
+        if not all(fits(self._shapes[*root, *run]) for fits, runs in kinds for run in runs):
             return False
         if not all(_is_halved(self._shapes[*root, *a], self._shapes[*root, *b]) for a, b in entry.halved.items()):
             return False
         names = {name for name in entry.anywhere if name[0] != "!"}
         if not names <= self._ending.keys() or any(name[1:] in self._ending for name in entry.anywhere - names):
             return False
-        if not has or any((*root, *run) in self.all for run in entry.lacks):
+        if not has or any((*root, *run) in self.all for run in entry.lacks) or not self._numbered(root, entry):
             return False
         below = (path for name in entry.classes for path in self._classes.get(name, ()))
         return not entry.classes or any(path[: len(root)] == root for path in below)
@@ -76,6 +91,11 @@ class _Nodes:
 def _is_wide(shapes: Set[Shape]) -> bool:
     """Whether all are matrices of more columns than rows."""
     return bool(shapes) and all(shape is not None and len(shape) == 2 and shape[0] < shape[1] for shape in shapes)
+
+
+def _are_vectors(shapes: Set[Shape]) -> bool:
+    """Whether all have one dimension."""
+    return bool(shapes) and all(shape is not None and len(shape) == 1 for shape in shapes)
 
 
 def _is_halved(some: Set[Shape], others: Set[Shape]) -> bool:

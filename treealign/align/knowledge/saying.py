@@ -15,9 +15,9 @@ from treealign.align.patterns import Pattern
 
 T = TypeVar("T")
 ATTENTION = frozenset({"q", "k", "qkv", "v", "kv"})
+HALVES = 2
 STORED = Said("rows", "as stored")
 STATES = frozenset({"none", "half split", "interleaved"})  # what is not one of them is the name of another library
-_LIBRARIES = frozenset({"transformers", "llama.cpp"})  # as which another library stores rows, whatever these do
 
 
 class Saying:
@@ -46,7 +46,14 @@ class Saying:
             return None
         if not self._is_whole():
             return STORED
-        return STORED if wholes[0] is not None and wholes[0] == wholes[1] else None
+        return self._whole(*wholes)
+
+    def _whole(self, left: Fused | None, right: Fused | None) -> Said | None:
+        """How the rows of a whole stand that is one on both sides."""
+        if left is None or left == right:
+            return None if left is None else STORED
+        halves = right is not None and len(left.parts) == HALVES and left.stand == right.stand == "by part"
+        return Said("rows", "swapped") if halves and right is not None and left.parts == right.parts[::-1] else None
 
     def _scaled(self) -> Said | None:
         """How the entries of a norm of q or of k stand: as the rows do that it scales."""
@@ -118,7 +125,7 @@ class Saying:
         if states == {"none"}:
             return self._take(self._ways, states, "no rotary embedding")
         alike = left & right
-        text = "rotary rows " + " and ".join(f"as in {way}" if way in _LIBRARIES else way for way in sorted(alike))
+        text = "rotary rows " + " and ".join(way if way in STATES else f"as in {way}" for way in sorted(alike))
         return bool(alike) and self._take(self._ways, alike, text)
 
     def _take(self, sides: Sequence[Mapping[Layout, frozenset[str]]], ways: Set[str], text: str) -> bool:

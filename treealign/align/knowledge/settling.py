@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from treealign.align.asking.arranging import arranged
 from treealign.align.asking.rows import in_order, order_of, with_operations
@@ -23,11 +24,15 @@ from treealign.align.reasons import About
 from treealign.align.verdict import settled, settled_if_answered
 from treealign.mapping.operations import Permute, invert
 
+Pair = tuple[Pattern, Pattern]
+NOTHING: Mapping[Pair, str] = MappingProxyType({})
 WAYS_ROUND = (ALONE, EITHER)
 LINEAR = {"Linear": "outputs", "Conv1D": "inputs"}  # torch.nn.Linear; transformers.pytorch_utils.Conv1D
 
 
-def settled_by_layouts(links: Sequence[Link], modules: Mapping[str, str], habits: Habits) -> list[Link]:
+def settled_by_layouts(
+    links: Sequence[Link], modules: Mapping[str, str], habits: Habits, read: Mapping[Pair, str] = NOTHING
+) -> list[Link]:
     """The links, those settled in what known layouts speak of.
 
     Parameters
@@ -38,10 +43,22 @@ def settled_by_layouts(links: Sequence[Link], modules: Mapping[str, str], habits
         Classes of the model's modules by path, where these are known.
     habits : Habits
         What the leaves of the two sides show of the size of a head.
+    read : mapping
+        Patterns of the two sides that read as one path, with what they read as: these are no members of a list that
+        may run the other way.
 
     """
     linear = {_numbered(path): LINEAR[name] for path, name in modules.items() if name in LINEAR}
-    return [link if link.certain else _settled(link, linear, habits) for link in links]
+    ordered = (_ordered(link, read) for link in links)
+    return [link if link.certain else _settled(link, linear, habits) for link in ordered]
+
+
+def _ordered(link: Link, read: Mapping[Pair, str]) -> Link:
+    """The link, its order settled where its two paths read as one."""
+    text = read.get((link.left[0], link.right[0])) if len(link.left) == len(link.right) == 1 else None
+    if text is None or "order" not in link.open:
+        return link
+    return _known(link, ("order",), [f"{known.name}: read as {text}" for known in link.left[0].library[:1]])
 
 
 def _settled(link: Link, linear: Mapping[str, str], habits: Habits) -> Link:

@@ -12,6 +12,7 @@ MARGIN = (
     0.2  # an exchange that loses no more than this loses nothing that counts: less than the least evidence, half a word
 )
 HINT = 20.0  # what a user says outweighs all else
+READ = 4.0  # a whole path that a known library spells so outweighs any words, and nothing that a user says
 PAIR_OF_WORDS = 0.5  # two neighbouring words tell less than a word: they repeat its evidence
 ANCESTORS = 1.0  # settled ancestors count as much as one word
 BESIDE = 3.0  # the shapes of a module's other leaves are no matter of spelling
@@ -45,3 +46,12 @@ SIMILAR = 0.45  # names and ancestors of leaves of other sizes, of at most 2: a 
 MIN_SCORE = 0.25  # the same of a conversion, which shapes speak for as well
 COMPOSED = 0.4  # what a fused name whose parts are all there adds to it
 SHARE = 0.5  # Dice's coefficient from which two levels are drawn as one whatever they are called
+
+
+def token_weight(token: str) -> float:
+    """How much it counts that two patterns share a qualified token; see `treealign.align.words` for the kinds.
+
+    >>> token_weight("@q"), token_weight("q proj")
+    (1.0, 0.5)
+    """
+    return {"!": HINT, "~": READ}.get(token[0], PAIR_OF_WORDS if " " in token else 1.0)

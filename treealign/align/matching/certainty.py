@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from treealign.align.knowledge.weights import ANCESTORS, BESIDE, HINT, MARGIN, PAIR_OF_WORDS, SAME_PATH, SETTLED
+from treealign.align.knowledge.weights import ANCESTORS, BESIDE, MARGIN, SAME_PATH, SETTLED, token_weight
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment, Class
 from treealign.align.matching.scoring import Floats, Side, Votes, same_path
@@ -227,7 +227,7 @@ def _shared(left: Side, right: Side) -> Floats:
     """How many qualified tokens each pair of patterns shares; two neighbouring words count half."""
     texts = sorted({t.text for side in (left, right) for ts in side.tokens for t in ts if t.qualified})
     ids = {text: at for at, text in enumerate(texts)}
-    weight: Floats = np.array([HINT if t[0] == "!" else PAIR_OF_WORDS if " " in t else 1.0 for t in texts], np.float32)
+    weight: Floats = np.array([token_weight(t) for t in texts], np.float32)
     a, b = (_qualified(side, ids) for side in (left, right))
     result: Floats = np.asarray((a * weight) @ b.T, np.float32)
     return result

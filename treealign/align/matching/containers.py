@@ -171,7 +171,7 @@ def _kept(left: Side, right: Side, both: tuple[Whole, Whole]) -> float:
 
 
 class _Name(NamedTuple):
-    """What names a container, apart from what holds it and another: words, roles and ranks; and whole names."""
+    """What names a container, apart from what holds it and another: words, roles, ranks, readings; and whole names."""
 
     words: set[str]
     whole: set[str]
@@ -180,8 +180,9 @@ class _Name(NamedTuple):
     def of(cls, side: Side, at: int, path: Path, own: Path) -> _Name:
         """Read it off the tokens of one of its leaves."""
         depth = len(side.patterns[at].segments) - len(path)
-        inside = [t.text for t in side.tokens[at] if t.qualified and depth <= t.depth < depth + len(own)]
-        words = {text for text in inside if text[0] != "=" and (" " not in text or text[0] in "@%$!")}
+        said = (t for t in side.tokens[at] if t.qualified)
+        inside = [t.text for t in said if t.text[0] == "~" or depth <= t.depth < depth + len(own)]
+        words = {text for text in inside if text[0] != "=" and (" " not in text or text[0] in "@%$!~")}
         return cls(words, {text for text in inside if text[0] == "="})
 
     def shared(self, other: _Name, beside: _Name, over: _Name) -> int:

@@ -6,7 +6,7 @@ All of it ranks candidates; what is certain is decided elsewhere (`certainty`), 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,11 @@ class Side:
         if hints:
             named = [ts + _hinted(p, hints) for p, ts in zip(patterns, named, strict=True)]
         return cls(patterns, named)
+
+    def with_tokens(self, added: Mapping[int, Token]) -> Side:
+        """The same side with one more token for some of its patterns, by place."""
+        tokens = (ts if at not in added else (*ts, added[at]) for at, ts in enumerate(self.tokens))
+        return Side(self.patterns, list(tokens))
 
     @cached_property
     def frequency(self) -> Counter[str]:

@@ -27,7 +27,7 @@ def token_weights(left: Side, right: Side) -> dict[str, float]:
     weights = {}
     for text, token in kinds.items():
         rarity = 0.25 + 0.75 * math.log((1 + total) / frequency[text]) / top
-        if text[0] == "!":
+        if text[0] in "!~":
             weights[text] = HINT_WEIGHT
             continue
         weights[text] = rarity * _kind_weight(token)

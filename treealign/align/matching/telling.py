@@ -15,7 +15,7 @@ def told(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
     if a.template == b.template:
         return ("same path", _shape_text(a))
     mine, theirs = (_telling(side.tokens[n]) for side, n in zip(sides, (i, j), strict=True))
-    common = sorted(mine & theirs, key=lambda t: (t[0] not in "@!", t))
+    common = sorted(mine & theirs, key=lambda t: (t[0] not in "@!~", t))
     return (*map(_token_text, common), _shape_text(a))
 
 
@@ -25,7 +25,7 @@ def _telling(tokens: Sequence[Token]) -> set[str]:
 
 
 def _token_text(text: str) -> str:
-    kinds = {"@": "role ", "%": "rank ", "$": "order among siblings ", "=": "name ", "!": "hint "}
+    kinds = {"@": "role ", "%": "rank ", "$": "order among siblings ", "=": "name ", "!": "hint ", "~": "read as "}
     return kinds[text[0]] + text[1:] if text[0] in kinds else f"word {text}"
 
 
