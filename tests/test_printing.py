@@ -9,44 +9,93 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from treealign import KeyTree
+from treealign import ConversionMapping, KeyTree, Rename
+from treealign.changes.locking import write_lock
 from treealign.cli.verbs import app
 from treealign.errors import FormatError, TreealignError
 
 EVIL = "a\x1b[31m\x07\r\u202e\n::error::x\x9b\u2066"
 
 
+VERBS = [
+    ["show", "evil"],
+    ["show", "evil", "--json"],
+    ["suggest", "evil", "tree"],
+    ["suggest", "evil", "tree", "--json"],
+    ["suggest", "evil", "tree", "--tree"],
+    ["suggest", "evil", "evil", "-o", "new"],
+    ["suggest", "evil", "tree", "--hint", "bad"],
+    ["audit", "evil", "tree"],
+    ["audit", "evil", "tree", "--format", "github"],
+    ["audit", "evil", "tree", "--scan", "code"],
+    ["check", "evil", "tree", "mapping"],
+    ["check", "evil", "evil", "mapping", "--json"],
+    ["check", "tree", "evil", "mapping"],
+    ["convert", "evil", "new", "mapping", "--verify"],
+    ["convert", "evil", "new", "mapping", "--json"],
+    ["convert", "tree", "new", "mapping"],
+    ["emit", "mapping", "--to", "python"],
+    ["emit", "mapping", "--to", "vllm"],
+    ["emit", "mapping", "--to", "transformers"],
+    ["snapshot", "evil", "-o", "new"],
+    ["lock", "evil", "-o", "new"],
+    ["lock", "--check", "-o", "locked"],
+    ["record", "bad", "-o", "new"],
+    ["lint", "bad"],
+    ["show", "absent"],
+    ["show", "damaged"],
+]
+
+
 @pytest.fixture
 def files(tmp_path):
-    save_file({f"{EVIL}.{i}.w": torch.ones(2) for i in range(2)}, tmp_path / "evil.safetensors")
-    KeyTree.from_leaves([(f"b.{i}.w", (3,), "float32") for i in range(2)]).to_json(tmp_path / "tree.json")
-    return tmp_path
+    """What each word of a command line stands for."""
+    folder = tmp_path / EVIL.replace("/", "")
+    folder.mkdir()
+    names = {name: folder / f"{name}{ending}" for name, ending in ENDINGS.items()}
+    save_file({f"{EVIL}.{i}.w": torch.ones(2) for i in range(2)}, names["evil"], metadata={EVIL: EVIL})
+    names["damaged"].write_bytes(names["evil"].read_bytes()[:-4])
+    KeyTree.from_leaves([(f"b.{i}.w", (3,), "float32") for i in range(2)]).to_json(names["tree"])
+    ConversionMapping([Rename(EVIL, "b")]).to_json(names["mapping"])
+    names["code"].write_text(f"x = {EVIL + '.0.w'!r}\n")
+    write_lock(names["locked"], {"m": KeyTree.from_leaves([(EVIL, (1,), "float32")])})
+    return {**{name: str(path) for name, path in names.items()}, "bad": EVIL}
+
+
+ENDINGS = {
+    "evil": ".safetensors",
+    "damaged": ".safetensors",
+    "tree": ".json",
+    "mapping": ".json",
+    "code": ".py",
+    "new": "",
+    "locked": ".lock",
+    "absent": ".safetensors",
+}
 
 
 def raw(text):
     return {c for c in text if not c.isprintable() and c != "\n"}
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        ["show", "evil"],
-        ["show", "evil", "--json"],
-        ["suggest", "evil", "tree"],
-        ["suggest", "evil", "tree", "--json"],
-        ["suggest", "evil", "tree", "--tree"],
-        ["audit", "evil", "tree"],
-        ["audit", "evil", "tree", "--format", "github"],
-    ],
-    ids=" ".join,
-)
+def test_all_verbs_are_tried():
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert {verb[0] for verb in VERBS} == known
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_no_verb_prints_them_raw(files, verb):
-    names = {"evil": str(files / "evil.safetensors"), "tree": str(files / "tree.json")}
-    done = CliRunner().invoke(app, [names.get(word, word) for word in verb])
+    done = CliRunner().invoke(app, [files.get(word, word) for word in verb])
     text = done.output + (str(done.exception) if isinstance(done.exception, TreealignError) else "")
-    assert text.strip()
+    assert text.strip() or verb[0] == "snapshot"
     assert raw(text) == set()
     assert not any(line.startswith("::error::x") for line in text.splitlines())
+    assert isinstance(done.exception, TreealignError | SystemExit | None)
+
+
+def test_no_page_holds_them_raw(files, tmp_path):
+    CliRunner().invoke(app, ["suggest", files["evil"], files["tree"], "--html", str(tmp_path / "page.html")])
+    assert raw((tmp_path / "page.html").read_text()) <= {"\t"}
 
 
 @pytest.mark.parametrize("verb", [["suggest"], ["audit"], ["check"]], ids=" ".join)
@@ -65,7 +114,7 @@ def test_no_line_end_of_our_own_is_spelled_out(tmp_path, verb):
 
 
 def test_json_gives_them_back(files):
-    done = CliRunner().invoke(app, ["show", str(files / "evil.safetensors"), "--json"])
+    done = CliRunner().invoke(app, ["show", files["evil"], "--json"])
     assert "202e" in done.output
     json.loads(done.output)
 

@@ -62,22 +62,23 @@ class TreealignError(Exception):
         super().__init__(self._text())
 
     def _text(self) -> str:
-        lines = [f"{self.where}: {self.what}" if self.where else self.what]
-        lines += [f"  {fact}" for fact in self.facts]
-        if self.hint:
-            lines += ["", f"hint: {self.hint}"]
-        return "\n".join(map(_spelled_out, lines))
+        what, hint = (_spelled_out(text, keep="\n") for text in (self.what, self.hint))
+        lines = [f"{_spelled_out(self.where)}: {what}" if self.where else what]
+        # one line each: a line end in there is of a name in a file, and what follows it could be a command
+        lines += [f"  {_spelled_out(fact)}" for fact in self.facts]
+        lines += ["", f"hint: {hint}"] if hint else []
+        return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with every part: errors cross process boundaries."""
         return _rebuild, (type(self), self.what, self.where, self.facts, self.hint)
 
 
-def _spelled_out(line: str) -> str:
-    """A line without characters that a terminal would act on: names in a file may hold any."""
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in line)
+def _spelled_out(text: str, keep: str = "") -> str:
+    """A text without characters that a terminal would act on: names in a file may hold any."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def _rebuild(kind: type[TreealignError], what: str, where: str, facts: tuple[str, ...], hint: str) -> TreealignError:

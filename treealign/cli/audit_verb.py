@@ -9,6 +9,7 @@ import typer
 
 from treealign.cli.console import plural, put_json, put_lines, put_text, say
 from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
+from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
     from treealign.changes.auditing import Audit
@@ -100,7 +101,7 @@ def _write_page(found: Audit, labels: tuple[str, str], path: Path) -> None:
     from treealign.cli.report_page import audit_page, write_page
 
     write_page(path, audit_page(found, labels))
-    say(f"wrote {path}: open it in a browser")
+    say(f"wrote {printable(str(path))}: open it in a browser")
 
 
 def _write_shim(found: Audit, path: Path) -> None:
@@ -111,7 +112,7 @@ def _write_shim(found: Audit, path: Path) -> None:
         say("no attribute is gone: no shim is needed")
         return
     path.write_text(source, encoding="utf-8")
-    say(f"wrote {path}: call install(model) once the model is made")
+    say(f"wrote {printable(str(path))}: call install(model) once the model is made")
 
 
 def _write_mapping(found: Audit, path: Path, adapter: str, accept: bool) -> None:

@@ -10,6 +10,7 @@ import networkx as nx
 
 from treealign.cli.console import plural, say
 from treealign.errors import TreealignError
+from treealign.formats.legible import printable
 from treealign.tree.fold import ranges
 
 SUFFIXES = (".graphml", ".dot", ".gv")
@@ -41,7 +42,7 @@ def put_graph(graph: nx.Graph, path: Path) -> None:
     """Write a graph and say so."""
     write_graph(graph, path)
     nodes, edges = graph.number_of_nodes(), graph.number_of_edges()
-    say(f"wrote {path}: {plural(nodes, 'node')}, {plural(edges, 'edge')}")
+    say(f"wrote {printable(str(path))}: {plural(nodes, 'node')}, {plural(edges, 'edge')}")
 
 
 def _plain(graph: nx.Graph) -> nx.Graph:

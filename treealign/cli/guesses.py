@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from treealign.cli.console import fold_line, plural, say
+from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
     from treealign.mapping.conversion_mapping import ConversionMapping
@@ -40,7 +41,7 @@ def taken(mapping: ConversionMapping, accept: bool) -> ConversionMapping:
 def write_mapping(mapping: ConversionMapping, path: Path, direction: str) -> None:
     """Write a mapping, and say so; and what in it is a guess."""
     mapping.to_json(path)
-    say(f"wrote {path}: {plural(len(mapping), 'transform')}, {direction}")
+    say(f"wrote {printable(str(path))}: {plural(len(mapping), 'transform')}, {direction}")
     if mapping.questions:
         count = len(mapping.questions)
         text = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from treealign.cli.console import put_json, put_lines, say
+from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
     from treealign.dialects.lint_checks.results import Lint
@@ -71,9 +72,9 @@ def _write_page(found: Lint, path: Path, entry: str) -> None:
     from treealign.cli.report_page import write_page
 
     write_page(path, lint_page(found, f"transformers: {entry or 'conversion entries'}"))
-    say(f"wrote {path}: open it in a browser")
+    say(f"wrote {printable(str(path))}: open it in a browser")
 
 
 def _write(path: Path, data: object) -> None:
     path.write_text(dumps(data, indent=2) + "\n", encoding="utf-8")
-    say(f"wrote {path}")
+    say(f"wrote {printable(str(path))}")

@@ -10,6 +10,7 @@ import typer
 
 from treealign.cli.console import fold_line, plural, put_json, put_lines, say
 from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
+from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
     from treealign.changes.locking import LockCheck
@@ -58,7 +59,7 @@ def _write(models: list[str], output: Path, json: bool) -> None:
         put_json({"lock": str(output), "models": {name: len(tree) for name, tree in trees.items()}})
     for name, tree in trees.items():
         say(f"locked {name}: {plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}")
-    say(f"wrote {output}: commit it; `treealign lock --check` compares")
+    say(f"wrote {printable(str(output))}: commit it; `treealign lock --check` compares")
 
 
 def checks(lock: Path, models: Iterable[str] | None = None) -> Iterator[LockCheck]:

@@ -9,6 +9,7 @@ import typer
 
 from treealign.cli.arguments import Json
 from treealign.cli.console import put_json, say
+from treealign.formats.legible import printable
 
 
 def record(
@@ -25,4 +26,4 @@ def record(
     if json:
         put_json({"original": original, "run": run, "output": str(output)})
     else:
-        say(f"wrote {output}: copies run with their own weights, and with random ones")
+        say(f"wrote {printable(str(output))}: copies run with their own weights, and with random ones")

@@ -60,8 +60,7 @@ def _printable(value: Any) -> Any:
 
 def _safe(data: Any) -> str:
     """JSON that cannot end the element it stands in, whatever the names hold."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def suggestion_page(suggestion: Suggestion, labels: tuple[str, str]) -> Page:

@@ -20,6 +20,7 @@ from treealign.cli.lint_verb import lint
 from treealign.cli.lock_verb import lock
 from treealign.cli.record_verb import record
 from treealign.cli.suggest_verb import suggest
+from treealign.formats.legible import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -87,7 +88,7 @@ def snapshot(
     if json:
         put_json({"source": model, "output": str(output), "keys": len(tree), "patterns": len(tree.folds)})
     else:
-        say(f"wrote {output}: {plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}")
+        say(f"wrote {printable(str(output))}: {plural(len(tree), 'key')} in {plural(len(tree.folds), 'pattern')}")
 
 
 def check(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from treealign.dialects.operation_code import EACH, code
 from treealign.dialects.substitutions import Hole, Token, escaped, substitutions, tokens
 from treealign.errors import MappingError
+from treealign.formats.legible import raw_literal
 from treealign.mapping.convert import Convert
 from treealign.mapping.scope import Transform
 from treealign.tree.patterns import Choice, KeyPattern
@@ -101,7 +102,7 @@ def source_names(lines: Statements) -> str:
 
 
 def _renaming(pattern: str, replacement: str) -> str:
-    return f'state_dict = rename(state_dict, r"{pattern}", r"{replacement}")'
+    return f"state_dict = rename(state_dict, {raw_literal(pattern)}, {raw_literal(replacement)})"
 
 
 # -- conversions -------------------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ def _conversion(convert: Convert, names: Sequence[str]) -> list[str]:
     return [
         "state_dict = convert(",
         "    state_dict,",
-        *_listed([f'r"{source}"' for source in sources]),
+        *_listed([*map(raw_literal, sources)]),
         f"    {count},",
         *_listed(targets),
         *operations,

@@ -13,6 +13,7 @@ from treealign.dialects.regex_reading import Reading, read_all
 from treealign.dialects.renaming_only import differences, heading, refuse, renamings
 from treealign.dialects.substitutions import Substitution, renamed, substitutions
 from treealign.errors import TreealignError
+from treealign.formats.legible import raw_literal
 from treealign.mapping.conversion_mapping import ConversionMapping
 
 
@@ -37,7 +38,7 @@ def write_source(mapping: ConversionMapping, checkpoint: Any, model: Any, name: 
     """
     pairs, head = _pairs(mapping, checkpoint, model)
     lines = [f"# {head}: checkpoint -> model. mmengine renames and does not undo it.", f"{name or 'revise_keys'} = ["]
-    return "\n".join([*lines, *(f'    (r"{old}", r"{new}"),' for old, new in pairs), "]"]) + "\n"
+    return "\n".join([*lines, *(f"    ({raw_literal(old)}, {raw_literal(new)})," for old, new in pairs), "]"]) + "\n"
 
 
 def _pairs(mapping: ConversionMapping, checkpoint: Any, model: Any) -> tuple[list[Substitution], str]:

@@ -13,6 +13,7 @@ from treealign.dialects.renaming_only import heading, refuse
 from treealign.dialects.substitutions import Substitution, substitutions
 from treealign.dialects.vllm import PASSES, Entry, map_name
 from treealign.dialects.vllm_stacks import module_of, packed, stacked_entries, wrong_shards
+from treealign.formats.legible import raw_literal
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Convert, PrefixChange, Rename
@@ -133,4 +134,4 @@ def _text(entry: Entry) -> str:
 
 
 def _raw(text: str) -> str:
-    return f'r"{text}"' if "\\" in text and '"' not in text else repr(text).replace("'", '"')
+    return raw_literal(text) if "\\" in text or not text.isprintable() else repr(text).replace("'", '"')

@@ -31,6 +31,15 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
+def raw_literal(text: str) -> str:
+    r"""Python's raw string of a text; where that would hold what is not printable, or end early, an escaped one.
+
+    >>> raw_literal("^a\."), raw_literal("a\x1b[31m")
+    ('r"^a\\."', "'a\\x1b[31m'")
+    """
+    return f'r"{text}"' if text.isprintable() and '"' not in text and not text.endswith("\\") else repr(text)
+
+
 def brief(value: object) -> str:
     """A parsed value as it was written, without the inner parts of long and deep ones.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from treealign.dialects.transformers.installed import make, scope_settings
+from treealign.formats.legible import raw_literal
 
 _INDENT = "    "
 WIDTH = 79
@@ -100,7 +101,7 @@ def _text(value: Any) -> str:
         return value.text()
     if isinstance(value, tuple):
         return f"[{', '.join(map(_text, value))}]"
-    return f'r"{value}"' if isinstance(value, str) and "\\" in value else _quoted(value)
+    return raw_literal(value) if isinstance(value, str) and "\\" in value else _quoted(value)
 
 
 def _quoted(value: Any) -> str:
