@@ -21,10 +21,10 @@ from weights import write
 
 from treealign import ConversionMapping, Convert, Rename, TreealignError, convert_checkpoint, operations
 from treealign.checkpoint.conversion import writing
-from treealign.checkpoint.conversion.origin import read_origin
 from treealign.checkpoint.conversion.placing import place
 from treealign.checkpoint.conversion.planning import plan_conversion
 from treealign.checkpoint.conversion.results import results
+from treealign.checkpoint.conversion.sources import read_source
 from treealign.checkpoint.execute import byte_moves, run
 from treealign.errors import MappingError
 
@@ -156,9 +156,9 @@ def test_guards_are_decided_once_for_all_shards(tmp_path):
 
 
 def test_a_plan_can_be_pickled(source):
-    origin = read_origin(source)
-    made = results(EXPERTS.plan(tuple(origin.tensors)), origin.tensors)
-    plan = plan_conversion(origin, made, place(origin, made))
+    given = read_source(source)
+    made = results(EXPERTS.plan(tuple(given.tensors)), given.tensors)
+    plan = plan_conversion(given, made, place(given, made))
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 

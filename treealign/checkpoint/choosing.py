@@ -15,9 +15,9 @@ from treealign.checkpoint.adapters.scope import Scope, scope_of
 from treealign.checkpoint.adapters.spelling import in_model_names
 from treealign.checkpoint.carrying import slices
 from treealign.checkpoint.conversion.marks import mark_of, marks_of, turns_in_place
+from treealign.checkpoint.open_sources import OpenSource
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
-from treealign.checkpoint.source import Source
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision, Verdict
@@ -87,7 +87,7 @@ class Chosen:
 
 def choose(
     model: nn.Module,
-    source: Source,
+    source: OpenSource,
     mapping: Any = None,
     hints: Any = None,
     converted: bool | GuardDecision | None = None,
@@ -120,7 +120,9 @@ def choose(
     return found or _by_suggestion(source, places, hints)
 
 
-def _into_adapter(model: nn.Module, source: Source, scope: Scope, mapping: Any, hints: Any, converted: Any) -> Chosen:
+def _into_adapter(
+    model: nn.Module, source: OpenSource, scope: Scope, mapping: Any, hints: Any, converted: Any
+) -> Chosen:
     """The steps into one adapter: found under the names of its file, done under those of the model."""
     if mapping is not None:
         shapes = {leaf.key: leaf.shape or () for leaf in source.tree.leaves}
@@ -137,7 +139,7 @@ def _into_adapter(model: nn.Module, source: Source, scope: Scope, mapping: Any, 
 
 def _by_mapping(
     model: nn.Module,
-    source: Source,
+    source: OpenSource,
     places: Places,
     mapping: ConversionMapping,
     converted: Any,
@@ -176,7 +178,7 @@ def _ambiguity(question: OpenQuestion) -> Ambiguity:
 
 
 def _planned(
-    source: Source, places: Places, mapping: ConversionMapping, decision: GuardDecision
+    source: OpenSource, places: Places, mapping: ConversionMapping, decision: GuardDecision
 ) -> tuple[bool, Chosen, int]:
     """What the mapping makes of a model under these names, whether all of it fits, and how much does."""
     known = frozenset((*places.places, *places.recomputed))
@@ -186,7 +188,7 @@ def _planned(
     return fitting == len(steps) > 0, Chosen((track,), places, "mapping"), fitting
 
 
-def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, converted: Any) -> GuardDecision:
+def _decide(model: nn.Module, mapping: ConversionMapping, source: OpenSource, converted: Any) -> GuardDecision:
     """The decision about guards; what the keys leave open follows what was loaded before, as an adapter its base."""
     if isinstance(converted, GuardDecision):
         return converted
@@ -204,13 +206,13 @@ def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, conver
     return GuardDecision(tuple(decided))
 
 
-def _examples(chosen: Chosen, source: Source, places: Places) -> list[str]:
+def _examples(chosen: Chosen, source: OpenSource, places: Places) -> list[str]:
     step = next(iter(chosen.tracks[0].steps), None)
     made = [f"the mapping makes {', '.join(step.targets[:3])} of {', '.join(step.sources[:3])}"] if step else []
     return [*made, f"the model has {next(iter(places.places))}", f"the checkpoint has {len(source.tree)} keys"]
 
 
-def _by_record(source: Source, places: Places) -> Chosen | None:
+def _by_record(source: OpenSource, places: Places) -> Chosen | None:
     parts = read_parts(source.folder) if source.folder else None
     if not parts:
         return None
@@ -229,7 +231,7 @@ def _track(part: Part) -> Track:
     return Track(part.record.mapping, part.record.decision, here, part.levels)
 
 
-def _by_suggestion(source: Source, places: Places, hints: Any) -> Chosen:
+def _by_suggestion(source: OpenSource, places: Places, hints: Any) -> Chosen:
     # the suggestion stands on a higher floor; it is asked for by name, as an editor asks for a plug-in
     suggest = import_module("treealign.suggestion").suggest
     found = suggest(source.tree, places.tree, hints=hints)
@@ -247,7 +249,7 @@ def _by_suggestion(source: Source, places: Places, hints: Any) -> Chosen:
     return Chosen((track,), places, "suggestion", found, found.mapping.questions)
 
 
-def _goes_without_saying(step: Step, matched: set[str], source: Source, places: Places) -> bool:
+def _goes_without_saying(step: Step, matched: set[str], source: OpenSource, places: Places) -> bool:
     """Whether a step that no match states belongs to the load all the same, by its names.
 
     No match names a buffer that the model computes, or the second name of a tied weight; and where only the shapes

@@ -12,7 +12,7 @@ import torch
 from treealign.align.contents.fingerprints import Contents, Elements, Fingerprint
 from treealign.checkpoint.execute import run
 from treealign.checkpoint.fingerprints import Bytes, fingerprints, in_memory, whole_hash, widened
-from treealign.checkpoint.source import Source, open_source
+from treealign.checkpoint.open_sources import OpenSource, open_source
 from treealign.checkpoint.transposing import contiguous
 from treealign.errors import FormatError, TreealignError
 from treealign.mapping.operations import Operation
@@ -57,7 +57,7 @@ def open_contents(checkpoint: Any, model: Any, trees: tuple[KeyTree, KeyTree]) -
         yield Contents(prints[0], prints[1], _execute, confirm)
 
 
-def _open(side: Any, name: str) -> Source:
+def _open(side: Any, name: str) -> OpenSource:
     if isinstance(side, KeyTree):
         raise TreealignError(f"{name} has no values: it is a tree of names and shapes", where=side.source, hint=HINT)
     try:
@@ -80,7 +80,7 @@ def _execute(operations: Sequence[Operation], arrays: Sequence[Elements]) -> lis
 class _Again:
     """Reads tensors once more, into memory that is kept: taking memory costs more than reading."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: OpenSource) -> None:
         self.source = source
         self.rooms: list[Bytes] = []
 

@@ -11,8 +11,8 @@ import torch
 
 from treealign.checkpoint.execute import expected, run
 from treealign.checkpoint.naming import Emission, Naming
+from treealign.checkpoint.open_sources import same_bytes
 from treealign.checkpoint.places import Place, dtype_name
-from treealign.checkpoint.source import same_bytes
 from treealign.checkpoint.transposing import contiguous
 from treealign.errors import LoadError, MappingError
 from treealign.formats.dtypes import safetensors_dtype, safetensors_shape

@@ -15,8 +15,8 @@ from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill, start_counters
 from treealign.checkpoint.managed import refuse_managed
+from treealign.checkpoint.open_sources import OpenSource, open_source
 from treealign.checkpoint.save_pretrained import remember
-from treealign.checkpoint.source import Source, open_source
 from treealign.checkpoint.verdict import Verdict, judge
 from treealign.errors import LoadError, TreealignError
 from treealign.formats.collector import collector_paused
@@ -179,7 +179,7 @@ def load(
     return _result(chosen, verdict, records, casts)
 
 
-def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> None:
+def _refuse(verdict: Verdict, chosen: Chosen, source: OpenSource, strict: bool) -> None:
     """Raise if nothing can be loaded at all or, when strict, if anything stands in the way."""
     open_ends, in_question = open_questions(chosen)
     facts = verdict.facts(in_question) + open_ends
@@ -218,7 +218,7 @@ def _hint(verdict: Verdict, chosen: Chosen, ambiguous: bool) -> str:
     return "strict=False loads what fits and lists the rest"
 
 
-def _kept(verdict: Verdict, source: Source) -> dict[str, torch.Tensor]:
+def _kept(verdict: Verdict, source: OpenSource) -> dict[str, torch.Tensor]:
     """The tensors that a save will need and the model does not hold, by key in the files."""
     steps = [*verdict.recomputed, *(step for step in verdict.steps if step.operations and is_lossy(step.operations))]
     return {key: source.read(key) for step in steps for key in step.sources}
@@ -228,7 +228,7 @@ def _carry(
     track: Track,
     chosen: Chosen,
     verdict: Verdict,
-    source: Source,
+    source: OpenSource,
     kept: Mapping[str, torch.Tensor],
     casts: Mapping[str, str],
 ) -> Record:

@@ -13,7 +13,7 @@ from treealign.align.alignment import Alignment
 from treealign.align.asking.probing import Probed, settle_by_probe
 from treealign.align.asking.rows import HeadLayout
 from treealign.align.links import Link, keys_of
-from treealign.checkpoint.source import open_source
+from treealign.checkpoint.open_sources import open_source
 from treealign.checkpoint.trials import Trials, head_layouts, rounding, trials
 from treealign.mapping.planning import Step
 from treealign.run.recorder import drawn

@@ -11,8 +11,8 @@ from typing import Any
 from treealign.checkpoint.adapters.config import migrated_config
 from treealign.checkpoint.adapters.parts import CONFIG, PREFIX, is_adapter
 from treealign.checkpoint.adapters.ranks import joined_ranks
-from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.routing import Route
+from treealign.checkpoint.conversion.sources import Source
 from treealign.errors import MappingError
 from treealign.mapping.planning import Step
 
@@ -41,7 +41,7 @@ class SideConfig:
 
 def side_config(route: Route) -> SideConfig:
     """The config of the result; of one that goes back, the one that was there where nobody has changed it since."""
-    found = config_of(route.origin)
+    found = config_of(route.source)
     if found is None:
         return SideConfig()
     text, folder = found
@@ -70,13 +70,13 @@ def _with_patterns(made: str, text: str, beside: Mapping[str, str]) -> str:
     return json.dumps(config | kept, indent=2, ensure_ascii=False) + "\n" * made.endswith("\n")
 
 
-def config_of(origin: Origin) -> tuple[str, Path | None] | None:
+def config_of(source: Source) -> tuple[str, Path | None] | None:
     """The text of the config beside an adapter, and its folder where that is converted as a whole."""
-    if not is_adapter(origin.tensors):
+    if not is_adapter(source.tensors):
         return None
-    path = (origin.folder or Path(origin.path).parent) / CONFIG
+    path = (source.folder or Path(source.path).parent) / CONFIG
     try:
-        return path.read_text(encoding="utf-8"), origin.folder
+        return path.read_text(encoding="utf-8"), source.folder
     except (OSError, UnicodeDecodeError):
         return None
 

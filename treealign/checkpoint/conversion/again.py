@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from treealign.checkpoint.conversion.marks import Mark, mark_of, marks_of
-from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.sources import Source
 from treealign.errors import MappingError, UndecidedError
 from treealign.formats.dtypes import torch_shape
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -21,7 +21,7 @@ _HINT = "--converted yes (converted=True) if it was, --converted no (converted=F
 _NUMBER = re.compile(r"[0-9]+")
 
 
-def says_converted(origin: Origin, mapping: ConversionMapping, reverse: bool) -> bool:
+def says_converted(source: Source, mapping: ConversionMapping, reverse: bool) -> bool:
     """Whether the files say that this conversion made them.
 
     Raises
@@ -30,16 +30,16 @@ def says_converted(origin: Origin, mapping: ConversionMapping, reverse: bool) ->
         Some of them say so, and others do not.
     """
     wanted = mark_of(mapping, reverse)
-    marks = marks_of(origin.layout)
+    marks = marks_of(source.layout)
     if marks is None:
         raise UndecidedError(
-            "some of the files say that they were converted, and others do not", where=origin.path, hint=_HINT
+            "some of the files say that they were converted, and others do not", where=source.path, hint=_HINT
         )
     return wanted in marks and wanted.undone not in marks[marks.index(wanted) :]
 
 
 def levels_decided(
-    transforms: ConversionMapping, keys: KeyTree, decision: GuardDecision, origin: Origin, *, told: bool
+    transforms: ConversionMapping, keys: KeyTree, decision: GuardDecision, source: Source, *, told: bool
 ) -> GuardDecision:
     """The decision, with what the keys say of levels that are added without a guard.
 
@@ -48,7 +48,7 @@ def levels_decided(
 
     Parameters
     ----------
-    transforms, keys, decision, origin
+    transforms, keys, decision, source
         What is to be done, to what, and what was decided about guards.
     told : bool
         Whether the files say that they were not converted.
@@ -68,7 +68,7 @@ def levels_decided(
             if not transform.guarded and have and len(have) == len(here) and not told:
                 raise UndecidedError(
                     "these keys do not say whether they were converted already",
-                    where=origin.path,
+                    where=source.path,
                     facts=[f"{transform!r} adds what stands there", *fold_names(map(".".join, have), limit=5)],
                     hint=_HINT,
                 )
@@ -97,7 +97,7 @@ def _kind(name: tuple[str, ...]) -> str:
     return _NUMBER.sub("0", ".".join(name))
 
 
-def refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], keys: KeyTree, origin: Origin) -> None:
+def refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], keys: KeyTree, source: Source) -> None:
     """Refuse a mapping that touches no key, of a checkpoint that does not look converted either.
 
     Raises
@@ -113,7 +113,7 @@ def refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], keys: KeyT
     facts = [*(f"the mapping has {transform!r}" for transform in tuple(transforms)[:3])]
     raise MappingError(
         "the mapping touches no key of this checkpoint: nothing was written",
-        where=origin.path,
+        where=source.path,
         facts=[*facts, *(f"the checkpoint has {name}" for name in fold_names(keys.keys, limit=3))],
         hint="was the mapping made for another checkpoint, or for the other direction?",
     )
@@ -126,7 +126,7 @@ def _touches(transforms: ConversionMapping, keys: KeyTree) -> bool:
         return True
 
 
-def refuse_unsaid(steps: Sequence[Step], origin: Origin) -> None:
+def refuse_unsaid(steps: Sequence[Step], source: Source) -> None:
     """Refuse to turn tensors in place whose names and shapes are the same before and after, if nothing else tells.
 
     Raises
@@ -137,17 +137,17 @@ def refuse_unsaid(steps: Sequence[Step], origin: Origin) -> None:
     turned = [step for step in steps if step.operations and set(step.sources) == set(step.targets)]
     if not turned or any(set(step.sources) != set(step.targets) for step in steps):
         return
-    if all(_same_shapes(step, origin) for step in turned):
+    if all(_same_shapes(step, source) for step in turned):
         raise UndecidedError(
             "neither names nor shapes say whether these tensors were converted already, and the file does not either",
-            where=origin.path,
+            where=source.path,
             facts=fold_names([key for step in turned for key in step.sources], limit=10),
             hint=_HINT,
         )
 
 
-def _same_shapes(step: Step, origin: Origin) -> bool:
-    held = [origin.tensors[key] for key in step.sources]
+def _same_shapes(step: Step, source: Source) -> bool:
+    held = [source.tensors[key] for key in step.sources]
     shapes = [torch_shape(tensor.dtype, tensor.shape) for tensor in held]
     try:
         made = dict(zip(step.targets, output_shapes(step.operations, shapes), strict=True))
@@ -156,19 +156,19 @@ def _same_shapes(step: Step, origin: Origin) -> bool:
     return all(made[key] == shape for key, shape in zip(step.sources, shapes, strict=True))
 
 
-def needs_mark(transforms: ConversionMapping, origin: Origin, made: Iterable[str]) -> bool:
+def needs_mark(transforms: ConversionMapping, source: Source, made: Iterable[str]) -> bool:
     """Whether a second conversion would do something again, and not even ask."""
     keys = KeyTree.from_leaves([(key, None, None) for key in made])
     try:
-        decision = levels_decided(transforms, keys, transforms.decide(keys), origin, told=False)
+        decision = levels_decided(transforms, keys, transforms.decide(keys), source, told=False)
         return any(step.transforms for step in transforms.plan(keys, decision))
     except MappingError:
         return False
 
 
-def marks_after(origin: Origin, mark: Mark, *, needed: bool) -> tuple[Mark, ...]:
+def marks_after(source: Source, mark: Mark, *, needed: bool) -> tuple[Mark, ...]:
     """What the result of a conversion says, given what its files said before."""
-    before = marks_of(origin.layout) or ()
+    before = marks_of(source.layout) or ()
     if before and before[-1] == mark.undone:
         return before[:-1]
     return (*before, mark) if needed else before

@@ -55,7 +55,7 @@ def _loses_nothing(one: Made, tensors: Mapping[str, SourceTensor], wanted: str) 
     import torch
 
     from treealign.checkpoint.execute import run
-    from treealign.checkpoint.source import same_bytes
+    from treealign.checkpoint.open_sources import same_bytes
     from treealign.checkpoint.transposing import contiguous
 
     with Reader() as reader:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from treealign.checkpoint.conversion.design import Design, Wishes, design
+from treealign.checkpoint.conversion.design import ConvertOptions, Design, design
 from treealign.checkpoint.conversion.destination import Destination, destination_of
 from treealign.checkpoint.conversion.finishing import finish
 from treealign.checkpoint.conversion.in_place import rename_in_place, request_of
-from treealign.checkpoint.conversion.origin import read_origin, refuse_changed
-from treealign.checkpoint.conversion.others import Others, others_of
 from treealign.checkpoint.conversion.running import Progress, run_tasks
+from treealign.checkpoint.conversion.side_files import SideFiles, side_files_of
+from treealign.checkpoint.conversion.sources import read_source, refuse_changed
 from treealign.checkpoint.conversion.tasks import ShardResult
 from treealign.errors import TreealignError
 from treealign.formats.addresses import SIGN, split_address
@@ -156,20 +156,20 @@ def convert_checkpoint(
     check_arguments("convert_checkpoint", checkpoint, destination, mapping)
     transforms = as_mapping(mapping)
     refuse_open(transforms, "nothing was converted", mapping_source(mapping))
-    wishes = Wishes(transforms, reverse, dtype, max_shard_size, converted, allow_lossy, verify)
+    options = ConvertOptions(transforms, reverse, dtype, max_shard_size, converted, allow_lossy, verify)
     checkpoint = f"{os.fspath(checkpoint)}{SIGN}{select}" if select else checkpoint
     if in_place:
-        return _in_place(checkpoint, destination, wishes)
+        return _in_place(checkpoint, destination, options)
     if destination is None:
         raise TreealignError("there is no destination", hint="name one, or pass in_place=True")
     # workers may stand in another folder
     here = os.path.abspath if executor is not None else os.fspath
-    origin = read_origin(here(checkpoint))
-    target = destination_of(origin, Path(here(destination)), force=force)
-    found = design(origin, wishes)
-    others = others_of(origin, found.beside, recalled=found.route.recalled is not None, same=found.same)
-    written = _carry_out(found, target, others, progress, executor)
-    return _result(found, str(target.path), others.left_out, written)
+    source = read_source(here(checkpoint))
+    target = destination_of(source, Path(here(destination)), force=force)
+    found = design(source, options)
+    side_files = side_files_of(source, found.beside, recalled=found.route.recalled is not None, same=found.same)
+    written = _carry_out(found, target, side_files, progress, executor)
+    return _result(found, str(target.path), side_files.left_out, written)
 
 
 class _Written(NamedTuple):
@@ -178,32 +178,32 @@ class _Written(NamedTuple):
 
 
 def _in_place(
-    checkpoint: str | os.PathLike[str], destination: str | os.PathLike[str] | None, wishes: Wishes
+    checkpoint: str | os.PathLike[str], destination: str | os.PathLike[str] | None, options: ConvertOptions
 ) -> ConversionResult:
     path = Path(split_address(checkpoint)[0])
     if destination is not None and os.path.realpath(destination) != os.path.realpath(path):
         raise TreealignError("in place there is no other destination", where=os.fspath(destination))
     with transaction(path, single=not path.is_dir(), siblings="alone") as held:
-        done = request_of(wishes) in held.finished
-        found = design(read_origin(checkpoint), replace(wishes, mapping=ConversionMapping()) if done else wishes)
-        names = [] if done else rename_in_place(found, wishes, held)
+        done = request_of(options) in held.finished
+        found = design(read_source(checkpoint), replace(options, mapping=ConversionMapping()) if done else options)
+        names = [] if done else rename_in_place(found, options, held)
     return _result(found, os.fspath(path), (), _Written(names, []))
 
 
 def _carry_out(
-    found: Design, target: Destination, others: Others, progress: Progress | None, executor: Executor | None
+    found: Design, target: Destination, side_files: SideFiles, progress: Progress | None, executor: Executor | None
 ) -> _Written:
-    origin, plan = found.origin, target.renamed(found.plan)
+    source, plan = found.source, target.renamed(found.plan)
     beside = {target.name(name): content for name, content in found.beside.items()}
     with ExitStack() as stack:
-        if origin.folder is not None:
-            stack.enter_context(locked(origin.folder, alone=False))
+        if source.folder is not None:
+            stack.enter_context(locked(source.folder, alone=False))
         held = stack.enter_context(
             transaction(target.path, single=target.single, mode=target.mode, siblings="shared" if target.single else "")
         )
         results = run_tasks(plan.tasks, held.stage, progress, executor)
-        names = finish(held.stage, plan, others, beside, origin.modes.get(plan.index_name, 0o666))
-        refuse_changed(origin.stamps)
+        names = finish(held.stage, plan, side_files, beside, source.modes.get(plan.index_name, 0o666))
+        refuse_changed(source.stamps)
         held.commit(names, obsolete=target.obsolete(names))
     return _Written(names, results)
 

@@ -11,12 +11,12 @@ from treealign.checkpoint.conversion.adapter_configs import AFTER, SideConfig, s
 from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.casting import cast_back
 from treealign.checkpoint.conversion.marks import Mark, mark_of
-from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.placing import Placement, place
 from treealign.checkpoint.conversion.planning import plan_conversion
 from treealign.checkpoint.conversion.recalling import record_paths
 from treealign.checkpoint.conversion.results import Made, results
 from treealign.checkpoint.conversion.routing import Route, find_route, refuse_lossy
+from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import ConversionPlan, ShardTask
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, is_undone_by
 from treealign.checkpoint.record_file import NAME as SAVED
@@ -35,7 +35,7 @@ _CONFIGS = (CONFIG, AFTER)
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ConvertOptions:
     """How a checkpoint is to be converted; see `treealign.convert_checkpoint`."""
 
     mapping: ConversionMapping
@@ -53,7 +53,7 @@ class Design:
 
     Attributes
     ----------
-    origin : Origin
+    source : Source
         The checkpoint.
     route : Route
         The steps.
@@ -73,7 +73,7 @@ class Design:
         What beside the weights was not converted.
     """
 
-    origin: Origin
+    source: Source
     route: Route
     made: Mapping[str, Made]
     placement: Placement
@@ -84,7 +84,7 @@ class Design:
     notes: tuple[str, ...] = ()
 
 
-def design(origin: Origin, wishes: Wishes) -> Design:
+def design(source: Source, options: ConvertOptions) -> Design:
     """Think a conversion through.
 
     Raises
@@ -93,33 +93,33 @@ def design(origin: Origin, wishes: Wishes) -> Design:
         It cannot be done; see `treealign.convert_checkpoint`.
     """
     with collector_paused():
-        route = find_route(origin, wishes.mapping, reverse=wishes.reverse, converted=wishes.converted)
-        if not wishes.allow_lossy:
+        route = find_route(source, options.mapping, reverse=options.reverse, converted=options.converted)
+        if not options.allow_lossy:
             refuse_lossy(route.by_mapping)
-        made, rounded = _results(route, wishes)
+        made, rounded = _results(route, options)
         layout = route.recalled.layout if route.recalled else None
-        placement = place(route.origin, made, layout=layout, max_shard_size=wishes.max_shard_size)
+        placement = place(route.source, made, layout=layout, max_shard_size=options.max_shard_size)
         if not route.done and route.recalled is None:
-            placement = placement.saying(_marks(route, made, wishes))
-        plan = plan_conversion(route.origin, made, placement, verify=wishes.verify)
+            placement = placement.saying(_marks(route, made, options))
+        plan = plan_conversion(route.source, made, placement, verify=options.verify)
         config = side_config(route)
-        beside, originals = _beside(route, made, placement, wishes, config)
+        beside, originals = _beside(route, made, placement, options, config)
         plan = replace(plan, tasks=(*plan.tasks, *originals))
     rounded = (*route.approximate, *rounded)
-    same = _is_same(route, wishes)
-    return Design(route.origin, route, made, placement, plan, beside, rounded, same, config.notes)
+    same = _is_same(route, options)
+    return Design(route.source, route, made, placement, plan, beside, rounded, same, config.notes)
 
 
-def _marks(route: Route, made: Mapping[str, Made], wishes: Wishes) -> tuple[Mark, ...]:
+def _marks(route: Route, made: Mapping[str, Made], options: ConvertOptions) -> tuple[Mark, ...]:
     """What the files of the result say."""
-    needed = not route.changes_nothing and needs_mark(route.transforms, route.origin, made)
-    return marks_after(route.origin, mark_of(wishes.mapping, wishes.reverse), needed=needed)
+    needed = not route.changes_nothing and needs_mark(route.transforms, route.source, made)
+    return marks_after(route.source, mark_of(options.mapping, options.reverse), needed=needed)
 
 
-def _results(route: Route, wishes: Wishes) -> tuple[dict[str, Made], tuple[str, ...]]:
-    tensors = route.origin.tensors
-    if wishes.dtype is not None:
-        return results(route.steps, tensors, _spelled(wishes.dtype)), ()
+def _results(route: Route, options: ConvertOptions) -> tuple[dict[str, Made], tuple[str, ...]]:
+    tensors = route.source.tensors
+    if options.dtype is not None:
+        return results(route.steps, tensors, _spelled(options.dtype)), ()
     made = results(route.steps, tensors)
     if route.recalled is None or not route.recalled.dtypes:
         return made, ()
@@ -135,44 +135,44 @@ def _spelled(dtype: str) -> str:
 
 
 def _beside(
-    route: Route, made: Mapping[str, Made], placement: Placement, wishes: Wishes, config: SideConfig
+    route: Route, made: Mapping[str, Made], placement: Placement, options: ConvertOptions, config: SideConfig
 ) -> tuple[dict[str, bytes], Sequence[ShardTask]]:
     changed = {CONFIG: config.text.encode()} if config.text is not None else {}
     if route.recalled is not None:
         return {
             name: text.encode() for name, text in route.recalled.beside.items() if name not in _CONFIGS
         } | changed, ()
-    before = _records_beside(route.origin)
-    if _is_same(route, wishes):
+    before = _records_beside(route.source)
+    if _is_same(route, options):
         return {name: text.encode() for name, text in before.items()}, ()
-    back = wishes.mapping if wishes.reverse else wishes.mapping.reverse
+    back = options.mapping if options.reverse else options.mapping.reverse
     if config.before is not None:
         before |= {CONFIG: config.before, AFTER: config.text or ""}
     # what was taken as guessed is said beside the result, and what a base model's mapping became for an adapter
-    told = bool(before or wishes.mapping.accepted) or any(isinstance(one, Convert) for one in _lifted(route, wishes))
-    mark = mark_of(wishes.mapping, not wishes.reverse)
-    if config.before is None and not told and is_undone_by(back, route.origin, route.steps, made, placement, mark):
+    told = bool(before or options.mapping.accepted) or any(isinstance(one, Convert) for one in _lifted(route, options))
+    mark = mark_of(options.mapping, not options.reverse)
+    if config.before is None and not told and is_undone_by(back, route.source, route.steps, made, placement, mark):
         return {}, ()
     record = make_record(route.transforms, route.decision, route.steps, _dtypes_before(route, made))
-    conversion = Conversion(wishes.mapping, wishes.reverse, record, route.origin.layout, before)
-    return {NAME: conversion.to_bytes()} | changed, _originals(route, wishes.verify)
+    conversion = Conversion(options.mapping, options.reverse, record, route.source.layout, before)
+    return {NAME: conversion.to_bytes()} | changed, _originals(route, options.verify)
 
 
-def _lifted(route: Route, wishes: Wishes) -> Iterable[Transform]:
+def _lifted(route: Route, options: ConvertOptions) -> Iterable[Transform]:
     """What was made of the mapping for an adapter, where that is something else."""
-    given = wishes.mapping.reverse if wishes.reverse else wishes.mapping
+    given = options.mapping.reverse if options.reverse else options.mapping
     return () if route.done or route.transforms.transforms == given.transforms else route.transforms
 
 
-def _is_same(route: Route, wishes: Wishes) -> bool:
-    return route.done and wishes.dtype is None and wishes.max_shard_size is None
+def _is_same(route: Route, options: ConvertOptions) -> bool:
+    return route.done and options.dtype is None and options.max_shard_size is None
 
 
-def _records_beside(origin: Origin) -> dict[str, str]:
+def _records_beside(source: Source) -> dict[str, str]:
     """Records that stand beside a checkpoint. They speak of its names, so they go back with them."""
-    found = [path for path in record_paths(origin) if path.is_file()][:1]
-    if origin.folder is not None and (origin.folder / SAVED).is_file():
-        found.append(origin.folder / SAVED)
+    found = [path for path in record_paths(source) if path.is_file()][:1]
+    if source.folder is not None and (source.folder / SAVED).is_file():
+        found.append(source.folder / SAVED)
     return {_common_name(path): path.read_text(encoding="utf-8") for path in found}
 
 
@@ -181,7 +181,7 @@ def _common_name(path: Path) -> str:
 
 
 def _dtypes_before(route: Route, made: Mapping[str, Made]) -> dict[str, str]:
-    tensors = route.origin.tensors
+    tensors = route.source.tensors
     sources = {key for one in made.values() if one.cast for key in one.step.sources}
     return {key: torch_dtype(tensors[key].dtype) for key in tensors if key in sources}
 
@@ -191,6 +191,6 @@ def _originals(route: Route, verify: bool) -> tuple[ShardTask, ...]:
     keys = [key for step in route.steps if is_lossy(step.operations) for key in step.sources]
     if not keys:
         return ()
-    made = results([Step((key,), (key,)) for key in keys], route.origin.tensors)
+    made = results([Step((key,), (key,)) for key in keys], route.source.tensors)
     shard = Shard(ORIGINALS, tuple(one.planned(key) for key, one in made.items()))
-    return plan_conversion(route.origin, made, Placement((shard,), {}, None), verify=verify).tasks
+    return plan_conversion(route.source, made, Placement((shard,), {}, None), verify=verify).tasks

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import ConversionPlan
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
 from treealign.checkpoint.obsolete import obsolete
@@ -57,7 +57,7 @@ class Destination:
         return replace(plan, tasks=tuple(tasks), shards=(replace(plan.shards[0], name=self.path.name),), index=None)
 
 
-def destination_of(origin: Origin, path: Path, *, force: bool) -> Destination:
+def destination_of(source: Source, path: Path, *, force: bool) -> Destination:
     """The destination, if the checkpoint may be converted to it.
 
     Raises
@@ -65,28 +65,28 @@ def destination_of(origin: Origin, path: Path, *, force: bool) -> Destination:
     TreealignError
         It is the checkpoint, lies within it, is there already, or is no place for it.
     """
-    single = origin.folder is None and path.suffix == _FILE and not path.is_dir()
-    _refuse_source(origin, path)
+    single = source.folder is None and path.suffix == _FILE and not path.is_dir()
+    _refuse_source(source, path)
     if path.is_file() and not single:
-        hint = "a single file can go to a file named .safetensors" if origin.folder is None else "name a folder"
+        hint = "a single file can go to a file named .safetensors" if source.folder is None else "name a folder"
         raise TreealignError("the destination is a file", where=str(path), hint=hint)
     if os.path.lexists(path) and not force and (single or _occupied(path)):
         raise TreealignError("the destination is there already", where=str(path), hint="--force (force=True) replaces")
-    mode = origin.folder.stat().st_mode & 0o777 if origin.folder is not None else 0o777
+    mode = source.folder.stat().st_mode & 0o777 if source.folder is not None else 0o777
     return Destination(path, single, mode)
 
 
-def _refuse_source(origin: Origin, path: Path) -> None:
+def _refuse_source(source: Source, path: Path) -> None:
     here = Path(os.path.realpath(path))
-    source = Path(os.path.realpath(origin.folder or origin.path))
-    files = {os.path.realpath(file) for file in origin.read}
-    if here == source or str(here) in files or any((here / Path(file).name) == Path(file) for file in files):
+    given = Path(os.path.realpath(source.folder or source.path))
+    files = {os.path.realpath(file) for file in source.read}
+    if here == given or str(here) in files or any((here / Path(file).name) == Path(file) for file in files):
         raise TreealignError(
             "the destination is the checkpoint itself",
             where=str(path),
             hint="name another one; --in-place (in_place=True) renames in the files themselves",
         )
-    if origin.folder is not None and source in here.parents:
+    if source.folder is not None and given in here.parents:
         raise TreealignError("the destination lies inside of the checkpoint", where=str(path), hint="name another one")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from treealign.checkpoint.conversion.others import Others, carry_along
+from treealign.checkpoint.conversion.side_files import SideFiles, carry_along
 from treealign.checkpoint.conversion.tasks import ConversionPlan
 from treealign.checkpoint.conversion.writing import written
 from treealign.formats.flushing import write_at
@@ -14,7 +14,7 @@ from treealign.formats.transaction.transaction import refusals
 
 
 def finish(
-    stage: Path, plan: ConversionPlan, others: Others, beside: Mapping[str, bytes], index_mode: int
+    stage: Path, plan: ConversionPlan, side_files: SideFiles, beside: Mapping[str, bytes], index_mode: int
 ) -> list[str]:
     """Write what stands beside the weights.
 
@@ -29,11 +29,11 @@ def finish(
         The system refuses to write.
     """
     with refusals(stage):
-        for other in others.carried:
+        for other in side_files.carried:
             carry_along(other, stage)
         for name, content in beside.items():
             write_file(stage / name, content)
-        names = [*(other.name for other in others.carried), *beside, *(task.name for task in plan.tasks)]
+        names = [*(other.name for other in side_files.carried), *beside, *(task.name for task in plan.tasks)]
         if plan.index is not None:
             content = index_bytes(plan.shards, plan.index, plan.index_name, plan.text)
             write_file(stage / plan.index_name, content, index_mode)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from treealign.checkpoint.adapters.parts import CONFIG
-from treealign.checkpoint.conversion.design import Design, Wishes
+from treealign.checkpoint.conversion.design import ConvertOptions, Design
 from treealign.checkpoint.conversion.finishing import write_file
-from treealign.checkpoint.conversion.origin import refuse_changed
-from treealign.checkpoint.conversion.others import turned
+from treealign.checkpoint.conversion.side_files import turned
+from treealign.checkpoint.conversion.sources import refuse_changed
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
 from treealign.checkpoint.conversion.verifying import forget
 from treealign.checkpoint.record_file import NAME as SAVED
@@ -26,13 +26,13 @@ from treealign.formats.transaction.transaction import Transaction
 from treealign.mapping.mapping_json import mapping_to_data
 
 
-def request_of(wishes: Wishes) -> dict[str, Any]:
+def request_of(options: ConvertOptions) -> dict[str, Any]:
     """A mapping and a direction, as a journal holds them."""
-    request: dict[str, Any] = {"mapping": mapping_to_data(wishes.mapping.transforms), "reverse": wishes.reverse}
+    request: dict[str, Any] = {"mapping": mapping_to_data(options.mapping.transforms), "reverse": options.reverse}
     return dict(json.loads(json.dumps(request)))
 
 
-def rename_in_place(found: Design, wishes: Wishes, held: Transaction) -> list[str]:
+def rename_in_place(found: Design, options: ConvertOptions, held: Transaction) -> list[str]:
     """Rename in the files of a checkpoint.
 
     Returns
@@ -61,11 +61,11 @@ def rename_in_place(found: Design, wishes: Wishes, held: Transaction) -> list[st
             write_file(held.stage / name, content, _mode(folder / name))
     for before, after in moves.items():
         _link(folder / before, held.stage / after)
-    refuse_changed(found.origin.stamps)
+    refuse_changed(found.source.stamps)
     gone = [*moves, *(name for name in changed if files[name] is None)]
     comes = [*moves.values(), *(name for name in changed if files[name] is not None)]
-    held.commit(comes, obsolete=gone, patches=patches, request=request_of(wishes))
-    if wishes.verify:
+    held.commit(comes, obsolete=gone, patches=patches, request=request_of(options))
+    if options.verify:
         _check(patches, folder)
     return [*patches, *changed]
 
@@ -75,7 +75,7 @@ def _refuse(found: Design, folder: Path) -> None:
     if reasons:
         raise TreealignError(
             "this cannot be done in place",
-            where=found.origin.path,
+            where=found.source.path,
             facts=reasons[:50],
             hint="name a destination: the bytes are then copied, as fast as the system copies files",
         )
@@ -92,7 +92,7 @@ def _patches(found: Design, folder: Path) -> dict[str, Patch]:
 
 
 def _reasons(found: Design, folder: Path) -> Iterator[str]:
-    files = found.origin.layout.files
+    files = found.source.layout.files
     if [shard.name for shard in found.placement.shards] != [file.name for file in files]:
         yield "the result has other files"
         return
@@ -123,22 +123,22 @@ def _shard_reasons(found: Design, shard: Shard, keys: tuple[str, ...], size: int
 
 def _small_files(found: Design, folder: Path) -> Iterator[tuple[str, bytes | None]]:
     """The index and the records, as they are to be; None for one that is to go."""
-    origin, placement = found.origin, found.placement
-    single = f"{Path(origin.path).name}." if origin.folder is None else ""
+    source, placement = found.source, found.placement
+    single = f"{Path(source.path).name}." if source.folder is None else ""
     for name in (NAME, SAVED) if not single else (NAME,):
         content = found.beside.get(name)
         if content is not None or (folder / f"{single}{name}").exists():
             yield f"{single}{name}", content
     if CONFIG in found.beside:
         yield CONFIG, found.beside[CONFIG]
-    if placement.index is not None and any(path.endswith(".index.json") for path in origin.read):
+    if placement.index is not None and any(path.endswith(".index.json") for path in source.read):
         content = index_bytes(placement.shards, placement.index, placement.index_name, placement.text)
         yield placement.index_name, content
 
 
 def _moves(found: Design, folder: Path) -> Mapping[str, str]:
     """Originals that an earlier conversion kept step back, or come forward."""
-    if found.origin.folder is None:
+    if found.source.folder is None:
         return {}
     recalled = found.route.recalled is not None
     # in such an order that each name is free when it is taken

@@ -8,8 +8,8 @@ from typing import Any
 
 from treealign.checkpoint.arranging import arrange
 from treealign.checkpoint.conversion.marks import Mark, with_marks
-from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.results import Made
+from treealign.checkpoint.conversion.sources import Source
 from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.safetensors_writer import Shard, TensorPlan, split_into_shards
 from treealign.mapping.layout import FORMAT_METADATA, INDEX, Layout
@@ -51,13 +51,13 @@ class Placement:
 
 
 def place(
-    origin: Origin, made: Mapping[str, Made], *, layout: Layout | None = None, max_shard_size: int | None = None
+    source: Source, made: Mapping[str, Made], *, layout: Layout | None = None, max_shard_size: int | None = None
 ) -> Placement:
     """Put the tensors of the result into files.
 
     Parameters
     ----------
-    origin : Origin
+    source : Source
         The checkpoint that they are made of.
     made : mapping of str to Made
         The tensors.
@@ -70,19 +70,19 @@ def place(
     -----
     What is made of several tensors stands where the first of them stood, in its file and at its place there.
     """
-    starts = {file.name: file.header_size + 8 for file in origin.layout.files if file.header_size is not None}
+    starts = {file.name: file.header_size + 8 for file in source.layout.files if file.header_size is not None}
     if layout is not None and max_shard_size is None:
         found = arrange([one.planned(key) for key, one in made.items()], [layout])
         return Placement(found.shards, starts, found.index, found.index_name, found.text)
-    shards = _in_place(origin.layout, made)
+    shards = _in_place(source.layout, made)
     if max_shard_size is not None:
         plan = [tensor for shard in shards for tensor in shard.plan]
         metadata = shards[0].metadata if shards else FORMAT_METADATA
-        shards = split_into_shards(plan, max_shard_size, stem=_stem(origin.layout), metadata=metadata)
+        shards = split_into_shards(plan, max_shard_size, stem=_stem(source.layout), metadata=metadata)
         starts = {}
     alone = max_shard_size is not None and len(shards) == 1
-    index = None if alone else _index(origin.layout, shards)
-    return Placement(shards, starts, index, origin.layout.index_name, _text(origin.layout.text, made))
+    index = None if alone else _index(source.layout, shards)
+    return Placement(shards, starts, index, source.layout.index_name, _text(source.layout.text, made))
 
 
 def _text(text: IndexText, made: Mapping[str, Made]) -> IndexText:

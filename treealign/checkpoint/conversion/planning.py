@@ -8,9 +8,9 @@ from functools import lru_cache, reduce
 from operator import and_
 from typing import TYPE_CHECKING
 
-from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.placing import Placement
 from treealign.checkpoint.conversion.results import Made
+from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import Computation, ConversionPlan, Output, ShardTask, Span, merged
 from treealign.checkpoint.conversion.tensors import Stored
 from treealign.formats.dtypes import BITS, torch_shape
@@ -27,13 +27,13 @@ SMALL = 1 << 20  # bytes; of fewer, sharing would save less than the padding cos
 
 
 def plan_conversion(
-    origin: Origin, made: Mapping[str, Made], placement: Placement, *, verify: bool = False
+    source: Source, made: Mapping[str, Made], placement: Placement, *, verify: bool = False
 ) -> ConversionPlan:
     """The files to write.
 
     Parameters
     ----------
-    origin : Origin
+    source : Source
         The checkpoint.
     made : mapping of str to Made
         Each key of the result and what it is made of.
@@ -47,7 +47,7 @@ def plan_conversion(
     FormatError
         Something cannot be written as safetensors.
     """
-    tasks = tuple(_Shard(origin, made, shard, start).task(verify) for shard, start in placement.with_starts)
+    tasks = tuple(_Shard(source, made, shard, start).task(verify) for shard, start in placement.with_starts)
     return ConversionPlan(tasks, placement.shards, placement.index, placement.index_name, placement.text)
 
 
@@ -55,7 +55,7 @@ def plan_conversion(
 class _Shard:
     """One file, and the byte at which the data of the file that it replaces begins (None if there is none)."""
 
-    origin: Origin
+    source: Source
     made: Mapping[str, Made]
     shard: Shard
     start: int | None
@@ -79,8 +79,8 @@ class _Shard:
             else:
                 spans += found
         paths = {span.path for span in spans} | {s.path for c in computations for s in c.sources}
-        stamps = {path: self.origin.stamps[path] for path in sorted(paths)}
-        mode = self.origin.modes.get(shard.name, reduce(and_, self.origin.modes.values(), 0o666))
+        stamps = {path: self.source.stamps[path] for path in sorted(paths)}
+        mode = self.source.modes.get(shard.name, reduce(and_, self.source.modes.values(), 0o666))
         return ShardTask(shard.name, header, at, tuple(merged(spans)), tuple(computations), stamps, mode, verify)
 
     def _by_step(self) -> Iterable[tuple[Step, list[str]]]:
@@ -93,7 +93,7 @@ class _Shard:
 
     def _moves(self, step: Step, keys: Sequence[str], places: Mapping[str, int]) -> list[Span] | None:
         """The outputs of a step as bytes to move; None where they have to be computed."""
-        sources = [self.origin.tensors[key] for key in step.sources]
+        sources = [self.source.tensors[key] for key in step.sources]
         stored = [source for source in sources if isinstance(source, Stored)]
         if len(stored) < len(sources) or any(self.made[key].cast for key in keys):
             return None
@@ -107,7 +107,7 @@ class _Shard:
 
     def _computation(self, step: Step, keys: Sequence[str], places: Mapping[str, int]) -> Computation:
         outputs = (Output(self.made[key].output, self.made[key].dtype, places[key]) for key in keys)
-        return Computation(tuple(self.origin.tensors[key] for key in step.sources), step.operations, tuple(outputs))
+        return Computation(tuple(self.source.tensors[key] for key in step.sources), step.operations, tuple(outputs))
 
 
 def _span(source: Stored, move: Move, place: int) -> Span:

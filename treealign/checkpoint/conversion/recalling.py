@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from treealign.checkpoint.conversion.origin import Origin, stamp_of
+from treealign.checkpoint.conversion.sources import Source, stamp_of
 from treealign.checkpoint.conversion.tensors import Reader, SourceTensor, Stored
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, read_conversion
 from treealign.errors import FormatError, MappingError
@@ -47,15 +47,15 @@ class Recalled:
         return frozenset(key for step in self.steps for key in step.sources)
 
 
-def record_paths(origin: Origin) -> tuple[Path, ...]:
+def record_paths(source: Source) -> tuple[Path, ...]:
     """Where the record of a checkpoint may be: beside a single file under its own name, then in the folder."""
-    path = Path(origin.path)
-    if origin.folder is not None:
-        return (origin.folder / NAME,)
+    path = Path(source.path)
+    if source.folder is not None:
+        return (source.folder / NAME,)
     return path.with_name(f"{path.name}.{NAME}"), path.with_name(NAME)
 
 
-def recall(origin: Origin, mapping: ConversionMapping, reverse: bool) -> Recalled | None:
+def recall(source: Source, mapping: ConversionMapping, reverse: bool) -> Recalled | None:
     """The record of a conversion in the other direction by the same mapping, if one is beside the checkpoint.
 
     Raises
@@ -65,10 +65,10 @@ def recall(origin: Origin, mapping: ConversionMapping, reverse: bool) -> Recalle
     MappingError
         A conversion that it tells of has only some of its results left.
     """
-    for path in record_paths(origin):
+    for path in record_paths(source):
         found = read_conversion(path)
         if found is not None:
-            return _recalled(origin, found, path) if _belongs(found, mapping, reverse) else None
+            return _recalled(source, found, path) if _belongs(found, mapping, reverse) else None
     return None
 
 
@@ -76,9 +76,9 @@ def _belongs(found: Conversion, mapping: ConversionMapping, reverse: bool) -> bo
     return found.reverse != reverse and found.mapping.transforms == mapping.transforms
 
 
-def _recalled(origin: Origin, found: Conversion, path: Path) -> Recalled | None:
-    steps = [step for step in found.record.steps if any(key in origin.tensors for key in step.targets)]
-    _refuse_partial(steps, origin, path)
+def _recalled(source: Source, found: Conversion, path: Path) -> Recalled | None:
+    steps = [step for step in found.record.steps if any(key in source.tensors for key in step.targets)]
+    _refuse_partial(steps, source, path)
     if not steps:
         return None
     back = tuple(Step(step.targets, step.sources, invert(step.operations)) for step in steps)
@@ -86,8 +86,8 @@ def _recalled(origin: Origin, found: Conversion, path: Path) -> Recalled | None:
     return Recalled(back, found.layout, found.record.dtypes, found.beside, originals)
 
 
-def _refuse_partial(steps: Sequence[Step], origin: Origin, path: Path) -> None:
-    absent = [key for step in steps for key in step.targets if key not in origin.tensors]
+def _refuse_partial(steps: Sequence[Step], source: Source, path: Path) -> None:
+    absent = [key for step in steps for key in step.targets if key not in source.tensors]
     if absent:
         raise MappingError(
             "the checkpoint lacks some of what its record says was made together",
@@ -104,25 +104,25 @@ def _originals(path: Path) -> dict[str, SourceTensor]:
     return {e.key: Stored(str(path), header.data_start + e.begin, e.dtype, e.shape) for e in header.tensors}
 
 
-def with_originals(origin: Origin, recalled: Recalled) -> tuple[Origin, tuple[Step, ...], tuple[str, ...]]:
+def with_originals(source: Source, recalled: Recalled) -> tuple[Source, tuple[Step, ...], tuple[str, ...]]:
     """Take the originals where the checkpoint still holds what was made of them.
 
     Returns
     -------
-    Origin
+    Source
         With the originals among its tensors, under names that begin with the name of their file.
     tuple of Step
         The steps, those that are not needed replaced.
     tuple of str
         The keys that are computed although that gives something else than there was, because the tensors have changed.
     """
-    tensors = dict(origin.tensors)
+    tensors = dict(source.tensors)
     steps: list[Step] = []
     approximate: list[str] = []
     for step in recalled.steps:
         if not is_lossy(step.operations):
             steps.append(step)
-        elif all(key in recalled.originals for key in step.targets) and _unchanged(step, origin, recalled.originals):
+        elif all(key in recalled.originals for key in step.targets) and _unchanged(step, source, recalled.originals):
             names = {f"{ORIGINALS}:{key}": key for key in step.targets}
             tensors |= {name: recalled.originals[key] for name, key in names.items()}
             steps += [Step((name,), (key,)) for name, key in names.items()]
@@ -130,21 +130,21 @@ def with_originals(origin: Origin, recalled: Recalled) -> tuple[Origin, tuple[St
             steps.append(step)
             approximate += step.targets
     paths = {tensor.path for tensor in recalled.originals.values()}
-    stamps = {**origin.stamps, **{path: stamp_of(path) for path in paths}}
-    return replace(origin, tensors=tensors, stamps=stamps), tuple(steps), tuple(approximate)
+    stamps = {**source.stamps, **{path: stamp_of(path) for path in paths}}
+    return replace(source, tensors=tensors, stamps=stamps), tuple(steps), tuple(approximate)
 
 
-def _unchanged(step: Step, origin: Origin, originals: Mapping[str, SourceTensor]) -> bool:
+def _unchanged(step: Step, source: Source, originals: Mapping[str, SourceTensor]) -> bool:
     """Whether the originals still give what the checkpoint holds."""
     from treealign.checkpoint.execute import run
-    from treealign.checkpoint.source import same_bytes
+    from treealign.checkpoint.open_sources import same_bytes
 
     with Reader() as reader:
         try:
             made = run(invert(step.operations), [originals[key].read(reader) for key in step.targets])
         except (MappingError, FormatError):
             return False
-        held = [origin.tensors[key].read(reader) for key in step.sources]
+        held = [source.tensors[key].read(reader) for key in step.sources]
         return all(
             was.shape == now.shape and same_bytes([was.to(now.dtype), now]) for was, now in zip(made, held, strict=True)
         )

@@ -10,8 +10,8 @@ from treealign.checkpoint.adapters.lifting import lift
 from treealign.checkpoint.adapters.parts import is_adapter
 from treealign.checkpoint.conversion.again import levels_decided, refuse_idle, refuse_unsaid, says_converted
 from treealign.checkpoint.conversion.marks import turns_in_place
-from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.recalling import Recalled, recall, with_originals
+from treealign.checkpoint.conversion.sources import Source
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
 from treealign.mapping.guards import GuardDecision, Verdict, decide
@@ -27,7 +27,7 @@ class Route:
 
     Attributes
     ----------
-    origin : Origin
+    source : Source
         The checkpoint, with the tensors that were kept beside it where they are needed.
     transforms : ConversionMapping
         In the direction of the conversion.
@@ -45,7 +45,7 @@ class Route:
         Whether the files say that they were converted so already: nothing is left to do.
     """
 
-    origin: Origin
+    source: Source
     transforms: ConversionMapping
     decision: GuardDecision
     steps: tuple[Step, ...]
@@ -61,7 +61,7 @@ class Route:
 
 
 def find_route(
-    origin: Origin, mapping: ConversionMapping, *, reverse: bool = False, converted: Converted = None
+    source: Source, mapping: ConversionMapping, *, reverse: bool = False, converted: Converted = None
 ) -> Route:
     """The steps of a conversion: by the record beside the checkpoint where it is of this mapping, else by the mapping.
 
@@ -74,38 +74,38 @@ def find_route(
     FormatError
         The record cannot be read.
     """
-    transforms = _lifted(origin, mapping.reverse if reverse else mapping, converted)
-    if converted is None and says_converted(origin, mapping, reverse):
-        return _as_it_is(origin)
-    recalled = recall(origin, mapping, reverse)
+    transforms = _lifted(source, mapping.reverse if reverse else mapping, converted)
+    if converted is None and says_converted(source, mapping, reverse):
+        return _as_it_is(source)
+    recalled = recall(source, mapping, reverse)
     known = recalled.keys if recalled else frozenset()
-    keys = KeyTree.from_leaves([(key, None, None) for key in origin.tensors if key not in known], source=origin.path)
-    told = says_converted(origin, mapping, not reverse)
+    keys = KeyTree.from_leaves([(key, None, None) for key in source.tensors if key not in known], source=source.path)
+    told = says_converted(source, mapping, not reverse)
     decision = _decision(transforms, keys, converted)
     if converted is None:
-        decision = levels_decided(transforms, keys, decision, origin, told=told)
+        decision = levels_decided(transforms, keys, decision, source, told=told)
     steps = transforms.plan(keys, decision)
     refuse_incomplete(steps)
     if recalled is None:
         if converted is None and not told:
-            refuse_unsaid(steps, origin)
-        refuse_idle(transforms, steps, keys, origin)
-        return Route(origin, transforms, decision, steps, steps)
-    origin, back, approximate = with_originals(origin, recalled)
+            refuse_unsaid(steps, source)
+        refuse_idle(transforms, steps, keys, source)
+        return Route(source, transforms, decision, steps, steps)
+    source, back, approximate = with_originals(source, recalled)
     _refuse_meeting([*back, *steps])
-    return Route(origin, transforms, decision, (*back, *steps), steps, recalled, approximate)
+    return Route(source, transforms, decision, (*back, *steps), steps, recalled, approximate)
 
 
-def _lifted(origin: Origin, transforms: ConversionMapping, converted: Converted) -> ConversionMapping:
+def _lifted(source: Source, transforms: ConversionMapping, converted: Converted) -> ConversionMapping:
     """The mapping for the keys that are there: for those of an adapter, that of its base model is made to fit."""
-    if not is_adapter(origin.tensors):
+    if not is_adapter(source.tensors):
         return transforms
-    return lift(transforms, {key: tuple(tensor.shape) for key, tensor in origin.tensors.items()}, converted)
+    return lift(transforms, {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}, converted)
 
 
-def _as_it_is(origin: Origin) -> Route:
-    steps = tuple(Step((key,), (key,)) for key in origin.tensors)
-    return Route(origin, ConversionMapping(), GuardDecision(()), steps, steps, done=True)
+def _as_it_is(source: Source) -> Route:
+    steps = tuple(Step((key,), (key,)) for key in source.tensors)
+    return Route(source, ConversionMapping(), GuardDecision(()), steps, steps, done=True)
 
 
 def _decision(transforms: ConversionMapping, keys: KeyTree, converted: Converted) -> GuardDecision:

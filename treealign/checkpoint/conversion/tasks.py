@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from treealign.checkpoint.conversion.origin import Stamp
+from treealign.checkpoint.conversion.sources import Stamp
 from treealign.checkpoint.conversion.tensors import SourceTensor
 from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.safetensors_writer import Shard

@@ -15,9 +15,9 @@ from typing import Any
 
 from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.marks import Mark
-from treealign.checkpoint.conversion.origin import Origin
 from treealign.checkpoint.conversion.placing import Placement, place
 from treealign.checkpoint.conversion.results import Made, results
+from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tensors import Stored
 from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_writer import Shard, TensorPlan
@@ -115,7 +115,7 @@ def _unreadable(path: Path, reason: str) -> FormatError:
 
 def is_undone_by(
     transforms: ConversionMapping,
-    origin: Origin,
+    source: Source,
     steps: Sequence[Step],
     made: Mapping[str, Made],
     placement: Placement,
@@ -127,7 +127,7 @@ def is_undone_by(
     ----------
     transforms : ConversionMapping
         From the result to the checkpoint.
-    origin, steps, made, placement
+    source, steps, made, placement
         The conversion that it is to undo.
     mark : Mark
         What the files would say that it makes.
@@ -138,19 +138,19 @@ def is_undone_by(
     """
     if any(one.cast for one in made.values()) or any(is_lossy(step.operations) for step in steps):
         return False
-    result = _as_origin(origin, made, placement)
+    result = _as_source(source, made, placement)
     try:
         back = transforms.plan(tuple(made), transforms.decide(made))
         if not _are_inverse(steps, back):
             return False
-        needed = needs_mark(transforms, result, origin.tensors)
+        needed = needs_mark(transforms, result, source.tensors)
         again = place(result, results(back, result.tensors)).saying(marks_after(result, mark, needed=needed))
     except MappingError:
         return False
-    before = origin.layout
+    before = source.layout
     if before.index is not None and (dict(again.index or {}), again.text) != (dict(before.index), before.text):
         return False
-    return again.shards == shards_of(origin)
+    return again.shards == shards_of(source)
 
 
 def _are_inverse(steps: Sequence[Step], back: Sequence[Step]) -> bool:
@@ -159,7 +159,7 @@ def _are_inverse(steps: Sequence[Step], back: Sequence[Step]) -> bool:
     }
 
 
-def _as_origin(origin: Origin, made: Mapping[str, Made], placement: Placement) -> Origin:
+def _as_source(source: Source, made: Mapping[str, Made], placement: Placement) -> Source:
     """The result, as if it were there."""
     files = tuple(
         FileLayout(shard.name, tuple(tensor.key for tensor in shard.plan), metadata=shard.metadata)
@@ -167,17 +167,17 @@ def _as_origin(origin: Origin, made: Mapping[str, Made], placement: Placement) -
     )
     tensors = {key: Stored("", 0, one.dtype, one.shape) for key, one in made.items()}
     layout = Layout(files, placement.index, placement.index_name, text=placement.text)
-    return replace(origin, tensors=tensors, layout=layout)
+    return replace(source, tensors=tensors, layout=layout)
 
 
-def shards_of(origin: Origin) -> tuple[Shard, ...]:
+def shards_of(source: Source) -> tuple[Shard, ...]:
     """The files of a checkpoint, as what would be written."""
     return tuple(
-        Shard(file.name, tuple(_planned(origin, key) for key in file.keys), file.metadata)
-        for file in origin.layout.files
+        Shard(file.name, tuple(_planned(source, key) for key in file.keys), file.metadata)
+        for file in source.layout.files
     )
 
 
-def _planned(origin: Origin, key: str) -> TensorPlan:
-    tensor = origin.tensors[key]
+def _planned(source: Source, key: str) -> TensorPlan:
+    tensor = source.tensors[key]
     return TensorPlan(key, tensor.dtype, tensor.shape)

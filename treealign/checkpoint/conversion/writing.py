@@ -11,7 +11,7 @@ from pathlib import Path
 
 from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.moving import Advance, Mover
-from treealign.checkpoint.conversion.origin import refuse_changed
+from treealign.checkpoint.conversion.sources import refuse_changed
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
 from treealign.checkpoint.conversion.tensors import Reader
 from treealign.checkpoint.conversion.threads import one_thread

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from treealign.checkpoint.conversion.moving import Mover
-from treealign.checkpoint.conversion.origin import Origin
+from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import Span
 from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.conversion.writing import written
@@ -41,26 +41,28 @@ class Other(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Others:
+class SideFiles:
     """What is carried along, and the names of what is left out."""
 
     carried: tuple[Other, ...] = ()
     left_out: tuple[str, ...] = ()
 
 
-def others_of(origin: Origin, rewritten: Collection[str] = (), *, recalled: bool = False, same: bool = False) -> Others:
+def side_files_of(
+    source: Source, rewritten: Collection[str] = (), *, recalled: bool = False, same: bool = False
+) -> SideFiles:
     """The other files of the folder of a checkpoint, but for those that are `rewritten`.
 
     Left out are weights that are not the ones converted (they hold the names of before, or are another model's),
     hidden files, links to folders, and whatever is no file. Originals that an earlier conversion kept step back, and
     come forward again where the later conversion is undone (`recalled`); where nothing changes (`same`), they stay.
     """
-    if origin.folder is None:
-        return Others()
-    weights = {os.path.realpath(path) for path in origin.read}
+    if source.folder is None:
+        return SideFiles()
+    weights = {os.path.realpath(path) for path in source.read}
     carried, left_out = [], []
-    for path in _walk(origin.folder):
-        name = path.relative_to(origin.folder).as_posix()
+    for path in _walk(source.folder):
+        name = path.relative_to(source.folder).as_posix()
         if os.path.realpath(path) in weights or name in rewritten:
             continue
         if name.startswith(ORIGINALS):
@@ -71,7 +73,7 @@ def others_of(origin: Origin, rewritten: Collection[str] = (), *, recalled: bool
             carried.append(Other(name, path))
         else:
             left_out.append(name)
-    return Others(tuple(carried), tuple(left_out))
+    return SideFiles(tuple(carried), tuple(left_out))
 
 
 def turned(name: str, *, recalled: bool) -> list[str]:

@@ -32,7 +32,7 @@ Held: TypeAlias = tuple[Header, TensorEntry] | DistributedTensor | torch.Tensor
 
 
 @dataclass(frozen=True)
-class Source:
+class OpenSource:
     """A checkpoint open for reading.
 
     Attributes
@@ -180,7 +180,7 @@ class Source:
         self._stack.close()
 
 
-def open_source(checkpoint: Any) -> Source:
+def open_source(checkpoint: Any) -> OpenSource:
     """Open whatever holds tensors: a path, a state dict, a module.
 
     Raises
@@ -204,15 +204,15 @@ def open_source(checkpoint: Any) -> Source:
     )
 
 
-def _from_memory(tensors: Mapping[str, Any]) -> Source:
+def _from_memory(tensors: Mapping[str, Any]) -> OpenSource:
     tree = state_dict_tree(tensors)
     held = {key: torch.as_tensor(tensors[key]) for key in tree.keys}
     nbytes = sum(tensor.nbytes for tensor in held.values())
     layout = Layout((FileLayout(SINGLE, tuple(held), sorted=False, metadata=FORMAT_METADATA),), nbytes=nbytes)
-    return Source(tree, layout, None, held, {}, ExitStack())
+    return OpenSource(tree, layout, None, held, {}, ExitStack())
 
 
-def _from_files(found: Checkpoint) -> Source:
+def _from_files(found: Checkpoint) -> OpenSource:
     leaves: list[Leaf] = []
     tied: dict[str, str] = {}
     where: dict[str, Held] = {}
@@ -231,7 +231,7 @@ def _from_files(found: Checkpoint) -> Source:
     path = Path(found.path)
     stamps = {file.path: known(Path(os.path.realpath(file.path))) for file in found.files if isinstance(file, Header)}
     folder = path if path.is_dir() else path.parent
-    return Source(tree, layout_of(found, renamed=True), folder, where, {}, ExitStack(), _known=stamps)
+    return OpenSource(tree, layout_of(found, renamed=True), folder, where, {}, ExitStack(), _known=stamps)
 
 
 def _place(held: Held) -> tuple[str, int]:

@@ -46,7 +46,7 @@ class Stamp(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Origin:
+class Source:
     """A checkpoint to convert.
 
     Attributes
@@ -76,7 +76,7 @@ class Origin:
     read: tuple[str, ...] = ()
 
 
-def read_origin(checkpoint: str | os.PathLike[str]) -> Origin:
+def read_source(checkpoint: str | os.PathLike[str]) -> Source:
     """Read where a checkpoint's tensors lie.
 
     Raises
@@ -95,7 +95,7 @@ def read_origin(checkpoint: str | os.PathLike[str]) -> Origin:
     _refuse_changed(path for path, stamp in stamps.items() if before.get(os.path.realpath(path), stamp) != stamp)
     path = Path(name)
     asked_for_file = found.index is None and not path.is_dir()
-    return Origin(
+    return Source(
         path=name,
         folder=None if asked_for_file else path if path.is_dir() else path.parent,
         tensors=tensors,
