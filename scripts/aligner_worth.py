@@ -26,25 +26,9 @@ from treealign.align.matching import assigning
 
 CORPORA = ("pairs", "originals", "transformers", "real_text", "real_vision")
 COUNTS = ("right", "open", "wrong", "SILENT")
-NEEDED = {
-    "read_names",
-    "fold",
-    "anchor",
-    "hear",
-    "shrink",
-    "read_words",
-    "match",
-    "link",
-    "leave_over",
-    "join_proved",
-    "judge",
-}
-LISTS = {
-    "pass": (pipeline, "PASSES"),
-    "judge": (pipeline, "JUDGES"),
-    "of all": (pipeline, "JUDGES_OF_ALL"),
-    "lesson": (assigning, "LESSONS"),
-}
+NEEDED = {"read_names", "fold", "anchor", "hear", "shrink", "read_words", "match", "link"}
+NEEDED |= {"leave_over", "join_proved", "judge"}
+LISTS = {"pass": (pipeline, "PASSES"), "judge": (pipeline, "JUDGES"), "lesson": (assigning, "LESSONS")}
 
 
 def read_sample(every: int) -> list[Case]:

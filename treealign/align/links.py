@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from treealign.align.patterns import Indices, Pattern, without_constants
+from treealign.align.patterns import Indices, Pattern, part
 from treealign.align.reasons import ASPECTS, About, Reason, about
 from treealign.mapping.operations import Split, Unstack, invert
 from treealign.tree.keytree import KeyTree
@@ -159,11 +159,9 @@ def parted(patterns: Sequence[Pattern], linked: Sequence[tuple[Pattern, ...]]) -
 
 
 def part_of(p: Pattern, leaves: set[int]) -> Pattern:
-    """A pattern of some of its leaves only, by position; captures that keep one value become names."""
-    cells = {k: at for k, at in p.cells.items() if at in leaves}
-    if not cells:
-        return Pattern(p.segments, {}, {}, p.whole, p.library)
-    return without_constants(Pattern(p.segments, cells, {k: p.shapes[k] for k in cells}, p.whole, p.library))
+    """A pattern of some of its leaves only, by position; one without cells where it has none of them."""
+    keys = [k for k, at in p.cells.items() if at in leaves]
+    return part(p, keys) if keys else Pattern(p.segments, {}, {}, p.whole, p.library)
 
 
 def swapped(link: Link) -> Link:

@@ -197,12 +197,16 @@ def hold_whole(dtypes: set[str | None]) -> bool:
     return all(dtype is not None and dtype.startswith(("int", "uint", "bool")) for dtype in dtypes)
 
 
+def part(p: Pattern, keys: Iterable[Indices]) -> Pattern:
+    """A pattern of some of its cells only; captures that keep one value become names."""
+    inside = list(keys)
+    cells, shapes = {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}
+    return without_constants(Pattern(p.segments, cells, shapes, p.whole, p.library))
+
+
 def without_constants(p: Pattern) -> Pattern:
     """Captures with a single value are names, not repeats."""
-    if len(p.cells) > 1:
-        constant = [len(set(column)) == 1 for column in zip(*p.cells, strict=True)]
-    else:
-        constant = [True] * p.captures
+    constant = [len(set(column)) == 1 for column in zip(*p.cells, strict=True)]  # all of a single cell's
     if not any(constant):
         return p
     return fix_captures(p, constant, next(iter(p.cells)))
@@ -234,8 +238,7 @@ def pieces(p: Pattern, capture: int) -> list[Pattern]:
     for value in sorted(groups, key=int):
         segments = (*p.segments[:at], p.segments[at].replace("{}", value), *p.segments[at + 1 :])
         short = [(key[:capture] + key[capture + 1 :], key) for key in groups[value]]
-        cells = {k: p.cells[key] for k, key in short}
-        shapes = {k: p.shapes[key] for k, key in short}
+        cells, shapes = {k: p.cells[key] for k, key in short}, {k: p.shapes[key] for k, key in short}
         found.append(without_constants(Pattern(segments, cells, shapes, p.whole, p.library)))
     return found
 

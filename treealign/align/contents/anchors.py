@@ -18,7 +18,7 @@ from treealign.align.contents.equal import settle, twins
 from treealign.align.contents.fingerprints import Contents, Fingerprint, Settled
 from treealign.align.links import Group, Link
 from treealign.align.matching.scoring import Floats
-from treealign.align.patterns import Indices, Pattern, Shape, without_constants
+from treealign.align.patterns import Indices, Pattern, Shape, part
 from treealign.errors import MappingError
 from treealign.mapping.operations import Operation, output_shapes
 from treealign.tree.keytree import KeyTree
@@ -159,14 +159,8 @@ def _without(side: Sequence[Pattern], used: set[int]) -> list[Pattern]:
         if len(kept) == len(p):
             found.append(p)
         elif kept:
-            found.append(_part(p, kept))
+            found.append(part(p, kept))
     return found
-
-
-def _part(p: Pattern, keys: Iterable[Indices]) -> Pattern:
-    inside = list(keys)
-    cells, shapes = {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}
-    return without_constants(Pattern(p.segments, cells, shapes, p.whole, p.library))
 
 
 def _links(
@@ -201,7 +195,7 @@ def _folded(leaves: Sequence[int], side: Sequence[Pattern], where: Cells) -> tup
     cells: dict[int, list[Indices]] = defaultdict(list)
     for at in leaves:
         cells[where[at][0]].append(where[at][1])
-    return tuple(side[n] if len(keys) == len(side[n]) else _part(side[n], keys) for n, keys in cells.items())
+    return tuple(side[n] if len(keys) == len(side[n]) else part(side[n], keys) for n, keys in cells.items())
 
 
 def _ends(link: Link) -> Iterator[tuple[Pattern, Pattern]]:

@@ -19,7 +19,6 @@ from treealign.errors import MappingError
 from treealign.mapping.operations import Operation, Reshape, invert, is_lossy, output_shapes
 
 Known = Mapping[int, Fingerprint]
-Prints = Sequence[Fingerprint | None]
 
 
 def settle(contents: Contents) -> list[Settled]:

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from treealign.align.links import Group, Link, paired_cells
+from treealign.align.links import Group, Link, paired_cells, swapped
 from treealign.align.patterns import Indices, Pattern
 from treealign.align.verdict import settled
-from treealign.mapping.operations import FoldWeightNorm, Operation, invert
+from treealign.mapping.operations import FoldWeightNorm, Operation
 
 Path = tuple[str, ...]
 LENGTHS: dict[Path, Path] = {
@@ -61,7 +61,7 @@ def _folded(
     base = replace(link, left=norms, right=(weight,), evidence=shown, rivals=(norms, (weight,)))
     base = settled(base) if sure else base
     links = [replace(base, operations=(operation,), groups=tuple(groups)) for operation, groups in made.items()]
-    return [one if fold else _turned(one) for one in links] or [link]
+    return [one if fold else swapped(one) for one in links] or [link]
 
 
 def _by_operation(length: Pattern, direction: Pattern, weights: Mapping[int, int]) -> dict[Operation, list[Group]]:
@@ -81,13 +81,6 @@ def _dimension(length: Pattern, direction: Pattern, cell: Indices) -> int | None
         return None
     kept = (tuple(size if at == dim else 1 for at, size in enumerate(shape)) for dim in range(len(shape)))
     return next((dim for dim, norms in enumerate(kept) if norms == given), None)
-
-
-def _turned(link: Link) -> Link:
-    groups = tuple(Group(g.right, g.left) for g in link.groups)
-    rivals = link.rivals[1], link.rivals[0]
-    operations = invert(link.operations)
-    return replace(link, left=link.right, right=link.left, operations=operations, groups=groups, rivals=rivals)
 
 
 def _module(p: Pattern) -> Path:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from treealign.align.patterns import Indices, Pattern, without_constants
+from treealign.align.patterns import Indices, Pattern, part
 
 _NUMBERED = re.compile(r"(?<=[A-Za-z_])[0-9]+$", re.ASCII)
 
@@ -31,7 +31,7 @@ def part_by_presence(patterns: Sequence[Pattern]) -> list[Pattern]:
     for members in series.values():
         if len(members) > 1:
             parts.update(_parted(members))
-    return [part for p in patterns for part in parts.get(p, [p])]
+    return [one for p in patterns for one in parts.get(p, [p])]
 
 
 def _parted(members: dict[str, list[Pattern]]) -> dict[Pattern, list[Pattern]]:
@@ -48,11 +48,7 @@ def _parted(members: dict[str, list[Pattern]]) -> dict[Pattern, list[Pattern]]:
         return {}
     ordered = sorted(kinds.values(), key=min)
     return {
-        p: [_part(p, cells) for cells in ordered if not cells.isdisjoint(p.cells)] for g in members.values() for p in g
+        p: [part(p, (k for k in p.cells if k in cells)) for cells in ordered if not cells.isdisjoint(p.cells)]
+        for g in members.values()
+        for p in g
     }
-
-
-def _part(p: Pattern, cells: set[Indices]) -> Pattern:
-    inside = [k for k in p.cells if k in cells]
-    part = Pattern(p.segments, {k: p.cells[k] for k in inside}, {k: p.shapes[k] for k in inside}, p.whole, p.library)
-    return without_constants(part)
