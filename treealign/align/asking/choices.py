@@ -94,15 +94,21 @@ def find_choices(alignment: Alignment, sizes: Sizes | None = None) -> list[Choic
 
 
 def _hidden_choice(question: Question) -> Choice:
-    ways = tuple(Way(option.text, (option.hint,)) for option in question.options if option.links)
+    ways = tuple(Way(option.text, (option.hint,)) for option in _filling(question))
     whole = any(link.open.get("rows") == HEADS and len(link.left) == len(link.right) == 1 for link in question.links)
     # the heads of a fused qkv and their rows may stand in more ways than can be listed
     return Choice((question,), ways, complete=not (whole and question.about == "rows"))
 
 
+def _filling(question: Question) -> list[Option]:
+    """The options by which no key in question belongs to nothing."""
+    most = len(question.options[0].links)
+    return [option for option in question.options if option.links and len(option.links) >= most]
+
+
 def _names_choice(alignment: Alignment, questions: Sequence[Question]) -> Choice:
     """Answers that go together, each as the pairs that they make."""
-    tried = [[option for option in question.options if option.links] for question in questions]
+    tried = [_filling(question) for question in questions]
     complete = all(_is_complete(question) for question in questions)
     if math.prod(map(len, tried)) > MOST_WAYS:
         tried, complete = [options if n == 0 else options[:1] for n, options in enumerate(tried)], False

@@ -157,12 +157,10 @@ def _both(options: Sequence[Option]) -> Option:
 
 
 def _but(options: Sequence[Option], at: int, other: Option) -> Option:
-    """All options but one, and of that one another; where its keys belong to nothing, the others stay open."""
+    """All options but one, and of that one another: first what belongs to nothing, for the others are named by it."""
     rest = [option for n, option in enumerate(options) if n != at]
-    if other.links:
-        return replace(_both([*rest, other]), parts=())
-    others = tuple(link for option in rest for link in option.replaces)
-    return replace(other, text=f"{options[at].text}: not so; the others stay open", context=others)
+    text = other.text if other.links else f"{options[at].text}: not so"
+    return replace(_both([replace(other, text=text), *rest]), parts=())
 
 
 def _why(members: Sequence[Question]) -> str:
