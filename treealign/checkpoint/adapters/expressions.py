@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from treealign.errors import TreealignError
 
-SECONDS = 5.0
+SECONDS = 3.0
 _FEW = 4
 _REPEATED = re.compile(r"[*+{]")
 _NESTED = re.compile(r"\)\s*[*+{]")
