@@ -7,6 +7,7 @@ the slope between the smallest size that took over 0.1 s and the largest, and a 
 
 level, word, leaf   distinct names that do not fold: one level more around all, one word, one leaf called otherwise
 words               distinct names of which every one is called otherwise: as many rules as names
+digits              names that differ by digits only and are numbered otherwise, in no order: as many rules as names
 depth               few leaves at a great depth
 experts, layers     repeats
 list, blocks        one flat Sequential: renamed, and cut into blocks of ten, each a rule
@@ -39,6 +40,10 @@ def every_word(count: int) -> Pairs:
     return [(f"a.{w}.weight", f"a.{v}.weight") for w, v in zip(words(count), words(count, 1), strict=True)]
 
 
+def renumbered(count: int) -> Pairs:
+    return [(f"a.conv{i}x.weight", f"b.conv{i * 7919 % count}x.weight") for i in range(count)]
+
+
 def experts(count: int) -> Pairs:
     return [
         (f"l.{i}.experts.{j}.{old}.weight", f"layers.{i}.mlp.experts.{j}.{new}.weight")
@@ -57,6 +62,7 @@ AXES: dict[str, tuple[Callable[[int], Pairs], Sequence[int]]] = {
     "word": (lambda n: renamed(n, "core.", "kernel."), NAMES),
     "leaf": (lambda n: renamed(n, ".scale", ".gamma"), NAMES),
     "words": (every_word, (100, 200, 400, 800)),
+    "digits": (renumbered, (101, 201, 401, 801)),
     "depth": (lambda n: [(key, f"model.{key}") for key, *_ in deep(n)], (20, 100, 200, 400)),
     "experts": (experts, (8, 64, 256, 1024)),
     "layers": (layers, (10, 100, 1000, 4000)),

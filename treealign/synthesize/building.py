@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from treealign.synthesize.choosing import Choice
 from treealign.synthesize.contents import Content
@@ -24,12 +25,13 @@ _LONGEST_CYCLE = 4
 
 @dataclass(frozen=True)
 class Built:
-    """Moves in order, how many each content took, and the contents for which none was found."""
+    """Moves in order, how many each content took, the contents for which none was found, and whether all are made."""
 
     moves: tuple[Move, ...]
     taken: dict[int, int]
     work: int
-    stuck: tuple[int, ...] = ()
+    stuck: tuple[int, ...]
+    done: bool
 
     @property
     def size(self) -> int:
@@ -37,9 +39,17 @@ class Built:
         return sum(map(len, self.moves))
 
 
-def build(problem: Problem, contents: Sequence[Content], choice: Choice, work: int) -> Built:
-    """Moves that make every template by its way, as far as they can be found with so much work."""
-    return _Builder(problem, contents, choice, work).run()
+def build(problem: Problem, contents: Sequence[Content], choice: Choice, work: int, below: int) -> Built:
+    """Moves that make every template by its way, as far as fewer than `below` are found with so much work."""
+    return _Builder(problem, contents, choice, work).run(below)
+
+
+class _Known(NamedTuple):
+    """The best move for some places, on which tracks it depended, and after how many moves that was so."""
+
+    move: Move | None
+    looked_at: frozenset[int]
+    moved: int
 
 
 class _Builder:
@@ -49,15 +59,17 @@ class _Builder:
         self._before, self._most = problem.searched, work
         self._moves: list[Move] = []
         self._taken: dict[int, int] = {}
-        self._vain: dict[tuple[str, int], tuple[frozenset[int], int]] = {}  # on what it depended, and when
+        self._known: dict[Hashable, _Known] = {}
 
-    def run(self) -> Built:
-        while left := self._tracks.left():
+    def run(self, below: int) -> Built:
+        stuck: tuple[int, ...] = ()
+        while (left := self._tracks.left()) and sum(map(len, self._moves)) < below:
             if self._spent() or not (
                 self._pass(self._whole) or self._first(self._in_part) or self._exchange() or self._coarser()
             ):
+                stuck = tuple(left)
                 break
-        return Built(tuple(self._moves), self._taken, self._work, tuple(left))
+        return Built(tuple(self._moves), self._taken, self._work, stuck, not left)
 
     @property
     def _work(self) -> int:
@@ -84,28 +96,14 @@ class _Builder:
 
     def _whole(self, number: int) -> bool:
         """Whether one move makes the content wherever it is still to be made."""
-        return self._unless_vain(number, self._found_whole)
-
-    def _found_whole(self, number: int) -> tuple[Move, Effect] | None:
         places = self._tracks.places(number)
-        return self._best([number], [places]) if places else None
+        found = self._best([number], [places]) if places else None
+        return found is not None and self._make(*found, [number])
 
     def _in_part(self, number: int) -> bool:
         """Whether a move makes the content somewhere."""
-        return self._unless_vain(number, self._found_in_part)
-
-    def _found_in_part(self, number: int) -> tuple[Move, Effect] | None:
-        return max(self._parts(number, self._tracks.places(number), 0), key=lambda e: len(e[1].made), default=None)
-
-    def _unless_vain(self, number: int, find: Callable[[int], tuple[Move, Effect] | None]) -> bool:
-        """Whether a move was found and made; not looked for where nothing has changed since none was found."""
-        vain = self._vain.get((find.__name__, number))
-        if vain is not None and self._tracks.is_as_before(*vain):
-            return False
-        self._tracks.looked_at = {place.track for place in self._tracks.places(number)}
-        found = find(number)
-        if found is None:
-            self._vain[find.__name__, number] = frozenset(self._tracks.looked_at), self._tracks.moved
+        parts = self._parts(number, self._tracks.places(number), 0)
+        found = max(parts, key=lambda e: len(e[1].made), default=None)
         return found is not None and self._make(*found, [number])
 
     def _make(self, move: Move, effect: Effect, numbers: Sequence[int]) -> bool:
@@ -116,8 +114,28 @@ class _Builder:
         return True
 
     def _best(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> tuple[Move, Effect] | None:
-        """The best move that makes these contents at all these places."""
-        wanted = {(p.track, p.edit) for some in places for p in some}
+        """The best move that makes these contents at all these places.
+
+        What was wrong stays so while the names that showed it are as they were, so the same move is still the best
+        unless others have come to stand in its way.
+        """
+        wanted = frozenset((p.track, p.edit) for some in places for p in some)
+        key = (*numbers, wanted)
+        known = self._known.get(key)
+        if known and self._tracks.is_as_before(known.looked_at, known.moved):
+            if known.move is None:
+                return None
+            effect = self._tracks.effect(known.move)
+            if effect and wanted <= {*effect.made}:
+                return known.move, effect
+        self._tracks.looked_at = {track for track, _ in wanted}
+        found = self._searched(numbers, places, wanted)
+        self._known[key] = _Known(found and found[0], frozenset(self._tracks.looked_at), self._tracks.moved)
+        return found
+
+    def _searched(
+        self, numbers: Sequence[int], places: Sequence[Sequence[Place]], wanted: frozenset[tuple[int, int]]
+    ) -> tuple[Move, Effect] | None:
         second: tuple[Move, Effect] | None = None
         for move in moves([self._contents[n] for n in numbers], places):
             effect = self._tracks.effect(move)

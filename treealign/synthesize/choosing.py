@@ -150,8 +150,10 @@ class _Shape:
         for before, after, edit, numbers in self.steps:
             if before not in cost:
                 continue
-            best = -1 if edit is None else min(numbers, key=lambda n: (prices.get(n, _FAR), n))
-            paid = cost[before] + (0.0 if edit is None else _LONG * _length(edit) ** 2 + prices.get(best, _FAR))
+            best, paid = -1, cost[before]
+            if edit is not None:
+                best = numbers[0] if len(numbers) == 1 else min(numbers, key=lambda n: (prices.get(n, _FAR), n))
+                paid += _LONG * _length(edit) ** 2 + prices.get(best, _FAR)
             if paid < cost.get(after, _FAR):
                 cost[after] = paid
                 back[after] = before, edit, best

@@ -8,6 +8,7 @@ makes one content that stands for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.contents import Content, Occurrence
@@ -17,6 +18,7 @@ from treealign.tree.segments import Name, Segment, Slot, cut, join
 Digits: TypeAlias = "tuple[str | Slot, ...]"
 Skeleton: TypeAlias = tuple[tuple[object, ...], tuple[object, ...]]
 _MOST_RELATIONS = 40
+_NEAR = 4  # members of a series that may be missing
 
 
 class _Numbers(NamedTuple):
@@ -52,27 +54,32 @@ def with_series(contents: Iterable[Content]) -> list[Content]:
 def _joined(group: Sequence[_Numbers]) -> Iterator[Content]:
     """Each content with the occurrences of all that are cases of it, and the series that several are cases of."""
     known = {(n.content.old, n.content.new) for n in group}
-    for relation in list(dict.fromkeys(_relations(group)))[:_MOST_RELATIONS]:
+    for relation in islice(dict.fromkeys(_relations(group)), _MOST_RELATIONS):
         cases = [n for n in group if _is_case(n, relation)]
         made = _content(cases, relation)
         if len(cases) > 1 and (made.old, made.new) not in known:
             yield made
     for n in group:
         own = Relation(tuple(d if isinstance(d, str) else None for d in n.old), _relate(n))
-        cases = [n, *(other for other in group if other is not n and _is_case(other, own))]
+        counting = None in own.old  # else no other is a case of it
+        cases = [n, *(other for other in group if counting and other is not n and _is_case(other, own))]
         yield Content(n.content.old, n.content.new, _occurrences(cases))
 
 
 def _relations(group: Sequence[_Numbers]) -> Iterator[Relation]:
-    """Relations that hold for two contents and leave one number of the old side open."""
-    for a in group:
-        for b in group:
-            differing = [k for k, (x, y) in enumerate(zip(a.old, b.old, strict=True)) if x != y]
-            if a is b or len(differing) != 1 or not isinstance(a.old[differing[0]], str):
-                continue
-            relation = _opened(a, b, differing[0])
-            if relation is not None:
-                yield relation
+    """Relations that hold for two contents near to each other and leave one number of the old side open."""
+    for k in range(len(group[0].old)):
+        rows: dict[Digits, list[_Numbers]] = {}
+        for n in group:
+            if isinstance(n.old[k], str):
+                rows.setdefault((*n.old[:k], *n.old[k + 1 :]), []).append(n)
+        for row in rows.values():
+            row.sort(key=lambda n: (int(str(n.old[k])), repr(n.new)))
+            for at, a in enumerate(row):
+                for b in row[at + 1 : at + 1 + _NEAR]:
+                    relation = _opened(a, b, k) if a.old != b.old else None
+                    if relation is not None:
+                        yield relation
 
 
 def _opened(a: _Numbers, b: _Numbers, at: int) -> Relation | None:

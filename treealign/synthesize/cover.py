@@ -30,7 +30,7 @@ class Cover:
     Attributes
     ----------
     chosen : tuple of int
-        Their numbers.
+        Their numbers; none where only the bound is known.
     bound : int
         No set of candidates with fewer members makes every template.
     work : int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
+from functools import cached_property
 from itertools import chain
 
 from treealign.synthesize.absorbing import absorptions
@@ -16,7 +17,6 @@ from treealign.tree.keys import is_index
 from treealign.tree.segments import Segment
 
 _MOST_ROUNDS = 3
-_WORK = 30_000  # names looked at, some 25 µs each
 
 
 class Greedy:
@@ -36,6 +36,7 @@ class Greedy:
         for occurrence, key in absorptions(problem.conversions, len(problem.templates)):
             groups.setdefault(key, []).append(occurrence)
         self._converts = len(groups)
+        self.work = 0  # names looked at so far
         self._chooser = Chooser(problem.lattices, [*(c.occurrences for c in contents), *groups.values()])
 
     @property
@@ -48,22 +49,38 @@ class Greedy:
         """No list has fewer transforms."""
         return self._chooser.bound
 
-    def lists(self) -> list[tuple[list[Rule], list[Group]]]:
-        """Rules and the groups in which they work, the shortest list first."""
-        weights = [*map(_weight, self._contents), *[1.0] * self._converts]
+    @cached_property
+    def _weights(self) -> list[float]:
+        return [*map(_weight, self._contents), *[1.0] * self._converts]
+
+    @cached_property
+    def _first(self) -> Choice:
+        return self._chooser.choose(self._weights)
+
+    @property
+    def estimate(self) -> int:
+        """How many transforms there are if each content takes one."""
+        return len(self._first.used)
+
+    def lists(self, work: int, below: int) -> list[tuple[list[Rule], list[Group]]]:
+        """Rules and the groups in which they work, the shortest list first, found by looking at so many names.
+
+        Only lists of fewer than `below` transforms are looked for, and then only such as are shorter than the others.
+        """
+        weights = list(self._weights)
         found: list[tuple[int, Built]] = []
         tried: list[Choice] = []
-        left = _WORK
         for _ in range(_MOST_ROUNDS):
-            choice = self._chooser.choose(weights)
-            if choice in tried or left <= 0:
+            choice = self._chooser.choose(weights) if tried else self._first
+            if choice in tried or self.work >= work:
                 break
             tried.append(choice)
-            built = build(self._problem, self._contents, choice, left)
-            left -= built.work
             converts = sum(n >= len(self._contents) for n in choice.used)
-            if not built.stuck:
-                found.append((built.size + converts, built))
+            built = build(self._problem, self._contents, choice, work - self.work, below - converts)
+            self.work += built.work
+            if built.done and built.size + converts < below:
+                below = built.size + converts
+                found.append((below, built))
             counts = {**built.taken, **{n: built.taken.get(n, 0) + 2 for n in built.stuck}}
             dear = {n: count for n, count in counts.items() if count > 1 and n < len(self._contents)}
             if not dear:

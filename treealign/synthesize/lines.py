@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from treealign.synthesize.rules import Found, Side
+from treealign.synthesize.rules import SLOTTED, Found, Side
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.segments import Leaves, Name, Segment, cut
 
@@ -33,12 +33,13 @@ class Hit(NamedTuple):
 
 
 class Lines:
-    """An index of names by the text of their segments, digits left out."""
+    """An index of names by the text of their segments, with digits and without."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self.lines = list(lines)
         self.searched = 0  # names looked at, over all searches
         self._index: dict[Hashable, list[int]] = {}
+        self._unions: dict[frozenset[Hashable], list[int]] = {}
         for number, line in enumerate(self.lines):
             for skeleton in _skeletons(line.name):
                 self._index.setdefault(skeleton, []).append(number)
@@ -46,6 +47,7 @@ class Lines:
     def rename(self, number: int, name: Name) -> None:
         """Give a line another name."""
         line = self.lines[number]
+        self._unions.clear()
         before, after = _skeletons(line.name), _skeletons(name)
         for skeleton in before - after:
             self._index[skeleton].remove(number)
@@ -67,21 +69,28 @@ class Lines:
                     yield Hit(number, found[0] if len(found) == 1 else None)
 
     def _candidates(self, side: Side) -> Iterable[int]:
-        best: list[list[int]] | None = None
-        for skeletons in side.skeletons:
-            lists = [self._index.get(skeleton, []) for skeleton in skeletons]
-            if best is None or sum(map(len, lists)) < sum(map(len, best)):
-                best = lists
-        if best is None:
-            return range(len(self.lines))
-        return best[0] if len(best) == 1 else sorted(set().union(*best))
+        found = (self._having(skeletons) for skeletons in side.skeletons)
+        return min(found, key=len, default=range(len(self.lines)))
+
+    def _having(self, skeletons: frozenset[Hashable]) -> Sequence[int]:
+        """The lines that have one of these texts."""
+        if len(skeletons) == 1:
+            return self._index.get(next(iter(skeletons)), ())
+        if skeletons not in self._unions:
+            lists = (self._index.get(skeleton, ()) for skeleton in skeletons)
+            self._unions[skeletons] = sorted(set().union(*lists))
+        return self._unions[skeletons]
 
 
 def _skeletons(name: Name) -> set[Hashable]:
     last = name[-1:]
     words: Iterable[Segment] = (*name[:-1], *last[0]) if last and isinstance(last[0], Leaves) else name
-    return {_skeleton(segment) for segment in words}
+    return {key for segment in words for key in _keys(segment)}
 
 
-def _skeleton(segment: Segment) -> Hashable:
-    return (cut(segment) if isinstance(segment, str) else segment)[::2]
+def _keys(segment: Segment) -> Iterator[Hashable]:
+    """Its text without digits, for patterns with captures; for those without, the whole, or that it has slots."""
+    pieces = cut(segment) if isinstance(segment, str) else segment
+    yield pieces[::2]
+    if len(pieces) > 1:
+        yield segment if isinstance(segment, str) else (SLOTTED, *pieces[::2])

@@ -126,6 +126,7 @@ class _Ordering:
         taking = sorted(r for r in touching if any(_hands_over(rules, r, other) for other in touching))
         for size in range(2, min(len(taking), _MOST_TIED) + 1):
             for tie in combinations(taking, size):
+                self._budget.spend(size)
                 groups = [tie, *((r,) for r in touching if r not in tie)]
                 if is_exchange([rules[r] for r in tie]) and self._good(groups, sample):
                     return frozenset(tie)

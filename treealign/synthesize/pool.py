@@ -46,7 +46,9 @@ class Pool:
             self._entries += solution.work if solution else 0
             if solution and not cuts:
                 self.bound = solution.bound
-            wanted = [n for n in solution.chosen if n in self._open] if solution else []
+            if not solution or not solution.chosen:
+                return None
+            wanted = [n for n in solution.chosen if n in self._open]
             if not wanted:
                 return solution
             self._look_into(wanted)

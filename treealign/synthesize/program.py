@@ -12,7 +12,7 @@ from typing import Any
 
 _LARGE = 4_000
 _MOST_NODES = 50
-_MOST_PARTED = 40  # variables that the relaxation takes in part
+_MOST_BRANCHED = 200_000  # entries times variables that the relaxation takes in part: some 10 µs each
 _MOST_PIVOTS = 20_000
 _SLIGHT = 1e-6
 _HANGING = 120.0  # seconds after which something must be broken
@@ -41,7 +41,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Minimum:
-    """The variables that are taken, a weight below which no solution is, and how many the relaxation cut in parts."""
+    """The variables that are taken, a weight below which no solution is, and how many the relaxation cut in parts.
+
+    None are taken where only the weight is known.
+    """
 
     chosen: tuple[int, ...]
     bound: float
@@ -52,7 +55,7 @@ def minimum(program: Program, weights: Sequence[float]) -> Minimum | None:
     """The lightest solution, or the best that was found; None where there is none, or none was found.
 
     Mostly the linear relaxation takes whole variables only, and so is the solution. Where it cuts many of them in
-    parts, branching could go on for ever, whatever is said about the number of nodes, and nothing is found.
+    parts, branching could go on for ever, whatever is said about the number of nodes, and only a bound is found.
     """
     matrix = _matrix(program)
     relaxed = _relaxation(program, weights, matrix)
@@ -62,7 +65,9 @@ def minimum(program: Program, weights: Sequence[float]) -> Minimum | None:
     parted = sum(_SLIGHT < x < 1.0 - _SLIGHT for x in taken)
     if not parted:
         return Minimum(tuple(n for n, x in enumerate(taken) if x > 0.5), float(relaxed.fun))
-    found = _branched(program, weights, matrix) if parted <= _MOST_PARTED else None
+    if len(program.entries) * parted > _MOST_BRANCHED:
+        return Minimum((), float(relaxed.fun), parted)
+    found = _branched(program, weights, matrix)
     return found and replace(found, parted=parted)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -13,6 +13,9 @@ from treealign.tree.keys import is_index
 from treealign.tree.segments import NO_SLOTS, Capture, Captures, Leaves, Name, Segment, Slots, cut
 
 Run: TypeAlias = tuple[SegmentPattern, ...]
+
+
+SLOTTED = object()  # marks what a segment with slots is called by patterns without captures
 
 
 class Found(NamedTuple):
@@ -50,8 +53,8 @@ class Side:
 
     @cached_property
     def skeletons(self) -> tuple[frozenset[Hashable], ...]:
-        """For each segment it looks for the texts, digits left out, of which one stands there."""
-        return tuple(frozenset(way.pieces[::2] for way in segment.alternatives) for segment in self.patterns)
+        """For each segment it looks for what `lines` calls those of which one stands there."""
+        return tuple(frozenset(k for way in s.alternatives for k in _keys(way.pieces)) for s in self.patterns)
 
     @cached_property
     def _scope(self) -> _Matcher:
@@ -89,6 +92,15 @@ class Side:
     def _is_nothing(self, at: int, length: int) -> bool:
         """Levels are put in front of something."""
         return at == length and not (self.gap or self.at_end or self.old or self.right)
+
+
+def _keys(pieces: tuple[str | Capture, ...]) -> Iterator[Hashable]:
+    texts = [p for p in pieces if isinstance(p, str)]
+    if 1 < len(texts) == len(pieces):
+        yield "".join(texts)
+        yield (SLOTTED, *texts[::2])
+    else:
+        yield pieces[::2]
 
 
 class _Matcher:

@@ -9,7 +9,6 @@ from itertools import islice, product
 from treealign.synthesize.budget import Budget
 from treealign.synthesize.candidates import Candidate
 from treealign.synthesize.cover import Cut
-from treealign.synthesize.exchange import in_step
 from treealign.synthesize.order import Order, Sample, order
 from treealign.synthesize.orders import Group
 from treealign.synthesize.rules import Rule, Run
@@ -44,7 +43,7 @@ def settle(chosen: Sequence[int], found: Sequence[Candidate], samples: Sequence[
         rules = _rules(numbers, found)
         ordered = order(rules, samples, budget)
         if ordered.groups or not rules:
-            return Settled(tuple(in_step(rules, ordered.groups, numbers, found)), ordered.groups)
+            return Settled(tuple(rules), ordered.groups)
         hard += [s for s in ordered.samples if s not in hard]
         tried = list(_variants(numbers, ordered, found))
         better = next((n for n in tried if order(_rules(n, found), hard, budget, explain=False).groups), None)

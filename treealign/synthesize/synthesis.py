@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 from treealign.errors import PatternError
@@ -42,6 +43,7 @@ _LARGE = 4_000  # edits of all lattices: where there are more, what all names be
 _MANY = 1_000_000  # rules
 _NEAR = 0.1  # of a bound: what is as near to it as that is left alone
 _WORK = 60_000  # of a pool
+_NAMES = 20_000  # looked at for greedy lists, some 25 µs each
 _STEPS = 80_000  # of ordering
 
 
@@ -126,17 +128,17 @@ def _exactly(task: Task) -> _Attempt | None:
     return tried
 
 
+def _boxed(task: Task) -> tuple[Template, ...]:
+    found = fold_pairs(task.pairs, task.checkpoint, task.model, boxed=True)
+    return tuple(sorted((t for t in found if t.changed), key=lambda t: (t.samples, repr(t.source))))
+
+
 def _ordered(rules: Sequence[Rule], task: Task) -> tuple[Group, ...]:
     """The groups in which the rules work, as far as an order is found with so much work."""
     try:
         return order(rules, task.samples, Budget(_STEPS), explain=False).groups
     except OutOfWork:
         return ()
-
-
-def _boxed(task: Task) -> tuple[Template, ...]:
-    found = fold_pairs(task.pairs, task.checkpoint, task.model, boxed=True)
-    return tuple(sorted((t for t in found if t.changed), key=lambda t: (t.samples, repr(t.source))))
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,11 @@ class _Search:
     def __init__(self, task: Task) -> None:
         self.task, self.bound = task, 0
 
+    @cached_property
+    def _kinds(self) -> tuple[list[Content], ...]:
+        """The contents of all edits: plain ones, and, where there are any, with series."""
+        return _kinds(self.task.problem)
+
     def run(self) -> Synthesis | None:
         """The shortest list found that survives being run; None if none was found."""
         if not self.task.problem.ways:
@@ -179,20 +186,20 @@ class _Search:
         return tried.mapping if tried and not tried.findings else None
 
     def _built(self) -> ConversionMapping | None:
-        """The first of the greedy lists that survives being run; of contents that count on first, where they do."""
-        problem = self.task.problem
-        if sum(len(lat.edits) for lat in problem.lattices) > _LARGE:
+        """The shortest of the greedy lists that survive being run: without contents that count on, and with them."""
+        problem, kinds = self.task.problem, self._kinds
+        if sum(len(lat.edits) for lat in problem.lattices) > _LARGE and problem.peeled() is not problem:
             problem = problem.peeled()
-        plain = _contents(problem)
-        series = with_series(plain)
-        for given in (series, plain) if series != plain else (plain,):
-            contents = _with_words(given)
+            kinds = _kinds(problem)
+        best, below, work = None, _MANY, _NAMES
+        for at, contents in enumerate(kinds):
             greedy = Greedy(problem.restricted(contents), contents)
             self.bound = max(self.bound, greedy.bound)
-            made = next(filter(None, (self._tried(*found) for found in greedy.lists())), None)
-            if made is not None:
-                return made
-        return None
+            if greedy.estimate < below:
+                lists = greedy.lists(work // (len(kinds) - at), below)
+                best = next(filter(None, (self._tried(*found) for found in lists)), best)
+                below, work = _MANY if best is None else len(best), work - greedy.work
+        return best
 
     def _solved(self) -> ConversionMapping | None:
         """The best list made of some candidates; None if none was found with so much work.
@@ -203,13 +210,11 @@ class _Search:
         problem = self.task.problem
         if sum(len(lat.edits) for lat in problem.lattices) > _LARGEST:
             return None
-        plain = _contents(problem)
-        best = self._solve(_with_words(plain))
-        series = with_series(plain)
-        if series != plain:
-            contents = _with_words(series)
+        plain, *series = self._kinds
+        best = self._solve(plain)
+        for contents in series:
             if best is None:
-                self.bound = Pool(self.task.problem.restricted(contents), contents).estimate()
+                self.bound = Pool(problem.restricted(contents), contents).estimate()
                 return None
             best = self._solve(contents, len(best)) or best
         return best
@@ -236,12 +241,10 @@ class _Search:
         return None
 
 
-def _contents(problem: Problem) -> list[Content]:
-    return gather(problem.ways, problem.lattices, len(problem.templates))
-
-
-def _with_words(contents: Sequence[Content]) -> list[Content]:
-    return [*contents, *with_choices(contents)]
+def _kinds(problem: Problem) -> tuple[list[Content], ...]:
+    plain = gather(problem.ways, problem.lattices, len(problem.templates))
+    series = with_series(plain)
+    return tuple([*given, *with_choices(given)] for given in ((plain, series) if series != plain else (plain,)))
 
 
 def _exact(t: Template, whole: bool) -> Rule | None:

@@ -113,14 +113,12 @@ def fold_pairs(
     for (a, b), members in groups.items():
         rows = Rows([left[c][1] for c, _ in members], [right[m][1] for _, m in members], members)
         alone = len(members) == len(checkpoint.folds[a].positions) == len(model.folds[b].positions)
-        parted = _boxes if boxed else _itself if alone else _products
-        parts = [whole for part in related(rows) for whole in parted(*part)]
+        if boxed:
+            parts = [box for part in related(rows) for box in _boxes(*part)]
+        else:
+            parts = [whole for part in related(rows) for whole in ([part] if alone else _products(*part))]
         found += [_template(checkpoint.folds[a], model.folds[b], *part) for part in parts]
     return found
-
-
-def _itself(rows: Rows[tuple[str, str]], relation: Relation) -> list[Part]:
-    return [(rows, relation)]
 
 
 def _products(rows: Rows[tuple[str, str]], relation: Relation) -> list[Part]:

@@ -20,6 +20,7 @@ from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.segments import Name
 
 Move: TypeAlias = tuple[Rule, ...]
+_MOST_REFUSING = 4
 
 
 class Pending(NamedTuple):
@@ -115,6 +116,7 @@ class Tracks:
         self.looked_at: set[int] = set()  # tracks on which it depended what the moves asked about would do
         self._changed = [0] * len(self.tracks)  # by which move each track was changed last
         self.moved = 0
+        self._refusing: list[int] = []  # lines that the last wrong moves were wrong about: asked first
 
     @property
     def searched(self) -> int:
@@ -165,6 +167,8 @@ class Tracks:
         problem = self._problem
         if any(problem.is_fixed(side) for rule in move for side in (rule.forward, rule.backward)):
             return None
+        if len(move) == 1 and any(self._refuses(number, move[0]) for number in self._refusing):
+            return None
         touched = self._touched(move)
         if not touched:
             return None
@@ -185,6 +189,7 @@ class Tracks:
             for number, found in self._lines.find(rule.forward):
                 self.looked_at.add(self._lines.lines[number].template)
                 if found is None or (len(move) == 1 and self._edit_of(number, rule, found) is None):
+                    self._refused_by(number)
                     return None
                 other = best.get(number)
                 if other is None or (found.first, -found.stop) < (other[1].first, -other[1].stop):
@@ -192,6 +197,28 @@ class Tracks:
         return {
             n: (rule, found, _rewritten(self._lines.lines[n].name, rule, found)) for n, (rule, found) in best.items()
         }
+
+    def _refused_by(self, number: int) -> None:
+        """Note a line that a move is wrong about: the next one may be wrong about it, too."""
+        self.looked_at.add(self._lines.lines[number].template)
+        self._refusing = [number, *(n for n in self._refusing if n != number)][:_MOST_REFUSING]
+
+    def _refuses(self, number: int, rule: Rule) -> bool:
+        """Whether a rule would change this line otherwise than it has to, or not bring it back."""
+        line = self._lines.lines[number]
+        self._lines.searched += 1
+        try:
+            found = rule.forward.find(line.name, line.values)
+            if found:
+                wrong = len(found) > 1 or self._edit_of(number, rule, found[0]) is None
+                wrong = wrong or _inverse((rule,), _rewritten(line.name, rule, found[0]), line.values) != line.name
+            else:
+                wrong = bool(rule.backward.find(line.name, line.values))
+        except PartialMatch:
+            wrong = True
+        if wrong:
+            self.looked_at.add(line.template)
+        return wrong
 
     def _made(self, move: Move, touched: dict[int, tuple[Rule, Found, Name]]) -> tuple[tuple[int, int], ...] | None:
         """The edits that are made; None where some name is changed otherwise, or a track in part."""
@@ -222,10 +249,11 @@ class Tracks:
         for line, name in names.items():
             of = self._lines.lines[line]
             if _inverse(move, name, of.values) != of.name:
+                self._refused_by(line)
                 return False
         for number in (number for rule in move for number, _ in self._lines.find(rule.backward)):
             if number not in names:
-                self.looked_at.add(self._lines.lines[number].template)
+                self._refused_by(number)
                 return False
         return True
 
