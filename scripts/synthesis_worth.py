@@ -56,6 +56,7 @@ SWITCHES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "templates: series inside names": ("task", "merge_series", lambda _: list),
     "lists cut in another way first": ("synthesis", "recut", lambda _: _nothing),
     "candidates: ranges": ("candidates", "_Explorer._limited_rules", lambda _: _none),
+    "candidates: levels in one place only": ("candidates", "_Explorer._alone", lambda _: _nothing),
     "exact: the program": ("synthesis", "_Search._solved", lambda _: _nothing),
     "exact: others for rules that are stuck": ("settling", "_variants", lambda _: _none),
     "exact: dead options trimmed": ("synthesis", "trim", lambda _: lambda _p, rules, groups, *__: (rules, groups)),

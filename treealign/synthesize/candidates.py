@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import NamedTuple
 
 from treealign.synthesize.contents import Content, Occurrence
@@ -26,6 +26,7 @@ from treealign.tree.segments import Capture, Name
 _DEEPEST = 4
 _MOST_GROUPS = 40
 _ENOUGH = 2
+_MOST_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ class _Explorer:
             return self._seen.get(key, False)
         plain = self._propose(places, self._rules(places))
         self._seen[key] = clean = plain or self._propose(places, self._limited_rules(places))
+        if clean and depth == 0 and not (self._content.old and self._content.new):
+            self._alone(places)
         if clean or depth == _DEEPEST:
             return clean
         for parts in _partitions(places):
@@ -108,6 +111,12 @@ class _Explorer:
             if 1 < len(good) < len(parts):
                 self._explore([p for part in good for p in part], depth + 1)
         return False
+
+    def _alone(self, places: Sequence[_Place]) -> None:
+        """Levels that come or go in several places may be meant in one of them only."""
+        for parts in islice(_partitions(places), 2):
+            for part in parts if len(parts) <= _MOST_PARTS else ():
+                self._explore(part, _DEEPEST)
 
     def _propose(self, places: Sequence[_Place], rules: Iterator[tuple[Rule, State]]) -> bool:
         meant = [p.occurrence for p in places]

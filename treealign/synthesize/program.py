@@ -12,7 +12,8 @@ from typing import Any
 
 _LARGE = 4_000
 _MOST_NODES = 50
-_MOST_BRANCHED = 200_000  # entries times variables that the relaxation takes in part: some 10 µs each
+_MOST_PARTED = 40  # variables that the relaxation takes in part
+_MOST_BRANCHED = 200_000  # entries times such variables: some 10 µs each
 _MOST_PIVOTS = 20_000
 _SLIGHT = 1e-6
 _HANGING = 120.0  # seconds after which something must be broken
@@ -65,7 +66,7 @@ def minimum(program: Program, weights: Sequence[float]) -> Minimum | None:
     parted = sum(_SLIGHT < x < 1.0 - _SLIGHT for x in taken)
     if not parted:
         return Minimum(tuple(n for n, x in enumerate(taken) if x > 0.5), float(relaxed.fun))
-    if len(program.entries) * parted > _MOST_BRANCHED:
+    if parted > _MOST_PARTED or len(program.entries) * parted > _MOST_BRANCHED:
         return Minimum((), float(relaxed.fun), parted)
     found = _branched(program, weights, matrix)
     return found and replace(found, parted=parted)

@@ -187,10 +187,10 @@ class _Search:
 
     def _built(self) -> ConversionMapping | None:
         """The shortest of the greedy lists that survive being run: without contents that count on, and with them."""
-        problem, kinds = self.task.problem, self._kinds
-        if sum(len(lat.edits) for lat in problem.lattices) > _LARGE and problem.peeled() is not problem:
+        problem = self.task.problem
+        if sum(len(lat.edits) for lat in problem.lattices) > _LARGE:
             problem = problem.peeled()
-            kinds = _kinds(problem)
+        kinds = self._kinds if problem is self.task.problem else _kinds(problem)
         best, below, work = None, _MANY, _NAMES
         for at, contents in enumerate(kinds):
             greedy = Greedy(problem.restricted(contents), contents)
