@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from functools import cached_property
 from itertools import chain
 
+from treealign.formats.cached import cached_property
 from treealign.synthesize.absorbing import absorptions
 from treealign.synthesize.building import Built, build
 from treealign.synthesize.choosing import Choice, Chooser

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 
 from treealign.errors import PatternError
+from treealign.formats.cached import cached_property
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.synthesize.budget import Budget, OutOfWork
 from treealign.synthesize.contents import Content, gather
