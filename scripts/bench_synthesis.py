@@ -91,7 +91,7 @@ def matches(case: dict[str, Any]) -> tuple[list[tuple[str, str]], list[Conversio
     left = {key: tuple(shape) for key, shape, *_ in case["checkpoint"]}
     tied = set(case.get("tied") or ())
     pairs, conversions = [], []
-    for sources, targets, operation in case["gold"]:
+    for sources, targets, operation, *_ in case["gold"]:
         if operation in PLAIN and len(sources) == 1:
             fed = [t for t in targets if t not in tied] or targets
             pairs.append((sources[0], fed[0]))
