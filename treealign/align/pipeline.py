@@ -14,11 +14,14 @@ from treealign.align.converting.quantisation import judge_pieces, judge_scales
 from treealign.align.doubting.axes import judge_indices
 from treealign.align.doubting.crossed import judge_crossed
 from treealign.align.doubting.folded_space import judge_orders
+from treealign.align.doubting.index_families import judge_index_families
 from treealign.align.doubting.joined_squares import turn_joined_squares
 from treealign.align.doubting.lists import judge_lists
 from treealign.align.doubting.other_tower import judge_other_tower
+from treealign.align.doubting.same_paths import judge_same_paths
 from treealign.align.doubting.siblings import judge_siblings
 from treealign.align.doubting.squares import judge_turns
+from treealign.align.doubting.torn import judge_torn
 from treealign.align.doubting.twins import judge_twins
 from treealign.align.doubting.unknown_shapes import judge_without_shapes
 from treealign.align.state import Judge, Pass, State
@@ -34,7 +37,10 @@ JUDGES: tuple[Judge, ...] = (
     judge_pieces,
     judge_contents,
     judge_crossed,
+    judge_same_paths,
+    judge_index_families,
     judge_turns,
+    judge_torn,
 )
 
 

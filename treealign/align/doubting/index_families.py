@@ -1,0 +1,116 @@
+"""One map of numbers for each pair of lists: a repeat of the one side is one repeat of the other.
+
+Where leaves of one block go to two blocks of a list, one of them is wrong, whichever of them its evidence makes
+certain: the numbers of the list may be shifted, or the block may be another's. The same holds for two blocks of a list
+of which leaves go to one block of the list of the same name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Set
+from typing import TYPE_CHECKING
+
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern, Shape, concrete
+from treealign.align.reasons import Reason
+from treealign.align.verdict import Alternatives, alone
+
+if TYPE_CHECKING:
+    from treealign.align.state import State
+    from treealign.tree.keytree import KeyTree
+
+TWICE = Reason("names", "other leaves of its block go to another number of the list, or come from another")
+_NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]*)(?![0-9])", re.ASCII)
+SEVERAL = 2
+Path = tuple[str, ...]
+Lists = tuple[Path, Path]
+Numbers = dict[tuple[str, str], set[tuple[Link, int, int]]]  # by number on either side, the leaves of one match
+
+
+def judge_index_families(state: State) -> Alternatives:
+    """Matches of a block that goes to two blocks of a list, where no shape says which it is.
+
+    Linear in the leaves of which the names differ, and of those that share a list with them.
+    """
+    maps: dict[Lists, Numbers] = defaultdict(lambda: defaultdict(set))
+    same = []
+    for link in state.known:
+        if link.left[0].template == link.right[0].template:
+            same.append(link)
+        else:
+            _count(link, maps, None)
+    uneven = [lists for lists, pairs in maps.items() if any(a != b for a, b in pairs)]
+    named = {here for here, there in uneven if here == there}
+    for link in same if named else ():
+        _count(link, maps, named)
+    doubted = (link for lists in uneven for link in _conflicting(lists, maps[lists], state.trees))
+    return {link: alone(link, TWICE) for link in doubted}
+
+
+def _count(link: Link, maps: dict[Lists, Numbers], only: set[Path] | None) -> None:
+    keys = [{at: key for key, at in side[0].cells.items()} for side in (link.left, link.right)]
+    for group in link.expand():
+        leaves = group.left[0], group.right[0]
+        if leaves[0] not in keys[0] or leaves[1] not in keys[1]:
+            continue
+        places = [list(_places(side[0], keys[n][leaves[n]])) for n, side in enumerate((link.left, link.right))]
+        if len(places[0]) != len(places[1]):
+            continue
+        for (a, i), (b, j) in zip(*places, strict=True):
+            if only is None or a in only:
+                maps[a, b][i, j].add((link, *leaves))
+
+
+def _places(p: Pattern, key: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+    """The lists in which a leaf stands, by path with the number replaced, and its number in each."""
+    segments = concrete(p, key)
+    for at, segment in enumerate(segments[:-2]):
+        runs = list(_NUMBER.finditer(segment))
+        if len(runs) == 1:
+            run = runs[0]
+            yield (*segments[:at], segment[: run.start()] + "#" + segment[run.end() :]), run.group()
+
+
+def _conflicting(lists: Lists, pairs: Numbers, trees: tuple[KeyTree, KeyTree]) -> Iterator[Link]:
+    """The links of numbers that go to two, or come from two.
+
+    What hangs together below a number is proved where the shapes of the other numbers forbid any of it to be there.
+    Levels may nest otherwise, so that one number of the one list stands for all of the other: the two are one level
+    where they bear one name, or where several numbers of each correspond.
+    """
+    there: dict[str, set[str]] = defaultdict(set)
+    here: dict[str, set[str]] = defaultdict(set)
+    for i, j in pairs:
+        there[i].add(j)
+        here[j].add(i)
+    alike = lists[0][-2:] == lists[1][-2:]
+    if not alike and min(len(there), len(here)) < SEVERAL:
+        return
+    for (i, j), some in pairs.items():
+        elsewhere, others = there[i] - {j}, here[j] - {i} if alike else set()
+        if not elsewhere and not others:
+            continue
+        branches: dict[str, list[tuple[Link, bool]]] = defaultdict(list)
+        for link, a, b in some:
+            nowhere = _shapes(trees[1], b, lists[1], elsewhere)
+            rivals = _shapes(trees[0], a, lists[0], others) or _below(trees[0], lists[0], others)
+            proved = trees[1].leaves[b].shape not in nowhere and trees[0].leaves[a].shape not in rivals
+            branches[trees[0].keys[a].split(".")[len(lists[0])]].append((link, proved))
+        for members in branches.values():
+            if not any(proved for _, proved in members):
+                yield from (link for link, _ in members)
+
+
+def _shapes(tree: KeyTree, at: int, path: Path, numbers: Set[str]) -> list[Shape]:
+    """The shapes of the leaf's namesakes in these members of a list."""
+    segments = tree.keys[at].split(".")
+    twins = (".".join((*path[:-1], path[-1].replace("#", n), *segments[len(path) :])) for n in sorted(numbers))
+    return [tree.leaf(twin).shape for twin in twins if twin in tree]
+
+
+def _below(tree: KeyTree, path: Path, numbers: Set[str]) -> set[Shape]:
+    """The shapes of all leaves of these members of a list."""
+    starts = tuple(".".join((*path[:-1], path[-1].replace("#", n), "")) for n in sorted(numbers))
+    return {leaf.shape for leaf in tree.leaves if leaf.key.startswith(starts)} if starts else set()
