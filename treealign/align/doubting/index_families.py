@@ -92,10 +92,11 @@ def _conflicting(lists: Lists, pairs: Numbers, trees: tuple[KeyTree, KeyTree]) -
         elsewhere, others = there[i] - {j}, here[j] - {i} if alike else set()
         if not elsewhere and not others:
             continue
+        below = _below(trees[0], lists[0], others)
         branches: dict[str, list[tuple[Link, bool]]] = defaultdict(list)
         for link, a, b in some:
             nowhere = _shapes(trees[1], b, lists[1], elsewhere)
-            rivals = _shapes(trees[0], a, lists[0], others) or _below(trees[0], lists[0], others)
+            rivals = _shapes(trees[0], a, lists[0], others) or below
             proved = trees[1].leaves[b].shape not in nowhere and trees[0].leaves[a].shape not in rivals
             branches[trees[0].keys[a].split(".")[len(lists[0])]].append((link, proved))
         for members in branches.values():
