@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import renamed_trees
 
-from treealign import suggest
+from treealign import KeyTree, suggest
 from treealign.align.alignment import align
 from treealign.align.knowledge.weights import MARGIN
 from treealign.align.matching.assignment import Class
@@ -147,3 +147,28 @@ def test_the_order_of_definition_ranks_what_names_leave_open_and_is_named_but_se
         assert guessed_pairs(suggestion) == dict(zip([k for k, *_ in order], model.keys, strict=True))
         assert not certain_pairs(suggestion)
         assert all(any(e.startswith("order among siblings") for e in m.evidence) for m in suggestion.matches)
+
+
+def test_a_word_that_any_module_bears_does_not_join_two_containers_of_other_names():
+    block = [("layers.0.mlp.up_proj.weight", (12, 8), "float32"), ("layers.0.mlp.down_proj.weight", (8, 12), "float32")]
+    pooler = [("pooler.dense.weight", (8, 8), "float32"), ("pooler.dense.bias", (8,), "float32")]
+    head = [("scorer.dense.weight", (8, 8), "float32"), ("scorer.dense.bias", (8,), "float32")]
+    found = suggest(KeyTree.from_leaves(block + pooler), KeyTree.from_leaves(block + head, ordered=True))
+    assert {m.model[0] for m in found.matches if m.certain} == {key for key, *_ in block}
+
+
+def test_repeats_of_other_sizes_are_no_twins_of_one_another():
+    sizes = [(0, 8), (1, 16)]
+    whole = [(f"layers.{n}.attn.qkv.{leaf}", shape, "float32") for n, d in sizes for leaf, shape in qkv(3 * d, d)]
+    parts = [
+        (f"layers.{n}.attn.{x}_proj.{leaf}", shape, "float32")
+        for n, d in sizes
+        for x in "qkv"
+        for leaf, shape in qkv(d, d)
+    ]
+    found = suggest(KeyTree.from_leaves(whole), KeyTree.from_leaves(parts, ordered=True))
+    assert not [q.why for q in found.questions if q.about == "names"]
+
+
+def qkv(rows: int, columns: int) -> list[tuple[str, tuple[int, ...]]]:
+    return [("weight", (rows, columns)), ("bias", (rows,))]

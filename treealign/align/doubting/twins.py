@@ -39,7 +39,8 @@ def judge_twins(state: State) -> Alternatives:
         for p, q in [(link.left[0], link.right[0])]
     }
     pairs = (pair for group in groups.values() for pair in combinations(group, 2))
-    found = [pair for pair in pairs if not _told(*pair, modules)]
+    # of one pattern whose repeats differ in size there is a match for each size
+    found = [(a, b) for a, b in pairs if (a.left, a.right) != (b.left, b.right) and not _told(a, b, modules)]
     return {link: Alternative(TWINS, rivals_of(pair)) for pair in found for link in pair}
 
 

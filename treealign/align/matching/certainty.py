@@ -191,6 +191,9 @@ def _supported(i: int, j: int, left: Side, right: Side, assignment: Assignment, 
         return True
     if votes.by_others(i, j) <= SETTLED:
         return False
+    above = [{t.text for t in s.tokens[n] if t.qualified and t.depth == 2} for s, n in ((left, i), (right, j))]
+    if all(above) and not above[0] & above[1] and votes.hold_nothing_else(i, j):
+        return False  # what holds the two modules bears two names, and nothing else in it is known
     generic = {t.text for t in left.tokens[i] if t.depth == 1} & {t.text for t in right.tokens[j] if t.depth == 1}
     return bool(generic) or _share_words(left, right, i, j)
 
