@@ -95,13 +95,13 @@ def fused(name, rows=384):
 
 def test_rows_that_stand_head_by_head_are_guessed_into_runs():
     suggestion = aligned(fused("attention.query_key_value"), fused("attn.qkv"))
-    assert operations_of(suggestion, "query_key_value") == {(Deinterleave(0, (128, 128, 128)),)}
+    assert operations_of(suggestion, "query_key_value") == {(Deinterleave(0, (64, 64, 64)),)}
     assert not certain_pairs(suggestion)
 
 
 def test_runs_are_guessed_into_rows_that_stand_head_by_head():
     suggestion = aligned(fused("attn.qkv"), fused("attention.query_key_value"))
-    assert operations_of(suggestion, "qkv") == {(Interleave(0, (128, 128, 128)),)}
+    assert operations_of(suggestion, "qkv") == {(Interleave(0, (64, 64, 64)),)}
 
 
 def test_a_fused_tensor_of_groups_of_query_heads_is_split_by_group():
@@ -112,7 +112,7 @@ def test_a_fused_tensor_of_groups_of_query_heads_is_split_by_group():
     }
     suggestion = aligned({f"layers.{n}.self_attn.linear_qkv.weight": (768, 512) for n in range(2)}, parts)
     (operations,) = operations_of(suggestion, "linear_qkv")
-    assert operations[:2] == (Deinterleave(0, (512, 128, 128)), Split(0, (512, 128, 128)))
+    assert operations[:2] == (Deinterleave(0, (256, 64, 64)), Split(0, (512, 128, 128)))
 
 
 def test_rows_of_w13_are_guessed_to_take_turns():

@@ -166,7 +166,7 @@ class _Settling:
 
         Rows of both in another order change nothing then, and some of one alone do.
         """
-        said = [parse(hint) for hint in hints]
+        said = [one for hint in hints for one in parse(hint)]
         rotary = [isinstance(one, Statement) and (one.said.kind in ROTARY or bool(one.said.rotary)) for one in said]
         return all(rotary) and self.search.half_differs(changed, self.floor)
 

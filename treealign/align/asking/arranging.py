@@ -8,7 +8,7 @@ from typing import Any
 
 from treealign.align.asking.rows import HIDDEN, Order, with_operations, with_rows
 from treealign.align.converting.shape_algebra import axis_orders
-from treealign.align.doubting.joined_squares import JOINED, in_way, join_ways
+from treealign.align.doubting.joined_squares import JOINED, in_way, joins_squares
 from treealign.align.doubting.layouts import is_cut_square
 from treealign.align.doubting.transposition import is_square
 from treealign.align.hints import Said
@@ -27,7 +27,7 @@ def arranged(link: Link, said: Said) -> Link | None:
 
 
 def _turned(link: Link, said: Said) -> Link | None:
-    if link.operations and join_ways(link) is not None:
+    if joins_squares(link):
         return in_way(link, said.kind == "transposed") if said.kind != "permuted" else None
     if len(link.left) != 1 or len(link.right) != 1:
         return None

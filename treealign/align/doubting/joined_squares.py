@@ -90,6 +90,12 @@ def join_ways(link: Link) -> Ways | None:
     return (plain, turned[0]) if plain and turned else None
 
 
+def joins_squares(link: Link) -> bool:
+    """Whether it joins or stacks square parts, or cuts them out of a whole."""
+    made = joining(link).operations
+    return any(isinstance(o, Stack | Concat) for o in made) and join_ways(link) is not None
+
+
 def in_way(link: Link, turned: bool) -> Link | None:
     """The link with its square parts as they are, or turned; None where it joins or cuts none."""
     ways = join_ways(link)
