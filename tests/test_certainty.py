@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 from aligning import aligned, certain_links, certain_pairs, guessed_pairs, tree
+from cases import read_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import renamed_trees
@@ -172,3 +173,9 @@ def test_repeats_of_other_sizes_are_no_twins_of_one_another():
 
 def qkv(rows: int, columns: int) -> list[tuple[str, tuple[int, ...]]]:
     return [("weight", (rows, columns)), ("bias", (rows,))]
+
+
+def test_the_last_leaf_of_a_module_goes_where_all_its_other_leaves_certainly_go():
+    (case,) = read_cases("real_vision", "regnety004_pytorchcv__hf")
+    counters = {m.checkpoint[0]: m for m in suggest(*case.trees()).matches if "num_batches_tracked" in m.model[0]}
+    assert [key for key, match in counters.items() if not match.certain] == []

@@ -14,6 +14,7 @@ from treealign.align.converting.quantisation import judge_pieces, judge_scales
 from treealign.align.doubting.axes import judge_indices
 from treealign.align.doubting.crossed import judge_crossed
 from treealign.align.doubting.folded_space import judge_orders
+from treealign.align.doubting.followers import follow_modules
 from treealign.align.doubting.index_families import judge_index_families
 from treealign.align.doubting.joined_squares import turn_joined_squares
 from treealign.align.doubting.lists import judge_lists
@@ -78,6 +79,7 @@ PASSES: tuple[Pass, ...] = (
     passes.match_same_names,
     turn_joined_squares,
     judge,  # all matches together, wherever they were found
+    follow_modules,
     passes.settle,
     judge_settled,
     passes.leave_over,

@@ -192,10 +192,17 @@ def _supported(i: int, j: int, left: Side, right: Side, assignment: Assignment, 
     if votes.by_others(i, j) <= SETTLED:
         return False
     above = [{t.text for t in s.tokens[n] if t.qualified and t.depth == 2} for s, n in ((left, i), (right, j))]
-    if all(above) and not above[0] & above[1] and votes.hold_nothing_else(i, j):
+    if all(above) and not above[0] & above[1] and _hold_nothing_else(votes, i, j):
         return False  # what holds the two modules bears two names, and nothing else in it is known
     generic = {t.text for t in left.tokens[i] if t.depth == 1} & {t.text for t in right.tokens[j] if t.depth == 1}
     return bool(generic) or _share_words(left, right, i, j)
+
+
+def _hold_nothing_else(votes: Votes, i: int, j: int) -> bool:
+    """Whether no other match is known of what holds the module of either leaf, where that is not the root."""
+    of_left, of_right, _ = votes.matched
+    held = ((votes.left[i], of_left), (votes.right[j], of_right))
+    return all(ids[1:2].max(initial=-1) >= 0 and matched[ids[1]] <= matched[ids[0]] for ids, matched in held)
 
 
 def _ends_alike(mine: tuple[str, ...], theirs: tuple[str, ...]) -> bool:

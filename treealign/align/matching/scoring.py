@@ -205,15 +205,6 @@ class Votes:
         best = dice.max(axis=1), dice.max(axis=0)
         return float(sum(np.average(m, weights=_nearness(m[None])) for m in best) / 2)
 
-    def hold_nothing_else(self, i: int, j: int) -> bool:
-        """Whether no other match is known of what holds the module of either leaf, where that is not the root.
-
-        Then nothing but its name says what it is.
-        """
-        of_left, of_right, _ = self.matched
-        held = [(ids[ids >= 0], of_side) for ids, of_side in ((self.left[i], of_left), (self.right[j], of_right))]
-        return all(len(ids) > 1 and of_side[ids[1]] <= of_side[ids[0]] for ids, of_side in held)
-
     def _with_roots(self, a: Ints, b: Ints) -> tuple[Floats, Floats, Floats]:
         """Matches between the nodes of two chains that end at the roots, and the sizes of these nodes."""
         inside = self.common[a][:, b].toarray()

@@ -1,0 +1,68 @@
+"""The last leaf of a module, where all its other leaves certainly go to one module: it goes there, too.
+
+A batch norm's counter has no shape to be told by, so that the order of a list, or another counter, leaves it open. Who
+it belongs to is its module's decision, and that is made.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+from treealign.align import verdict
+from treealign.align.links import Link
+from treealign.align.state import State
+from treealign.tree.keytree import KeyTree
+
+OTHERS = 2  # leaves of its module that must be certain: of a weight and a bias either may be the wrong one
+WHOSE = frozenset({"names", "belongs", "order"})
+FOLLOWS = "its module: all other leaves of it go to the same one"
+Module = dict[str, int]
+
+
+def follow_modules(state: State) -> State:
+    """Settle who the last leaf of a module belongs to; linear in the leaves."""
+    wanted = [link for link in state.links if _may_follow(link)]
+    if not wanted or not state.shapes:
+        return state
+    certain = {
+        group.left[0]: group.right[0]
+        for link in state.known
+        if link.certain and len(link.left) == len(link.right) == 1
+        for group in link.expand()
+        if len(group.left) == len(group.right) == 1
+    }
+    modules = tuple(map(_modules, state.trees))
+    settled = {link: _following(link) for link in wanted if _follows(link, state.trees, modules, certain)}
+    return replace(state, links=tuple(settled.get(link, link) for link in state.links))
+
+
+def _may_follow(link: Link) -> bool:
+    alone = not link.certain and not link.operations and len(link.left) == len(link.right) == 1
+    return alone and set(link.open) <= WHOSE and link.left[0].segments[-1] == link.right[0].segments[-1]
+
+
+def _modules(tree: KeyTree) -> dict[str, Module]:
+    found: dict[str, Module] = defaultdict(dict)
+    for at, key in enumerate(tree.keys):
+        module, _, name = key.rpartition(".")
+        found[module][name] = at
+    return found
+
+
+def _follows(
+    link: Link, trees: tuple[KeyTree, KeyTree], modules: tuple[Mapping[str, Module], ...], certain: Mapping[int, int]
+) -> bool:
+    for group in link.expand():
+        mine, theirs = (
+            set(modules[n][trees[n].keys[at].rpartition(".")[0]].values()) - {at}
+            for n, at in enumerate((group.left[0], group.right[0]))
+        )
+        if len(mine) < OTHERS or {certain.get(at) for at in mine} != theirs:
+            return False
+    return True
+
+
+def _following(link: Link) -> Link:
+    return verdict.settled(replace(link, evidence=(*link.evidence, FOLLOWS)))
