@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from cases import read_cases
 from torch import nn
 
 from treealign import TreealignError, load, save, suggest
@@ -104,3 +105,11 @@ def test_names_of_one_tensor_with_other_numbers_are_what_only_a_load_can_see():
     assert suggest(held, model).ok
     with pytest.raises(TreealignError, match="lm_head"):
         load(model, held)
+
+
+def test_counters_are_missing_where_the_checkpoint_has_some_that_nothing_takes():
+    (case,) = read_cases("real_vision", "inceptionv3_pytorchcv__timm")
+    found = suggest(*case.trees())
+    lost = found.alignment.model.counters - {key for match in found.matches for key in match.model}
+    assert lost
+    assert lost <= set(found.missing_keys)

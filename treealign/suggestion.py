@@ -133,10 +133,14 @@ class Suggestion(Shown):
 
     @cached_property
     def missing_keys(self) -> tuple[str, ...]:
-        """Model keys that nothing fills, in the order of the model; tied aliases and counters do not count."""
+        """Model keys that nothing fills, in the order of the model; tied aliases do not count.
+
+        Nor do counters of batch norms, which torch fills; but where the checkpoint has some left over, they are lost.
+        """
         model = self.alignment.model
+        filled = frozenset() if self.alignment.checkpoint.counters & set(self.unexpected_keys) else model.counters
         keys = {*keys_of(model, self.alignment.right), *(k for m in self._left_out for k in m.model)}
-        return tuple(key for key in model.keys if key in keys and key not in model.counters)
+        return tuple(key for key in model.keys if key in keys and key not in filled)
 
     @cached_property
     def unexpected_keys(self) -> tuple[str, ...]:
