@@ -13,6 +13,7 @@ import torch
 
 import treealign
 from treealign import KeyTree
+from treealign.mapping.operations import Stack
 
 EXPERTS, LAYERS, WIDTH, HIDDEN = 3, 2, 8, 12
 Tensors = dict[str, torch.Tensor]
@@ -56,13 +57,36 @@ def attention(_: int, turn: bool) -> Iterator[tuple[Tensors, Tensors]]:
     )
 
 
+def stacks(hidden: int, turn: bool) -> Iterator[tuple[Tensors, Tensors]]:
+    """A layer's experts, stacked on either side: gate and up by themselves, and in one."""
+    gate, up, down = drawn(EXPERTS, hidden, WIDTH), drawn(EXPERTS, hidden, WIDTH), drawn(EXPERTS, WIDTH, hidden)
+    parts = {f"mlp.experts.{name}_proj": t for name, t in (("gate", gate), ("up", up), ("down", down))}
+    yield (
+        parts,
+        {
+            "mlp.experts.gate_up_proj": turned(torch.cat([gate, up], 1), turn),
+            "mlp.experts.down_proj": turned(down, turn),
+        },
+    )
+
+
+def kernels(hidden: int, turn: bool) -> Iterator[tuple[Tensors, Tensors]]:
+    """A layer's experts of convolutions, stacked, with their channels last where they are turned."""
+    parts = {f"experts.{e}.conv.weight": drawn(hidden, WIDTH, 2, 2) for e in range(EXPERTS)}
+    whole = torch.stack(list(parts.values()))
+    yield parts, {"experts.conv": whole.permute(0, 3, 4, 2, 1).contiguous() if turn else whole}
+
+
+KINDS = {"experts": experts, "attention": attention, "stacks": stacks, "kernels": kernels}
+
+
 def trees(kind: str, square: bool, turn: bool, around: str) -> tuple[Tensors, Tensors]:
     """Both sides of a model of some layers, with a dense MLP around that stands alike, is turned, or is not there."""
     torch.manual_seed(0)
     parts: Tensors = {}
     whole: Tensors = {}
     for n in range(LAYERS):
-        for mine, theirs in {"experts": experts, "attention": attention}[kind](WIDTH if square else HIDDEN, turn):
+        for mine, theirs in KINDS[kind](WIDTH if square else HIDDEN, turn):
             parts |= {f"layers.{n}.{k}": t for k, t in mine.items()}
             whole |= {f"layers.{n}.{k}": t for k, t in theirs.items()}
         if around:
@@ -87,7 +111,7 @@ def wrong(s: treealign.Suggestion, truth: Tensors, checkpoint: Tensors) -> int:
     return sum(k not in made or made[k].shape != t.shape or not torch.equal(made[k], t) for k, t in truth.items())
 
 
-CASES = list(product(("experts", "attention"), (True, False), (True, False), ("", "alike", "turned"), (True, False)))
+CASES = list(product(KINDS, (True, False), (True, False), ("", "alike", "turned"), (True, False)))
 
 
 @pytest.mark.parametrize(("kind", "square", "turn", "around", "cut"), CASES)
@@ -112,3 +136,18 @@ def test_the_axis_of_squares_that_are_joined_is_one_question() -> None:
     parts, whole = trees("experts", square=True, turn=True, around="alike")
     s = treealign.suggest(tree(parts), tree(whole, ordered=True))
     assert [q.about for q in s.questions] == ["axes"]
+
+
+def test_every_order_that_equal_sizes_leave_to_a_stack_is_offered() -> None:
+    parts, whole = trees("kernels", square=False, turn=True, around="alike")
+    s = treealign.suggest(tree(parts), tree(whole, ordered=True))
+    (axes,) = [q for q in s.questions if q.about == "axes"]
+    orders = {o.operations[-1].dims for option in axes.options for o in option.matches}
+    assert {(0, 3, 4, 2, 1), (0, 4, 3, 2, 1)} <= orders
+
+
+def test_named_parts_are_stacked_in_one_step() -> None:
+    parts = {f"layers.0.attn.{x}_proj.weight": drawn(6, 8) for x in "qkv"}
+    whole = {"layers.0.attn.qkv.weight": torch.stack(list(parts.values()))}
+    s = treealign.suggest(tree(parts), tree(whole, ordered=True))
+    assert [m.operations for m in s.matches] == [(Stack(0, 3),)]

@@ -8,7 +8,8 @@ from typing import Any
 
 from treealign.align.asking.rows import HIDDEN, Order, with_operations, with_rows
 from treealign.align.converting.shape_algebra import axis_orders
-from treealign.align.doubting.joined_squares import JOINED, in_way, joins_squares
+from treealign.align.converting.turned_joins import is_joined, join_orders
+from treealign.align.doubting.joined_squares import JOINED, in_way
 from treealign.align.doubting.layouts import is_cut_square
 from treealign.align.doubting.transposition import is_square
 from treealign.align.hints import Said
@@ -27,8 +28,10 @@ def arranged(link: Link, said: Said) -> Link | None:
 
 
 def _turned(link: Link, said: Said) -> Link | None:
-    if joins_squares(link):
-        return in_way(link, said.kind == "transposed") if said.kind != "permuted" else None
+    if said.kind != "permuted" and (is_joined(link) or JOINED in (link.reason, *link.beneath)):
+        return in_way(link, said.kind == "transposed")
+    if is_joined(link):
+        return join_orders(link).get(said.dims)
     if len(link.left) != 1 or len(link.right) != 1:
         return None
     if said.kind == "permuted":
@@ -80,6 +83,8 @@ def _shape_pairs(link: Link) -> set[tuple[Shape, Shape]]:
 
 def link_orders(link: Link) -> list[Order]:
     """All orders of the dimensions that make the checkpoint's shapes the model's; spatial order kept comes first."""
+    if is_joined(link):
+        return list(join_orders(link))
     pairs = _shape_pairs(link)
     known = frozenset((before, after) for before, after in pairs if before is not None and after is not None)
     return list(axis_orders(known)) if len(known) == len(pairs) else []

@@ -7,34 +7,40 @@ any of the four places; the fused tensor fits only if none of its three is taken
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from treealign.align.matching.agreement import composed_roles
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
 
-Path = tuple[str, ...]
+Place = tuple[tuple[str, ...], str]
 
 
 def claimed(left: Side, right: Side, assignment: Assignment) -> set[int]:
-    """Matches of a lone key to a part of what a fused key beside it is left over for: left patterns."""
-    fused: dict[tuple[Path, str], set[str]] = defaultdict(set)
-    for at, p in enumerate(left.patterns):
-        whole = _roles(left, at)
-        parts = composed_roles(whole) - whole
-        if parts and at not in assignment.pairs:
-            fused[_container(p), p.segments[-1]] |= parts
-    found = set()
-    for i, j in assignment.pairs.items():
-        p = left.patterns[i]
-        parts = fused.get((_container(p), p.segments[-1]), set())
-        if parts & _roles(right, j) and not parts & _roles(left, i):
-            found.add(i)
-    return found
+    """Matches of a part of what a fused key is left over for to a lone key beside that: left patterns."""
+    pairs = assignment.pairs
+    found = {i for i, _ in _taken(left, right, list(pairs.items()))}
+    return found | {i for _, i in _taken(right, left, [(j, i) for i, j in pairs.items()])}
 
 
-def _container(p: Pattern) -> Path:
-    return p.segments[:-2]
+def _taken(wholes: Side, parts: Side, pairs: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The pairs of a lone key of the one side and a part of the other that a fused key beside the first could have."""
+    matched = {at for at, _ in pairs}
+    fused: dict[Place, set[str]] = defaultdict(set)
+    for at, p in enumerate(wholes.patterns):
+        whole = _roles(wholes, at)
+        if at not in matched:
+            fused[_place(p)] |= composed_roles(whole) - whole
+    for own, other in pairs:
+        wanted = fused.get(_place(wholes.patterns[own]), set())
+        if wanted & _roles(parts, other) and not wanted & _roles(wholes, own):
+            yield own, other
+
+
+def _place(p: Pattern) -> Place:
+    """What holds its module, and which leaf of it that is; what holds a parameter that has none of its own."""
+    return p.holder, p.segments[-1] if p.segments[-1] in ("weight", "bias") else ""
 
 
 def _roles(side: Side, at: int) -> set[str]:

@@ -16,9 +16,10 @@ import numpy as np
 
 from treealign.align.converting.part_cells import Cells, cell_groups
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
-from treealign.align.converting.rearrangements import IN_HEADS, rearrangements, squeezes
+from treealign.align.converting.rearrangements import IN_HEADS, TURNS, rearrangements, squeezes
 from treealign.align.converting.rivals import RIVALS, has_rival
 from treealign.align.converting.shape_algebra import joined, joined_then_turned, shards
+from treealign.align.converting.turned_joins import join_orders
 from treealign.align.hinted import Hint
 from treealign.align.knowledge.weights import COMPOSED, MIN_SCORE
 from treealign.align.links import Group, Link, swapped
@@ -86,6 +87,7 @@ def find_conversions(
         if made and len(w.parts) == 1 and not any(isinstance(o, Stack | Unstack) for o in made[0].operations):
             objection = objection or SHARDS
         made = [_doubted(link, IN_HEADS) if _is_cut_in_heads(link) else link for link in made]
+        made = [_doubted(link, TURNS) if _is_turned_somehow(link) else link for link in made]
         if objection:
             made = [_doubted(link, as_reason(objection)) for link in made]
         if objection and made and _is_of_another_layout(made[0]):
@@ -120,6 +122,11 @@ def _is_of_another_layout(link: Link) -> bool:
 def _is_cut_in_heads(link: Link) -> bool:
     """Whether parts are in another number of dimensions than the whole: which rows make a head, shapes do not show."""
     return any(isinstance(o, Reshape) for o in link.operations) and not squeezes(link.operations)
+
+
+def _is_turned_somehow(link: Link) -> bool:
+    """Whether the whole is turned, and equal sizes leave several orders of its dimensions."""
+    return any(isinstance(o, Permute) for o in link.operations) and len(join_orders(link)) > 1
 
 
 def _doubted(link: Link, reason: Reason) -> Link:

@@ -39,13 +39,17 @@ def joined(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Oper
 
     Notes
     -----
-    Tried: stack, concat, stack then concat; where none of these does, parts of one shape in the layout of the whole;
-    then the parts in their own layout, turned when they are joined.
+    Tried: stack, concat, stack then concat; where none of these does, parts of one shape turned first; the parts in
+    their own layout, turned when they are joined; then, the last, parts of one shape that are reshaped.
 
     """
     steps = joined_as_they_are(parts, whole, stacked)
-    steps = steps or (None if stacked else _joined_anew(parts, whole))
-    return steps or next(iter(joined_then_turned(parts, whole, stacked)), None)
+    if steps:
+        return steps
+    anew = None if stacked else _joined_anew(parts, whole)
+    if anew and not any(isinstance(o, Reshape) for o in anew):
+        return anew
+    return next(iter(joined_then_turned(parts, whole, stacked)), anew)
 
 
 def joined_as_they_are(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -> tuple[Operation, ...] | None:
@@ -56,6 +60,8 @@ def joined_as_they_are(parts: Sequence[Sizes], whole: Sizes, stacked: int = 0) -
         parts = [(stacked, *p) for p in parts]
     if len(parts) == 1:
         return steps if parts[0] == whole and steps else None
+    if not stacked and set(parts) == {whole[1:]} and whole[0] == len(parts):
+        return (Stack(0, len(parts)),)
     dim = join_dimension(parts, whole)
     return None if dim is None else (*steps, Concat(dim, tuple(p[dim] for p in parts)))
 

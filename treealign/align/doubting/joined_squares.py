@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from treealign.align.converting.shape_algebra import joined_as_they_are, joined_then_turned
+from treealign.align.converting.turned_joins import join_shapes
 from treealign.align.doubting.layouts import kind
 from treealign.align.doubting.squares import ENOUGH, Surroundings
 from treealign.align.doubting.transposition import block
@@ -22,7 +23,6 @@ from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import doubted
 from treealign.mapping.operations import Concat, Deinterleave, Interleave, Operation, Permute, Stack
-from treealign.mapping.operations.base import as_ints
 
 JOINED = Reason(
     "axes",
@@ -82,18 +82,10 @@ def join_ways(link: Link) -> Ways | None:
     if len(parts) == 1 and parts[0] == whole and len(joined.left[0]) == len(joined.right[0]):
         rank = len(whole)
         return (), (Permute((*range(rank - 2), rank - 1, rank - 2)),)
-    stacked = next((as_ints((o.count,))[0] for o in joined.operations if isinstance(o, Stack) and o.dim == 0), 0)
-    if stacked == len(parts) and not any(isinstance(o, Concat) for o in joined.operations):
-        stacked = 0 if all(len(p) + 1 == len(whole) for p in parts) and len(parts) > 1 else stacked
-    plain = joined_as_they_are(parts, whole, stacked)
-    turned = [way for way in joined_then_turned(parts, whole, stacked) if _swaps_last(way[-1])]
+    shapes = join_shapes(link)
+    plain = joined_as_they_are(*shapes)
+    turned = [way for way in joined_then_turned(*shapes) if _swaps_last(way[-1])]
     return (plain, turned[0]) if plain and turned else None
-
-
-def joins_squares(link: Link) -> bool:
-    """Whether it joins or stacks square parts, or cuts them out of a whole."""
-    made = joining(link).operations
-    return any(isinstance(o, Stack | Concat) for o in made) and join_ways(link) is not None
 
 
 def in_way(link: Link, turned: bool) -> Link | None:
