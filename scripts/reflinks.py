@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from faults import names
 from safetensors.torch import save_file
 
 from treealign import ConversionMapping, Convert, PrefixChange, Rename, convert_checkpoint, operations
@@ -30,7 +29,7 @@ from treealign.formats.safetensors_writer import Shard, index_bytes, plan_of
 RENAMED = ConversionMapping([PrefixChange(add="model.language_model")])
 SHORTER = ConversionMapping([Rename("layers", "h")])
 TURNED = ConversionMapping([Convert("layers.{i}.w3", "layers.{i}.t3", operations.Permute((1, 0)))])
-SHARDS, WIDTH = 4, 1 << 11
+SHARDS, TENSORS, WIDTH = 4, 8, 1 << 11
 PAGE, MEGABYTE = 4096, 1 << 20
 
 
@@ -190,7 +189,7 @@ def write_checkpoint(folder: Path) -> Path:
     shards = []
     for number in range(SHARDS):
         name = f"model-{number + 1:05d}-of-{SHARDS:05d}.safetensors"
-        keys = names("layers", number)
+        keys = [f"layers.{number}.w{at}" for at in range(TENSORS)]
         save_file({key: torch.randn(WIDTH, WIDTH).half() for key in keys}, folder / name, {"format": "pt"})
         shards.append(Shard(name, plan_of(read_header(folder / name)), {"format": "pt"}))
     (folder / "model.safetensors.index.json").write_bytes(index_bytes(shards))

@@ -99,6 +99,23 @@ def test_slow_imports_are_inside_functions_below_the_checkpoint_floor():
     assert [line for line in found if "/checkpoint/" not in line and "/run/" not in line] == []
 
 
+def test_what_one_script_takes_from_another_is_there():
+    """The scripts that need a disk of their own, a network or hours are run by no test."""
+    missing = []
+    for path in sorted((ROOT / "scripts").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            source = path.with_name(f"{node.module}.py") if isinstance(node, ast.ImportFrom) else path
+            if source != path and source.exists():
+                names = {word for line in defining(source) for word in re.findall(r"\w+", line)}
+                missing += [f"{path.name}: {name.name}" for name in node.names if name.name not in names]
+    assert missing == []
+
+
+def defining(path: Path) -> list[str]:
+    """The lines of a file that define its names: of functions, classes and values."""
+    return re.findall(r"^(?:def \w+|class \w+|[A-Za-z_][\w, ]*(?=[:=]| =))", path.read_text(), re.M)
+
+
 def test_importing_treealign_imports_nothing_heavy():
     code = f"import sys, treealign; print(*(m for m in {HEAVY} if m in sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).split() == []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Set
+from itertools import product
 from typing import TYPE_CHECKING
 
 from treealign.align.links import Link
@@ -32,35 +33,69 @@ Numbers = dict[tuple[str, str], set[tuple[Link, int, int]]]  # by number on eith
 def judge_index_families(state: State) -> Alternatives:
     """Matches of a block that goes to two blocks of a list, where no shape says which it is.
 
-    Linear in the leaves of which the names differ, and of those that share a list with them.
+    Linear in the patterns and their columns of numbers; leaves are looked at in lists that are torn alone.
     """
+    lists = {link: dict(_lists(link)) for link in state.known}
+    families: dict[Lists, set[tuple[str, str]]] = defaultdict(set)
+    for found in lists.values():
+        for pair, numbers in found.items():
+            families[pair] |= numbers
+    torn = {
+        pair for pair, numbers in families.items() if any(max(map(len, way.values())) > 1 for way in _ways(numbers))
+    }
     maps: dict[Lists, Numbers] = defaultdict(lambda: defaultdict(set))
-    same = []
-    for link in state.known:
-        if link.left[0].template == link.right[0].template:
-            same.append(link)
-        else:
-            _count(link, maps, None)
-    uneven = [lists for lists, pairs in maps.items() if any(a != b for a, b in pairs)]
-    named = {here for here, there in uneven if here == there}
-    for link in same if named else ():
-        _count(link, maps, named)
-    doubted = (link for lists in uneven for link in _conflicting(lists, maps[lists], state.trees))
+    for link, found in lists.items() if torn else ():
+        if not torn.isdisjoint(found):
+            _count(link, maps, torn)
+    doubted = (link for pair, numbers in maps.items() for link in _conflicting(pair, numbers, state.trees))
     return {link: alone(link, TWICE) for link in doubted}
 
 
-def _count(link: Link, maps: dict[Lists, Numbers], only: set[Path] | None) -> None:
+def _lists(link: Link) -> Iterator[tuple[Lists, set[tuple[str, str]]]]:
+    """The lists of either side in which its leaves stand, all numbers replaced, and which number goes to which.
+
+    By its patterns and the columns of their captures, so that it costs nothing for each leaf.
+    """
+    mine, theirs = (list(_numbers(side[0])) for side in (link.left, link.right))
+    if len(mine) == len(theirs):
+        for (here, some), (there, others) in zip(mine, theirs, strict=True):
+            paired = zip(some, others, strict=True) if len(some) == len(others) else product(some, others)
+            yield (here, there), set(paired)
+
+
+def _numbers(p: Pattern) -> Iterator[tuple[Path, list[str]]]:
+    """The lists in which a pattern stands, all numbers replaced, and its numbers in each, the least first."""
+    plain, columns = _plain(p.segments), iter(list(zip(*p.cells, strict=True)))
+    for at, segment in enumerate(p.segments):
+        column = next(columns) if "{}" in segment else ()
+        if at < len(p.segments) - 2 and plain[at].count("#") == 1:
+            yield plain[: at + 1], sorted(set(column), key=int) or _NUMBER.findall(segment)
+
+
+def _ways(numbers: Set[tuple[str, str]]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Where each number goes, and where each comes from."""
+    there: dict[str, set[str]] = defaultdict(set)
+    here: dict[str, set[str]] = defaultdict(set)
+    for i, j in numbers:
+        there[i].add(j)
+        here[j].add(i)
+    return there, here
+
+
+def _count(link: Link, maps: dict[Lists, Numbers], torn: Set[Lists]) -> None:
     keys = [{at: key for key, at in side[0].cells.items()} for side in (link.left, link.right)]
     for group in link.expand():
         leaves = group.left[0], group.right[0]
         if leaves[0] not in keys[0] or leaves[1] not in keys[1]:
             continue
         places = [list(_places(side[0], keys[n][leaves[n]])) for n, side in enumerate((link.left, link.right))]
-        if len(places[0]) != len(places[1]):
-            continue
         for (a, i), (b, j) in zip(*places, strict=True):
-            if only is None or a in only:
+            if (_plain(a), _plain(b)) in torn:
                 maps[a, b][i, j].add((link, *leaves))
+
+
+def _plain(path: Path) -> Path:
+    return tuple(_NUMBER.sub("#", s.replace("{}", "#")) for s in path)
 
 
 def _places(p: Pattern, key: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
@@ -80,11 +115,7 @@ def _conflicting(lists: Lists, pairs: Numbers, trees: tuple[KeyTree, KeyTree]) -
     Levels may nest otherwise, so that one number of the one list stands for all of the other: the two are one level
     where they bear one name, or where several numbers of each correspond.
     """
-    there: dict[str, set[str]] = defaultdict(set)
-    here: dict[str, set[str]] = defaultdict(set)
-    for i, j in pairs:
-        there[i].add(j)
-        here[j].add(i)
+    there, here = _ways(pairs.keys())
     alike = lists[0][-2:] == lists[1][-2:]
     if not alike and min(len(there), len(here)) < SEVERAL:
         return
