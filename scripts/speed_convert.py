@@ -186,7 +186,7 @@ def convert(source: str, out: str, mapping: str) -> Run:
     from treealign import convert_checkpoint
 
     if mapping != "RENAMES":
-        import treealign.checkpoint.execute  # noqa: F401  start-up
+        import treealign.mapping.execution.execute  # noqa: F401  start-up
     return measured(lambda: convert_checkpoint(source, out, globals().get(mapping, mapping)))
 
 

@@ -15,11 +15,11 @@ from test_execute import dense, random_bytes, raw
 from treealign.checkpoint.conversion import computing
 from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.tasks import Computation, Output
-from treealign.checkpoint.conversion.tensors import Reader, Stored
 from treealign.checkpoint.conversion.threads import one_thread
-from treealign.checkpoint.execute import run
+from treealign.checkpoint.tensors import Reader, Stored
 from treealign.formats.dtypes import safetensors_dtype
 from treealign.formats.safetensors_header import read_header
+from treealign.mapping.execution.execute import run
 from treealign.mapping.operations import Concat, Permute, RotaryPermute, Split, Stack, invert
 
 DTYPES = (torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.int8, torch.bool, torch.int64, torch.complex64)

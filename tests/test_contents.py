@@ -8,7 +8,7 @@ import torch
 from treealign import read_tree
 from treealign.align.contents.equal import settle
 from treealign.checkpoint.contents import open_contents
-from treealign.checkpoint.execute import run
+from treealign.mapping.execution.execute import run
 from treealign.mapping.operations import (
     Concat,
     Interleave,

@@ -24,9 +24,9 @@ from treealign.checkpoint.conversion import writing
 from treealign.checkpoint.conversion.placing import place
 from treealign.checkpoint.conversion.planning import plan_conversion
 from treealign.checkpoint.conversion.results import results
-from treealign.checkpoint.conversion.sources import read_source
-from treealign.checkpoint.execute import byte_moves, run
+from treealign.checkpoint.sources import open_source
 from treealign.errors import MappingError
+from treealign.mapping.execution.execute import byte_moves, run
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_guards_are_decided_once_for_all_shards(tmp_path):
 
 
 def test_a_plan_can_be_pickled(source):
-    given = read_source(source)
+    given = open_source(source)
     made = results(EXPERTS.plan(tuple(given.tensors)), given.tensors)
     plan = plan_conversion(given, made, place(given, made))
     assert pickle.loads(pickle.dumps(plan)) == plan

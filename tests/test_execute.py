@@ -15,9 +15,9 @@ from strategies import operations_and_shapes
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import core_model_loading
 
-from treealign.checkpoint import execute
 from treealign.errors import MappingError
 from treealign.mapping import execution
+from treealign.mapping.execution import execute
 from treealign.mapping.operations import (
     Concat,
     Deinterleave,
@@ -285,7 +285,7 @@ def test_a_convolution_flattens_to_a_linear_weight():
 @pytest.mark.parametrize("dim", [0, 1, 2])
 @pytest.mark.parametrize("slice_numbers", [1, 7, 1 << 22])
 def test_a_weight_norm_folds_to_what_torch_computes(dim, slice_numbers, monkeypatch):
-    monkeypatch.setattr("treealign.checkpoint.tensor_moves.SLICE_NUMBERS", slice_numbers)
+    monkeypatch.setattr("treealign.mapping.execution.moves.SLICE_NUMBERS", slice_numbers)
     conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(4, 6, 3), dim=dim)
     g, v = conv.parametrizations.weight.original0, conv.parametrizations.weight.original1
     (weight,) = execute.run((FoldWeightNorm(dim),), [g * 2, v])

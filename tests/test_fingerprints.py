@@ -12,7 +12,7 @@ from strategies import raw_bytes, small_counts
 from treealign import read_tree
 from treealign.checkpoint.fingerprints import LONGEST_ROW, PIECE, fingerprint, fingerprints, in_memory
 from treealign.checkpoint.hashing import LONGEST, as_words, hash_rows, join, shifted
-from treealign.checkpoint.open_sources import open_source
+from treealign.checkpoint.sources import open_source
 
 FIRST, SECOND, ALL = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 1 << 64
 

@@ -17,7 +17,7 @@ from weights import unchanged, values
 
 from treealign import load, read_tree, save
 from treealign.align.alignment import align
-from treealign.checkpoint.open_sources import open_source
+from treealign.checkpoint.sources import open_source
 from treealign.errors import LoadError
 from treealign.mapping import execution
 from treealign.suggestion import Suggestion

@@ -7,7 +7,7 @@ import torch
 from aligning import aligned
 
 from treealign.align.converting.shape_algebra import headed
-from treealign.checkpoint.execute import run
+from treealign.mapping.execution.execute import run
 
 HEADS, SIZE, INPUTS = 4, 8, 24
 WEIGHT = torch.arange(HEADS * SIZE * INPUTS, dtype=torch.float32).reshape(HEADS * SIZE, INPUTS)

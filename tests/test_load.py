@@ -11,7 +11,8 @@ from torch.distributed.fsdp import fully_shard
 from weights import Block, TiedHead, Tower, TwoTowers, same_values, saved_keys, state, unchanged, values, write
 
 from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, load, operations, save
-from treealign.checkpoint import open_sources
+from treealign.checkpoint import sources
+from treealign.checkpoint.tensors import Stored
 from treealign.errors import FormatError, LoadError, MappingError
 from treealign.mapping.mismatches import Mismatch
 
@@ -437,7 +438,7 @@ def test_a_damaged_file_is_refused_before_anything_is_touched(tmp_path, damage):
 
 def failing_at(count, monkeypatch):
     """Let the reading of the tensor with this number fail."""
-    fill, calls = open_sources.OpenSource._fill, []
+    fill, calls = Stored.fill, []
 
     def failing(self, *args):
         calls.append(args)
@@ -445,7 +446,7 @@ def failing_at(count, monkeypatch):
             raise FormatError("the disk is gone")
         fill(self, *args)
 
-    monkeypatch.setattr(open_sources.OpenSource, "_fill", failing)
+    monkeypatch.setattr(Stored, "fill", failing)
 
 
 def test_a_load_that_stops_midway_says_what_it_changed(tmp_path, monkeypatch):
@@ -470,7 +471,7 @@ def test_a_load_that_stops_midway_leaves_a_model_on_the_meta_device_as_it_was(tm
 def test_only_what_one_conversion_needs_is_in_memory(tmp_path, monkeypatch):
     model = TwoTowers()
     path = write(tmp_path / "a.safetensors", state(model, prefixed))
-    alive, read = [], open_sources.OpenSource.read
+    alive, read = [], sources.Source.read
 
     def reading(self, key):
         import gc
@@ -482,6 +483,6 @@ def test_only_what_one_conversion_needs_is_in_memory(tmp_path, monkeypatch):
         alive.append(weakref.ref(tensor))
         return tensor
 
-    monkeypatch.setattr(open_sources.OpenSource, "read", reading)
+    monkeypatch.setattr(sources.Source, "read", reading)
     load(model, path, UNPREFIXED)
     assert len(alive) == len(model.state_dict())

@@ -11,7 +11,7 @@ from real_partial import PARTIAL
 from weights import keys, unchanged, values, write
 
 from treealign import load, read_tree, save, suggest
-from treealign.checkpoint.open_sources import open_source
+from treealign.checkpoint.sources import open_source
 from treealign.errors import LoadError
 
 

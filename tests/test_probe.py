@@ -11,7 +11,7 @@ from torch import nn
 
 import treealign
 from treealign import TreealignError
-from treealign.checkpoint.execute import run
+from treealign.mapping.execution.execute import run
 from treealign.mapping.operations import Interleave, RotaryUnpermute
 
 ORIGINAL_LLAMA = {

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from strategies import strided_pairs
 from test_execute import DTYPES, random_bytes, raw
 
-from treealign.checkpoint import transposing
-from treealign.checkpoint.transposing import contiguous, copy_strided
+from treealign.mapping.execution import transposing
+from treealign.mapping.execution.transposing import contiguous, copy_strided
 
 
 def memory_of(tensor):

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from treealign.changes.results import Change, Reference
     from treealign.checkpoint.conversion.converting import ConversionResult, convert_checkpoint
     from treealign.checkpoint.hooks import Attachment, attach
-    from treealign.checkpoint.loading import LoadResult, load
+    from treealign.checkpoint.loading import LoadResult
     from treealign.checkpoint.saving import SaveResult, save
     from treealign.dialects.emitting import emit
     from treealign.errors import OpenQuestionsWarning, TreealignError
+    from treealign.loading import load
     from treealign.mapping import operations
     from treealign.mapping.conversion_mapping import ConversionMapping
     from treealign.mapping.convert import Convert
@@ -93,7 +94,7 @@ _HOME = {
     "audit": "treealign.changes.auditing",
     "convert_checkpoint": "treealign.checkpoint.conversion.converting",
     "emit": "treealign.dialects.emitting",
-    "load": "treealign.checkpoint.loading",
+    "load": "treealign.loading",
     "operations": "treealign.mapping",
     "prove": "treealign.proof",
     "read_tree": "treealign.tree.reading",

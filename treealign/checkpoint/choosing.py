@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any
 
 from torch import nn
@@ -15,9 +14,9 @@ from treealign.checkpoint.adapters.scope import Scope, scope_of
 from treealign.checkpoint.adapters.spelling import in_model_names
 from treealign.checkpoint.carrying import slices
 from treealign.checkpoint.conversion.marks import mark_of, marks_of, turns_in_place
-from treealign.checkpoint.open_sources import OpenSource
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
+from treealign.checkpoint.sources import Source
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision, Verdict
@@ -87,16 +86,17 @@ class Chosen:
 
 def choose(
     model: nn.Module,
-    source: OpenSource,
+    source: Source,
     mapping: Any = None,
     hints: Any = None,
     converted: bool | GuardDecision | None = None,
     adapter: str = "",
+    suggest: Callable[..., Any] | None = None,
 ) -> Chosen:
     """Find the steps of a load.
 
     A given mapping is taken as it is, but for what it only guesses. Without one, the record beside the files is, if it
-    fits the files and the model; otherwise a mapping is suggested, and its certain matches are taken. The file of an
+    fits the files and the model; otherwise `suggest` finds a mapping, and its certain matches are taken. The file of an
     adapter is held against that adapter alone.
 
     Raises
@@ -111,17 +111,23 @@ def choose(
     places = find_places(model)
     if not places.places:
         raise LoadError("the model has no parameters and no buffers", hint="is this the model that is meant?")
-    scope = scope_of(model, places, source.tree, source.folder, adapter)
+    scope = scope_of(model, places, source.tree, source.beside, adapter)
     if scope is not None:
-        return _into_adapter(model, source, scope, mapping, hints, converted)
+        return _into_adapter(model, source, scope, mapping, hints, converted, suggest)
     if mapping is not None:
         return _by_mapping(model, source, places, as_mapping(mapping), converted)
     found = _by_record(source, places) if hints is None else None
-    return found or _by_suggestion(source, places, hints)
+    return found or _by_suggestion(source, places, hints, suggest)
 
 
 def _into_adapter(
-    model: nn.Module, source: OpenSource, scope: Scope, mapping: Any, hints: Any, converted: Any
+    model: nn.Module,
+    source: Source,
+    scope: Scope,
+    mapping: Any,
+    hints: Any,
+    converted: Any,
+    suggest: Callable[..., Any] | None,
 ) -> Chosen:
     """The steps into one adapter: found under the names of its file, done under those of the model."""
     if mapping is not None:
@@ -129,7 +135,7 @@ def _into_adapter(
         fitted = lift(as_mapping(mapping), shapes, converted)
         found = _by_mapping(model, source, scope.spelled, fitted, converted, (scope.places,))
     else:
-        found = _by_suggestion(source, scope.spelled, hints)
+        found = _by_suggestion(source, scope.spelled, hints, suggest)
     tracks = []
     for track in found.tracks:
         made = in_model_names(track.mapping, track.decision, track.steps, scope.saved)
@@ -139,7 +145,7 @@ def _into_adapter(
 
 def _by_mapping(
     model: nn.Module,
-    source: OpenSource,
+    source: Source,
     places: Places,
     mapping: ConversionMapping,
     converted: Any,
@@ -178,7 +184,7 @@ def _ambiguity(question: OpenQuestion) -> Ambiguity:
 
 
 def _planned(
-    source: OpenSource, places: Places, mapping: ConversionMapping, decision: GuardDecision
+    source: Source, places: Places, mapping: ConversionMapping, decision: GuardDecision
 ) -> tuple[bool, Chosen, int]:
     """What the mapping makes of a model under these names, whether all of it fits, and how much does."""
     known = frozenset((*places.places, *places.recomputed))
@@ -188,7 +194,7 @@ def _planned(
     return fitting == len(steps) > 0, Chosen((track,), places, "mapping"), fitting
 
 
-def _decide(model: nn.Module, mapping: ConversionMapping, source: OpenSource, converted: Any) -> GuardDecision:
+def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, converted: Any) -> GuardDecision:
     """The decision about guards; what the keys leave open follows what was loaded before, as an adapter its base."""
     if isinstance(converted, GuardDecision):
         return converted
@@ -206,14 +212,14 @@ def _decide(model: nn.Module, mapping: ConversionMapping, source: OpenSource, co
     return GuardDecision(tuple(decided))
 
 
-def _examples(chosen: Chosen, source: OpenSource, places: Places) -> list[str]:
+def _examples(chosen: Chosen, source: Source, places: Places) -> list[str]:
     step = next(iter(chosen.tracks[0].steps), None)
     made = [f"the mapping makes {', '.join(step.targets[:3])} of {', '.join(step.sources[:3])}"] if step else []
     return [*made, f"the model has {next(iter(places.places))}", f"the checkpoint has {len(source.tree)} keys"]
 
 
-def _by_record(source: OpenSource, places: Places) -> Chosen | None:
-    parts = read_parts(source.folder) if source.folder else None
+def _by_record(source: Source, places: Places) -> Chosen | None:
+    parts = read_parts(source.beside) if source.beside else None
     if not parts:
         return None
     tracks = tuple(_track(part) for part in parts)
@@ -231,9 +237,9 @@ def _track(part: Part) -> Track:
     return Track(part.record.mapping, part.record.decision, here, part.levels)
 
 
-def _by_suggestion(source: OpenSource, places: Places, hints: Any) -> Chosen:
-    # the suggestion stands on a higher floor; it is asked for by name, as an editor asks for a plug-in
-    suggest = import_module("treealign.suggestion").suggest
+def _by_suggestion(source: Source, places: Places, hints: Any, suggest: Callable[..., Any] | None) -> Chosen:
+    if suggest is None:
+        raise LoadError("there is neither a mapping nor a record beside the files", where=source.tree.source)
     found = suggest(source.tree, places.tree, hints=hints)
     known = {*places.places, *places.recomputed}
     decision = found.mapping.decide(source.tree)
@@ -249,7 +255,7 @@ def _by_suggestion(source: OpenSource, places: Places, hints: Any) -> Chosen:
     return Chosen((track,), places, "suggestion", found, found.mapping.questions)
 
 
-def _goes_without_saying(step: Step, matched: set[str], source: OpenSource, places: Places) -> bool:
+def _goes_without_saying(step: Step, matched: set[str], source: Source, places: Places) -> bool:
     """Whether a step that no match states belongs to the load all the same, by its names.
 
     No match names a buffer that the model computes, or the second name of a tied weight; and where only the shapes

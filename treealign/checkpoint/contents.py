@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from treealign.align.contents.fingerprints import Contents, Elements, Fingerprint
-from treealign.checkpoint.execute import run
 from treealign.checkpoint.fingerprints import Bytes, fingerprints, in_memory, whole_hash, widened
-from treealign.checkpoint.open_sources import OpenSource, open_source
-from treealign.checkpoint.transposing import contiguous
+from treealign.checkpoint.sources import Source, open_source
 from treealign.errors import FormatError, TreealignError
+from treealign.mapping.execution.execute import run
+from treealign.mapping.execution.transposing import contiguous
 from treealign.mapping.operations import Operation
 from treealign.tree.keytree import KeyTree
 
@@ -57,7 +57,7 @@ def open_contents(checkpoint: Any, model: Any, trees: tuple[KeyTree, KeyTree]) -
         yield Contents(prints[0], prints[1], _execute, confirm)
 
 
-def _open(side: Any, name: str) -> OpenSource:
+def _open(side: Any, name: str) -> Source:
     if isinstance(side, KeyTree):
         raise TreealignError(f"{name} has no values: it is a tree of names and shapes", where=side.source, hint=HINT)
     try:
@@ -80,7 +80,7 @@ def _execute(operations: Sequence[Operation], arrays: Sequence[Elements]) -> lis
 class _Again:
     """Reads tensors once more, into memory that is kept: taking memory costs more than reading."""
 
-    def __init__(self, source: OpenSource) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.rooms: list[Bytes] = []
 
@@ -92,7 +92,8 @@ class _Again:
     def _tensor(self, at: int, key: str) -> torch.Tensor:
         held, leaf = self.source.in_memory(key), self.source.tree.leaf(key)
         if held is not None or not self.source.is_whole(key):
-            return self.source.read(key) if held is None else held.detach().cpu()
+            found: torch.Tensor = self.source.read(key) if held is None else held.detach().cpu()
+            return found
         size = self.source.nbytes(key)
         if len(self.rooms[at]) < size:
             self.rooms[at] = np.empty(size, np.uint8)

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from treealign.checkpoint.assigning import room, settle, takes_another
-from treealign.checkpoint.execute import run_into
-from treealign.checkpoint.open_sources import OpenSource
 from treealign.checkpoint.places import Place, Places, dtype_name
+from treealign.checkpoint.sources import Source
 from treealign.errors import LoadError
+from treealign.mapping.execution.execute import run_into
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold_names
 
 
 def fill(
     steps: Sequence[Step],
-    source: OpenSource,
+    source: Source,
     places: Places,
     *,
     to_model: bool,
@@ -70,7 +70,7 @@ def fill(
 class _Filling:
     """Takes steps one by one; what goes to the meta device waits for the end."""
 
-    def __init__(self, source: OpenSource, places: Places, to_model: bool, assign: bool) -> None:
+    def __init__(self, source: Source, places: Places, to_model: bool, assign: bool) -> None:
         self.source, self.places, self.to_model, self.assign = source, places, to_model, assign
         self.waiting: list[tuple[Sequence[Place], torch.Tensor]] = []
         self.changed: list[str] = []
@@ -124,7 +124,7 @@ def start_counters(keys: Iterable[str], places: Places) -> None:
             settle(places.names[key], torch.zeros((), dtype=places.places[key].tensor.dtype))
 
 
-def _in_file_order(steps: Iterable[Step], source: OpenSource) -> list[Step]:
+def _in_file_order(steps: Iterable[Step], source: Source) -> list[Step]:
     keys = (key for file in source.layout.files for key in file.keys)
     order = {key: at for at, key in enumerate(keys)}
     return sorted(steps, key=lambda step: order[step.sources[0]])

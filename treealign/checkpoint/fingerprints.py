@@ -19,8 +19,8 @@ import torch
 
 from treealign.align.contents.fingerprints import Elements, Fingerprint, Hashes, Sizes
 from treealign.checkpoint.hashing import WORD, as_words, hash_rows, join, shifted
-from treealign.checkpoint.open_sources import OpenSource
-from treealign.checkpoint.transposing import contiguous
+from treealign.checkpoint.sources import Source
+from treealign.mapping.execution.transposing import contiguous
 from treealign.tree.keytree import KeyTree, Leaf
 
 Bytes = npt.NDArray[np.uint8]
@@ -50,7 +50,7 @@ def widened(checkpoint: KeyTree, model: KeyTree) -> bool:
     return _dtypes(checkpoint) != _dtypes(model)
 
 
-def fingerprints(source: OpenSource, tree: KeyTree, *, wide: bool) -> list[Fingerprint | None]:
+def fingerprints(source: Source, tree: KeyTree, *, wide: bool) -> list[Fingerprint | None]:
     """One for each leaf of `tree`, read from `source`; None for what it does not hold, and for second names of a leaf.
 
     Files are read in the order in which tensors lie in them.
@@ -63,7 +63,7 @@ def fingerprints(source: OpenSource, tree: KeyTree, *, wide: bool) -> list[Finge
     return [found.get(key) for key in tree.keys]
 
 
-def stored(source: OpenSource, key: str, buffer: Bytes) -> Stored:
+def stored(source: Source, key: str, buffer: Bytes) -> Stored:
     """A tensor of a source; `buffer` holds what is read from files."""
     leaf: Leaf = source.tree.leaf(key)
     shape, dtype, size = leaf.shape or (), leaf.dtype or "", source.nbytes(key)

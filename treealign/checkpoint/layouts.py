@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from treealign.formats.checkpoints import Checkpoint, File
@@ -14,16 +15,22 @@ from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 _TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
 
 
-def layout_of(found: Checkpoint, *, renamed: bool) -> Layout:
-    """The layout of a checkpoint; of one file without an index under the usual name where it is `renamed`."""
+def layout_of(found: Checkpoint) -> Layout:
+    """The layout of a checkpoint."""
     index = found.index
-    alone = renamed and len(found.files) == 1 and index is None
-    files = tuple(_file_layout(file, alone=alone) for file in found.files)
+    files = tuple(map(_file_layout, found.files))
     nbytes = sum(_nbytes(file) for file in found.files)
     if index is None:
         # shards without an index are given one
         return Layout(files, {"total_size": nbytes} if len(files) > 1 else None, nbytes=nbytes)
     return Layout(files, dict(index.metadata), safetensors_name(Path(index.path).name), nbytes, index.text)
+
+
+def in_folder(layout: Layout) -> Layout:
+    """The layout of a checkpoint as it is saved into a folder: one file without an index has the usual name there."""
+    if len(layout.files) != 1 or layout.index is not None:
+        return layout
+    return replace(layout, files=(replace(layout.files[0], name=SINGLE),))
 
 
 def _nbytes(file: File) -> int:
@@ -32,9 +39,8 @@ def _nbytes(file: File) -> int:
     return sum(tensor.nbytes for tensor in file.tensors.values())
 
 
-def _file_layout(file: File, *, alone: bool) -> FileLayout:
-    single = alone or isinstance(file, DistributedFolder)
-    name = SINGLE if single else safetensors_name(Path(file.path).name)
+def _file_layout(file: File) -> FileLayout:
+    name = SINGLE if isinstance(file, DistributedFolder) else safetensors_name(Path(file.path).name)
     if not isinstance(file, Header):
         return FileLayout(name, tuple(file.tensors), sorted=False, metadata=FORMAT_METADATA)
     plan = plan_of(file)

@@ -1,8 +1,8 @@
-"""`load`: a checkpoint into a model, all of it or, before anything is touched, an account of what stands in the way."""
+"""A checkpoint into a model: all of it or, before anything is touched, an account of what stands in the way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
@@ -14,13 +14,13 @@ from treealign.checkpoint.adapters.saving import as_adapter
 from treealign.checkpoint.carrying import carry
 from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill, start_counters
+from treealign.checkpoint.judging import Verdict, judge
+from treealign.checkpoint.layouts import in_folder
 from treealign.checkpoint.managed import refuse_managed
-from treealign.checkpoint.open_sources import OpenSource, open_source
 from treealign.checkpoint.save_pretrained import remember
-from treealign.checkpoint.verdict import Verdict, judge
+from treealign.checkpoint.sources import Source, open_source
 from treealign.errors import LoadError, TreealignError
 from treealign.formats.collector import collector_paused
-from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.load_record import Record, make_record
@@ -84,102 +84,47 @@ class LoadResult(Shown):
         )
 
 
-def load(
-    model: nn.Module,
-    checkpoint: str | PathLike[str] | Mapping[str, Any] | nn.Module,
-    mapping: ConversionMapping | str | PathLike[str] | Iterable[Any] | None = None,
-    strict: bool = True,
-    *,
-    dtype: str = "checkpoint",
-    allow_lossy: bool = False,
-    hints: Any = None,
-    converted: bool | GuardDecision | None = None,
-    assign: bool = False,
-    select: str = "",
-    adapter: str = "",
-    original_names: bool = True,
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a checkpoint is to be loaded; see `treealign.load`. `suggest` finds a mapping where none is there."""
+
+    mapping: ConversionMapping | str | PathLike[str] | Iterable[Any] | None = None
+    strict: bool = True
+    dtype: str = "checkpoint"
+    allow_lossy: bool = False
+    hints: Any = None
+    converted: bool | GuardDecision | None = None
+    assign: bool = False
+    select: str = ""
+    adapter: str = ""
+    original_names: bool = True
+    suggest: Callable[..., Any] | None = None
+
+
+def load_tensors(
+    model: nn.Module, checkpoint: str | PathLike[str] | Mapping[str, Any] | nn.Module, given: LoadOptions
 ) -> LoadResult:
-    """Load a checkpoint into a model.
-
-    The file of an adapter, into a model that has adapters (of PEFT), is loaded into that adapter: `strict` speaks of
-    the adapter's keys, and the base model is not touched.
-
-    Parameters
-    ----------
-    model : nn.Module
-        On any devices, wrapped or not. Parameters on the meta device are made; others stay the objects they are.
-    checkpoint : path, state dict or nn.Module
-        Whatever `read_tree` reads and has tensors.
-    mapping : ConversionMapping, path of its JSON, or transforms, optional
-        Settles what would be ambiguous, unless it carries open questions itself: then only what they do not speak of
-        can be loaded, with ``strict=False``. Without one, the record that `save` left beside the files is followed if
-        it fits; otherwise a mapping is suggested.
-    strict : bool
-        Refuse unless every key of both sides has its place and nothing is ambiguous. Otherwise certain matches are
-        loaded and the rest is listed, untouched.
-    dtype : {"checkpoint", "model"}
-        Whether parameters take the dtypes of the file, or the file's tensors are cast to those of the model.
-    allow_lossy : bool
-        Use conversions that cannot be undone from their result; the model then keeps the originals for `save`.
-    hints : optional
-        Passed on to `treealign.suggest`.
-    converted : bool or GuardDecision, optional
-        Overrides the guards of the mapping; see `ConversionMapping.map_keys`.
-    assign : bool
-        Take tensors as they lie where nothing but their names changes: mapped into memory from the file, read when they
-        are used, written to in memory only; shared with the state dict that is loaded. The files have to stay as they
-        are for as long as the model is used. Parameters on other devices than the meta device and the CPU are filled.
-    select : str
-        The name of one of several state dicts that stand together; for a path, the same as ``path#name``.
-    adapter : str
-        What the adapter to load into is called in the model, where the file fits several.
-    original_names : bool
-        Whether plain `save_pretrained` of a model of transformers writes the names of the checkpoint, too: by a
-        conversion among the attributes of this model (`treealign.checkpoint.save_pretrained`). False leaves it to
-        transformers.
-
-    Returns
-    -------
-    LoadResult
-        The record in it is carried by the model from now on, and undone by `save`.
-
-    Raises
-    ------
-    LoadError
-        The verdict is against the load, with everything that speaks against it; not one tensor was touched. Or a
-        tensor could not be read midway: the message says what had been changed (nothing, for a model on the meta
-        device). Or another library keeps the parameters elsewhere.
-    MappingError
-        The mapping makes one key of two, was made for another model, or cannot tell what was converted already.
-    FormatError
-        The checkpoint cannot be read.
-
-    Notes
-    -----
-    Tensors are read one by one, so that memory beyond the model's is that of one conversion at most. That is why a
-    load that is interrupted by a failing disk is not undone: the old values would have to be kept. Files are checked
-    against their headers beforehand, so only the disk itself can still fail.
-    """
-    check_arguments("load", model, checkpoint, mapping)
-    check_hints(hints)
+    """What `treealign.load` does."""
     refuse_managed(model, "the model")
-    if dtype not in _DTYPES:
-        raise TreealignError(f"dtype is {dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
-    with collector_paused(), open_source(selected(checkpoint, select)) as source:
-        to_model = dtype == "model"
-        chosen = choose(model, source, mapping, hints, converted, adapter)
+    if given.dtype not in _DTYPES:
+        raise TreealignError(f"dtype is {given.dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
+    to_model = given.dtype == "model"
+    with collector_paused(), open_source(selected(checkpoint, given.select)) as source:
+        chosen = choose(model, source, given.mapping, given.hints, given.converted, given.adapter, given.suggest)
         steps = [step for track in chosen.tracks for step in track.translated]
-        verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=allow_lossy)
-        _refuse(verdict, chosen, source, strict)
+        verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=given.allow_lossy)
+        _refuse(verdict, chosen, source, given.strict)
         kept = _kept(verdict, source)
-        casts = fill(verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=assign)
+        casts = fill(
+            verdict.steps, source, chosen.places, to_model=to_model, copies=verdict.copies, assign=given.assign
+        )
         start_counters(verdict.counters, chosen.places)
         records = [_carry(track, chosen, verdict, source, kept, casts) for track in chosen.tracks]
-    remember(chosen.places.modules, original_names=original_names)
+    remember(chosen.places.modules, original_names=given.original_names)
     return _result(chosen, verdict, records, casts)
 
 
-def _refuse(verdict: Verdict, chosen: Chosen, source: OpenSource, strict: bool) -> None:
+def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> None:
     """Raise if nothing can be loaded at all or, when strict, if anything stands in the way."""
     open_ends, in_question = open_questions(chosen)
     facts = verdict.facts(in_question) + open_ends
@@ -218,7 +163,7 @@ def _hint(verdict: Verdict, chosen: Chosen, ambiguous: bool) -> str:
     return "strict=False loads what fits and lists the rest"
 
 
-def _kept(verdict: Verdict, source: OpenSource) -> dict[str, torch.Tensor]:
+def _kept(verdict: Verdict, source: Source) -> dict[str, torch.Tensor]:
     """The tensors that a save will need and the model does not hold, by key in the files."""
     steps = [*verdict.recomputed, *(step for step in verdict.steps if step.operations and is_lossy(step.operations))]
     return {key: source.read(key) for step in steps for key in step.sources}
@@ -228,7 +173,7 @@ def _carry(
     track: Track,
     chosen: Chosen,
     verdict: Verdict,
-    source: OpenSource,
+    source: Source,
     kept: Mapping[str, torch.Tensor],
     casts: Mapping[str, str],
 ) -> Record:
@@ -244,7 +189,7 @@ def _carry(
     record = make_record(track.mapping, track.decision, own, dtypes, said=said)
     tensors = {key: kept[name] for key, name in names.items() if name in kept}
     levels = track.levels
-    layout = as_adapter(source.layout) if chosen.adapter else source.layout
+    layout = as_adapter(source.layout) if chosen.adapter else in_folder(source.layout)
     carry(chosen.places.modules, record, layout, tensors, at=levels.module, path=levels.path)
     return record
 

@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from treealign.checkpoint.execute import run
 from treealign.checkpoint.naming import original_names as find_original_names
 from treealign.checkpoint.places import Places, find_places
 from treealign.errors import LoadError
+from treealign.mapping.execution.execute import run
 from treealign.mapping.operations import Operation, invert
 
 ATTRIBUTE = "_weight_conversions"

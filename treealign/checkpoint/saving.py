@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,23 @@ from torch import nn
 
 from treealign.checkpoint.adapters.parts import WEIGHTS
 from treealign.checkpoint.adapters.saving import adapter_names, config_beside, scope_to_save
-from treealign.checkpoint.arranging import Arrangement, arrange, in_one_file
 from treealign.checkpoint.assigning import is_sharded
-from treealign.checkpoint.emitting import Outgoing, prepare
+from treealign.checkpoint.conversion.computing import computed
+from treealign.checkpoint.conversion.finishing import finish
+from treealign.checkpoint.conversion.placing import Placement, arrange
+from treealign.checkpoint.conversion.planning import plan_conversion
+from treealign.checkpoint.conversion.running import run_tasks
+from treealign.checkpoint.conversion.side_files import SideFiles
+from treealign.checkpoint.conversion.tasks import ConversionPlan
+from treealign.checkpoint.emitting import Outgoing, emit_tensors
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
 from treealign.checkpoint.obsolete import CONVERSIONS, obsolete
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import NAME, parts_to_bytes
+from treealign.checkpoint.tensors import Reader
 from treealign.errors import FormatError, LoadError
 from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
-from treealign.formats.safetensors_writer import Shard, TensorPlan, header_bytes, index_bytes
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
@@ -128,22 +134,27 @@ def save(
     naming = adapter_names(scope, original=original_names) if scope else _naming(places, original_names, given)
     if max_shard_size is not None:
         naming.in_order_of(places)
-    outgoing = prepare(naming)
-    plan = [TensorPlan(key, out.safetensors_dtype, out.safetensors_shape) for key, out in outgoing.items()]
-    arrangement = arrange(plan, naming.layouts, max_shard_size)
-    if scope and not naming.layouts:
-        arrangement = in_one_file(arrangement, WEIGHTS)
-    if file:
-        arrangement = in_one_file(arrangement, file)
+    outgoing = emit_tensors(naming, str(folder))
+    placement = _placed(outgoing, naming, max_shard_size, file or (WEIGHTS if scope and not naming.layouts else ""))
     beside = config_beside(model, scope, naming) if scope and not file else {}
-    if scope:
-        # beside an adapter may stand its base model: nothing of that is replaced, nor spoken of
-        arrangement = replace(arrangement, in_folder=False)
-    files = _write(folder, arrangement, outgoing, naming, beside) if _writes(places) else _take_part(outgoing)
-    uncast = {key: out.uncast for key, out in outgoing.items() if out.uncast}
-    _warn(uncast)
-    approximate = tuple(key for key, out in outgoing.items() if out.approximate)
-    return SaveResult(tuple(files), tuple(outgoing), uncast, approximate)
+    # beside an adapter may stand its base model, and a file that is asked for by its name is no checkpoint of a folder:
+    # what is there is another's, which is neither replaced nor spoken of
+    whole = not (scope or file)
+    if whole and any(_tells_something(part.record) for part in naming.parts):
+        beside[NAME] = parts_to_bytes(naming.parts)
+    plan = plan_conversion(outgoing.source, outgoing.made, placement)
+    sharded = any(is_sharded(place.tensor) for place in places.places.values())
+    if sharded and torch.distributed.get_rank() != 0:
+        files = _take_part(plan)
+    else:
+        files = _write(folder, plan, beside, outgoing.made.keys(), whole=whole, sharded=sharded)
+    _warn(outgoing.uncast)
+    return SaveResult(tuple(files), tuple(outgoing.made), outgoing.uncast, outgoing.approximate)
+
+
+def _placed(outgoing: Outgoing, naming: Naming, max_shard_size: int | None, file: str) -> Placement:
+    found = arrange([one.planned(key) for key, one in outgoing.made.items()], naming.layouts, max_shard_size)
+    return found.in_one_file(file) if file else found
 
 
 def _folder_and_file(path: Path) -> tuple[Path, str]:
@@ -166,35 +177,15 @@ def _refuse_empty(places: Places, folder: Path) -> None:
 
 
 def _write(
-    folder: Path,
-    arrangement: Arrangement,
-    outgoing: Mapping[str, Outgoing],
-    naming: Naming,
-    others: Mapping[str, bytes],
+    folder: Path, plan: ConversionPlan, beside: Mapping[str, bytes], keys: Set[str], *, whole: bool, sharded: bool
 ) -> list[str]:
-    headers = [_header(shard, folder) for shard in arrangement.shards]
-    beside = dict(others)
-    if arrangement.index is not None:
-        beside[arrangement.index_name] = index_bytes(
-            arrangement.shards, arrangement.index, str(folder), arrangement.text
-        )
-    # a folder has one record, and a file in it may stand beside another checkpoint
-    if arrangement.in_folder and any(_tells_something(part.record) for part in naming.parts):
-        beside[NAME] = parts_to_bytes(naming.parts)
-    names = [shard.name for shard in arrangement.shards] + list(beside)
+    """Put the files in their places; `whole` says that they are a checkpoint, and replace the one that is there."""
     with transaction(folder) as held:
-        for shard, header in zip(arrangement.shards, headers, strict=True):
-            with held.open(shard.name) as file:
-                file.write(header)
-                for tensor in shard.plan:
-                    file.write(outgoing[tensor.key].read_bytes())
-        for name, content in beside.items():
-            with held.open(name) as file:
-                file.write(content)
-        # a file that is asked for by its name is no checkpoint of a folder: what stands beside it is another's
-        gone = _obsolete(folder, names, outgoing.keys()) if arrangement.in_folder else []
-        held.commit(names, obsolete=gone)
-    return names
+        run_tasks(plan.tasks, held.stage, alone=sharded)
+        names = finish(held.stage, plan, SideFiles(), beside)
+        held.commit(names, obsolete=_obsolete(folder, names, keys) if whole else [])
+    weights = [task.name for task in plan.tasks]
+    return [*weights, *sorted(set(names).difference(weights), key=lambda name: (name == NAME, name == plan.index_name))]
 
 
 def _obsolete(folder: Path, names: Sequence[str], keys: Set[str]) -> list[str]:
@@ -214,21 +205,14 @@ def _tells_something(record: Record) -> bool:
     return bool(record.mapping or record.mapping.marked or record.exceptions)
 
 
-def _writes(places: Places) -> bool:
-    """Whether this process is the one to write."""
-    sharded = any(is_sharded(place.tensor) for place in places.places.values())
-    return not sharded or torch.distributed.get_rank() == 0
-
-
-def _take_part(outgoing: Mapping[str, Outgoing]) -> list[str]:
-    """Gather what another process writes."""
-    for out in outgoing.values():
-        out.make()
+def _take_part(plan: ConversionPlan) -> list[str]:
+    """Give what another process writes: all of them gather the tensors that are sharded, in the same order."""
+    with Reader() as reader:
+        for task in plan.tasks:
+            for computation in task.computations:
+                for _ in computed(computation, reader):
+                    pass
     return []
-
-
-def _header(shard: Shard, folder: Path) -> bytes:
-    return header_bytes(shard.plan, shard.metadata, header_size=shard.header_size, where=str(folder / shard.name))
 
 
 def _warn(uncast: Mapping[str, tuple[str, str]]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from treealign.formats.indexes import Index, check_shards, read_index, refuse_ab
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header, read_header
 from treealign.formats.several import why_several
+from treealign.formats.stamps import Stamp, refuse_others, stamp_of, stamps_around
 from treealign.formats.torch_files import TorchFile, read_torch_file
 from treealign.formats.transaction.recovering import recover
 
@@ -38,11 +39,14 @@ class Checkpoint:
         The index that names the shards.
     files : tuple of Header, TorchFile or DistributedFolder
         One a file, in the order of their names; none where only the index is there.
+    stamps : mapping of str to Stamp
+        By what the files are known again, by their paths.
     """
 
     path: str
     index: Index | None
     files: tuple[File, ...]
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
 
     @property
     def names_only(self) -> bool:
@@ -67,27 +71,23 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if is_url(name):
         hint = "fetch it first (from the hub: `hf download org/name --local-dir FOLDER`) and pass its folder"
         raise FormatError("of a checkpoint elsewhere only names and shapes are read", where=name, hint=hint)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         recover(name)
-        before = _changed(name)
+        before = stamps_around(name)
         try:
             found = _open(name, part)
+            stamps = {one: stamp_of(one) for file in found.files for one in _paths(file)}
+            refuse_others(one for one, stamp in stamps.items() if before.get(os.path.realpath(one), stamp) != stamp)
         except FormatError:
-            if _changed(name) == before:
+            if attempt == _ATTEMPTS - 1 or stamps_around(name) == before:
                 raise
         else:
-            if _changed(name) == before:
-                return found
-    return _open(name, part)
+            return replace(found, stamps=stamps)
+    raise AssertionError("the last attempt raises or returns")
 
 
-def _changed(name: str) -> int | None:
-    """When a file last came into the folder, or left it."""
-    path = Path(name)
-    try:
-        return (path if path.is_dir() else path.parent).stat().st_mtime_ns
-    except OSError:
-        return None
+def _paths(file: File) -> Iterable[str]:
+    return file.paths if isinstance(file, DistributedFolder) else (file.path,)
 
 
 def _open(name: str, part: str) -> Checkpoint:

@@ -13,12 +13,12 @@ from treealign.align.alignment import Alignment
 from treealign.align.asking.probing import Probed, settle_by_probe
 from treealign.align.asking.rows import HeadLayout
 from treealign.align.links import Link, keys_of
-from treealign.checkpoint.open_sources import open_source
-from treealign.checkpoint.trials import Trials, head_layouts, rounding, trials
+from treealign.checkpoint.sources import open_source
 from treealign.mapping.planning import Step
 from treealign.run.recorder import drawn
 from treealign.run.steps import Steps
 from treealign.run.text_probe import probe_of
+from treealign.run.trials import Trials, head_layouts, rounding, trials
 
 _TIMES = 2  # other values that keys without weights are given, to see whether the score depends on them
 

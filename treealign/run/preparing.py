@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from treealign.align.alignment import Alignment
-from treealign.checkpoint.open_sources import open_source
+from treealign.checkpoint.sources import open_source
 from treealign.errors import TreealignError
 from treealign.run.calling import runners
 from treealign.run.importing import is_named, module_of

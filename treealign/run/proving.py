@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from treealign.checkpoint.loading import LoadResult, load
+from treealign.checkpoint.loading import LoadOptions, LoadResult, load_tensors
 from treealign.errors import TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.run.calling import Runner, runners
@@ -51,7 +51,11 @@ def loaded_pair(
 
     def carry(left: Subject, right: Subject) -> None:
         values = {key: place.tensor.detach() for key, place in left.places.places.items()}
-        results.append(load(right.module, values, mapping.accept(), strict=False, dtype="model", allow_lossy=True))
+        results.append(
+            load_tensors(
+                right.module, values, LoadOptions(mapping.accept(), strict=False, dtype="model", allow_lossy=True)
+            )
+        )
 
     carry(*sides)
     left_out = results[0].unexpected_keys

@@ -10,8 +10,8 @@ import torch
 from treealign.align.alignment import Alignment, align
 from treealign.align.links import Link
 from treealign.checkpoint.filling import fill
-from treealign.checkpoint.open_sources import open_source
 from treealign.checkpoint.places import find_places
+from treealign.checkpoint.sources import open_source
 from treealign.errors import TreealignError
 from treealign.mapping.planning import Step
 from treealign.run.recorder import drawn

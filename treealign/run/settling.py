@@ -23,12 +23,12 @@ from treealign.align.asking.rows import ROTARY, HeadLayout
 from treealign.align.hints import Statement, parse
 from treealign.align.links import Link
 from treealign.align.reasons import About, Reason
-from treealign.checkpoint.trials import head_layouts
 from treealign.run.equivalence import Places
 from treealign.run.pair import Sides
 from treealign.run.realising import Realiser
 from treealign.run.results import WORSE, Ran, agrees
 from treealign.run.searching import Search, Trial
+from treealign.run.trials import head_layouts
 
 NOTHING = {"float64": 1e-10, "float32": 1e-5}
 UNSEEN = "no output tells it from another answer"

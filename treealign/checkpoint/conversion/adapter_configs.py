@@ -12,7 +12,7 @@ from treealign.checkpoint.adapters.config import migrated_config
 from treealign.checkpoint.adapters.parts import CONFIG, PREFIX, is_adapter
 from treealign.checkpoint.adapters.ranks import joined_ranks
 from treealign.checkpoint.conversion.routing import Route
-from treealign.checkpoint.conversion.sources import Source
+from treealign.checkpoint.sources import Source
 from treealign.errors import MappingError
 from treealign.mapping.planning import Step
 

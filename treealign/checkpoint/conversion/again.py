@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from treealign.checkpoint.conversion.marks import Mark, mark_of, marks_of
-from treealign.checkpoint.conversion.sources import Source
+from treealign.checkpoint.sources import Source
 from treealign.errors import MappingError, UndecidedError
 from treealign.formats.dtypes import torch_shape
 from treealign.mapping.conversion_mapping import ConversionMapping

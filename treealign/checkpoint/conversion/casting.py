@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from treealign.checkpoint.conversion.results import Made
-from treealign.checkpoint.conversion.tensors import Reader, SourceTensor
+from treealign.checkpoint.tensors import Reader, SourceTensor
 from treealign.formats.dtypes import safetensors_dtype, torch_dtype
+from treealign.mapping.planning import Step
 
 # from the left to the right nothing is lost, whatever the values
 _WIDER = {"F16": ("F32", "F64"), "BF16": ("F32", "F64"), "F32": ("F64",)}
 
 
 def cast_back(
-    made: Mapping[str, Made], tensors: Mapping[str, SourceTensor], dtypes: Mapping[str, str]
+    made: Mapping[str, Made], tensors: Mapping[str, SourceTensor], dtypes: Mapping[str, str | None]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """The dtypes to give back.
 
@@ -23,8 +24,8 @@ def cast_back(
         The result, as it is without a cast.
     tensors : mapping of str to SourceTensor
         What it is made of.
-    dtypes : mapping of str to str
-        Key of the result to the dtype it once had, as torch spells it.
+    dtypes : mapping of str to str or None
+        Key of the result to the dtype it once had, as torch spells it; None where it is not known.
 
     Returns
     -------
@@ -35,30 +36,34 @@ def cast_back(
 
     Notes
     -----
-    Tensors are read one by one, and only where a narrower dtype is to be given back.
+    The tensors of one step are read at a time, and only where a narrower dtype is to be given back.
     """
-    found: dict[str, str] = {}
-    approximate: list[str] = []
-    for key, spelled in dtypes.items():
-        wanted = safetensors_dtype(spelled)
-        if wanted is None or key not in made or made[key].dtype == wanted:
-            continue
-        wider = wanted in _WIDER.get(made[key].dtype, ())
-        if wider or _loses_nothing(made[key], tensors, wanted):
-            found[key] = wanted
-        if wider or key not in found:
-            approximate.append(key)
-    return found, tuple(approximate)
+    spelled = {key: safetensors_dtype(dtype) for key, dtype in dtypes.items() if dtype and key in made}
+    wanted = {key: dtype for key, dtype in spelled.items() if dtype and made[key].dtype != dtype}
+    wider = {key for key, dtype in wanted.items() if dtype in _WIDER.get(made[key].dtype, ())}
+    narrower: dict[Step, list[str]] = {}
+    for key in (key for key in wanted if key not in wider):  # in order: processes may have to do this together
+        narrower.setdefault(made[key].step, []).append(key)
+    exact = {key for step, keys in narrower.items() for key in _exact(step, keys, made, tensors, wanted)}
+    found = {key: dtype for key, dtype in wanted.items() if key in wider or key in exact}
+    return found, tuple(key for key in wanted if key not in exact)
 
 
-def _loses_nothing(one: Made, tensors: Mapping[str, SourceTensor], wanted: str) -> bool:
+def _exact(
+    step: Step,
+    keys: list[str],
+    made: Mapping[str, Made],
+    tensors: Mapping[str, SourceTensor],
+    wanted: Mapping[str, str],
+) -> list[str]:
+    """Those of the keys of one step whose tensors come through the narrower dtype as they are."""
     import torch
 
-    from treealign.checkpoint.execute import run
-    from treealign.checkpoint.open_sources import same_bytes
-    from treealign.checkpoint.transposing import contiguous
+    from treealign.mapping.execution.execute import run
+    from treealign.mapping.execution.transposing import contiguous, same_bytes
 
     with Reader() as reader:
-        given = [tensors[key].read(reader) for key in one.step.sources]
-        tensor = contiguous(run(one.step.operations, given)[one.output])
-        return same_bytes([tensor, tensor.to(getattr(torch, torch_dtype(wanted))).to(tensor.dtype)])
+        results = run(step.operations, [tensors[key].read(reader) for key in step.sources])
+        given = {key: contiguous(results[made[key].output]) for key in keys}
+        kinds = {key: getattr(torch, torch_dtype(wanted[key])) for key in keys}
+        return [key for key, held in given.items() if same_bytes([held, held.to(kinds[key]).to(held.dtype)])]

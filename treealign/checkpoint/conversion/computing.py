@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.tasks import Computation
-from treealign.checkpoint.conversion.tensors import Reader, SourceTensor
+from treealign.checkpoint.tensors import Reader, SourceTensor
 from treealign.formats.dtypes import torch_dtype, torch_shape
 from treealign.formats.forking import ForkedLock
 
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
 
 def computed(computation: Computation, reader: Reader) -> Iterator[Piece]:
     """What a computation gives, as bytes; they are valid until the next piece is asked for."""
-    from treealign.checkpoint.execute import dense_places, expected, run_views
+    from treealign.mapping.execution.execute import dense_places, expected, run_views
 
     given = [_like(source) for source in computation.sources]
     outputs = _with_dtypes(expected(computation.operations, given), computation)
@@ -88,7 +88,7 @@ def _source_by_source(
 
 def _pieces(at: int, tensor: Any, dtype: Any, reader: Reader) -> Iterator[Piece]:
     """The bytes of a tensor in a dtype, some of its rows at a time."""
-    from treealign.checkpoint.tensor_moves import copy_bytes
+    from treealign.mapping.execution.moves import copy_bytes
 
     size = tensor.numel() * dtype.itemsize
     if size > PIECE and tensor.ndim > 1:
@@ -106,7 +106,7 @@ def _pieces(at: int, tensor: Any, dtype: Any, reader: Reader) -> Iterator[Piece]
 
 
 def _as_a_whole(computation: Computation, outputs: Sequence[Any], reader: Reader) -> Iterator[Piece]:
-    from treealign.checkpoint.execute import run_into
+    from treealign.mapping.execution.execute import run_into
 
     with _WHOLE:
         made = _rooms(reader, [(output.shape, output.dtype) for output in outputs])

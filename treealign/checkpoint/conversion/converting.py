@@ -16,10 +16,11 @@ from treealign.checkpoint.conversion.finishing import finish
 from treealign.checkpoint.conversion.in_place import rename_in_place, request_of
 from treealign.checkpoint.conversion.running import Progress, run_tasks
 from treealign.checkpoint.conversion.side_files import SideFiles, side_files_of
-from treealign.checkpoint.conversion.sources import read_source, refuse_changed
 from treealign.checkpoint.conversion.tasks import ShardResult
+from treealign.checkpoint.sources import open_source, writable
 from treealign.errors import TreealignError
 from treealign.formats.addresses import SIGN, split_address
+from treealign.formats.stamps import refuse_changed
 from treealign.formats.transaction.locking import locked
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.arguments import check_arguments
@@ -164,7 +165,7 @@ def convert_checkpoint(
         raise TreealignError("there is no destination", hint="name one, or pass in_place=True")
     # workers may stand in another folder
     here = os.path.abspath if executor is not None else os.fspath
-    source = read_source(here(checkpoint))
+    source = writable(open_source(here(checkpoint)))
     target = destination_of(source, Path(here(destination)), force=force)
     found = design(source, options)
     side_files = side_files_of(source, found.beside, recalled=found.route.recalled is not None, same=found.same)
@@ -185,7 +186,8 @@ def _in_place(
         raise TreealignError("in place there is no other destination", where=os.fspath(destination))
     with transaction(path, single=not path.is_dir(), siblings="alone") as held:
         done = request_of(options) in held.finished
-        found = design(read_source(checkpoint), replace(options, mapping=ConversionMapping()) if done else options)
+        asked = replace(options, mapping=ConversionMapping()) if done else options
+        found = design(writable(open_source(checkpoint)), asked)
         names = [] if done else rename_in_place(found, options, held)
     return _result(found, os.fspath(path), (), _Written(names, []))
 

@@ -16,10 +16,10 @@ from treealign.checkpoint.conversion.planning import plan_conversion
 from treealign.checkpoint.conversion.recalling import record_paths
 from treealign.checkpoint.conversion.results import Made, results
 from treealign.checkpoint.conversion.routing import Route, find_route, refuse_lossy
-from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import ConversionPlan, ShardTask
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, is_undone_by
 from treealign.checkpoint.record_file import NAME as SAVED
+from treealign.checkpoint.sources import Source
 from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.formats.dtypes import safetensors_dtype, torch_dtype
@@ -193,4 +193,4 @@ def _originals(route: Route, verify: bool) -> tuple[ShardTask, ...]:
         return ()
     made = results([Step((key,), (key,)) for key in keys], route.source.tensors)
     shard = Shard(ORIGINALS, tuple(one.planned(key) for key, one in made.items()))
-    return plan_conversion(route.source, made, Placement((shard,), {}, None), verify=verify).tasks
+    return plan_conversion(route.source, made, Placement((shard,)), verify=verify).tasks

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import ConversionPlan
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
 from treealign.checkpoint.obsolete import obsolete
+from treealign.checkpoint.sources import Source
 from treealign.errors import TreealignError
 from treealign.formats.transaction.stages import SUFFIX
 
@@ -79,7 +79,7 @@ def destination_of(source: Source, path: Path, *, force: bool) -> Destination:
 def _refuse_source(source: Source, path: Path) -> None:
     here = Path(os.path.realpath(path))
     given = Path(os.path.realpath(source.folder or source.path))
-    files = {os.path.realpath(file) for file in source.read}
+    files = {os.path.realpath(file) for file in source.files}
     if here == given or str(here) in files or any((here / Path(file).name) == Path(file) for file in files):
         raise TreealignError(
             "the destination is the checkpoint itself",

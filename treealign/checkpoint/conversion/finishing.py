@@ -14,7 +14,7 @@ from treealign.formats.transaction.transaction import refusals
 
 
 def finish(
-    stage: Path, plan: ConversionPlan, side_files: SideFiles, beside: Mapping[str, bytes], index_mode: int
+    stage: Path, plan: ConversionPlan, side_files: SideFiles, beside: Mapping[str, bytes], index_mode: int = 0o666
 ) -> list[str]:
     """Write what stands beside the weights.
 

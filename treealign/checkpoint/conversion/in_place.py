@@ -13,7 +13,6 @@ from treealign.checkpoint.adapters.parts import CONFIG
 from treealign.checkpoint.conversion.design import ConvertOptions, Design
 from treealign.checkpoint.conversion.finishing import write_file
 from treealign.checkpoint.conversion.side_files import turned
-from treealign.checkpoint.conversion.sources import refuse_changed
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
 from treealign.checkpoint.conversion.verifying import forget
 from treealign.checkpoint.record_file import NAME as SAVED
@@ -21,6 +20,7 @@ from treealign.errors import FormatError, TreealignError
 from treealign.formats.flushing import flush_all
 from treealign.formats.legible import legible
 from treealign.formats.safetensors_writer import Shard, header_bytes, index_bytes
+from treealign.formats.stamps import refuse_changed
 from treealign.formats.transaction.journal import Patch
 from treealign.formats.transaction.transaction import Transaction
 from treealign.mapping.mapping_json import mapping_to_data
@@ -131,7 +131,7 @@ def _small_files(found: Design, folder: Path) -> Iterator[tuple[str, bytes | Non
             yield f"{single}{name}", content
     if CONFIG in found.beside:
         yield CONFIG, found.beside[CONFIG]
-    if placement.index is not None and any(path.endswith(".index.json") for path in source.read):
+    if placement.index is not None and any(path.endswith(".index.json") for path in source.files):
         content = index_bytes(placement.shards, placement.index, placement.index_name, placement.text)
         yield placement.index_name, content
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from treealign.checkpoint.conversion.placing import Placement
 from treealign.checkpoint.conversion.results import Made
-from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import Computation, ConversionPlan, Output, ShardTask, Span, merged
-from treealign.checkpoint.conversion.tensors import Stored
+from treealign.checkpoint.sources import Source
+from treealign.checkpoint.tensors import Stored
 from treealign.formats.dtypes import BITS, torch_shape
 from treealign.formats.safetensors_header import MAX_HEADER
 from treealign.formats.safetensors_writer import Shard, header_bytes
@@ -20,7 +20,7 @@ from treealign.mapping.operations import Operation
 from treealign.mapping.planning import Step
 
 if TYPE_CHECKING:
-    from treealign.checkpoint.execute import Move
+    from treealign.mapping.execution.execute import Move
 
 PAGE = 4096  # what file systems share between files, and what memory is mapped by
 SMALL = 1 << 20  # bytes; of fewer, sharing would save less than the padding costs
@@ -47,7 +47,8 @@ def plan_conversion(
     FormatError
         Something cannot be written as safetensors.
     """
-    tasks = tuple(_Shard(source, made, shard, start).task(verify) for shard, start in placement.with_starts)
+    starts = placement.starts
+    tasks = tuple(_Shard(source, made, one, starts.get(one.name)).task(verify) for one in placement.shards)
     return ConversionPlan(tasks, placement.shards, placement.index, placement.index_name, placement.text)
 
 
@@ -79,16 +80,16 @@ class _Shard:
             else:
                 spans += found
         paths = {span.path for span in spans} | {s.path for c in computations for s in c.sources}
-        stamps = {path: self.source.stamps[path] for path in sorted(paths)}
+        stamps = {path: self.source.stamps[path] for path in sorted(paths - {""})}
         mode = self.source.modes.get(shard.name, reduce(and_, self.source.modes.values(), 0o666))
         return ShardTask(shard.name, header, at, tuple(merged(spans)), tuple(computations), stamps, mode, verify)
 
     def _by_step(self) -> Iterable[tuple[Step, list[str]]]:
         """The steps that give something to this file, with the keys that they give."""
-        found: dict[tuple[str, ...], tuple[Step, list[str]]] = {}
+        found: dict[tuple[tuple[str, ...], ...], tuple[Step, list[str]]] = {}
         for tensor in self.shard.plan:
             step = self.made[tensor.key].step
-            found.setdefault(step.sources, (step, []))[1].append(tensor.key)
+            found.setdefault((step.sources, step.targets), (step, []))[1].append(tensor.key)
         return found.values()
 
     def _moves(self, step: Step, keys: Sequence[str], places: Mapping[str, int]) -> list[Span] | None:
@@ -123,7 +124,7 @@ def _torch_width(dtype: str) -> int:
 @lru_cache(maxsize=1024)
 def _byte_moves(operations: tuple[Operation, ...], shapes: tuple[tuple[int, ...], ...]) -> list[Move] | None:
     # torch is imported only where there are operations
-    from treealign.checkpoint.execute import byte_moves
+    from treealign.mapping.execution.execute import byte_moves
 
     return byte_moves(operations, shapes)
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from treealign.checkpoint.conversion.sources import Source, stamp_of
-from treealign.checkpoint.conversion.tensors import Reader, SourceTensor, Stored
 from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, read_conversion
+from treealign.checkpoint.sources import Source
+from treealign.checkpoint.tensors import Reader, SourceTensor, Stored
 from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_header import read_header
+from treealign.formats.stamps import stamp_of
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.layout import Layout
 from treealign.mapping.operations import invert, is_lossy
@@ -104,8 +105,19 @@ def _originals(path: Path) -> dict[str, SourceTensor]:
     return {e.key: Stored(str(path), header.data_start + e.begin, e.dtype, e.shape) for e in header.tensors}
 
 
-def with_originals(source: Source, recalled: Recalled) -> tuple[Source, tuple[Step, ...], tuple[str, ...]]:
-    """Take the originals where the checkpoint still holds what was made of them.
+def with_originals(
+    source: Source, steps: Sequence[Step], originals: Mapping[str, SourceTensor]
+) -> tuple[Source, tuple[Step, ...], tuple[str, ...]]:
+    """Take the originals where the source still holds what was made of them.
+
+    Parameters
+    ----------
+    source : Source
+        A checkpoint, or the tensors of a model.
+    steps : sequence of Step
+        Back to what it was.
+    originals : mapping of str to SourceTensor
+        Key of the result to what was kept of it.
 
     Returns
     -------
@@ -117,27 +129,27 @@ def with_originals(source: Source, recalled: Recalled) -> tuple[Source, tuple[St
         The keys that are computed although that gives something else than there was, because the tensors have changed.
     """
     tensors = dict(source.tensors)
-    steps: list[Step] = []
+    taken: list[Step] = []
     approximate: list[str] = []
-    for step in recalled.steps:
+    for step in steps:
         if not is_lossy(step.operations):
-            steps.append(step)
-        elif all(key in recalled.originals for key in step.targets) and _unchanged(step, source, recalled.originals):
+            taken.append(step)
+        elif all(key in originals for key in step.targets) and _unchanged(step, source, originals):
             names = {f"{ORIGINALS}:{key}": key for key in step.targets}
-            tensors |= {name: recalled.originals[key] for name, key in names.items()}
-            steps += [Step((name,), (key,)) for name, key in names.items()]
+            tensors |= {name: originals[key] for name, key in names.items()}
+            taken += [Step((name,), (key,)) for name, key in names.items()]
         else:
-            steps.append(step)
+            taken.append(step)
             approximate += step.targets
-    paths = {tensor.path for tensor in recalled.originals.values()}
+    paths = {tensor.path for tensor in originals.values() if tensor.path}
     stamps = {**source.stamps, **{path: stamp_of(path) for path in paths}}
-    return replace(source, tensors=tensors, stamps=stamps), tuple(steps), tuple(approximate)
+    return replace(source, tensors=tensors, stamps=stamps), tuple(taken), tuple(approximate)
 
 
 def _unchanged(step: Step, source: Source, originals: Mapping[str, SourceTensor]) -> bool:
     """Whether the originals still give what the checkpoint holds."""
-    from treealign.checkpoint.execute import run
-    from treealign.checkpoint.open_sources import same_bytes
+    from treealign.mapping.execution.execute import run
+    from treealign.mapping.execution.transposing import same_bytes
 
     with Reader() as reader:
         try:

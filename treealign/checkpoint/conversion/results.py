@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from treealign.checkpoint.conversion.tensors import SourceTensor
+from treealign.checkpoint.tensors import SourceTensor
 from treealign.errors import MappingError
 from treealign.formats.dtypes import safetensors_dtype, safetensors_shape, torch_dtype, torch_shape
 from treealign.formats.safetensors_writer import TensorPlan
@@ -82,7 +82,7 @@ def _given(step: Step, sources: Sequence[SourceTensor]) -> Iterator[tuple[str, s
 def _computed(step: Step, sources: Sequence[SourceTensor]) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     import torch
 
-    from treealign.checkpoint.execute import expected
+    from treealign.mapping.execution.execute import expected
 
     unknown = [source.dtype for source in sources if not hasattr(torch, torch_dtype(source.dtype))]
     if unknown:

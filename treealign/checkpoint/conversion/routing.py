@@ -11,7 +11,7 @@ from treealign.checkpoint.adapters.parts import is_adapter
 from treealign.checkpoint.conversion.again import levels_decided, refuse_idle, refuse_unsaid, says_converted
 from treealign.checkpoint.conversion.marks import turns_in_place
 from treealign.checkpoint.conversion.recalling import Recalled, recall, with_originals
-from treealign.checkpoint.conversion.sources import Source
+from treealign.checkpoint.sources import Source
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
 from treealign.mapping.guards import GuardDecision, Verdict, decide
@@ -91,7 +91,7 @@ def find_route(
             refuse_unsaid(steps, source)
         refuse_idle(transforms, steps, keys, source)
         return Route(source, transforms, decision, steps, steps)
-    source, back, approximate = with_originals(source, recalled)
+    source, back, approximate = with_originals(source, recalled.steps, recalled.originals)
     _refuse_meeting([*back, *steps])
     return Route(source, transforms, decision, (*back, *steps), steps, recalled, approximate)
 

@@ -19,7 +19,12 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 def run_tasks(
-    tasks: Sequence[ShardTask], folder: Path, progress: Progress | None = None, executor: Executor | None = None
+    tasks: Sequence[ShardTask],
+    folder: Path,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    *,
+    alone: bool = False,
 ) -> list[ShardResult]:
     """Run all tasks, and give their results in the order of the tasks.
 
@@ -34,6 +39,8 @@ def run_tasks(
     executor : Executor, optional
         Where to run them; a task whose worker dies is run again. By default in two threads, and all files are flushed
         to the disk together at the end.
+    alone : bool
+        Whether to run them here, one after the other: where other processes take part in each.
 
     Raises
     ------
@@ -49,6 +56,8 @@ def run_tasks(
         _refuse_elsewhere(tasks, folder)
         return gathered
     run = run_task_beside_others if len(tasks) > 1 else run_task
+    if alone:
+        return [run_task(task, folder, count.add) for task in tasks]
     with ThreadPoolExecutor(2) as threads:
         waiting = [threads.submit(run, task, folder, count.add, flush=False) for task in tasks]
         try:

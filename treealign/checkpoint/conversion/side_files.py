@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from treealign.checkpoint.conversion.moving import Mover
-from treealign.checkpoint.conversion.sources import Source
 from treealign.checkpoint.conversion.tasks import Span
 from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.conversion.writing import written
+from treealign.checkpoint.sources import Source
 from treealign.formats.folders import NOT_WEIGHTS
 
 _WEIGHTS = (
@@ -59,7 +59,7 @@ def side_files_of(
     """
     if source.folder is None:
         return SideFiles()
-    weights = {os.path.realpath(path) for path in source.read}
+    weights = {os.path.realpath(path) for path in source.files}
     carried, left_out = [], []
     for path in _walk(source.folder):
         name = path.relative_to(source.folder).as_posix()

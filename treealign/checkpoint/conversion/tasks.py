@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from treealign.checkpoint.conversion.sources import Stamp
-from treealign.checkpoint.conversion.tensors import SourceTensor
+from treealign.checkpoint.tensors import SourceTensor
 from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.safetensors_writer import Shard
+from treealign.formats.stamps import Stamp
 from treealign.mapping.operations import Operation
 
 

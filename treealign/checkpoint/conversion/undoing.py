@@ -17,8 +17,8 @@ from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.marks import Mark
 from treealign.checkpoint.conversion.placing import Placement, place
 from treealign.checkpoint.conversion.results import Made, results
-from treealign.checkpoint.conversion.sources import Source
-from treealign.checkpoint.conversion.tensors import Stored
+from treealign.checkpoint.sources import Source
+from treealign.checkpoint.tensors import Stored
 from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_writer import Shard, TensorPlan
 from treealign.mapping.conversion_mapping import ConversionMapping

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.moving import Advance, Mover
-from treealign.checkpoint.conversion.sources import refuse_changed
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
-from treealign.checkpoint.conversion.tensors import Reader
 from treealign.checkpoint.conversion.threads import one_thread
 from treealign.checkpoint.conversion.verifying import forget, holds
+from treealign.checkpoint.tensors import Reader
 from treealign.errors import FormatError
 from treealign.formats.flushing import sync_folder, write_at
+from treealign.formats.stamps import refuse_changed
 from treealign.formats.transaction.transaction import refusals
 
 

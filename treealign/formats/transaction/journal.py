@@ -14,18 +14,11 @@ from treealign.errors import FormatError
 from treealign.formats.flushing import sync_folder, write_at
 from treealign.formats.indexes import is_plain_name
 from treealign.formats.legible import legible
+from treealign.formats.stamps import Stamp
 
 NAME = ".journal.json"
 FORMAT = "treealign.transaction"
 VERSION = 1
-
-
-class Known(NamedTuple):
-    """By what a file is known again under whatever name: number, size, and the nanosecond in which it was changed."""
-
-    inode: int
-    size: int
-    modified: int
 
 
 class Patch(NamedTuple):
@@ -41,11 +34,11 @@ class Journal:
 
     Attributes
     ----------
-    goes : mapping of str to Known
+    goes : mapping of str to Stamp
         Names that are given up before any file comes, in this order.
-    replaced : mapping of str to Known
+    replaced : mapping of str to Stamp
         Names at which another file takes the place of the present one at once.
-    comes : mapping of str to Known
+    comes : mapping of str to Stamp
         Names of the new files, in the order in which they appear.
     patches : mapping of str to Patch
         Files that are rewritten at their beginning.
@@ -53,9 +46,9 @@ class Journal:
         What was asked for, where a later run has to know it.
     """
 
-    goes: Mapping[str, Known] = field(default_factory=dict)
-    replaced: Mapping[str, Known] = field(default_factory=dict)
-    comes: Mapping[str, Known] = field(default_factory=dict)
+    goes: Mapping[str, Stamp] = field(default_factory=dict)
+    replaced: Mapping[str, Stamp] = field(default_factory=dict)
+    comes: Mapping[str, Stamp] = field(default_factory=dict)
     patches: Mapping[str, Patch] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,24 +71,18 @@ class Journal:
         sync_folder(stage)
 
 
-def known(path: Path) -> Known:
-    """What a file, or a link that is not followed, is known by."""
-    found = path.lstat()
-    return Known(found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def is_known(path: Path, *kinds: Known | None) -> bool:
+def is_known(path: Path, *kinds: Stamp | None) -> bool:
     """Whether a path is one of these files."""
     try:
-        return known(path) in kinds
+        return Stamp.of(path.lstat()) in kinds
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def known_of(folder: Path, names: Iterable[str]) -> dict[str, Known]:
+def known_of(folder: Path, names: Iterable[str]) -> dict[str, Stamp]:
     """What the files of these names that are in a folder are known by."""
     there = (name for name in dict.fromkeys(names) if os.path.lexists(folder / name))
-    return {name: known(folder / name) for name in there}
+    return {name: Stamp.of((folder / name).lstat()) for name in there}
 
 
 def read_journal(stage: Path) -> Journal | None:
@@ -123,7 +110,7 @@ def read_journal(stage: Path) -> Journal | None:
 
 def _from_data(data: Mapping[str, Any]) -> Journal:
     goes, replaced, comes = (
-        {name: Known(*map(int, one)) for name, one in data[part].items()} for part in ("goes", "replaced", "comes")
+        {name: Stamp(*map(int, one)) for name, one in data[part].items()} for part in ("goes", "replaced", "comes")
     )
     patches = {name: Patch(*map(base64.b64decode, two)) for name, two in data["patches"].items()}
     for name in (*goes, *replaced, *comes, *patches):

@@ -64,6 +64,12 @@ def contiguous(tensor: Tensor) -> Tensor:
     return made
 
 
+def same_bytes(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors of one dtype and shape hold the same bytes, NaN payloads included."""
+    first = tensors[0].contiguous().view(-1).view(torch.uint8)
+    return all(torch.equal(first, other.contiguous().view(-1).view(torch.uint8)) for other in tensors[1:])
+
+
 def _on_cpu(*tensors: Tensor) -> bool:
     """Whether these are plain numbers in memory that the processor reaches."""
     return all(

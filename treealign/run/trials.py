@@ -12,8 +12,8 @@ from torch import nn
 from treealign.align.asking.rows import HeadLayout
 from treealign.checkpoint.assigning import is_sharded, overlaps_itself
 from treealign.checkpoint.filling import fill
-from treealign.checkpoint.open_sources import OpenSource
 from treealign.checkpoint.places import Place, Places, find_places
+from treealign.checkpoint.sources import Source
 from treealign.errors import TreealignError
 from treealign.mapping.planning import Step
 
@@ -29,7 +29,7 @@ class Trials:
     they held: a probe may run a model that keeps running statistics.
     """
 
-    def __init__(self, model: nn.Module, source: OpenSource, probe: Callable[[Any], Any], places: Places) -> None:
+    def __init__(self, model: nn.Module, source: Source, probe: Callable[[Any], Any], places: Places) -> None:
         self.model, self.source, self.probe, self.places = model, source, probe, places
         self.loaded: dict[str, Step] = {}
         self.buffers = {key: place.tensor.detach().clone() for key, place in _buffers(places)}
@@ -68,7 +68,7 @@ class Trials:
 
 
 @contextmanager
-def trials(model: Any, source: OpenSource, probe: Callable[[Any], Any]) -> Iterator[Trials]:
+def trials(model: Any, source: Source, probe: Callable[[Any], Any]) -> Iterator[Trials]:
     """A model to try mappings on, in eval mode; afterwards it has its weights, buffers, gradients and modes again.
 
     Raises

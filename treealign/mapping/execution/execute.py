@@ -17,9 +17,9 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from treealign.checkpoint.tensor_moves import copy_bytes, moved
-from treealign.checkpoint.tensor_views import shares, views
 from treealign.errors import MappingError
+from treealign.mapping.execution.moves import copy_bytes, moved
+from treealign.mapping.execution.views import shares, views
 from treealign.mapping.operations import (
     FoldWeightNorm,
     Operation,

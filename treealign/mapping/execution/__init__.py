@@ -1,18 +1,14 @@
 """The door from a conversion mapping to tensors.
 
-The mapping floor knows plain ints only; the one module that touches tensors lies above it, in `treealign.checkpoint`.
-So it is named here, not imported: the first call loads it, and torch with it.
+Of the mapping floor, the modules of this package alone know torch; the first call imports them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 from treealign.mapping.operations import Operation
-
-_EXECUTOR = "treealign.checkpoint.execute"
 
 
 def run(operations: Sequence[Operation], tensors: Sequence[Any]) -> list[Any]:
@@ -28,12 +24,13 @@ def run(operations: Sequence[Operation], tensors: Sequence[Any]) -> list[Any]:
     Returns
     -------
     list of torch.Tensor
-        They may share memory with the given ones; see `treealign.checkpoint.execute.run`.
+        They may share memory with the given ones; see `treealign.mapping.execution.execute.run`.
 
     Raises
     ------
     MappingError
         The tensors do not fit the operations.
     """
-    results: list[Any] = import_module(_EXECUTOR).run(operations, tensors)
-    return results
+    from treealign.mapping.execution.execute import run as execute
+
+    return execute(operations, tensors)

@@ -9,9 +9,10 @@ from functools import cache
 import torch
 
 from treealign.checkpoint.assigning import is_sharded
-from treealign.checkpoint.open_sources import OpenSource, same_bytes
 from treealign.checkpoint.places import Places, dtype_name, shape_of
+from treealign.checkpoint.sources import Source
 from treealign.errors import MappingError
+from treealign.mapping.execution.transposing import same_bytes
 from treealign.mapping.mismatches import Mismatch, Shape
 from treealign.mapping.operations import is_lossy, output_shapes
 from treealign.mapping.planning import Step
@@ -72,7 +73,7 @@ class Verdict:
 
 
 def judge(
-    steps: Sequence[Step], source: OpenSource, places: Places, *, to_model: bool = False, allow_lossy: bool = False
+    steps: Sequence[Step], source: Source, places: Places, *, to_model: bool = False, allow_lossy: bool = False
 ) -> Verdict:
     """Hold steps against both sides. Reads tensors only to compare weights that are tied in the model.
 
@@ -102,7 +103,7 @@ def judge(
 class _Judge:
     """Takes steps one by one and sorts them."""
 
-    def __init__(self, source: OpenSource, places: Places, to_model: bool, allow_lossy: bool) -> None:
+    def __init__(self, source: Source, places: Places, to_model: bool, allow_lossy: bool) -> None:
         self.source, self.places, self.to_model, self.allow_lossy = source, places, to_model, allow_lossy
         self.steps: list[Step] = []
         self.copies: list[Step] = []
@@ -164,7 +165,7 @@ class _Judge:
         )
 
 
-def _fits_plainly(step: Step, source: OpenSource, places: Places) -> bool:
+def _fits_plainly(step: Step, source: Source, places: Places) -> bool:
     """Whether a name and perhaps a width is all that changes; asked first, for so it is of most steps."""
     if step.operations:
         return False
@@ -178,7 +179,7 @@ def _of_one_kind(given: str | None, wanted: torch.dtype) -> bool:
     return given is not None and _kind(getattr(torch, given)) == _kind(wanted)
 
 
-def _differences(step: Step, source: OpenSource, places: Places, to_model: bool) -> Iterator[Mismatch]:
+def _differences(step: Step, source: Source, places: Places, to_model: bool) -> Iterator[Mismatch]:
     leaves = [source.tree.leaf(key) for key in step.sources]
     shapes = [leaf.shape or () for leaf in leaves]
     dtypes = sorted({str(leaf.dtype) for leaf in leaves})
@@ -197,7 +198,7 @@ def _differences(step: Step, source: OpenSource, places: Places, to_model: bool)
     yield from _sharded_mismatches(step, dtypes[0], places, to_model)
 
 
-def _kind_mismatches(step: Step, dtype: str, source: OpenSource, places: Places) -> Iterator[Mismatch]:
+def _kind_mismatches(step: Step, dtype: str, source: Source, places: Places) -> Iterator[Mismatch]:
     """Integers for floating-point parameters and the like; a buffer may change its kind where nothing is lost."""
     for key in step.targets:
         place, given = places.places[key], getattr(torch, dtype)
@@ -227,7 +228,7 @@ def _survives(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
     return same_bytes([tensor, tensor.to(dtype).to(tensor.dtype)])
 
 
-def _same_tensors(one: Step, other: Step, source: OpenSource) -> bool:
+def _same_tensors(one: Step, other: Step, source: Source) -> bool:
     """Whether two steps bring the same bytes; conversions count as different."""
     if one.operations or other.operations:
         return one.operations == other.operations and all(
@@ -236,7 +237,7 @@ def _same_tensors(one: Step, other: Step, source: OpenSource) -> bool:
     return _same(one.sources[0], other.sources[0], source)
 
 
-def _same(a: str, b: str, source: OpenSource) -> bool:
+def _same(a: str, b: str, source: Source) -> bool:
     tree = source.tree
     if tree.tied.get(a, a) == tree.tied.get(b, b):
         return True

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from treealign.checkpoint.transposing import copy_strided
 from treealign.errors import MappingError
+from treealign.mapping.execution.transposing import copy_strided
 from treealign.mapping.operations import (
     BlockDiagonal,
     Deinterleave,

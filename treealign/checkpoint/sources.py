@@ -1,0 +1,281 @@
+"""A checkpoint or a state dict: where each of its tensors lies, how it lies in files, and a reader for all of them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from treealign.checkpoint.layouts import layout_of, safetensors_name
+from treealign.checkpoint.tensors import (
+    Distributed,
+    InMemory,
+    Pickled,
+    Reader,
+    SourceTensor,
+    Stored,
+    in_memory,
+    spelled,
+)
+from treealign.errors import FormatError, TreealignError
+from treealign.formats.addresses import split_address
+from treealign.formats.cached import cached_property
+from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
+from treealign.formats.collector import collector_paused
+from treealign.formats.distributed import DistributedFolder, DistributedTensor
+from treealign.formats.dtypes import BITS
+from treealign.formats.legible import legible
+from treealign.formats.safetensors_header import Header
+from treealign.formats.stamps import Stamp
+from treealign.formats.torch_files import TorchFile
+from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
+from treealign.tree.keytree import KeyTree, Leaf
+from treealign.tree.module_tree import state_dict_tree, tensors_tree
+
+_LARGE, _MOST_REPEATS = 1 << 30, 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tensors to load, to convert or to save, wherever they lie; a context manager that closes what was opened.
+
+    Attributes
+    ----------
+    path : str
+        What was asked for.
+    folder : Path or None
+        The folder whose other files belong to the checkpoint; None for a single file, or memory.
+    tensors : mapping of str to SourceTensor
+        Every key, in the order of the files.
+    layout : Layout
+        How they lie in files; torch files count as the safetensors files that replace them.
+    stamps : mapping of str to Stamp
+        The files, as they were when they were read.
+    modes : mapping of str to int
+        Permissions of each file of the layout, and of its index.
+    files : tuple of str
+        The files that were read: weights and index.
+    beside : Path or None
+        The folder in which the files stand; None for memory.
+    """
+
+    path: str
+    folder: Path | None
+    tensors: Mapping[str, SourceTensor]
+    layout: Layout
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    modes: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    beside: Path | None = None
+    _tree: Callable[[], KeyTree] = lambda: KeyTree.from_leaves(())
+    _reader: Reader = field(default_factory=Reader)
+
+    @cached_property
+    def tree(self) -> KeyTree:
+        """What it holds."""
+        return self._tree()
+
+    def read(self, key: str) -> Any:
+        """A tensor in memory of its own, on the CPU for one from a file.
+
+        Raises
+        ------
+        FormatError
+            The file cannot be read, or is not as long as it was.
+        """
+        return self.tensors[key].copy(self._reader)
+
+    def read_part(self, key: str, begin: int, into: Any) -> None:
+        """Fill a numpy array of bytes with those of a tensor in one piece in a file, from `begin` on; see `read`."""
+        tensor = self.tensors[key]
+        if not isinstance(tensor, Stored):
+            raise FormatError(f"{key} does not lie in one piece in a file")
+        tensor.fill(into, self._reader, begin)
+
+    def shared(self, key: str) -> Any:
+        """A tensor as it lies: mapped from its file into memory that is written to by copies, or the one in memory.
+
+        None where it lies in parts, at an address that its dtype does not allow, or in memory with others.
+
+        Raises
+        ------
+        FormatError
+            The file cannot be read, or is not as long as it was.
+        """
+        held, tensor = self.in_memory(key), self.tensors[key]
+        if held is not None:
+            alone = held.is_contiguous() and self._storages[held.untyped_storage()._cdata] == 1
+            return held.detach() if alone else None
+        return tensor.shared(self._reader) if isinstance(tensor, Stored) else None
+
+    @cached_property
+    def _storages(self) -> Counter[int]:
+        """How many of the tensors in memory lie in each storage."""
+        held = (self.in_memory(key) for key in self.tensors)
+        return Counter(tensor.untyped_storage()._cdata for tensor in held if tensor is not None)
+
+    def in_memory(self, key: str) -> Any:
+        """A tensor as it is held, or None for one that lies in a file."""
+        tensor = self.tensors[key]
+        return tensor.held(self._reader) if isinstance(tensor, Pickled | InMemory) else None
+
+    def nbytes(self, key: str) -> int:
+        """How many bytes a tensor has."""
+        tensor = self.tensors[key]
+        if isinstance(tensor, Distributed):
+            return tensor.tensor.nbytes
+        return tensor.nbytes if isinstance(tensor, Stored) else int(self.in_memory(key).nbytes)
+
+    def is_whole(self, key: str) -> bool:
+        """Whether a tensor lies in one piece in one file."""
+        return isinstance(self.tensors[key], Stored)
+
+    def in_order(self, keys: Iterable[str]) -> list[str]:
+        """The keys in the order in which their tensors lie in the files; others as they come."""
+        return sorted(keys, key=lambda key: _place(self.tensors[key]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.__exit__()
+
+
+def open_source(checkpoint: Any) -> Source:
+    """Whatever holds tensors: a path, a state dict, a module. Only names, shapes and places are read.
+
+    Raises
+    ------
+    FormatError
+        A file is not what it claims to be, or an index has no shards.
+    TreealignError
+        It holds no tensors.
+    """
+    if isinstance(checkpoint, str | os.PathLike):
+        return _from_files(checkpoint)
+    from torch import nn
+
+    if isinstance(checkpoint, nn.Module | Mapping):
+        return _from_memory(checkpoint.state_dict() if isinstance(checkpoint, nn.Module) else checkpoint)
+    raise TreealignError(
+        f"no tensors can be read from {type(checkpoint).__name__}", hint="pass a path, a state dict or a module"
+    )
+
+
+def _from_memory(state: Mapping[str, Any]) -> Source:
+    import torch
+
+    tree = state_dict_tree(state)
+    held = {key: in_memory(torch.as_tensor(state[key]), key) for key in tree.keys}
+    nbytes = sum(one.tensor.nbytes for one in held.values())
+    layout = Layout((FileLayout(SINGLE, tuple(held), sorted=False, metadata=FORMAT_METADATA),), nbytes=nbytes)
+    return Source(tree.source, None, held, layout, _tree=lambda: tree)
+
+
+def _from_files(checkpoint: str | os.PathLike[str]) -> Source:
+    name, _ = split_address(checkpoint)
+    with collector_paused():
+        found = open_checkpoint(checkpoint)
+        if found.names_only:
+            raise FormatError("shards are absent", where=name, hint="fetch the rest of the checkpoint")
+        tensors = {key: tensor for file in found.files for key, tensor in _tensors(file)}
+    path = Path(name)
+    folder = path if path.is_dir() else path.parent
+    reader = Reader(found.stamps)
+    for file in found.files:
+        if isinstance(file, TorchFile):
+            reader.keep(("torch", file.path, file.taken), file)
+    return Source(
+        path=name,
+        folder=None if found.index is None and not path.is_dir() else folder,
+        tensors=tensors,
+        layout=layout_of(found),
+        stamps=found.stamps,
+        modes=_modes(found),
+        files=(*found.stamps, *((found.index.path,) if found.index else ())),
+        beside=folder,
+        _tree=lambda: _tree_of(found),
+        _reader=reader,
+    )
+
+
+def _tree_of(found: Checkpoint) -> KeyTree:
+    leaves: list[Leaf] = []
+    tied: dict[str, str] = {}
+    ordered = False
+    for file in found.files:
+        if isinstance(file, Header):
+            leaves += [Leaf(entry.key, entry.torch_shape, entry.torch_dtype) for entry in file.tensors]
+        else:
+            ordered = len(found.files) == 1 and file.ordered
+            part = tensors_tree(file.tensors, ordered, file.path)
+            leaves += part.leaves
+            tied |= part.tied
+    return KeyTree.from_leaves(leaves, tied=tied, ordered=ordered, source=found.path)
+
+
+def _tensors(file: File) -> Iterator[tuple[str, SourceTensor]]:
+    if isinstance(file, Header):
+        start, path = file.data_start, file.path
+        return ((e.key, Stored(path, start + e.begin, e.dtype, e.shape, e.key)) for e in file.tensors)
+    return ((key, _pickled(file, key, tensor)) for key, tensor in file.tensors.items())
+
+
+def _pickled(file: TorchFile | DistributedFolder, key: str, tensor: Any) -> SourceTensor:
+    dtype, shape = spelled(tensor)
+    if isinstance(tensor, DistributedTensor):
+        return Distributed(tensor, dtype, shape)
+    return Pickled(file.path, key, dtype, shape, file.taken)
+
+
+def writable(source: Source) -> Source:
+    """The source, if safetensors has a form for each of its tensors.
+
+    Raises
+    ------
+    FormatError
+        Naming them.
+    """
+    others = [(key, tensor) for key, tensor in source.tensors.items() if not isinstance(tensor, Stored)]
+    faults = [f"{legible(key)}: {fault}" for key, tensor in others for fault in _faults(source, key, tensor)]
+    if faults:
+        raise FormatError("these tensors cannot be written as safetensors", where=source.path, facts=faults)
+    return source
+
+
+def _faults(source: Source, key: str, tensor: SourceTensor) -> Sequence[str]:
+    held = source.in_memory(key)
+    dense = held is None or (str(held.layout) == "torch.strided" and not held.is_quantized)
+    if tensor.dtype not in BITS or not dense:
+        dtype = tensor.dtype if held is None else held.dtype
+        return [f"{dtype}, {getattr(held, 'layout', 'in parts')}"]
+    if held is not None and (repeated := _repeated(held)):
+        return [f"{tuple(held.shape)} that repeats {repeated} bytes"]
+    return []
+
+
+def _repeated(tensor: Any) -> int:
+    """The bytes that a tensor of gigabytes repeats over and over, which would fill the disk; none for any other."""
+    if tensor.nbytes <= _LARGE:
+        return 0
+    held = int(tensor.untyped_storage().nbytes())
+    return held if held * _MOST_REPEATS < tensor.nbytes else 0
+
+
+def _modes(found: Checkpoint) -> dict[str, int]:
+    modes = {safetensors_name(Path(path).name): _mode(path) for path in (file.path for file in found.files)}
+    if any(isinstance(file, DistributedFolder) for file in found.files):
+        # a folder can be entered; that does not say that a file is to be run
+        return dict.fromkeys((SINGLE,), min(modes.values()) & 0o666)
+    return modes | ({safetensors_name(Path(found.index.path).name): _mode(found.index.path)} if found.index else {})
+
+
+def _mode(path: str) -> int:
+    return Path(path).stat().st_mode & 0o777
+
+
+def _place(tensor: SourceTensor) -> tuple[str, int]:
+    return (tensor.path, tensor.begin) if isinstance(tensor, Stored) else ("", 0)
