@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import together
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed import checkpoint as dcp
 
@@ -296,3 +297,23 @@ def test_getattr_of_anything_else_is_refused(tmp_path, given):
     (tmp_path / "__0_0.distcp").write_bytes(b"")
     with pytest.raises(FormatError):
         read_tree(tmp_path)
+
+
+def test_the_model_of_a_run_of_accelerate_is_found_beside_its_optimizer(tmp_path):
+    state = {"layer.weight": torch.randn(3, 2), "layer.bias": torch.randn(3)}
+    dcp.save({"model": state}, checkpoint_id=tmp_path / "run/pytorch_model_fsdp_0")
+    dcp.save({"optimizer": {"state": torch.zeros(3)}}, checkpoint_id=tmp_path / "run/optimizer_0")
+    torch.save({"epoch": torch.tensor(1)}, tmp_path / "run/sampler.bin")
+    assert set(read_tree(tmp_path / "run").keys) == state.keys()
+    convert_checkpoint(tmp_path / "run", tmp_path / "out", [Rename("layer", "linear")])
+    made = load_file(tmp_path / "out/model.safetensors")
+    assert torch.equal(made["linear.weight"], state["layer.weight"])
+    assert not list((tmp_path / "out").rglob("*.distcp"))
+
+
+def test_a_second_model_of_a_run_is_not_passed_over(tmp_path):
+    for name in ("model", "model_1"):
+        save_file({"w": torch.zeros(2)}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(FormatError, match="more than one checkpoint") as caught:
+        read_tree(tmp_path)
+    assert "model_1.safetensors" in str(caught.value)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from treealign.checkpoint.tensors import Reader, Stored
 from treealign.errors import FormatError
+from treealign.formats.checkpoints import open_checkpoint
 from treealign.formats.distributed import Chunk, DistributedTensor
+from treealign.formats.legible import legible
 from treealign.formats.positioned import PositionedStream
+from treealign.formats.safetensors_header import Header
+from treealign.mapping.execution.transposing import same_bytes
 
 _HINT = "the folder was damaged, or written again while it was read"
 
 
-def joined(tensor: DistributedTensor) -> Tensor:
+def joined(tensor: DistributedTensor, reader: Reader) -> Tensor:
     """A tensor of a distributed checkpoint, on the CPU, in memory of its own.
 
     Raises
@@ -29,15 +35,46 @@ def joined(tensor: DistributedTensor) -> Tensor:
     """
     dtype = getattr(torch, tensor.dtype)
     if len(tensor.chunks) == 1:
-        return _read(tensor, tensor.chunks[0], dtype).contiguous()
+        return _read(tensor, tensor.chunks[0], dtype, reader).contiguous()
     whole = torch.empty(tensor.shape, dtype=dtype)
     for chunk in tensor.chunks:
         place = tuple(slice(at, at + size) for at, size in zip(chunk.offsets, chunk.sizes, strict=True))
-        whole[place] = _read(tensor, chunk, dtype)
+        whole[place] = _read(tensor, chunk, dtype, reader)
     return whole
 
 
-def _read(tensor: DistributedTensor, chunk: Chunk, dtype: torch.dtype) -> Tensor:
+def refuse_unequal_copies(tensors: Mapping[str, DistributedTensor], reader: Reader) -> None:
+    """Refuse tensors of which several files are to have a copy, and have not.
+
+    Raises
+    ------
+    FormatError
+        Naming them.
+    """
+    unequal = [
+        legible(key)
+        for key, tensor in tensors.items()
+        if tensor.copies and not same_bytes([_keyed(chunk, reader) for chunk in (*tensor.chunks, *tensor.copies)])
+    ]
+    if unequal:
+        what = "each file is to have a copy of these tensors, but they differ"
+        raise FormatError(what, where=tensors[unequal[0]].chunks[0].file, facts=unequal[:20])
+
+
+def _keyed(chunk: Chunk, reader: Reader) -> Tensor:
+    """What a file has under a key."""
+    file = reader.once(("shard", chunk.file), lambda: open_checkpoint(chunk.file).files[0])
+    if not isinstance(file, Header):
+        held: Any = file.tensors[chunk.key]
+        return held.detach()  # type: ignore[no-any-return]  # of torch
+    entry = file.entries[chunk.key]
+    stored: Tensor = Stored(file.path, file.data_start + entry.begin, entry.dtype, entry.shape, entry.key).read(reader)
+    return stored
+
+
+def _read(tensor: DistributedTensor, chunk: Chunk, dtype: torch.dtype, reader: Reader) -> Tensor:
+    if chunk.key:
+        return _keyed(chunk, reader)
     try:
         with Path(chunk.file).open("rb") as file:
             section: Any = Section(file, chunk.begin, chunk.length)

@@ -188,6 +188,10 @@ def _from_files(checkpoint: str | os.PathLike[str]) -> Source:
     for file in found.files:
         if isinstance(file, TorchFile):
             reader.keep(("torch", file.path, file.taken), file)
+        elif isinstance(file, DistributedFolder) and any(tensor.copies for tensor in file.tensors.values()):
+            from treealign.checkpoint.distributed_parts import refuse_unequal_copies
+
+            refuse_unequal_copies(file.tensors, reader)
     return Source(
         path=name,
         folder=None if found.index is None and not path.is_dir() else folder,

@@ -239,7 +239,7 @@ class Distributed:
         """The tensor, put together from its parts."""
         from treealign.checkpoint.distributed_parts import joined
 
-        return joined(self.tensor)
+        return joined(self.tensor, reader)
 
     copy = read
 

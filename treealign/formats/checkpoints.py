@@ -14,6 +14,7 @@ from treealign.formats.detect import HINTS, TORCH, Kind, detect
 from treealign.formats.distributed import DistributedFolder, read_distributed
 from treealign.formats.folders import SeveralError, choose_weights
 from treealign.formats.indexes import Index, check_shards, read_index, refuse_absent
+from treealign.formats.parallel import Piece, join_shards
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header, read_header
 from treealign.formats.several import why_several
@@ -102,7 +103,10 @@ def _open(name: str, part: str) -> Checkpoint:
     try:
         choice = choose_weights(name)
     except SeveralError as error:
-        raise why_several(name, error.facts, _shapes) from None
+        joined = join_shards(Path(name), error.facts, lambda one: _pieces(str(Path(name) / one)))
+        if joined is None:
+            raise why_several(name, error.facts, _shapes) from None
+        return Checkpoint(name, None, (joined,))
     if choice.index is not None:
         return _open_index(name, read_index(choice.index), names_suffice=False)
     files = _read_all(choice.files, name, part)
@@ -115,6 +119,13 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
     if isinstance(file, Header):
         return {entry.key: entry.shape for entry in file.tensors}
     return {key: tuple(tensor.shape) for key, tensor in file.tensors.items()}
+
+
+def _pieces(name: str) -> dict[str, Piece]:
+    file = _read(name, detect(name))
+    if isinstance(file, Header):
+        return {entry.key: Piece(entry.torch_shape, entry.torch_dtype) for entry in file.tensors}
+    return {key: Piece(tuple(one.shape), str(one.dtype).removeprefix("torch.")) for key, one in file.tensors.items()}
 
 
 def _open_index(name: str, index: Index, names_suffice: bool) -> Checkpoint:

@@ -26,23 +26,28 @@ _DAMAGED = "the folder is incomplete or damaged: fetch or write it again"
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a tensor: `sizes` numbers from `offsets` on, torch-saved in `length` bytes of a file."""
+    """A part of a tensor: `sizes` numbers from `offsets` on, torch-saved in `length` bytes of a file.
+
+    Or it is what a whole file of weights has under a `key`.
+    """
 
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
     file: str
     begin: int
     length: int
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DistributedTensor:
-    """A tensor in parts that cover it without overlap; `dtype` as torch spells it."""
+    """A tensor in parts that cover it without overlap; `dtype` as torch spells it, `copies` are to equal it."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     chunks: tuple[Chunk, ...]
+    copies: tuple[Chunk, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -64,18 +69,21 @@ class DistributedFolder:
         By key.
     ignored : tuple of str
         Entries beside the tensors that are none.
+    described_by : str
+        The file in the folder that says how the parts belong together, if one does.
     """
 
     path: str
     taken: str
     tensors: Mapping[str, DistributedTensor]
     ignored: tuple[str, ...]
+    described_by: str = METADATA
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files that it is read from, the metadata first."""
-        files = {chunk.file for tensor in self.tensors.values() for chunk in tensor.chunks}
-        return (f"{self.path}/{METADATA}", *sorted(files))
+        """The files that it is read from, what describes them first."""
+        parts = {chunk.file for tensor in self.tensors.values() for chunk in (*tensor.chunks, *tensor.copies)}
+        return (*([f"{self.path}/{self.described_by}"] if self.described_by else []), *sorted(parts))
 
     @property
     def ordered(self) -> bool:

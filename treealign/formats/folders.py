@@ -17,7 +17,11 @@ _SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
 # what the libraries call the weights of a whole model; these go before any other name
 _STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
 # what trainers write beside the weights, in the same formats
-NOT_WEIGHTS = ("training_args", "optim", "scheduler", "rng_state", "scaler", "random_states")
+NOT_WEIGHTS = (
+    *("training_args", "optim", "scheduler", "rng_state", "scaler", "random_states", "sampler", "dl_state_dict"),
+    "custom_checkpoint",
+)
+_SECOND = re.compile(rf"(?:{'|'.join(_STEMS)})_[0-9]+")
 _NUMBERED = re.compile(r"(.*?)-?([0-9]{1,9})-of-([0-9]{1,9})(\.[a-z]+)", re.DOTALL)
 
 
@@ -51,12 +55,24 @@ def choose_weights(folder: str | os.PathLike[str]) -> Choice:
     except OSError as error:
         raise FormatError(f"cannot read the folder: {error.strerror}", where=str(base)) from error
     choice = choose_among(names, str(base), lambda name: read_index(base / name))
-    if choice is None and (base / METADATA).is_file():
-        return Choice(None, (str(base / METADATA),))
+    distributed = _distributed(base) if choice is None else []
+    if len(distributed) == 1:
+        return Choice(None, (str(distributed[0]),))
+    if distributed:
+        hint = "pass the folder that is meant"
+        names = [path.parent.name for path in distributed]
+        raise FormatError("several distributed checkpoints in this folder", where=str(base), facts=names, hint=hint)
     if choice is None:
         raise FormatError("no weights in this folder", where=str(base), facts=_contents(base), hint=_absence_hint(base))
     index = None if choice.index is None else str(base / choice.index)
     return Choice(index, tuple(str(base / name) for name in choice.files))
+
+
+def _distributed(base: Path) -> list[Path]:
+    """The metadata of a distributed checkpoint: the folder's own, or else of those in it, as accelerate leaves them."""
+    if (base / METADATA).is_file():
+        return [base / METADATA]
+    return sorted(path for path in base.glob(f"*/{METADATA}") if not path.parent.name.startswith((*NOT_WEIGHTS, ".")))
 
 
 def choose_among(names: Sequence[str], base: str, read: Callable[[str], Index]) -> Choice | None:
@@ -77,6 +93,8 @@ def _choose(
 ) -> Choice:
     usual = {f"{stem}{suffix}{end}" for stem in _STEMS for suffix in suffixes for end in ("", ".index.json")}
     preferred = [name for name in (*indexes, *weights) if name in usual]
+    # accelerate numbers the models of one run: the first has no number
+    preferred += [name for name in weights if preferred and _SECOND.fullmatch(Path(name).stem)]
     candidates: Sequence[str] = preferred or [*indexes, *_outside(weights, map(read, indexes))]
     sets = _numbered_sets(candidates)
     if len(sets) == 1 and len(candidates) == sum(map(len, sets.values())):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from treealign.errors import FormatError
 from treealign.formats.indexes import read_index
+from treealign.formats.parallel import PLAN
 
 Shapes = Mapping[str, tuple[int, ...]]
 _MOST_FILES = 64
@@ -43,7 +44,8 @@ def why_several(folder: str, names: Sequence[str], read: Callable[[str], Shapes]
         "shards of tensors, not of a checkpoint: each file has a piece of every tensor, under the same names",
         where=folder,
         facts=[*facts, f"{len(shared)} keys are in each of them"],
-        hint="tensor parallelism wrote them: join them first, with the converter of the library that they came with",
+        hint=f"tensor parallelism wrote them: {PLAN} beside them is to say of each key along which dimension it was "
+        "cut, or null for copies",
     )
 
 

@@ -95,8 +95,13 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _belongs(name: str, path: Path) -> bool:
     if path.name.startswith(".") or not path.is_file():
         return False
-    # below the folder stand other modules of a pipeline, with weights of their own
-    return "/" in name or path.name.startswith(NOT_WEIGHTS) or not _is_weights(path.name)
+    # below the folder stand other modules of a pipeline, with weights of their own; a part of a distributed checkpoint
+    # is nothing without its metadata, which is a hidden file
+    return (
+        ("/" in name and not name.endswith(".distcp"))
+        or path.name.startswith(NOT_WEIGHTS)
+        or not _is_weights(path.name)
+    )
 
 
 def _is_weights(name: str) -> bool:
