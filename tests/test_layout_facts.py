@@ -13,7 +13,7 @@ from treealign.align.knowledge import entries
 from treealign.align.knowledge.entries import layouts
 from treealign.align.knowledge.reading import read_alike
 from treealign.align.patterns import build_patterns
-from treealign.mapping.operations import RotaryPermute
+from treealign.mapping.operations import Permute, RotaryPermute
 from treealign.tree.keytree import KeyTree
 
 
@@ -171,3 +171,29 @@ def test_a_library_that_numbers_its_blocks_through_is_read_leaf_by_leaf():
     assert len(matches) == len(norms) == 20
     wanted = {f"{'.'.join(run)}.weight": f"{'.'.join(reading)}.weight" for run, reading in norms.items()}
     assert all(m.certain and wanted[m.checkpoint[0]] == m.model[0] for m in matches)
+
+
+@pytest.mark.parametrize(("class_name", "settled"), [("Conv1d", True), ("ConvTranspose1d", False)])
+def test_kernels_of_flax_have_their_window_first_and_their_outputs_last_by_definition(class_name, settled):
+    kernels = {"encoder.conv2.kernel": (3, 32, 32), "encoder.norm.scale": (32,)}
+    weights = {"encoder.conv2.weight": (32, 32, 3), "encoder.norm.weight": (32,)}
+    matches = aligned(kernels, weights, modules={"encoder.conv2": class_name}).matches
+    (match,) = (m for m in matches if "conv2" in m.model[0])
+    assert match.certain == settled
+    assert not settled or match.operations == (Permute((2, 1, 0)),)
+
+
+def test_heads_of_kerass_own_attention_have_a_dimension_whatever_model_it_is_in():
+    at, there = "block_{}.mixing.", "layer.{}.attention."
+    names = {"query": "q_lin", "key": "k_lin", "value": "v_lin", "attention_output": "out_lin"}
+    kernels = {f"{at}{name}.kernel": (4, 8, 32) if "out" in name else (32, 4, 8) for name in names}
+    kernels |= {f"{at}{name}.bias": (32,) if "out" in name else (4, 8) for name in names}
+    model = {f"{there}{name}.weight": (32, 32) for name in names.values()}
+    model |= {f"{there}{name}.bias": (32,) for name in names.values()}
+    modules = {f"{there}{name}".format(n): "Linear" for name in names.values() for n in range(2)}
+    modules |= {there[:-1].format(n): "DistilBertSelfAttention" for n in range(2)}
+    tensors = numbers_of(kernels)
+    suggestion = aligned(shapes_of(tensors), shapes_of(numbers_of(model)), modules=modules)
+    assert all(m.certain for m in suggestion.matches)
+    made = dict(suggestion.mapping.apply(tensors))
+    assert made[f"{there}q_lin.weight".format(1)].equal(tensors["block_1.mixing.query.kernel"].reshape(32, 32).T)

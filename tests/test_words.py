@@ -6,7 +6,7 @@ import pytest
 
 import treealign
 from treealign import KeyTree
-from treealign.align.words import split_words, tokens
+from treealign.align.words import split_words, tokens, vocabulary
 
 
 def roles(path):
@@ -74,3 +74,32 @@ def test_a_norm_1_beside_a_norm_without_a_number_is_the_second():
     suggestion = treealign.suggest(KeyTree.from_leaves(checkpoint), KeyTree.from_leaves(model, ordered=True))
     wrong = ("block/LayerNorm_1/gamma", "block.attention.LayerNorm.weight")
     assert wrong not in [(m.checkpoint[0], m.model[0]) for m in suggestion.matches if m.certain]
+
+
+@pytest.mark.parametrize("run", vocabulary().phrases, ids=" ".join)
+def test_every_phrase_is_spelled_in_the_words_that_names_are_read_as(run):
+    produced = {word for words in vocabulary().words.values() for word in words}
+    assert all(len(word) == 1 or word in produced or vocabulary().words.get(word, (word,)) == (word,) for word in run)
+
+
+def test_convolutional_networks_call_their_ends_and_shortcuts_otherwise_and_mean_the_same():
+    for one, other in (
+        ("features.init_block.conv.weight", "conv_stem.weight"),
+        ("last_linear.weight", "classif.weight"),
+        ("output.fc.bias", "head.fc.bias"),
+        ("b.se.conv_reduce.weight", "b.se.fc1.weight"),
+    ):
+        assert roles(one) & roles(other)
+
+
+def test_a_weight_and_a_bias_that_a_library_keeps_in_one_module_of_many_are_told_apart_by_how_the_field_spells_them():
+    at, there = "blocks.{}.mlp.", "gpt_neox.layers.{}.mlp."
+    made = {"embed.W_E": (99, 32), "blocks.{}.attn.W_O": (4, 8, 32)}
+    made |= {f"blocks.{{}}.attn.W_{part}": (4, 32, 8) for part in "QKV"}
+    made |= {at + "W_in": (32, 72), at + "b_in": (72,), at + "W_out": (72, 32), at + "b_out": (32,)}
+    model = {there + "dense_h_to_4h.weight": (72, 32), there + "dense_h_to_4h.bias": (72,)}
+    model |= {there + "dense_4h_to_h.weight": (32, 72), there + "dense_4h_to_h.bias": (32,)}
+    sides = [[(k.format(n), shape, "f") for n in range(2) for k, shape in side.items()] for side in (made, model)]
+    left, right = ([*dict.fromkeys(side)] for side in sides)
+    found = treealign.suggest(KeyTree.from_leaves(left), KeyTree.from_leaves(right, ordered=True)).matches
+    assert {m.model[0]: m.certain for m in found} == {key: True for key, *_ in right}

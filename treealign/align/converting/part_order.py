@@ -9,7 +9,7 @@ from typing import NamedTuple
 from treealign.align.hinted import Hint, hinted_order
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
-from treealign.align.words import split_words, tokens, vocabulary
+from treealign.align.words import split_words, tokens, unwrapped, vocabulary
 from treealign.tree.keys import number_of
 
 CONVENTION = Reason("order", "the order of the parts is a convention that the names do not spell")
@@ -63,8 +63,9 @@ def series_order(parts: Sequence[Pattern]) -> tuple[int, ...] | None:
 
 
 def own_name(p: Pattern) -> str:
-    """The name of its module, as the field spells it; of a parameter without one, its own."""
-    return p.named[-2] if p.named[-1] in {"weight", "bias"} and len(p.named) > 1 else p.named[-1]
+    """The name of its module, as the field spells it and without wrappers; of a parameter without one, its own."""
+    named = unwrapped(p.named)
+    return named[-2] if named[-1] in {"weight", "bias"} and len(named) > 1 else named[-1]
 
 
 def own_roles(p: Pattern) -> frozenset[str]:

@@ -7,11 +7,12 @@ module. What tells the module of the one must hold for the other.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from treealign.align.links import Link
 from treealign.align.reasons import Reason
-from treealign.align.verdict import Alternative, Alternatives, alone
+from treealign.align.verdict import Alternative, Alternatives, alone, settled
 
 if TYPE_CHECKING:
     from treealign.align.state import State
@@ -40,10 +41,26 @@ def judge_torn(state: State) -> Alternatives:
     return found
 
 
+def released(links: Sequence[Link]) -> list[Link]:
+    """The links, those certain again whose one doubt was the other leaf of their module, where no such leaf is open."""
+    modules: dict[tuple[int, Path], list[Link]] = defaultdict(list)
+    for link in links:
+        for place in _modules(link):
+            modules[place].append(link)
+    freed = {
+        link
+        for link in links
+        if link.reason == TORN
+        and not link.beneath
+        and all(other.certain or other is link for place in _modules(link) for other in modules[place])
+    }
+    return [settled(link) if link in freed else link for link in links]
+
+
 def _modules(link: Link) -> list[tuple[int, Path]]:
     """The modules of which it is a plain weight or bias, by side."""
     sides = enumerate((link.left, link.right))
-    return sorted({(at, p.segments[:-1]) for at, side in sides for p in side if p.named[-1] in LEAVES})
+    return sorted({(at, p.named[:-1]) for at, side in sides for p in side if p.named[-1] in LEAVES})
 
 
 def _is_open(link: Link) -> bool:

@@ -27,8 +27,10 @@ def recognised(patterns: Sequence[Pattern], modules: Mapping[str, str]) -> list[
 
 
 def _known(p: Pattern, found: dict[Run, list[str]]) -> tuple[Known, ...]:
-    path = numbered(p.segments)
-    return tuple(Known(name, depth) for depth in range(len(path)) for name in found.get(path[:depth], ()))
+    """The entries that hold for all paths of a pattern."""
+    first, *rest = (numbered(path) for path in _apart(p))
+    held = (Known(name, depth) for depth in range(len(first)) for name in found.get(first[:depth], ()))
+    return tuple(one for one in held if all(one.name in found.get(path[: one.depth], ()) for path in rest))
 
 
 class _Nodes:

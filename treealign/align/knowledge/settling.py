@@ -14,6 +14,7 @@ from treealign.align.asking.arranging import arranged
 from treealign.align.asking.rows import in_order, order_of, with_operations
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.squares import ALONE, EITHER
+from treealign.align.doubting.torn import released
 from treealign.align.hints import Said
 from treealign.align.knowledge.apart import joined_apart, taken_apart
 from treealign.align.knowledge.entries import Layout, Run
@@ -27,7 +28,11 @@ from treealign.mapping.operations import Permute, invert
 Pair = tuple[Pattern, Pattern]
 NOTHING: Mapping[Pair, str] = MappingProxyType({})
 WAYS_ROUND = (ALONE, EITHER)
-LINEAR = {"Linear": "outputs", "Conv1D": "inputs"}  # torch.nn.Linear; transformers.pytorch_utils.Conv1D
+NAMED: tuple[About, ...] = ("names", "belongs", "order")  # what is no question of two paths that read as one
+MATRIX = 2
+KERNEL = "window inputs outputs"  # as Flax and Keras have it
+CONVOLUTION = "outputs inputs window"  # as torch.nn has it, transposed ones aside
+CLASSES = {"Linear": "outputs", "Conv1D": "inputs", **dict.fromkeys(("Conv1d", "Conv2d", "Conv3d"), CONVOLUTION)}
 
 
 def settled_by_layouts(
@@ -48,17 +53,18 @@ def settled_by_layouts(
         may run the other way.
 
     """
-    linear = {_numbered(path): LINEAR[name] for path, name in modules.items() if name in LINEAR}
+    linear = {_numbered(path): CLASSES[name] for path, name in modules.items() if name in CLASSES}
     ordered = (_ordered(link, read) for link in links)
-    return [link if link.certain else _settled(link, linear, habits) for link in ordered]
+    return released([link if link.certain else _settled(link, linear, habits) for link in ordered])
 
 
 def _ordered(link: Link, read: Mapping[Pair, str]) -> Link:
     """The link, its order settled where its two paths read as one."""
     text = read.get((link.left[0], link.right[0])) if len(link.left) == len(link.right) == 1 else None
-    if text is None or "order" not in link.open:
+    about: tuple[About, ...] = tuple(aspect for aspect in NAMED if aspect in link.open)
+    if text is None or not about:
         return link
-    return _known(link, ("order",), [f"{known.name}: read as {text}" for known in link.left[0].library[:1]])
+    return _known(link, about, [f"{known.name}: read as {text}" for known in link.left[0].library[:1]])
 
 
 def _settled(link: Link, linear: Mapping[str, str], habits: Habits) -> Link:
@@ -153,17 +159,39 @@ def _shape_pairs(link: Link) -> set[tuple[Shape, Shape]]:
 def _axes(link: Link, linear: Mapping[str, str]) -> tuple[Said | None, list[str]]:
     """Which way round a matrix stands on either side, and by which entries."""
     (left, used), (right, more) = _first(link.left[0], {}), _first(link.right[0], linear)
-    if left is None or right is None:
+    ranks = {len(shape or ()) for p in (link.left[0], link.right[0]) for shape in p.shapes.values()}
+    if left is None or right is None or len(ranks) > 1:
         return None, []
-    return Said("axes", "as stored" if left == right else "transposed"), [*used, *more]
+    return _between(left, right, ranks.pop()), [*used, *more]
+
+
+def _between(left: str, right: str, rank: int) -> Said:
+    """Which of the checkpoint's dimensions each of the model's is."""
+    if rank == MATRIX:
+        return Said("axes", "as stored" if left == right else "transposed")
+    if left == right:
+        return Said("axes", "as stored")
+    window = tuple(range(rank))[:-2] if left == KERNEL else tuple(range(rank))[2:]
+    ends = (rank - 1, rank - 2)
+    return Said("axes", "permuted", 0, "", (*ends, *window) if left == KERNEL else (*window, 1, 0))
 
 
 def _first(p: Pattern, classes: Mapping[str, str]) -> tuple[str | None, list[str]]:
     """Which dimension of a matrix is first, and the entries that say so."""
-    said: dict[Layout, str] = {e: first for e, depth in entries_of(p) if (first := e.first(p.segments[depth:]))}
+    rank = len(next(iter(p.shapes.values())) or ())
+    told = {e: _of_rank(first, rank) for e, depth in entries_of(p) if (first := e.first(p.segments[depth:]))}
+    said: dict[Layout, str] = {e: first for e, first in told.items() if first}
     used = [f"layout {e.name}: {first} first ({e.checked})" for e, first in said.items() if e.run]
-    known = classes.get(_numbered(".".join(p.segments[:-1]))) if p.segments[-1] == "weight" else None
-    return (known if known is not None and not said else agreed(said)), used
+    known = classes.get(_numbered(".".join(p.segments[:-1])), "") if p.segments[-1] == "weight" else ""
+    known = _of_rank(known, rank)
+    return (known if known and not said else agreed(said)), used
+
+
+def _of_rank(text: str, rank: int) -> str:
+    """What is said of a leaf of so many dimensions: of a matrix which one is first, of more what all are."""
+    if rank > MATRIX:
+        return text if text in (KERNEL, CONVOLUTION) else ""
+    return "outputs" if text.startswith("outputs") else "inputs" if text else ""
 
 
 def _numbered(path: str) -> str:
