@@ -7,14 +7,19 @@ have fewer rows than the queries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from itertools import takewhile
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from tiny_models import model_class
 from torch import Tensor
+
+from treealign.dialects.lint_checks.registered_models import build
 
 HEADS = 4
 Keys = Sequence[str]
@@ -203,6 +208,27 @@ def _keras_gemma(tensors: list[Tensor], keys: Keys, to: Keys, shapes: Shapes) ->
 # -- others
 
 
+def _transformers(tensors: list[Tensor], keys: Keys, to: Keys, shapes: Shapes, of: str) -> list[Tensor]:
+    """transformers' own `revert_weight_conversion`, by which the checkpoints of this corpus were made."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    made = revert_weight_conversion(_model(of), dict(zip(keys, tensors, strict=True)))
+    ends = {key: max(made, key=lambda name: _same_end(name, key)) for key in to}
+    if len(set(ends.values())) != len(made):  # another release may write other levels in front
+        raise ValueError(f"{list(made)} for {to}")
+    return [made[ends[key]] for key in to]
+
+
+def _same_end(a: str, b: str) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(a), reversed(b), strict=False)))
+
+
+@cache
+def _model(of: str) -> Any:
+    """A class of transformers, by its default config, on the meta device."""
+    return build(model_class(of))
+
+
 def _stacked(tensors: list[Tensor], keys: Keys, to: Keys, shapes: Shapes) -> list[Tensor]:
     """torchtitan 0.3.0, models/utils.py: experts, one below the other, each the same list of one tensor."""
     return [torch.stack(tensors)]
@@ -286,3 +312,10 @@ CONVERTERS = (
     Converter(r"/flux_\w+_bfl__diffusers", _each(_swapped)),
     Converter(r"/mobilenetv\d_tf__hf", _slim),
 )
+
+
+def converter_of(case: str) -> Converter | None:
+    """The converter that made a case, which is `corpus/name`; None where none is known."""
+    if hit := re.match(r"transformers/\w+/(\w+)", case):
+        return Converter(case, partial(_transformers, of=hit[1]), to_model=False)
+    return next((converter for converter in CONVERTERS if re.search(converter.cases, case)), None)

@@ -1,6 +1,6 @@
 """Tell by numbers what the labels of the corpora do not tell: `rows`, `rearrange`, `split+rearrange` and the like.
 
-python scripts/exact_labels.py           what can be told, corpus by corpus
+python scripts/exact_labels.py           what can be told, corpus by corpus; of those that are named behind it only
 python scripts/exact_labels.py --write   the same, and write the corpora anew
 
 Each converter runs on tensors of which no element occurs twice, and the label is read off what comes out: a plain
@@ -18,17 +18,19 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import permutations
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from cases import CORPUS, Group
-from converters import CONVERTERS, Converter
-from numbering import MOST, Shapes, numbered, wanted
+from converters import Converter, converter_of
+from numbering import Shapes, numbered, thinned, wanted
 
 Tensors = Mapping[str, torch.Tensor]
 Run = tuple[int, int, int, int]
+MANY = 1_000_000  # elements of a group: more take long, and two of their columns tell as much
 PLAIN = (
     *(f"{name}:{dim}" for name in ("concat", "split") for dim in (0, 1)),
     *("stack:0", "unstack:0", "transpose", "reshape", "concat+reshape"),
@@ -48,6 +50,17 @@ class Raw(NamedTuple):
     @property
     def elements(self) -> int:
         return sum(prod(self.here[key]) for key in self.checkpoint)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What groups have in common that a converter treats alike: names but for their numbers, and shapes."""
+        sides = ((self.checkpoint, self.here), (self.model, self.there))
+        return tuple((re.sub(r"\d+", "#", key), shapes[key]) for keys, shapes in sides for key in keys)
+
+    def runnable(self) -> Raw:
+        """Itself, with fewer columns where it has too many elements to number."""
+        thin = thinned(self.here, self.there, self.checkpoint, self.model) if self.elements > MANY else None
+        return self._replace(here=thin[0], there=thin[1]) if thin else self
 
 
 def told(raw: Raw, truth: Tensors) -> tuple[str, dict[str, list[Run]] | None] | None:
@@ -104,7 +117,7 @@ def _rows(parts: Sequence[torch.Tensor]) -> tuple[int, dict[float, tuple[int, in
     flat = [part.reshape(part.shape[0] if part.dim() else 1, -1) for part in parts]
     if len({part.shape[1] for part in flat}) != 1:
         return None
-    begins = {float(row[0]): (n, at) for n, part in enumerate(flat) for at, row in enumerate(part)}
+    begins = {first: (n, at) for n, part in enumerate(flat) for at, first in enumerate(part[:, 0].tolist())}
     return flat[0].shape[1], begins, flat
 
 
@@ -113,11 +126,12 @@ def _runs(tensor: torch.Tensor, width: int, begins: Mapping[float, Any], flat: S
     if tensor.numel() % width:
         return None
     rows = tensor.reshape(-1, width)
-    places = [begins.get(float(row[0])) for row in rows]
-    for place, row in zip(places, rows, strict=True):
-        if place is None or not _same(flat[place[0]][place[1]], row):
-            return None
-    return list(_compressed([place for place in places if place]))
+    places = [place for first in rows[:, 0].tolist() if (place := begins.get(first))]
+    if len(places) < len(rows):
+        return None
+    runs = list(_compressed(places))
+    steps = ((flat[part][first : first + count * step : step]) for part, first, count, step in runs)
+    return runs if _same(torch.cat(list(steps)), rows) else None
 
 
 def _compressed(places: Sequence[tuple[int, int]]) -> Iterator[Run]:
@@ -156,8 +170,9 @@ def _run(converter: Converter, keys: list[str], shapes: Shapes, to: list[str], m
 
 def _is_told(raw: Raw) -> bool:
     group = Group(tuple(raw.checkpoint), tuple(raw.model), raw.operation)
-    if group.renames or group.ties or raw.elements > MOST:
+    if group.renames or group.ties:
         return True
+    raw = raw.runnable()
     tensors = numbered(raw.checkpoint, raw.here)
     try:
         return wanted(group, [tensors[key] for key in raw.checkpoint], raw.there) is not None
@@ -183,32 +198,45 @@ def _adds_up(dim: int, whole: Sequence[int], parts: Sequence[Sequence[int]]) -> 
     return others and all(len(p) == len(whole) for p in parts) and sum(p[dim] for p in parts) == whole[dim]
 
 
+def _label_of(raw: Raw, converter: Converter | None) -> tuple[str, list[list[Run]] | None] | None:
+    """The label of a group by its converter, or by its shapes, the runs of rows in the order of the model's keys."""
+    thin, found = raw.runnable(), None
+    if converter is not None:
+        with suppress(ValueError):  # it makes other keys than the case has
+            found = told(thin, truth_of(thin, converter))
+    if found is not None:
+        label, rows = found
+        return label, [rows[key] for key in raw.model] if rows else None
+    plain = plain_of(raw) if raw.operation in ("concat", "split", "stack", "chunk") else None
+    return (plain, None) if plain else None
+
+
+def _spelled(raw: Raw, label: str, rows: list[list[Run]] | None) -> list[Any]:
+    return [label] if rows is None else [label, dict(zip(raw.model, rows, strict=True))]
+
+
 def relabelled(corpus: str, case: dict[str, Any], counts: Counter[str]) -> dict[str, Any]:
     """A case with the labels that can be told, by its converter or by its shapes."""
     here, there = ({leaf[0]: tuple(leaf[1]) for leaf in case[side]} for side in ("checkpoint", "model"))
-    converter = next((c for c in CONVERTERS if re.search(c.cases, f"{corpus}/{case['id']}")), None)
-    gold = []
+    converter, known, gold = converter_of(f"{corpus}/{case['id']}"), {}, []
     for checkpoint, model, operation, *rows in case["gold"]:
         raw = Raw(checkpoint, model, operation, here, there)
         if rows or _is_told(raw):
             gold.append([checkpoint, model, operation, *rows])
             continue
-        label = None
-        if operation in ("concat", "split", "stack", "chunk"):
-            plain = plain_of(raw)
-            label = (plain, None) if plain else None
-        elif converter:
-            label = told(raw, truth_of(raw, converter))
+        if raw.kind not in known:
+            known[raw.kind] = _label_of(raw, converter)
+        label = known[raw.kind]
         if label is None:
             print(f"  {case['id']}: {operation} of {checkpoint[0]} is left", file=sys.stderr)
         counts["told" if label else "left"] += 1
-        gold.append([checkpoint, model, *([part for part in label if part] if label else [operation])])
+        gold.append([checkpoint, model, *_spelled(raw, *label)] if label else [checkpoint, model, operation])
     return {**case, "gold": gold}
 
 
-def main(write: bool) -> None:
+def main(write: bool, corpora: Sequence[str]) -> None:
     """Look at each corpus, and write it if asked."""
-    for corpus in ("originals", "real_text", "real_vision"):
+    for corpus in corpora or ("transformers", "originals", "real_text", "real_vision"):
         path, counts = CORPUS / f"{corpus}.jsonl.xz", Counter[str]()
         with lzma.open(path, "rt", encoding="utf-8") as lines:
             cases = [relabelled(corpus, json.loads(line), counts) for line in lines]
@@ -221,4 +249,4 @@ def main(write: bool) -> None:
 
 
 if __name__ == "__main__":
-    main("--write" in sys.argv[1:])
+    main("--write" in sys.argv[1:], [name for name in sys.argv[1:] if name != "--write"])

@@ -23,13 +23,18 @@ def computes(match: Any, group: Group, case: Case) -> bool | None:
     """Whether a match computes what the group says; None where that cannot be told."""
     here, there = ({leaf[0]: tuple(leaf[1]) for leaf in side} for side in (case.checkpoint, case.model))
     keys = list(dict.fromkeys([*match.checkpoint, *group.checkpoint]))
-    if sum(prod(here[key]) for key in keys) > MOST:
-        return None
+    fewer = sum(prod(here[key]) for key in keys) > MOST
+    if fewer:
+        if (thin := thinned(here, there, keys, group.model)) is None:
+            return None
+        here, there = thin
     tensors = numbered(keys, here)
     truth = wanted(group, [tensors[key] for key in group.checkpoint], there)
     if truth is None:
         return None
     made = _made(match, tensors)
+    if fewer and not made:  # an operation that knows how many columns there are
+        return None
     both = [key for key in truth if key in made]
     return bool(both) and all(_equal(made[key], truth[key]) for key in both)
 
@@ -44,6 +49,20 @@ def numbered(keys: Sequence[str], shapes: Shapes) -> dict[str, Any]:
         found[key] = torch.arange(start, start + size, dtype=torch.float64).reshape(shapes[key])
         start += size
     return found
+
+
+def thinned(
+    here: Shapes, there: Shapes, checkpoint: Sequence[str], model: Sequence[str]
+) -> tuple[Shapes, Shapes] | None:
+    """Shapes with two columns where all keys have equally many: enough for what moves rows, and for no more.
+
+    None where the columns differ. What would move columns does not give these shapes, or knows how many there were.
+    """
+    shapes = [*(here[key] for key in checkpoint), *(there[key] for key in model)]
+    if len({shape[-1:] for shape in shapes}) != 1 or min(map(len, shapes)) < 2:
+        return None
+    cut = [{key: (*shapes[key][:-1], 2) for key in keys} for shapes, keys in ((here, checkpoint), (there, model))]
+    return cut[0], cut[1]
 
 
 def _made(match: Any, tensors: dict[str, Any]) -> dict[str, Any]:

@@ -84,3 +84,110 @@ def test_a_hint_says_how_many_rows_of_a_head_rotate():
     turned = RotaryPermute(1, 4, 2)
     assert Parallel((turned, turned, Keep())) in conversions(found)[0].operations
     assert found.ok
+
+
+# -- a hint reaches what it names, and nothing else
+
+WORDS = (
+    ("attention.wq", "self_attn.q_proj", (16, 16)),
+    ("attention.wk", "self_attn.k_proj", (16, 16)),
+    ("attention.wv", "self_attn.v_proj", (16, 16)),
+    ("attention.wo", "self_attn.o_proj", (16, 16)),
+    ("feed_forward.w1", "mlp.gate_proj", (40, 16)),
+    ("feed_forward.w2", "mlp.down_proj", (16, 40)),
+    ("feed_forward.w3", "mlp.up_proj", (40, 16)),
+    ("attention_norm", "input_layernorm", (16,)),
+    ("ffn_norm", "post_attention_layernorm", (16,)),
+)
+META = {f"layers.{i}.{old}.weight": shape for i in range(3) for old, _, shape in WORDS}
+LLAMA = {f"model.layers.{i}.{new}.weight": shape for i in range(3) for _, new, shape in WORDS}
+META |= {"tok_embeddings.weight": (30, 16), "norm.weight": (16,)}
+LLAMA |= {"model.embed_tokens.weight": (30, 16), "model.norm.weight": (16,)}
+
+
+def changed(hints):
+    """The keys of the checkpoint of which hints change the match, and the suggestion."""
+    before, after = aligned(META, LLAMA), aligned(META, LLAMA, hints=hints)
+    known = {(m.checkpoint, m.model, m.operations, m.certain) for m in before.matches}
+    return {
+        m.checkpoint[0] for m in after.matches if (m.checkpoint, m.model, m.operations, m.certain) not in known
+    }, after
+
+
+@pytest.mark.parametrize(
+    ("hint", "layers"),
+    [
+        ("layers.1.attention.wq: rows as stored", [1]),
+        ("wq: rows as stored under layers.1", [1]),
+        ("layers.{i:0|2}.attention.wq: rows as stored", [0, 2]),
+        ("layers.{1..2}.attention.wq: rows as stored", [1, 2]),
+        ("layers.{0..2}.attention.wq: rows as stored", [0, 1, 2]),
+        ("model.layers.2.self_attn.q_proj: rows as stored", [2]),
+    ],
+)
+def test_a_statement_reaches_only_the_repeats_that_it_names(hint, layers):
+    keys, found = changed([hint])
+    assert keys == {f"layers.{i}.attention.wq.weight" for i in layers}
+    assert {q.about for q in found.questions} == {"rows"}  # the other repeats, and wk
+
+
+@pytest.mark.parametrize("hint", ["layers.1.feed_forward.w1=model.layers.1.mlp.up_proj", "w1=up_proj under layers.1"])
+def test_names_reach_only_the_repeats_that_they_name(hint):
+    keys, found = changed([hint])
+    assert keys == {"layers.1.feed_forward.w1.weight", "layers.1.feed_forward.w3.weight"}
+    assert certain_pairs(found)["layers.1.feed_forward.w1.weight"] == "model.layers.1.mlp.up_proj.weight"
+    (question,) = [q for q in found.questions if q.about != "rows"]  # where the one goes that was displaced
+    assert question.checkpoint == ("layers.1.feed_forward.w3.weight",)
+
+
+def test_one_of_several_repeats_can_belong_to_nothing():
+    _, found = changed(["layers.1.attention.wv: not in the model"])
+    assert found.unexpected_keys == ("layers.1.attention.wv.weight",)
+    assert found.missing_keys == ("model.layers.1.self_attn.v_proj.weight",)
+
+
+def test_a_repeat_can_be_said_to_be_another_with_all_that_it_holds():
+    _, found = changed(["layers.0=model.layers.2", "layers.2=model.layers.0"])
+    moved = {
+        m.checkpoint[0].split(".")[1]: m.model[0].split(".")[2]
+        for m in found.matches
+        if m.checkpoint[0][:6] == "layers"
+    }
+    assert moved == {"0": "2", "1": "1", "2": "0"}
+
+
+def test_a_key_that_names_move_keeps_its_rows_open():
+    for hint in (
+        "^layers.{i}.attention.wq=^model.layers.{i}.self_attn.k_proj",
+        "layers.0.attention.wq=layers.0.self_attn.k_proj",
+    ):
+        _, found = changed([hint])
+        (match,) = [m for m in found.matches if m.checkpoint == ("layers.0.attention.wq.weight",)]
+        assert match.model == ("model.layers.0.self_attn.k_proj.weight",)
+        assert not match.certain
+        assert any(match.checkpoint[0] in q.checkpoint for q in found.questions if q.about == "rows")
+
+
+@pytest.mark.parametrize(
+    ("hints", "fact"),
+    [
+        (["wq: rows from interleaved to half split, heads of 8", "q_proj: rows as stored"], "both speak of"),
+        (["layers.{i:0|1}.attention.wv=v_proj", "layers.1.attention.wv=layers.1.self_attn.o_proj"], "cannot both hold"),
+        (["w1=gate_proj,up_proj"], "nothing of the one can be of the other"),
+        (["w1,w3=gate_proj"], "nothing of the one can be of the other"),
+        (["w1: axes 0,1,2"], "cannot stand so"),
+        (["layers.0=model.layers.9"], "names nothing in the model"),
+        (["q_proj=wq"], "but in the model: names of the checkpoint stand first"),
+        (["layers.{i}=model.layers.{i+1}"], "is not of the form"),
+        (["wq: rows from interleaved to half split"], "such as `rows from interleaved to half split, heads of 64`"),
+    ],
+)
+def test_hints_that_contradict_or_do_nothing_are_refused_with_what_and_where(hints, fact):
+    with pytest.raises(TreealignError) as refused:
+        changed(hints)
+    assert any(fact in text for text in refused.value.facts), refused.value
+
+
+@pytest.mark.parametrize("hint", ["wq , wk:  rows as stored", " wq,wk: rows as stored\n", "wq, wk: rows  as  stored"])
+def test_white_space_says_nothing(hint):
+    assert changed([hint])[0] == changed(["wq,wk: rows as stored"])[0]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from person import tell
 
 from treealign import KeyTree, TreealignError, suggest
-from treealign.align.hints import read
 from treealign.align.patterns import Pattern
+from treealign.align.reading_hints import read
 
 ATTENTION = {
     "old": {f"layers.{i}.attention.w{n}.weight": (16, 16) for i in range(2) for n in "qkvo"},

@@ -12,11 +12,11 @@ from strategies import cut_twice
 import treealign
 from treealign import KeyTree
 from treealign.align.hinted import evidence_of
-from treealign.align.hints import read
 from treealign.align.links import Link, part_of
 from treealign.align.matching import walk as walking
 from treealign.align.matching.in_step import IN_STEP, placed_in_step
 from treealign.align.patterns import build_patterns
+from treealign.align.reading_hints import read
 
 
 def tree(*leaves, ordered=False):
@@ -181,7 +181,7 @@ def placed(hints):
     here, there = tree(("a.0.w", (4,)), ("a.1.w", (4,))), tree(("b.0.w", (4,)), ("b.1.w", (4,)))
     sides = [[part_of(p, {at}) for p in build_patterns(side) for at in (0, 1)] for side in (here, there)]
     crossed = [Link((sides[0][n],), (sides[1][1 - n],), certain=False) for n in (0, 1)]
-    links, _, _ = placed_in_step(crossed, [], (here, there), (sides[0], sides[1]), evidence_of(read(hints, *sides)))
+    links, _, _ = placed_in_step(crossed, [], (here, there), (sides[0], sides[1]), evidence_of(read(hints, *sides), []))
     return {here.keys[g.left[0]]: there.keys[g.right[0]] for link in links for g in link.expand()}
 
 

@@ -13,10 +13,11 @@ from treealign.align.asking.probing import Probed
 from treealign.align.asking.question import Option, Question, expand_matches
 from treealign.align.asking.questions import ambiguity, find_questions
 from treealign.align.correspondence import correspondence
-from treealign.align.hints import Hints, listed, parse, read
+from treealign.align.hints import Hints, listed, parse
 from treealign.align.holes import align_as_if_whole, lacks
 from treealign.align.links import Ambiguity, Match, keys_of
 from treealign.align.patterns import Pattern
+from treealign.align.reading_hints import read
 from treealign.checkpoint.adapters.sides import in_scope
 from treealign.errors import TreealignError
 from treealign.formats.cached import cached_property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from treealign.align.hints import Naming, Statement
+from treealign.align.paths import is_limited, leaves_of
 from treealign.align.patterns import Pattern
 
 Run = tuple[str, ...]
@@ -21,18 +22,15 @@ class Hint(NamedTuple):
     parts: tuple[Run, ...] = ()  # all parts of a whole in their order, where the hint names them: `qkv=q,k,v`
 
 
-def evidence_of(hints: Sequence[Statement | Naming]) -> list[Hint]:
+def evidence_of(hints: Sequence[Statement | Naming], patterns: Sequence[Pattern]) -> list[Hint]:
     """The hints that count as evidence while names are matched: those whose paths float.
 
-    A path from the root names one place, and is settled there when all else is matched; so is what is kept to a scope.
+    A path from the root names one place, and is settled there when all else is matched; so is what is kept to a scope,
+    or to some repeats of what is matched as a whole.
     """
     found = []
     for hint in hints:
-        if (
-            isinstance(hint, Naming)
-            and not hint.under
-            and not any("^" in p or "$" in p for p in hint.source + hint.target)
-        ):
+        if isinstance(hint, Naming) and hint.floats and not speaks_of_some(hint, patterns):
             sources, targets = (_runs(side) for side in (hint.source, hint.target))
             listed_ = [side for side in (sources, targets) if len(side) > 1]
             parts = tuple(listed_[0]) if listed_ else ()
@@ -42,6 +40,12 @@ def evidence_of(hints: Sequence[Statement | Naming]) -> list[Hint]:
 
 def _runs(paths: Sequence[str]) -> list[Run]:
     return [tuple(_CAPTURE.sub("{}", path).split(".")) for path in paths]
+
+
+def speaks_of_some(hint: Statement | Naming, patterns: Iterable[Pattern]) -> bool:
+    """Whether a hint speaks of some leaves of a pattern and not of others."""
+    limited = [path for path in hint.every_path if is_limited(path)]
+    return any(0 < len(leaves_of(path, p)) < len(p) for p in patterns for path in limited)
 
 
 def names(p: Pattern, run: Run) -> bool:

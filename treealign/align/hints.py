@@ -25,8 +25,9 @@ hint                                                    says
 ======================================================  ================================================================
 
 A path is a run of names that stand one after the other, wherever it occurs; ``^`` in front: at the root; ``$`` behind:
-at the end; ``{i}``: any index. Several paths are separated by commas. ``… under PATH`` at the end of any hint keeps it
-to the keys that have this path too.
+at the end; ``{i}``: any index, ``{i:3|6}`` or ``{0..5}``: one of these, a number: this one. Several paths are separated
+by commas. ``… under PATH`` at the end of any hint keeps it to the keys that have this path too. A hint reaches the
+repeats that it names, and no others.
 """
 
 from __future__ import annotations
@@ -36,10 +37,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from treealign.align.paths import fits
-from treealign.align.patterns import Pattern, single_leaves
+from treealign.align.paths import fits, read_paths
+from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
-from treealign.errors import TreealignError
 
 Hints = Mapping[str, str] | Sequence[str] | str | None
 End = Literal["checkpoint", "model"]
@@ -63,14 +63,27 @@ _FORMS: tuple[tuple[About, str, str], ...] = (
     ("belongs", "unused", r"not in the model"),
     ("belongs", "unfilled", r"not in the checkpoint"),
 )
-_STATEMENT = re.compile(r"(?P<paths>\S+): (?P<said>.+)", re.ASCII)
-_UNDER = re.compile(r"(?P<rest>.+?) under (?P<under>\S+)", re.ASCII)
-_WORDS = ("order ", "indices ", "rows ", "halves ", "axes ", "not in ")
-EXAMPLE = (
-    "write --hint 'attn_norm=input_layernorm', names of the checkpoint, then of the model; "
-    "'qkv=q_proj,k_proj,v_proj', a whole and its parts in their order, on either side; "
-    "or 'q_proj,k_proj: rows as stored', paths and what is so with them"
+_WORDS = "order|indices|rows|halves|axes|not in"
+FORMS = (  # one of each, as they are written
+    "order as numbered",
+    "order reversed",
+    "indices exchanged",
+    "rows as stored",
+    "rows by part",
+    "rows by part, k then v then q",
+    "rows by head of 64 in the checkpoint",
+    "rows in turns in the model",
+    "rows from interleaved to half split, heads of 64",
+    "rows from half split to interleaved, heads of 64",
+    "halves swapped",
+    "axes as stored",
+    "axes transposed",
+    "axes 3,2,0,1",
+    "not in the model",
+    "not in the checkpoint",
 )
+_STATEMENT = re.compile(rf"(?P<paths>.+?): (?P<said>(?:{_WORDS}) .+)", re.ASCII)
+_UNDER = re.compile(r"(?P<rest>.+?) under (?P<under>\S+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,11 @@ class Statement:
     under: str = ""
     whole: str = ""
 
+    @property
+    def every_path(self) -> tuple[str, ...]:
+        """Its paths, that of its scope among them."""
+        return *self.paths, *([self.under] if self.under else [])
+
     def speaks_of(self, p: Pattern) -> bool:
         """Whether it is about a pattern."""
         return any(fits(path, p) for path in self.paths) and (not self.under or fits(self.under, p))
@@ -153,6 +171,11 @@ class Naming:
     target: tuple[str, ...]
     under: str = ""
     whole: str = ""
+
+    @property
+    def every_path(self) -> tuple[str, ...]:
+        """Its paths, that of its scope among them."""
+        return *self.source, *self.target, *([self.under] if self.under else [])
 
     @property
     def floats(self) -> bool:
@@ -195,16 +218,19 @@ def parse(text: str) -> list[Statement | Naming]:
 
 def _parse(text: str) -> Statement | Naming | None:
     whole, under = text.strip(), ""
-    if hit := _UNDER.fullmatch(text.strip()):
-        text, under = hit["rest"], hit["under"]
-    hit = _STATEMENT.fullmatch(text.strip())
-    if hit and hit["said"].startswith(_WORDS):
-        said = _said(hit["said"].strip())
-        return None if said is None else Statement(whole, tuple(hit["paths"].split(",")), said, under)
-    sides = [tuple(name.strip() for name in side.split(",")) for side in text.split("=", 1)]
-    if len(sides) != 2 or not all(part for side in sides for name in side for part in name.split(".")):
+    if hit := _UNDER.fullmatch(" ".join(text.split())):
+        text, scope = hit["rest"], read_paths(hit["under"])
+        if scope is None or len(scope) > 1:
+            return None
+        under = scope[0]
+    if hit := _STATEMENT.fullmatch(" ".join(text.split())):
+        paths, said = read_paths(hit["paths"]), _said(hit["said"])
+        return Statement(whole, paths, said, under) if paths and said else None
+    source, equals, target = text.partition("=")
+    ends = read_paths(source), read_paths(target)
+    if not equals or ends[0] is None or ends[1] is None or min(len(ends[0]), len(ends[1])) > 1:
         return None
-    return None if min(map(len, sides)) > 1 else Naming(whole, sides[0], sides[1], under)
+    return Naming(whole, ends[0], ends[1], under)
 
 
 def _said(text: str) -> Said | None:
@@ -217,84 +243,3 @@ def _said(text: str) -> Said | None:
             rotary = next((k for k, words in _ROTARY.items() if words == groups.get("rotary")), "")
             return Said(about, kind, next(sizes), groups.get("end") or "", dims, parts, next(sizes), rotary)
     return None
-
-
-def read(hints: Hints, left: Sequence[Pattern], right: Sequence[Pattern]) -> list[Statement | Naming]:
-    """Parse hints and check that each names something on the sides it speaks of; all complaints at once.
-
-    Raises
-    ------
-    TreealignError
-        A hint of no form of the language, one that names nothing, or two that contradict each other.
-
-    """
-    found: list[Statement | Naming] = []
-    wrong: list[str] = []
-    for text in listed(hints):
-        made = parse(text) if isinstance(text, str) else []
-        wrong += [] if made else [f"`{text}` is not of the form checkpoint=model, nor paths: what is so with them"]
-        wrong += [complaint for hint in made for complaint in _unnamed(hint, left, right)]
-        found += made
-    wrong += [] if wrong else _contradictions(found, left, right)
-    if wrong:
-        raise TreealignError("hints that cannot be used", facts=list(dict.fromkeys(wrong)), hint=EXAMPLE)
-    return list(dict.fromkeys(found))
-
-
-def _unnamed(hint: Statement | Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> list[str]:
-    sides = (left, "checkpoint"), (right, "model")
-    if isinstance(hint, Naming):
-        ends = zip((hint.source, hint.target), sides, strict=True)
-        wanted = [(path, side, name) for paths, (side, name) in ends for path in paths]
-    else:
-        kinds = {"unused": sides[:1], "unfilled": sides[1:]}.get(
-            hint.said.kind, (([*left, *right], "checkpoint or the model"),)
-        )
-        wanted = [(path, side, name) for path in hint.paths for side, name in kinds]
-    if hint.under:
-        wanted.append((hint.under, [*left, *right], "checkpoint or the model"))
-    return [f"`{path}` names nothing in the {name}" for path, side, name in wanted if not _names(path, side)]
-
-
-def _names(path: str, side: Sequence[Pattern]) -> bool:
-    """Whether a path names a leaf; repeats that it lists may stand in one pattern with others, or in several."""
-    leaves = (leaf for p in side for leaf in single_leaves(p)) if ":" in path else ()
-    return any(fits(path, p) for p in side) or any(fits(path, leaf) for leaf in leaves)
-
-
-def _contradictions(
-    hints: Sequence[Statement | Naming], left: Sequence[Pattern], right: Sequence[Pattern]
-) -> list[str]:
-    statements = [h for h in hints if isinstance(h, Statement)]
-    names = [h for h in hints if isinstance(h, Naming) and len(h.source) == len(h.target) == 1]
-    wrong = []
-    for n, one in enumerate(statements):
-        for other in statements[:n]:
-            if other.said.about == one.said.about and other.said != one.said:
-                both = next((p for p in (*left, *right) if _both_speak_of(one, other, p)), None)
-                wrong += [f"`{other.text}` and `{one.text}` both speak of `{both.template}`"] if both else []
-    for n, hint in enumerate(names):
-        for before in names[:n]:
-            if hint.under == before.under and _contradict(before, hint, left, right):
-                wrong.append(f"`{before.text}` and `{hint.text}` cannot both hold")
-    return wrong
-
-
-def _both_speak_of(one: Statement, other: Statement, p: Pattern) -> bool:
-    """Whether two statements are about one leaf of a pattern: each may be about some of its repeats."""
-    leaves = single_leaves(p) if one.speaks_of(p) and other.speaks_of(p) else ()
-    return any(one.speaks_of(leaf) and other.speaks_of(leaf) for leaf in leaves)
-
-
-def _contradict(a: Naming, b: Naming, left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:
-    """Whether one name of the one side is said to be two of the other, neither of which stands within the other."""
-    for same, other, side in ((0, 1, right), (1, 0, left)):
-        mine = [(h.source[0], h.target[0]) for h in (a, b)]
-        if mine[0][same] == mine[1][same] and mine[0][other] != mine[1][other]:
-            ends = [h[other].split(".") for h in mine]
-            short, long = sorted(ends, key=len)
-            if any(long[at : at + len(short)] == short for at in range(len(long) - len(short) + 1)):
-                continue
-            if not any(fits(mine[0][other], p) and fits(mine[1][other], p) for p in side):
-                return True
-    return False

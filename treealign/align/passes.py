@@ -22,7 +22,6 @@ from treealign.align.doubting.stacking import judge_exchanges, stacked
 from treealign.align.doubting.transposition import turned
 from treealign.align.flattened import unflattened
 from treealign.align.hinted import evidence_of
-from treealign.align.hints import read as read_hints
 from treealign.align.knowledge.reading import read_alike, unfolded
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.knowledge.settling import settled_by_layouts
@@ -39,6 +38,7 @@ from treealign.align.matching.shrinking import set_behind, shrunk
 from treealign.align.matching.staging import staged_alike
 from treealign.align.matching.traced_roles import trace_findings, traced_roles, with_trace_said, with_traced_roles
 from treealign.align.patterns import Pattern, build_patterns
+from treealign.align.reading_hints import read as read_hints
 from treealign.align.second_names import second_names
 from treealign.align.spelling import with_dots
 from treealign.align.state import Pass, State
@@ -90,8 +90,8 @@ def unfold(state: State) -> State:
 
 def hear(state: State) -> State:
     """Read what the user said, and which of it speaks of names."""
-    everything = ([*side, *voters] for side, voters in zip(state.patterns, state.anchors.voters, strict=True))
-    return replace(state, hints=tuple(evidence_of(read_hints(state.said, *everything))))
+    sides = [[*side, *voters] for side, voters in zip(state.patterns, state.anchors.voters, strict=True)]
+    return replace(state, hints=tuple(evidence_of(read_hints(state.said, *sides), [*sides[0], *sides[1]])))
 
 
 def shrink(state: State) -> State:

@@ -10,17 +10,42 @@ import re
 from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 
-from treealign.align.patterns import Pattern
+from treealign.align.patterns import Pattern, single_leaves
 
 CAPTURES = "ijklmnop"
 _PIECE = re.compile(r"\{[^{}]*\}|[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _PLAIN = re.compile(r"\{[^{}]*\}")
+_PLAIN_INDEX = re.compile(r"\{i(?::[0-9|]+)?\}", re.ASCII)
 _LIMIT = re.compile(r"\{[^{}:]*:([0-9|]+)\}")
+_RUN = r"[0-9]{1,6}(?:\.\.[0-9]{1,6})?"
+_WRITTEN = re.compile(rf"\{{(?:[a-z]\w*)?(?::?({_RUN}(?:[|,]{_RUN})*))?\}}", re.ASCII)
+_COMMA = re.compile(r"\s*,\s*(?![^{}]*\})")
 _INDEX = r"(?:\{\}|[0-9]+)"
 PARAMETERS = frozenset(
     {"weight", "bias", "kernel", "gamma", "beta", "scale", "running_mean", "running_var", "num_batches_tracked"}
 )
+
+
+def read_paths(text: str) -> tuple[str, ...] | None:
+    """Paths that commas separate, ranges of indices written out; None where one is none.
+
+    >>> read_paths("layers.{0..2}.q, layers.{i:1,3..4}.k")
+    ('layers.{i:0|1|2}.q', 'layers.{i:1|3|4}.k')
+    >>> read_paths("layers.{i+1}.q") is read_paths("q,,k") is None
+    True
+    """
+    found = tuple(_WRITTEN.sub(_written_out, path) for path in _COMMA.split(text.strip()))
+    parts = [part for path in found for part in path.split(".")]
+    return found if all(parts) and not any(set("{}") & set(_PLAIN_INDEX.sub("", part)) for part in parts) else None
+
+
+def _written_out(hit: re.Match[str]) -> str:
+    if hit[1] is None:
+        return "{i}"
+    runs = [run.split("..") for run in re.split(r"[|,]", hit[1])]
+    numbers = (n for run in runs for n in range(int(run[0]), int(run[-1]) + 1))
+    return f"{{i:{'|'.join(map(str, numbers))}}}"
 
 
 @lru_cache(maxsize=8192)
@@ -73,6 +98,25 @@ def fits(text: str, p: Pattern) -> bool:
     """
     end = _end(text, p.segments)
     return end is not None and _within(text, p, end)
+
+
+def is_limited(text: str) -> bool:
+    """Whether a path gives numbers, and so may speak of some repeats of a pattern only."""
+    return bool(_limits(text))
+
+
+def leaves_of(text: str, p: Pattern) -> set[int]:
+    """The leaves of a pattern, by position, for which a path stands.
+
+    >>> p = Pattern(("layers", "{}", "q"), {("0",): 5, ("1",): 8}, {("0",): (4,), ("1",): (4,)})
+    >>> leaves_of("layers.1", p), leaves_of("q", p) == {5, 8}
+    ({8}, True)
+    """
+    if _end(text, p.segments) is None:
+        return set()
+    if not is_limited(text):
+        return set(p.cells.values())
+    return {leaf.number for leaf in single_leaves(p) if fits(text, leaf)}
 
 
 def rest(text: str, p: Pattern) -> tuple[str, ...] | None:

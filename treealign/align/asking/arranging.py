@@ -57,6 +57,8 @@ def _with_turn(link: Link, plain: tuple[Operation, ...]) -> tuple[Operation, ...
 
 
 def _permuted(link: Link, dims: Order) -> Link | None:
+    if any(len(before or ()) != len(dims) for before, _ in _shape_pairs(link)):
+        return None
     operations = () if dims == tuple(range(len(dims))) else (Permute(dims),)
     return with_operations(link, operations) if _fits_shapes(link, operations) else None
 

@@ -112,7 +112,8 @@ class _Case:
                     continue
                 kind = "other" if e.other else "source" if e.source else "target"
                 place = self.families.place(e.pattern, 1 if kind == "target" else 0)
-                ways[kind, place].setdefault(link, e)
+                # of one link two that are called alike but for a number are two alternatives
+                ways[kind, place if len(links) > 1 else e.pattern].setdefault(link, e)
         whole = [tuple(way[link] for link in links) for way in ways.values() if len(way) == len(links)]
         whole = [way for way in whole if len({e.other for e in way if e.other}) in (0, len(way))]
         ranked = sorted(whole, key=lambda way: -max(_likeness(e) for e in way))
