@@ -305,7 +305,7 @@ CASES: dict[str, Case] = {
     "nested tree": (text("x.json", lambda: '{"format": "treealign.tree", "a": ' + nested() + "}"), tree("x.json")),
     "nested mapping": (text("x.json", nested), mapping),
     "nested record": (
-        beside_weights("treealign_conversion.json"),
+        beside_weights("treealign_record.json"),
         lambda folder: treealign.convert_checkpoint(folder, folder.with_name("out"), RENAMED, reverse=True).keys,
     ),
     "nested journal": (

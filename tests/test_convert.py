@@ -215,7 +215,7 @@ def test_an_existing_destination_is_refused(source, tmp_path):
 
 # -- what a mapping alone cannot undo ----------------------------------------------------------------------------------
 
-RECORD = "treealign_conversion.json"
+RECORD = "treealign_record.json"
 FOLDED = ConversionMapping(
     [
         Convert(["**.weight_g", "**.weight_v"], "**.weight", operations.FoldWeightNorm(0)),
@@ -357,7 +357,7 @@ def test_two_lossy_conversions_are_undone_one_by_one(tmp_path):
 def test_an_unreadable_record_is_refused(tmp_path):
     path = write(tmp_path / "in" / "model.safetensors", {"a": torch.zeros(1)})
     (path.parent / RECORD).write_text("{")
-    assert "record of a conversion is unreadable" in refused(tmp_path, path.parent, tmp_path / "out", PREFIX)
+    assert "record beside weights is unreadable" in refused(tmp_path, path.parent, tmp_path / "out", PREFIX)
 
 
 @given(mappings_and_keys())

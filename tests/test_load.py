@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from weights import Block, TiedHead, Tower, TwoTowers, same_values, saved_keys, state, unchanged, values, write
 
 from treealign import ConversionMapping, Convert, PrefixChange, Rename, TreealignError, load, operations, save
-from treealign.checkpoint import sources
+from treealign.checkpoint import loading, sources
 from treealign.checkpoint.tensors import Stored
 from treealign.errors import FormatError, LoadError, MappingError
 from treealign.mapping.mismatches import Mismatch
@@ -456,6 +456,22 @@ def test_a_load_that_stops_midway_says_what_it_changed(tmp_path, monkeypatch):
         load(Tower(), path, UNPREFIXED)
     assert "the disk is gone" in str(caught.value)
     assert "final.bias" in str(caught.value)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_what_is_saved_over_a_checkpoint_while_it_is_loaded_is_not_read(tmp_path, monkeypatch, assign):
+    first = Tower()
+    save(first, tmp_path / "out", max_shard_size=64)
+    judge = loading.judge
+
+    def overtaken(*arguments, **named):
+        save(Tower(), tmp_path / "out", max_shard_size=64)
+        return judge(*arguments, **named)
+
+    monkeypatch.setattr(loading, "judge", overtaken)
+    model = Tower()
+    load(model, tmp_path / "out", assign=assign)
+    assert all(torch.equal(value, first.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 def test_a_load_that_stops_midway_leaves_a_model_on_the_meta_device_as_it_was(tmp_path, monkeypatch):

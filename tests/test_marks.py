@@ -252,13 +252,13 @@ def test_a_conversion_by_accepted_guesses_says_so_beside_its_result_and_goes_bac
     taken = mapping_with_questions(shorter, [ROWS]).accept()
     assert convert_checkpoint(tmp_path / "one", there, taken, in_place=in_place).recorded
     made = there or tmp_path / "one"
-    told = json.loads((made / "treealign_conversion.json").read_text())["mapping"]["accepted"]
+    told = json.loads((made / "treealign_record.json").read_text())["conversion"]["mapping"]["accepted"]
     assert [question["checkpoint"] for question in told] == [list(GUESS.questions[0].checkpoint)]
     # the way back is told by the transforms, whoever accepted what
     convert_checkpoint(made, back, shorter, reverse=True, in_place=in_place)
     ended = back or tmp_path / "one"
     assert (ended / "model.safetensors").read_bytes() == before
-    assert not (ended / "treealign_conversion.json").exists()
+    assert not (ended / "treealign_record.json").exists()
 
 
 # -- who works on a guess ----------------------------------------------------------------------------------------------
@@ -309,8 +309,8 @@ def test_verbs_refuse_a_guess_with_exit_1_and_take_it_where_it_is_accepted(files
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "--accept-guesses" in refused.stderr.splitlines()[-1]
         assert run(*verb, "--accept-guesses").returncode == 0
-    record = next(destination.glob("*treealign_conversion.json"))
-    assert json.loads(record.read_text())["mapping"]["accepted"]
+    record = next(destination.glob("*treealign_record.json"))
+    assert json.loads(record.read_text())["conversion"]["mapping"]["accepted"]
 
 
 def test_check_reports_guesses_and_exits_with_1_until_they_are_accepted(files):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
-from treealign import ConversionMapping, Convert, PrefixChange, Rename, operations
+from treealign import ConversionMapping, Convert, PrefixChange, Rename, convert_checkpoint, operations
 from treealign.checkpoint.newcomers import Newcomers
-from treealign.checkpoint.record_file import WHOLE, Levels, Part, moved, parts_to_bytes, read_parts
+from treealign.checkpoint.record_file import WHOLE, Levels, Part, moved, read_parts, to_bytes
 from treealign.checkpoint.stripping import levels_above
 from treealign.errors import FormatError
 from treealign.mapping.guards import GuardDecision
@@ -102,7 +104,7 @@ def test_a_malformed_record_is_refused(data):
 def test_the_file_beside_the_weights_comes_back(tmp_path):
     record = record_of([PrefixChange(remove="model")], LAYERS, dtypes={LAYERS[0]: "float16"})
     parts = [Part(record), Part(record, Levels("layers.0", "model.layers.0", "x", "y"))]
-    (tmp_path / "treealign_record.json").write_bytes(parts_to_bytes(parts))
+    (tmp_path / "treealign_record.json").write_bytes(to_bytes(parts))
     read = read_parts(tmp_path)
     assert [part.levels for part in read] == [WHOLE, parts[1].levels]
     assert names(read[0].record) == names(record)
@@ -189,3 +191,23 @@ def test_a_layout_comes_back():
 def test_a_malformed_layout_is_refused(data):
     with pytest.raises(FormatError):
         Layout.from_json(data)
+
+
+def test_records_of_two_files_are_still_read(tmp_path):
+    """Saves and conversions had a file each, before they were sections of one."""
+    source, out, back = (tmp_path / name for name in ("in", "out", "back"))
+    source.mkdir()
+    save_file({"model.a": torch.ones(2), "b": torch.ones(1)}, source / "model.safetensors")
+    rules = [PrefixChange(remove="model")]
+    convert_checkpoint(source, out, rules)
+    made = out / "treealign_record.json"
+    section = json.loads(made.read_text())["conversion"]
+    made.unlink()
+    before = {"format": "treealign.conversion", "version": 1, **section}
+    made.with_name("treealign_conversion.json").write_text(json.dumps(before))
+    assert convert_checkpoint(out, back, rules, reverse=True).by == "record"
+    assert (back / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    parts = json.loads(to_bytes([Part(record_of([PrefixChange(remove="model")], LAYERS))]))["parts"]
+    saved = {"format": "treealign.saved", "version": 1, "parts": parts}
+    (tmp_path / "treealign_record.json").write_text(json.dumps(saved))
+    assert len(read_parts(tmp_path)) == 1

@@ -500,3 +500,17 @@ def test_a_path_of_a_file_is_that_file_and_leaves_its_neighbours_alone(tmp_path)
     assert set(result.keys) == {"model.weight", "model.bias"}
     assert other.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors", "model.safetensors"]
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_a_dtype_that_safetensors_has_not_is_refused_by_name(tmp_path, size):
+    class Numbers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Parameter(torch.ones(2, dtype=torch.complex128))
+
+    model = Numbers()
+    load(model, {"a": torch.ones(2, dtype=torch.complex128)}, [])
+    with pytest.raises(FormatError, match=r"a: torch\.complex128"):
+        save(model, tmp_path / "out", max_shard_size=size)
+    assert not (tmp_path / "out").exists()

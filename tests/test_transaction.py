@@ -56,6 +56,16 @@ def value_in(folder, layers=3):
     return value
 
 
+def value_converted(folder):
+    """The one value in what a conversion of the folder writes."""
+    out = folder.with_name("converted")
+    convert_checkpoint(folder, out, [PrefixChange(add="model")])
+    (value,) = {
+        entry.item() for file in out.glob("*.safetensors") for t in load_file(file).values() for entry in t.unique()
+    }
+    return value
+
+
 def hidden(folder):
     return list(folder.rglob(".*"))
 
@@ -197,7 +207,8 @@ def test_a_swap_that_fails_anywhere_is_taken_back(tmp_path, monkeypatch, at):
     assert not hidden(tmp_path)
 
 
-def test_a_swap_that_can_be_neither_done_nor_undone_is_done_by_the_next_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("value_by", [value_in, value_converted])
+def test_a_swap_that_can_be_neither_done_nor_undone_is_done_by_the_next_run(tmp_path, monkeypatch, value_by):
     save(model(1.0), tmp_path, max_shard_size=100)
     calls, move = [], swapping._move
 
@@ -211,7 +222,7 @@ def test_a_swap_that_can_be_neither_done_nor_undone_is_done_by_the_next_run(tmp_
         patched.setattr(swapping, "_move", failing)
         with pytest.raises(FormatError, match="nothing is lost"):
             save(model(2.0), tmp_path, max_shard_size=100)
-    assert value_in(tmp_path) == 2.0
+    assert value_by(tmp_path) == 2.0
     assert not hidden(tmp_path)
 
 
@@ -432,15 +443,16 @@ def test_a_record_has_no_file_written_elsewhere(tmp_path, where):
     write(tmp_path / "in" / "model.safetensors", {"bad.x": torch.ones(2), "y": torch.ones(1)})
     rules = ConversionMapping([PrefixChange(remove="bad")])
     convert_checkpoint(tmp_path / "in", tmp_path / "out", rules)
-    path = tmp_path / "out" / "treealign_conversion.json"
-    data = json.loads(path.read_text())
+    path = tmp_path / "out" / "treealign_record.json"
+    record = json.loads(path.read_text())
+    data = record["conversion"]
     if where == "layout":
         data["layout"]["files"][0]["name"] = "../x.safetensors"
     elif where == "index":
         data["layout"] |= {"index": {}, "index_name": "../x.json"}
     else:
         data["beside"] = {"../x": "x"}
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(record))
     with pytest.raises(FormatError, match="no plain names"):
         convert_checkpoint(tmp_path / "out", tmp_path / "back", rules, reverse=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]

@@ -18,7 +18,7 @@ from treealign.checkpoint.judging import Verdict, judge
 from treealign.checkpoint.layouts import in_folder
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.save_pretrained import remember
-from treealign.checkpoint.sources import Source, open_source
+from treealign.checkpoint.sources import Source, hold_source
 from treealign.errors import LoadError, TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -109,7 +109,7 @@ def load_tensors(
     if given.dtype not in _DTYPES:
         raise TreealignError(f"dtype is {given.dtype!r}", hint=f"it is {' or '.join(map(repr, _DTYPES))}")
     to_model = given.dtype == "model"
-    with collector_paused(), open_source(selected(checkpoint, given.select)) as source:
+    with collector_paused(), hold_source(selected(checkpoint, given.select)) as source:
         chosen = choose(model, source, given.mapping, given.hints, given.converted, given.adapter, given.suggest)
         steps = [step for track in chosen.tracks for step in track.translated]
         verdict = judge(steps, source, chosen.places, to_model=to_model, allow_lossy=given.allow_lossy)

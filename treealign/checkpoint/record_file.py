@@ -1,20 +1,27 @@
-"""The record beside saved weights: from the keys in the files to those of the model they were saved from."""
+"""The record beside weights: one file, whose sections say what a save and what a conversion did.
+
+``parts``: from the keys in the files to those of the model that they were saved from. ``conversion``: from the keys
+before a conversion to those in the files; see `treealign.checkpoint.conversion.undoing`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from treealign.errors import FormatError
+from treealign.errors import FormatError, MappingError
 from treealign.mapping.load_record import Record
 from treealign.mapping.planning import Step
 
 NAME = "treealign_record.json"
-FORMAT = "treealign.saved"
-VERSION = 1
+BEFORE = "treealign_conversion.json"  # what conversions wrote until there was one file for both
+FORMAT = "treealign.records"
+VERSION = 2
+T = TypeVar("T")
+_MALFORMED = (OSError, FormatError, MappingError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -79,39 +86,53 @@ def moved(name: str, start: str, to: str) -> str | None:
     return None if rest == name else f"{to}.{rest}" if to else rest
 
 
-def parts_to_bytes(parts: Sequence[Part]) -> bytes:
-    """The file. Dtypes are left out: they are those in the weights beside it."""
-    data = {"format": FORMAT, "version": VERSION, "parts": [_part_to_data(part) for part in parts]}
+def to_bytes(parts: Sequence[Part] = (), conversion: Mapping[str, Any] | None = None) -> bytes:
+    """The file. Dtypes of parts are left out: they are those in the weights beside it."""
+    data: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    data |= {"parts": [_part_to_data(part) for part in parts]} if parts else {}
+    data |= {"conversion": conversion} if conversion is not None else {}
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read_parts(folder: Path) -> tuple[Part, ...] | None:
-    """The parts that were saved in a folder; None where there is no record.
+    """The parts that were saved in a folder; None where there is no record of a save.
 
     Raises
     ------
     FormatError
         The record cannot be read; the message names the file.
     """
-    path = folder / NAME
+    hint = "delete the file to load without it, or pass a mapping"
+    return read_section(folder / NAME, "parts", lambda parts: tuple(map(_part_from_data, parts)), hint)
+
+
+def read_section(path: Path, name: str, parse: Callable[[Any], T], hint: str) -> T | None:
+    """What one of the two sections of a record says; None where there is no file, or no such section in it.
+
+    Raises
+    ------
+    FormatError
+        The file is no record, of another version, or malformed; the message names it.
+    """
     try:
-        raw = path.read_bytes()
+        data = json.loads(path.read_bytes())
+        section = _sections(data).get(name)
+        return None if section is None else parse(section)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise FormatError(f"cannot read the file: {error.strerror}", where=str(path)) from error
-    try:
-        return _parts_from_data(json.loads(raw))
-    except (FormatError, ValueError, KeyError, TypeError, RecursionError) as error:
-        facts = [error.what, *error.facts] if isinstance(error, FormatError) else [str(error)]
-        hint = "delete the file to load without it, or pass a mapping"
-        raise FormatError("the record of weights is unreadable", where=str(path), facts=facts, hint=hint) from error
+    except _MALFORMED as error:
+        facts = [error.what, *error.facts] if isinstance(error, FormatError | MappingError) else [str(error)]
+        raise FormatError("the record beside weights is unreadable", where=str(path), facts=facts, hint=hint) from error
 
 
-def _parts_from_data(data: Any) -> tuple[Part, ...]:
-    if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
+def _sections(data: Any) -> dict[str, Any]:
+    known = (data.get("format"), data.get("version")) if isinstance(data, dict) else ()
+    if known == ("treealign.conversion", 1):  # until there was one file for both
+        return {"conversion": data}
+    if known not in ((FORMAT, VERSION), ("treealign.saved", 1)):
         raise FormatError(f"no record, or not of version {VERSION}")
-    return tuple(_part_from_data(part) for part in data["parts"])
+    found: dict[str, Any] = data
+    return found
 
 
 def _part_to_data(part: Part) -> dict[str, Any]:

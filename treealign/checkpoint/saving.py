@@ -28,7 +28,7 @@ from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
 from treealign.checkpoint.obsolete import CONVERSIONS, obsolete
 from treealign.checkpoint.places import Places, find_places
-from treealign.checkpoint.record_file import NAME, parts_to_bytes
+from treealign.checkpoint.record_file import BEFORE, NAME, Part, read_section, to_bytes
 from treealign.checkpoint.tensors import Reader
 from treealign.errors import FormatError, LoadError
 from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
@@ -140,14 +140,12 @@ def save(
     # beside an adapter may stand its base model, and a file that is asked for by its name is no checkpoint of a folder:
     # what is there is another's, which is neither replaced nor spoken of
     whole = not (scope or file)
-    if whole and any(_tells_something(part.record) for part in naming.parts):
-        beside[NAME] = parts_to_bytes(naming.parts)
+    parts = naming.parts if whole and any(_tells_something(part.record) for part in naming.parts) else ()
     plan = plan_conversion(outgoing.source, outgoing.made, placement)
     sharded = any(is_sharded(place.tensor) for place in places.places.values())
-    if sharded and torch.distributed.get_rank() != 0:
-        files = _take_part(plan)
-    else:
-        files = _write(folder, plan, beside, outgoing.made.keys(), whole=whole, sharded=sharded)
+    writes = not sharded or torch.distributed.get_rank() == 0
+    replaced = outgoing.made.keys() if whole else None
+    files = _write(folder, plan, beside, parts, replaced) if writes else _take_part(plan)
     _warn(outgoing.uncast)
     return SaveResult(tuple(files), tuple(outgoing.made), outgoing.uncast, outgoing.approximate)
 
@@ -177,28 +175,33 @@ def _refuse_empty(places: Places, folder: Path) -> None:
 
 
 def _write(
-    folder: Path, plan: ConversionPlan, beside: Mapping[str, bytes], keys: Set[str], *, whole: bool, sharded: bool
+    folder: Path, plan: ConversionPlan, beside: Mapping[str, bytes], parts: Sequence[Part], keys: Set[str] | None
 ) -> list[str]:
-    """Put the files in their places; `whole` says that they are a checkpoint, and replace the one that is there."""
+    """Put the files in their places; as a checkpoint of these keys they replace the one that is there."""
     with transaction(folder) as held:
-        run_tasks(plan.tasks, held.stage, alone=sharded)
-        names = finish(held.stage, plan, SideFiles(), beside)
-        held.commit(names, obsolete=_obsolete(folder, names, keys) if whole else [])
+        run_tasks(plan.tasks, held.stage, alone=True)
+        conversion = None if keys is None else _conversion(folder, keys)
+        told = {NAME: to_bytes(parts, conversion)} if parts or conversion is not None else {}
+        names = finish(held.stage, plan, SideFiles(), {**beside, **told})
+        going = [] if keys is None else obsolete(folder, names, chosen=False)
+        if conversion is not None:  # what it kept goes on to stand beside it
+            going = [name for name in going if not name.startswith(CONVERSIONS) or name == BEFORE]
+        held.commit(names, obsolete=going)
     weights = [task.name for task in plan.tasks]
     return [*weights, *sorted(set(names).difference(weights), key=lambda name: (name == NAME, name == plan.index_name))]
 
 
-def _obsolete(folder: Path, names: Sequence[str], keys: Set[str]) -> list[str]:
-    """What goes; the record of a conversion stays where it goes on to be true: these are the keys that it speaks of."""
-    going = obsolete(folder, names, chosen=False)
-    records = [name for name in going if name.startswith(CONVERSIONS)]
-    if not records:
-        return going
+def _conversion(folder: Path, keys: Set[str]) -> Mapping[str, Any] | None:
+    """What the record there says of a conversion, where that goes on to be true: it speaks of these keys."""
     try:
+        said = [read_section(folder / name, "conversion", dict, "") for name in (NAME, BEFORE)]
+        found = next((one for one in said if one is not None), None)
+        if found is None:
+            return None
         there = {key for held in keys_by_shard(open_checkpoint(folder).files).values() for key in held}
     except FormatError:
-        return going
-    return [name for name in going if name not in records] if there == keys else going
+        return None
+    return found if there == keys else None
 
 
 def _tells_something(record: Record) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,8 +26,6 @@ from treealign.formats.cached import cached_property
 from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
 from treealign.formats.collector import collector_paused
 from treealign.formats.distributed import DistributedFolder, DistributedTensor
-from treealign.formats.dtypes import BITS
-from treealign.formats.legible import legible
 from treealign.formats.safetensors_header import Header
 from treealign.formats.stamps import Stamp
 from treealign.formats.torch_files import TorchFile
@@ -35,7 +33,8 @@ from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.module_tree import state_dict_tree, tensors_tree
 
-_LARGE, _MOST_REPEATS = 1 << 30, 1000
+_MOST_HELD = 512  # files; a process may have some more open
+_ATTEMPTS = 5  # to open what others go on replacing
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,19 @@ class Source:
         """The keys in the order in which their tensors lie in the files; others as they come."""
         return sorted(keys, key=lambda key: _place(self.tensors[key]))
 
+    def hold(self) -> Self:
+        """Open its files, a reasonable number of them: what takes their names from now on is not read.
+
+        Raises
+        ------
+        FormatError
+            One of them has changed since its header was read.
+        """
+        paths = dict.fromkeys(tensor.path for tensor in self.tensors.values() if isinstance(tensor, Stored))
+        for path in list(paths)[:_MOST_HELD]:
+            self._reader.file(path)
+        return self
+
     def __enter__(self) -> Self:
         return self
 
@@ -163,6 +175,17 @@ def open_source(checkpoint: Any) -> Source:
     raise TreealignError(
         f"no tensors can be read from {type(checkpoint).__name__}", hint="pass a path, a state dict or a module"
     )
+
+
+def hold_source(checkpoint: Any) -> Source:
+    """As `open_source`, with its files held open; again where others replace them meanwhile."""
+    for _ in range(_ATTEMPTS - 1):
+        source = open_source(checkpoint)
+        try:
+            return source.hold()
+        except FormatError:
+            source.__exit__()
+    return open_source(checkpoint).hold()
 
 
 def _from_memory(state: Mapping[str, Any]) -> Source:
@@ -233,40 +256,6 @@ def _pickled(file: TorchFile | DistributedFolder, key: str, tensor: Any) -> Sour
     if isinstance(tensor, DistributedTensor):
         return Distributed(tensor, dtype, shape)
     return Pickled(file.path, key, dtype, shape, file.taken)
-
-
-def writable(source: Source) -> Source:
-    """The source, if safetensors has a form for each of its tensors.
-
-    Raises
-    ------
-    FormatError
-        Naming them.
-    """
-    others = [(key, tensor) for key, tensor in source.tensors.items() if not isinstance(tensor, Stored)]
-    faults = [f"{legible(key)}: {fault}" for key, tensor in others for fault in _faults(source, key, tensor)]
-    if faults:
-        raise FormatError("these tensors cannot be written as safetensors", where=source.path, facts=faults)
-    return source
-
-
-def _faults(source: Source, key: str, tensor: SourceTensor) -> Sequence[str]:
-    held = source.in_memory(key)
-    dense = held is None or (str(held.layout) == "torch.strided" and not held.is_quantized)
-    if tensor.dtype not in BITS or not dense:
-        dtype = tensor.dtype if held is None else held.dtype
-        return [f"{dtype}, {getattr(held, 'layout', 'in parts')}"]
-    if held is not None and (repeated := _repeated(held)):
-        return [f"{tuple(held.shape)} that repeats {repeated} bytes"]
-    return []
-
-
-def _repeated(tensor: Any) -> int:
-    """The bytes that a tensor of gigabytes repeats over and over, which would fill the disk; none for any other."""
-    if tensor.nbytes <= _LARGE:
-        return 0
-    held = int(tensor.untyped_storage().nbytes())
-    return held if held * _MOST_REPEATS < tensor.nbytes else 0
 
 
 def _modes(found: Checkpoint) -> dict[str, int]:

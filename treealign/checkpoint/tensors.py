@@ -57,8 +57,8 @@ class Reader:
         """The descriptor of a file, open for reading."""
         return self.file(path).fileno()
 
-    def mapped(self, path: str) -> Any:
-        """The bytes of a file, mapped; as a numpy array, of which torch takes parts without copying."""
+    def mapped(self, path: str) -> mmap.mmap:
+        """The bytes of a file, mapped into memory that is written to by copies."""
         return self.once(("mapped", path), lambda: self._mapped(path))
 
     def _opened(self, path: str) -> BufferedReader:
@@ -66,19 +66,21 @@ class Reader:
             file = self._stack.enter_context(Path(path).open("rb"))  # noqa: SIM115  closed with the stack
         except OSError as error:
             raise FormatError(f"cannot read the file: {error.strerror}", where=path) from error
-        if path in self._stamps and not self._stamps[path].fits(stamp_of(file.fileno())):
-            raise FormatError("the file has changed since its header was read", where=path)
+        self._refuse_changed(path, file.fileno())
         return file
 
-    def _mapped(self, path: str) -> Any:
-        import torch
-
-        size = os.fstat(self.descriptor(path)).st_size
+    def _mapped(self, path: str) -> mmap.mmap:
+        descriptor = self.descriptor(path)
+        # opened a while ago: the file of that time, whatever has its name now
+        self._refuse_changed(path, descriptor)
         try:
-            storage: Any = torch.UntypedStorage.from_file(path, shared=False, nbytes=size)
-        except (OSError, RuntimeError) as error:
+            return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+        except (OSError, ValueError) as error:
             raise FormatError(f"cannot map the file into memory: {error}", where=path) from error
-        return torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).numpy()
+
+    def _refuse_changed(self, path: str, descriptor: int) -> None:
+        if path in self._stamps and not self._stamps[path].fits(stamp_of(descriptor)):
+            raise FormatError("the file has changed since its header was read", where=path)
 
     def __enter__(self) -> Reader:
         return self

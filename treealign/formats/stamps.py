@@ -56,7 +56,9 @@ def stamps_around(name: str) -> dict[str, Stamp]:
     path = Path(name)
     found: dict[str, Stamp] = {}
     with suppress(OSError):
-        for entry in (path if path.is_dir() else path.parent).iterdir():
+        # an index, or a folder, has files around it; any other file stands for itself
+        alone = path.is_file() and path.suffix != ".json"
+        for entry in [path] if alone else (path if path.is_dir() else path.parent).iterdir():
             with suppress(OSError):  # one that went this moment
                 if entry.is_file():
                     found[os.path.realpath(entry)] = Stamp.of(entry.stat())

@@ -17,7 +17,8 @@ from treealign.checkpoint.conversion.in_place import rename_in_place, request_of
 from treealign.checkpoint.conversion.running import Progress, run_tasks
 from treealign.checkpoint.conversion.side_files import SideFiles, side_files_of
 from treealign.checkpoint.conversion.tasks import ShardResult
-from treealign.checkpoint.sources import open_source, writable
+from treealign.checkpoint.sources import open_source
+from treealign.checkpoint.writable import writable
 from treealign.errors import TreealignError
 from treealign.formats.addresses import SIGN, split_address
 from treealign.formats.stamps import refuse_changed

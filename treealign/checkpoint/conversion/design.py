@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from treealign.checkpoint.adapters.parts import CONFIG
 from treealign.checkpoint.conversion.adapter_configs import AFTER, SideConfig, side_config
@@ -17,8 +16,8 @@ from treealign.checkpoint.conversion.recalling import record_paths
 from treealign.checkpoint.conversion.results import Made, results
 from treealign.checkpoint.conversion.routing import Route, find_route, refuse_lossy
 from treealign.checkpoint.conversion.tasks import ConversionPlan, ShardTask
-from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, is_undone_by
-from treealign.checkpoint.record_file import NAME as SAVED
+from treealign.checkpoint.conversion.undoing import ORIGINALS, Conversion, is_undone_by
+from treealign.checkpoint.record_file import BEFORE, NAME, to_bytes
 from treealign.checkpoint.sources import Source
 from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
@@ -155,7 +154,7 @@ def _beside(
         return {}, ()
     record = make_record(route.transforms, route.decision, route.steps, _dtypes_before(route, made))
     conversion = Conversion(options.mapping, options.reverse, record, route.source.layout, before)
-    return {NAME: conversion.to_bytes()} | changed, _originals(route, options.verify)
+    return {NAME: to_bytes(conversion=conversion.to_data())} | changed, _originals(route, options.verify)
 
 
 def _lifted(route: Route, options: ConvertOptions) -> Iterable[Transform]:
@@ -170,14 +169,9 @@ def _is_same(route: Route, options: ConvertOptions) -> bool:
 
 def _records_beside(source: Source) -> dict[str, str]:
     """Records that stand beside a checkpoint. They speak of its names, so they go back with them."""
-    found = [path for path in record_paths(source) if path.is_file()][:1]
-    if source.folder is not None and (source.folder / SAVED).is_file():
-        found.append(source.folder / SAVED)
-    return {_common_name(path): path.read_text(encoding="utf-8") for path in found}
-
-
-def _common_name(path: Path) -> str:
-    return NAME if path.name.endswith(NAME) else path.name
+    found = [path for path in record_paths(source) if path.is_file()]
+    beside = found if source.folder is not None else found[:1]
+    return {NAME if path.name.endswith(NAME) else BEFORE: path.read_text(encoding="utf-8") for path in beside}
 
 
 def _dtypes_before(route: Route, made: Mapping[str, Made]) -> dict[str, str]:

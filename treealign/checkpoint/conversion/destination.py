@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from treealign.checkpoint.conversion.tasks import ConversionPlan
-from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
+from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.obsolete import obsolete
+from treealign.checkpoint.record_file import BEFORE, NAME
 from treealign.checkpoint.sources import Source
 from treealign.errors import TreealignError
 from treealign.formats.transaction.stages import SUFFIX
@@ -29,12 +30,12 @@ class Destination:
         """What a file of the result is called there: what stands beside a single file begins with its name."""
         if not self.single:
             return name
-        return f"{self.path.name}.{name}" if name in (NAME, ORIGINALS) else self.path.name
+        return f"{self.path.name}.{name}" if name in (NAME, BEFORE, ORIGINALS) else self.path.name
 
     def obsolete(self, names: Sequence[str]) -> list[str]:
         """The files there that go before those of these names appear."""
         if self.single:
-            records = (f"{self.path.name}.{name}" for name in (NAME, ORIGINALS))
+            records = (f"{self.path.name}.{name}" for name in (NAME, BEFORE, ORIGINALS))
             return [name for name in records if os.path.lexists(self.path.with_name(name))]
         return obsolete(self.path, names)
 

@@ -13,9 +13,9 @@ from treealign.checkpoint.adapters.parts import CONFIG
 from treealign.checkpoint.conversion.design import ConvertOptions, Design
 from treealign.checkpoint.conversion.finishing import write_file
 from treealign.checkpoint.conversion.side_files import turned
-from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS
+from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.conversion.verifying import forget
-from treealign.checkpoint.record_file import NAME as SAVED
+from treealign.checkpoint.record_file import BEFORE, NAME
 from treealign.errors import FormatError, TreealignError
 from treealign.formats.flushing import flush_all
 from treealign.formats.legible import legible
@@ -125,7 +125,7 @@ def _small_files(found: Design, folder: Path) -> Iterator[tuple[str, bytes | Non
     """The index and the records, as they are to be; None for one that is to go."""
     source, placement = found.source, found.placement
     single = f"{Path(source.path).name}." if source.folder is None else ""
-    for name in (NAME, SAVED) if not single else (NAME,):
+    for name in (NAME, BEFORE):
         content = found.beside.get(name)
         if content is not None or (folder / f"{single}{name}").exists():
             yield f"{single}{name}", content

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from treealign.checkpoint.conversion.undoing import NAME, ORIGINALS, Conversion, read_conversion
+from treealign.checkpoint.conversion.undoing import ORIGINALS, Conversion, read_conversion
+from treealign.checkpoint.record_file import BEFORE, NAME
 from treealign.checkpoint.sources import Source
 from treealign.checkpoint.tensors import Reader, SourceTensor, Stored
 from treealign.errors import FormatError, MappingError
@@ -52,8 +53,9 @@ def record_paths(source: Source) -> tuple[Path, ...]:
     """Where the record of a checkpoint may be: beside a single file under its own name, then in the folder."""
     path = Path(source.path)
     if source.folder is not None:
-        return (source.folder / NAME,)
-    return path.with_name(f"{path.name}.{NAME}"), path.with_name(NAME)
+        return tuple(source.folder / name for name in (NAME, BEFORE))
+    names = (f"{path.name}.{NAME}", f"{path.name}.{BEFORE}", NAME, BEFORE)
+    return tuple(path.with_name(name) for name in names)
 
 
 def recall(source: Source, mapping: ConversionMapping, reverse: bool) -> Recalled | None:
@@ -83,7 +85,7 @@ def _recalled(source: Source, found: Conversion, path: Path) -> Recalled | None:
     if not steps:
         return None
     back = tuple(Step(step.targets, step.sources, invert(step.operations)) for step in steps)
-    originals = _originals(path.with_name(path.name.replace(NAME, ORIGINALS)))
+    originals = _originals(path.with_name(path.name.replace(NAME, ORIGINALS).replace(BEFORE, ORIGINALS)))
     return Recalled(back, found.layout, found.record.dtypes, found.beside, originals)
 
 

@@ -40,7 +40,8 @@ def run_tasks(
         Where to run them; a task whose worker dies is run again. By default in two threads, and all files are flushed
         to the disk together at the end.
     alone : bool
-        Whether to run them here, one after the other: where other processes take part in each.
+        Whether to run them in the thread that calls, one after the other: tensors of a model may be gathered from other
+        processes, or still be on their way on a stream of this thread, and a program that ends starts no threads.
 
     Raises
     ------

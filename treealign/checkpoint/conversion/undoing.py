@@ -7,7 +7,6 @@ thought first, and where that gives anything but the checkpoint as it was, a rec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,9 +16,10 @@ from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.marks import Mark
 from treealign.checkpoint.conversion.placing import Placement, place
 from treealign.checkpoint.conversion.results import Made, results
+from treealign.checkpoint.record_file import read_section
 from treealign.checkpoint.sources import Source
 from treealign.checkpoint.tensors import Stored
-from treealign.errors import FormatError, MappingError
+from treealign.errors import MappingError
 from treealign.formats.safetensors_writer import Shard, TensorPlan
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.layout import FileLayout, Layout, refuse_elsewhere
@@ -28,10 +28,7 @@ from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data
 from treealign.mapping.operations import invert, is_lossy
 from treealign.mapping.planning import Step
 
-NAME = "treealign_conversion.json"
 ORIGINALS = "treealign_conversion.tensors"
-FORMAT = "treealign.conversion"
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -58,42 +55,26 @@ class Conversion:
     layout: Layout
     beside: Mapping[str, str] = field(default_factory=dict)
 
-    def to_bytes(self) -> bytes:
-        """The file."""
+    def to_data(self) -> dict[str, Any]:
+        """As plain JSON, a section of a record."""
         data = {
-            "format": FORMAT,
-            "version": VERSION,
             "reverse": self.reverse,
             "mapping": mapping_to_data(self.mapping),
             "record": self.record.to_data(),
             "layout": self.layout.to_json(),
         }
-        data |= {"beside": dict(self.beside)} if self.beside else {}
-        return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+        return data | ({"beside": dict(self.beside)} if self.beside else {})
 
 
 def read_conversion(path: Path) -> Conversion | None:
-    """What `Conversion.to_bytes` gave; None where there is no such file.
+    """What `Conversion.to_data` gave; None where there is no such file, or it does not speak of a conversion.
 
     Raises
     ------
     FormatError
-        The file is no record of a conversion, of another version, or malformed.
+        The file is no record, of another version, or malformed.
     """
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, str(error)) from error
-    if not isinstance(data, dict) or (data.get("format"), data.get("version")) != (FORMAT, VERSION):
-        raise _unreadable(path, f"no record of a conversion, or not of version {VERSION}")
-    try:
-        return _from_data(data)
-    except (FormatError, MappingError) as error:
-        raise _unreadable(path, "; ".join([error.what, *error.facts])) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _unreadable(path, repr(error)) from error
+    return read_section(path, "conversion", _from_data, "move the file away to convert by the mapping alone")
 
 
 def _from_data(data: Mapping[str, Any]) -> Conversion:
@@ -106,11 +87,6 @@ def _from_data(data: Mapping[str, Any]) -> Conversion:
         Layout.from_json(data["layout"]),
         beside,
     )
-
-
-def _unreadable(path: Path, reason: str) -> FormatError:
-    hint = "move the file away to convert by the mapping alone"
-    return FormatError("the record of a conversion is unreadable", where=str(path), facts=[reason], hint=hint)
 
 
 def is_undone_by(
