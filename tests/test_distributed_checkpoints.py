@@ -15,8 +15,9 @@ from torch import nn
 from torch.distributed import checkpoint as dcp
 
 from treealign import KeyTree, Rename, load, read_tree, save
+from treealign.checkpoint import loading
 from treealign.checkpoint.conversion.converting import convert_checkpoint
-from treealign.errors import FormatError
+from treealign.errors import FormatError, LoadError
 from treealign.formats.safetensors_header import read_header
 
 SMALL = ("up.weight", "up.bias", "down.weight")
@@ -317,3 +318,20 @@ def test_a_second_model_of_a_run_is_not_passed_over(tmp_path):
     with pytest.raises(FormatError, match="more than one checkpoint") as caught:
         read_tree(tmp_path)
     assert "model_1.safetensors" in str(caught.value)
+
+
+def test_parts_that_are_written_again_while_they_are_loaded_are_refused(tmp_path, monkeypatch):
+    state = {"w": torch.zeros(4, 4)}
+    written(tmp_path / "c", state)
+    judge = loading.judge
+
+    def overtaken(*arguments, **named):
+        for path in (tmp_path / "c").glob("*.distcp"):
+            path.write_bytes(path.read_bytes())
+        return judge(*arguments, **named)
+
+    monkeypatch.setattr(loading, "judge", overtaken)
+    made = nn.ParameterDict({"w": torch.ones(4, 4)})
+    with pytest.raises(LoadError, match="has changed since"):
+        load(made, tmp_path / "c", [])
+    assert made["w"].sum() == 16

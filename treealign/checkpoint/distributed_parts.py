@@ -64,6 +64,7 @@ def refuse_unequal_copies(tensors: Mapping[str, DistributedTensor], reader: Read
 def _keyed(chunk: Chunk, reader: Reader) -> Tensor:
     """What a file has under a key."""
     file = reader.once(("shard", chunk.file), lambda: open_checkpoint(chunk.file).files[0])
+    reader.check(chunk.file)
     if not isinstance(file, Header):
         held: Any = file.tensors[chunk.key]
         return held.detach()  # type: ignore[no-any-return]  # of torch
@@ -77,8 +78,11 @@ def _read(tensor: DistributedTensor, chunk: Chunk, dtype: torch.dtype, reader: R
         return _keyed(chunk, reader)
     try:
         with Path(chunk.file).open("rb") as file:
+            reader.check(chunk.file, file.fileno())
             section: Any = Section(file, chunk.begin, chunk.length)
             part = torch.load(section, map_location="cpu", weights_only=True)
+    except FormatError:
+        raise
     except Exception as error:  # torch.load raises whatever a pickle or an archive may make it raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FormatError(f"cannot read {tensor.name}", where=chunk.file, facts=[reason], hint=_HINT) from error

@@ -66,20 +66,27 @@ class Reader:
             file = self._stack.enter_context(Path(path).open("rb"))  # noqa: SIM115  closed with the stack
         except OSError as error:
             raise FormatError(f"cannot read the file: {error.strerror}", where=path) from error
-        self._refuse_changed(path, file.fileno())
+        self.check(path, file.fileno())
         return file
 
     def _mapped(self, path: str) -> mmap.mmap:
         descriptor = self.descriptor(path)
         # opened a while ago: the file of that time, whatever has its name now
-        self._refuse_changed(path, descriptor)
+        self.check(path, descriptor)
         try:
             return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
         except (OSError, ValueError) as error:
             raise FormatError(f"cannot map the file into memory: {error}", where=path) from error
 
-    def _refuse_changed(self, path: str, descriptor: int) -> None:
-        if path in self._stamps and not self._stamps[path].fits(stamp_of(descriptor)):
+    def check(self, path: str, descriptor: int | None = None) -> None:
+        """Refuse a file, open or not, that is not the one whose stamp is known.
+
+        Raises
+        ------
+        FormatError
+            Naming it.
+        """
+        if path in self._stamps and not self._stamps[path].fits(stamp_of(path if descriptor is None else descriptor)):
             raise FormatError("the file has changed since its header was read", where=path)
 
     def __enter__(self) -> Reader:
@@ -237,6 +244,11 @@ class Distributed:
         """The first of the files it is read from."""
         return self.tensor.chunks[0].file
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files it is read from."""
+        return tuple(dict.fromkeys(chunk.file for chunk in self.tensor.chunks))
+
     def read(self, reader: Reader) -> Any:
         """The tensor, put together from its parts."""
         from treealign.checkpoint.distributed_parts import joined
@@ -279,6 +291,11 @@ class InMemory:
     def copy(self, _: Reader) -> Any:
         """A copy, on the same device."""
         return self.tensor.detach().clone()
+
+
+def paths_of(tensor: SourceTensor) -> tuple[str, ...]:
+    """The files that a tensor is read from; none for one in memory."""
+    return tensor.paths if isinstance(tensor, Distributed) else (tensor.path,) if tensor.path else ()
 
 
 def in_memory(tensor: Any, key: str = "") -> InMemory:

@@ -24,7 +24,7 @@ from treealign.formats.legible import legible
 
 PLAN = "tp_plan.json"
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_MOST_FACTS = 20
+_MOST_FACTS, _MOST_RANKS = 20, 4096
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def join_shards(folder: Path, names: Sequence[str], read: Callable[[str], Pieces
     FormatError
         The plan beside the files cannot be read, does not speak of a key, or does not fit the pieces.
     """
-    ranked = _by_rank(names)
+    ranked = _by_rank(names) if len(names) <= _MOST_RANKS else []
     if not ranked:
         return None
     stated = _stated(folder / PLAN)

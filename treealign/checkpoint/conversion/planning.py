@@ -12,7 +12,7 @@ from treealign.checkpoint.conversion.placing import Placement
 from treealign.checkpoint.conversion.results import Made
 from treealign.checkpoint.conversion.tasks import Computation, ConversionPlan, Output, ShardTask, Span, merged
 from treealign.checkpoint.sources import Source
-from treealign.checkpoint.tensors import Stored
+from treealign.checkpoint.tensors import Stored, paths_of
 from treealign.formats.dtypes import BITS, torch_shape
 from treealign.formats.safetensors_header import MAX_HEADER
 from treealign.formats.safetensors_writer import Shard, header_bytes
@@ -79,8 +79,8 @@ class _Shard:
                 computations.append(self._computation(step, keys, places))
             else:
                 spans += found
-        paths = {span.path for span in spans} | {s.path for c in computations for s in c.sources}
-        stamps = {path: self.source.stamps[path] for path in sorted(paths - {""})}
+        paths = {span.path for span in spans} | {path for c in computations for s in c.sources for path in paths_of(s)}
+        stamps = {path: self.source.stamps[path] for path in sorted(paths)}
         mode = self.source.modes.get(shard.name, reduce(and_, self.source.modes.values(), 0o666))
         return ShardTask(shard.name, header, at, tuple(merged(spans)), tuple(computations), stamps, mode, verify)
 
