@@ -7,7 +7,6 @@ import torch
 
 from treealign import read_tree
 from treealign.align.contents.equal import settle
-from treealign.checkpoint.contents import open_contents
 from treealign.mapping.execution.execute import run
 from treealign.mapping.operations import (
     Concat,
@@ -20,6 +19,7 @@ from treealign.mapping.operations import (
     Select,
     Stack,
 )
+from treealign.values.contents import open_contents
 
 KINDS = {
     "the same": ((), [(24, 20)]),

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from strategies import raw_bytes, small_counts
 
 from treealign import read_tree
-from treealign.checkpoint.fingerprints import LONGEST_ROW, PIECE, fingerprint, fingerprints, in_memory
-from treealign.checkpoint.hashing import LONGEST, as_words, hash_rows, join, shifted
 from treealign.checkpoint.sources import open_source
+from treealign.values.fingerprints import LONGEST_ROW, PIECE, fingerprint, fingerprints, in_memory
+from treealign.values.hashing import LONGEST, as_words, hash_rows, join, shifted
 
 FIRST, SECOND, ALL = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 1 << 64
 

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from treealign import TreealignError, read_tree, suggest
 from treealign.align.alignment import align
 from treealign.align.contents.equal import settle
-from treealign.checkpoint.contents import open_contents
 from treealign.cli.verbs import app
 from treealign.mapping.execution.execute import run
 from treealign.mapping.operations import Permute, RotaryPermute, RotaryUnpermute
+from treealign.values.contents import open_contents
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 40}
 

@@ -290,7 +290,7 @@ def _align(checkpoint: Any, model: Any, hints: Hints, values: bool) -> Alignment
     trees = in_scope((_tree(checkpoint), _tree(model)), None if values else model)
     if not values:
         return align(*trees, hints)
-    from treealign.checkpoint.contents import open_contents
+    from treealign.values.contents import open_contents
 
     with open_contents(checkpoint, model, trees) as contents:
         return align(*trees, hints, contents)

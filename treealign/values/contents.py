@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from treealign.align.contents.fingerprints import Contents, Elements, Fingerprint
-from treealign.checkpoint.fingerprints import Bytes, fingerprints, in_memory, whole_hash, widened
 from treealign.checkpoint.sources import Source, open_source
 from treealign.errors import FormatError, TreealignError
 from treealign.mapping.execution.execute import run
 from treealign.mapping.execution.transposing import contiguous
 from treealign.mapping.operations import Operation
 from treealign.tree.keytree import KeyTree
+from treealign.values.fingerprints import Bytes, fingerprints, in_memory, whole_hash, widened
 
 HINT = "give both sides with their weights: files, a folder, a state dict, or a module in memory"
 

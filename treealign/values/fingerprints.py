@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 
 from treealign.align.contents.fingerprints import Elements, Fingerprint, Hashes, Sizes
-from treealign.checkpoint.hashing import WORD, as_words, hash_rows, join, shifted
 from treealign.checkpoint.sources import Source
 from treealign.mapping.execution.transposing import contiguous
 from treealign.tree.keytree import KeyTree, Leaf
+from treealign.values.hashing import WORD, as_words, hash_rows, join, shifted
 
 Bytes = npt.NDArray[np.uint8]
 PIECE = 1 << 19  # bytes read and hashed at a time
