@@ -44,6 +44,10 @@ def imports(path: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"treealign(\.\w+)+", str(node.value)):
+            # what is imported by its name at run time; formats of files have such names, too
+            if (ROOT / node.value.replace(".", "/")).with_suffix(".py").is_file():
+                yield node.lineno, node.value
 
 
 def upward(path: Path) -> list[str]:
@@ -78,12 +82,15 @@ def test_an_upward_import_would_be_found(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     low = tmp_path / "treealign" / "tree" / "low.py"
     low.parent.mkdir(parents=True)
+    (tmp_path / "treealign" / "suggestion.py").touch()
     low.write_text(
         "def f():\n    from ..align import match\n    import treealign.errors\n    from treealign import cli\n"
+        "    import_module('treealign.suggestion')\n"
     )
     assert upward(low) == [
         "treealign/tree/low.py:2 imports treealign.align.match",
         "treealign/tree/low.py:4 imports treealign.cli",
+        "treealign/tree/low.py:5 imports treealign.suggestion",
     ]
 
 
