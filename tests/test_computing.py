@@ -16,7 +16,8 @@ from treealign.checkpoint.conversion import computing
 from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.tasks import Computation, Output
 from treealign.checkpoint.conversion.threads import one_thread
-from treealign.checkpoint.tensors import Reader, Stored
+from treealign.checkpoint.readers import Reader
+from treealign.checkpoint.tensors import Stored
 from treealign.formats.dtypes import safetensors_dtype
 from treealign.formats.safetensors_header import read_header
 from treealign.mapping.execution.execute import run

@@ -20,7 +20,7 @@ from weights import write
 
 from treealign import ConversionMapping, Rename, convert_checkpoint
 from treealign.checkpoint.conversion import moving
-from treealign.checkpoint.tensors import Reader
+from treealign.checkpoint.readers import Reader
 from treealign.errors import FormatError
 from treealign.formats.checkpoints import open_checkpoint
 from treealign.formats.transaction import locking

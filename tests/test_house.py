@@ -44,10 +44,14 @@ def imports(path: Path, tree: ast.AST) -> Iterator[tuple[int, str]]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Constant) and re.fullmatch(r"treealign(\.\w+)+", str(node.value)):
-            # what is imported by its name at run time; formats of files have such names, too
-            if (ROOT / node.value.replace(".", "/")).with_suffix(".py").is_file():
-                yield node.lineno, node.value
+        elif isinstance(node, ast.Constant) and is_module(node.value):
+            yield node.lineno, node.value  # what is imported by its name at run time
+
+
+def is_module(value: object) -> bool:
+    """Whether a constant names a module; formats of files have such names, too."""
+    named = isinstance(value, str) and re.fullmatch(r"treealign(\.\w+)+", value)
+    return bool(named) and (ROOT / value.replace(".", "/")).with_suffix(".py").is_file()
 
 
 def upward(path: Path) -> list[str]:

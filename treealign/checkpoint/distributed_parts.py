@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from treealign.checkpoint.tensors import Reader, Stored
+from treealign.checkpoint.readers import Reader
+from treealign.checkpoint.tensors import Stored
 from treealign.errors import FormatError
 from treealign.formats.checkpoints import open_checkpoint
 from treealign.formats.distributed import Chunk, DistributedTensor

@@ -28,8 +28,8 @@ from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
 from treealign.checkpoint.obsolete import CONVERSIONS, obsolete
 from treealign.checkpoint.places import Places, find_places
+from treealign.checkpoint.readers import Reader
 from treealign.checkpoint.record_file import BEFORE, NAME, Part, read_section, to_bytes
-from treealign.checkpoint.tensors import Reader
 from treealign.errors import FormatError, LoadError
 from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
 from treealign.formats.transaction.transaction import transaction

@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from treealign.checkpoint.layouts import layout_of, safetensors_name
-from treealign.checkpoint.tensors import (
-    Distributed,
-    InMemory,
-    Pickled,
-    Reader,
-    SourceTensor,
-    Stored,
-    in_memory,
-    spelled,
-)
+from treealign.checkpoint.readers import Reader
+from treealign.checkpoint.tensors import Distributed, InMemory, Pickled, SourceTensor, Stored, in_memory, spelled
 from treealign.errors import FormatError, TreealignError
 from treealign.formats.addresses import split_address
 from treealign.formats.cached import cached_property

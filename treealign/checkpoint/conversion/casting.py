@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from treealign.checkpoint.conversion.results import Made
-from treealign.checkpoint.tensors import Reader, SourceTensor
+from treealign.checkpoint.readers import Reader
+from treealign.checkpoint.tensors import SourceTensor
 from treealign.formats.dtypes import safetensors_dtype, torch_dtype
 from treealign.mapping.planning import Step
 

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from treealign.checkpoint.conversion.tasks import Computation
-from treealign.checkpoint.tensors import Reader, SourceTensor
+from treealign.checkpoint.readers import Reader
+from treealign.checkpoint.tensors import SourceTensor
 from treealign.formats.dtypes import torch_dtype, torch_shape
 from treealign.formats.forking import ForkedLock
 

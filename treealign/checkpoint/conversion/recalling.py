@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from treealign.checkpoint.conversion.undoing import ORIGINALS, Conversion, read_conversion
+from treealign.checkpoint.readers import Reader
 from treealign.checkpoint.record_file import BEFORE, NAME
 from treealign.checkpoint.sources import Source
-from treealign.checkpoint.tensors import Reader, SourceTensor, Stored
+from treealign.checkpoint.tensors import SourceTensor, Stored
 from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_header import read_header
 from treealign.formats.stamps import stamp_of

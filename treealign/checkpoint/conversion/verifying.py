@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.tasks import ShardTask, Span
-from treealign.checkpoint.tensors import Reader
+from treealign.checkpoint.readers import Reader
 
 _PIECE = 1 << 24
 

@@ -14,7 +14,7 @@ from treealign.checkpoint.conversion.moving import Advance, Mover
 from treealign.checkpoint.conversion.tasks import ShardResult, ShardTask
 from treealign.checkpoint.conversion.threads import one_thread
 from treealign.checkpoint.conversion.verifying import forget, holds
-from treealign.checkpoint.tensors import Reader
+from treealign.checkpoint.readers import Reader
 from treealign.errors import FormatError
 from treealign.formats.flushing import sync_folder, write_at
 from treealign.formats.stamps import refuse_changed
