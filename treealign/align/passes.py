@@ -204,12 +204,13 @@ def match_same_names(state: State) -> State:
 
 
 def settle(state: State) -> State:
-    """Settle what known layouts speak of."""
+    """Settle what known layouts speak of, once all that is open about what is open stands with it."""
     if state.conventions is None:
         return state
     left, right = state.patterns
     read = {(left[i], right[j]): text for i, j, text in read_alike(left, right)}
-    links = settled_by_layouts(state.links, state.trees[1].modules, state.conventions.habits, read)
+    links = stacked(state.links, state.conventions, state.trees[1])
+    links = settled_by_layouts(links, state.trees[1].modules, state.conventions.habits, read)
     return replace(state, links=tuple(links))
 
 

@@ -47,14 +47,15 @@ def moved(link: Link, source: Pattern | None = None, target: Pattern | None = No
     made = replace(link, left=(left,), right=(right,), operations=operations, groups=())
     if link.groups:
         here, there = _across(link.left[0], left), _across(link.right[0], right)
-        both = ((tuple(here[i] for i in g.left), tuple(there[j] for j in g.right)) for g in link.groups)
+        kept = [g for g in link.groups if here.keys() >= set(g.left) and there.keys() >= set(g.right)]
+        both = ((tuple(here[i] for i in g.left), tuple(there[j] for j in g.right)) for g in kept)
         return replace(made, groups=tuple(Group(*sides) for sides in both))
     return replace(made, groups=tuple(made.expand())) if operations else made
 
 
 def _across(old: Pattern, new: Pattern) -> dict[int, int]:
-    """Each leaf of a pattern to that of another at the same index, or at the same rank of index."""
+    """Each leaf of a pattern to that of another at the same index, or at the same rank of index as far as both go."""
     if old.cells.keys() == new.cells.keys():
         return {at: new.cells[key] for key, at in old.cells.items()}
     ranked = ([p.cells[k] for k in sorted(p.cells, key=as_numbers)] for p in (old, new))
-    return dict(zip(*ranked, strict=True))
+    return dict(zip(*ranked, strict=False))

@@ -12,7 +12,7 @@ from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternatives, alone
-from treealign.align.words import split_words
+from treealign.align.words import split_words, unwrapped
 from treealign.tree.keytree import KeyTree
 
 FOLDED = Reason(
@@ -23,7 +23,7 @@ HALVES = Reason(
     "a modulation makes shift and scale, in an order that shapes cannot show: it is called otherwise on one side",
 )
 FOLDING = frozenset({"Unfold", "PixelUnshuffle", "PixelShuffle"})
-MODULATING = frozenset({"modulation", "ada", "adaln", "film"})
+MODULATING = frozenset({"modulation", "mod", "ada", "adaln", "film"})
 Path = tuple[str, ...]
 
 
@@ -48,11 +48,12 @@ def order_doubt(link: Link, model: KeyTree, merges: set[str]) -> Reason | None:
     key = model.keys[next(iter(b.cells.values()))]
     if any(merge and key.startswith(f"{merge}.") for merge in merges) and a.segments[-5:] != b.segments[-5:]:
         return FOLDED
-    return HALVES if _modulates(a) != _modulates(b) else None
+    return HALVES if _modulating(a) != _modulating(b) else None
 
 
-def _modulates(p: Pattern) -> bool:
-    return any(MODULATING.intersection(split_words(segment)) for segment in p.segments)
+def _modulating(p: Pattern) -> frozenset[str]:
+    """The words for a modulation that its path has."""
+    return frozenset(word for segment in unwrapped(p.segments) for word in split_words(segment) if word in MODULATING)
 
 
 def _parent(path: str) -> str:

@@ -204,7 +204,7 @@ def _measured(side: Iterable[Pattern], of: Pattern) -> list[int]:
             continue
         if {"inv", "freq"} <= set(words) or {"rope", "freqs"} <= {w for s in p.segments for w in split_words(s)}:
             found.append(2 * shape[0])
-        elif p.segments[: len(here)] == here and any(_is_head_norm(s) for s in p.segments[len(here) :]):
+        elif p.segments[: len(here)] == here and any(is_head_norm(s) for s in p.segments[len(here) :]):
             found.append(shape[0])
     return found
 
@@ -223,12 +223,13 @@ def _proven(side: Iterable[Pattern], of: Pattern) -> Iterator[int]:
         if {"inv", "freq"} <= set(words) or {"rope", "freqs"} <= {w for s in p.segments for w in split_words(s)}:
             yield 2 * shape[0]
         elif p.segments[: len(here)] == here:
-            norms |= {part: shape[0] for s in p.segments[len(here) :] if _is_head_norm(s) for part in split_words(s)}
+            norms |= {part: shape[0] for s in p.segments[len(here) :] if is_head_norm(s) for part in split_words(s)}
     if norms.get("q", 0) == norms.get("k", -1) < max(_beside(side, of), default=0):
         yield norms["q"]
 
 
-def _is_head_norm(segment: str) -> bool:
+def is_head_norm(segment: str) -> bool:
+    """Whether a name says that it is a norm of q or of k."""
     words = set(split_words(segment))
     return "norm" in words and bool({"q", "k"} & words)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import TypeVar
 
 from treealign.align.asking.rows import is_join
-from treealign.align.doubting.habits import Habits
+from treealign.align.doubting.habits import Habits, is_head_norm
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
 from treealign.align.knowledge.entries import Fused, Layout, layouts
@@ -106,7 +106,8 @@ class Saying:
 
     def _scales(self) -> bool:
         """Whether it is a norm of q or of k, doubted as their rows are."""
-        return not self.link.operations and all(len(s or ()) == 1 for s in self.link.right[0].shapes.values())
+        norms = any(is_head_norm(name) for p in (self.link.left[0], self.link.right[0]) for name in p.named[-2:])
+        return norms and not self.link.operations and all(len(s or ()) == 1 for s in self.link.right[0].shapes.values())
 
     def fused(self, p: Pattern) -> Fused | None:
         """How a whole is made, where all entries that speak of it agree."""
