@@ -79,13 +79,19 @@ def torchtune(package: str, function: str, config: str, model: str, **options: A
     return run
 
 
-def titan(package: str, adapter: str, config: str, model: str, **options: Any) -> Callable[[], Any]:
+def titan(
+    package: str, adapter: str, config: str, model: str, rope: str = "ComplexRoPE", **options: Any
+) -> Callable[[], Any]:
     """torchtitan: its adapters of state dicts."""
 
     def run() -> tuple[Tensors, Tensors]:
         _, held = numbers(config, model, **options)
         module = importlib.import_module(f"torchtitan.models.{package}.state_dict_adapter")
-        size = SimpleNamespace(n_heads=HEADS, n_kv_heads=GROUPS, dim=WIDTH, head_dim=ROWS, enable_weight_tying=False)
+        kind = getattr(importlib.import_module("torchtitan.models.common.rope"), rope).Config
+        attention = SimpleNamespace(n_heads=HEADS, n_kv_heads=GROUPS, head_dim=ROWS, dim=WIDTH, q_lora_rank=0)
+        attention.rope = object.__new__(kind)  # adapters ask of which kind it is
+        layer = SimpleNamespace(attention=attention, moe=None, feed_forward=None)
+        size = SimpleNamespace(**vars(attention), layers=[layer, layer], enable_weight_tying=False)
         return held, dict(getattr(module, adapter)(size, None).from_hf(dict(held)))
 
     return run
@@ -128,6 +134,9 @@ CHECKS: Mapping[str, Callable[[], tuple[Tensors, Tensors]]] = {
         "qwen2._convert_weights", "qwen2_hf_to_tune", "Qwen2Config", "Qwen2ForCausalLM", **GROUPED
     ),
     "torchtitan: Llama": titan("llama3", "Llama3StateDictAdapter", "LlamaConfig", "LlamaForCausalLM", **GROUPED),
+    "torchtitan: Qwen 3": titan(
+        "qwen3", "Qwen3StateDictAdapter", "Qwen3Config", "Qwen3ForCausalLM", "CosSinRoPE", **GROUPED, head_dim=ROWS
+    ),
     "curated: Llama": curated("llama", "LlamaDecoder", "LlamaConfig", "LlamaModel", **GROUPED),
     "curated: BERT": curated("bert", "BERTEncoder", "BertConfig", "BertModel", **ENCODER),
     "curated: ALBERT": curated("albert", "ALBERTEncoder", "AlbertConfig", "AlbertModel", **ENCODER, embedding_size=20),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -69,6 +70,16 @@ def open_clip_text() -> Made:
     return model, (TOKENS,)
 
 
+def bark() -> Made:
+    """The causal model of Bark."""
+    from transformers import BarkSemanticConfig
+    from transformers.models.bark.modeling_bark import BarkCausalModel
+
+    sizes = {"hidden_size": 48, "num_heads": 4, "num_layers": 1, "input_vocab_size": 32, "output_vocab_size": 32}
+    config = BarkSemanticConfig(**sizes, block_size=16, bias=True, attn_implementation="eager")
+    return BarkCausalModel(config), {"input_ids": TOKENS}
+
+
 def litgpt_model(**options: Any) -> Callable[[], Made]:
     """A small model of litgpt."""
 
@@ -77,6 +88,28 @@ def litgpt_model(**options: Any) -> Callable[[], Made]:
 
         sizes = {"n_layer": 1, "n_head": 4, "n_embd": 48, "block_size": 16, "vocab_size": 32, "padded_vocab_size": 32}
         return GPT(Config(name="x", rotary_percentage=1.0, **{**sizes, **options})), (TOKENS,)
+
+    return make
+
+
+def fms_model(package: str, name: str, config: str, **options: Any) -> Callable[[], Made]:
+    """A small model of ibm-fms."""
+
+    def make() -> Made:
+        module = import_module(f"fms.models.{package}")
+        sizes = {"src_vocab_size": 32, "emb_dim": 48, "nheads": 4, "nlayers": 1, "hidden_grow_factor": 2.0}
+        return getattr(module, name)(getattr(module, config)(**{**sizes, **options})), (TOKENS,)
+
+    return make
+
+
+def torchtune_model(package: str) -> Callable[[], Made]:
+    """A small model of torchtune."""
+
+    def make() -> Made:
+        build = getattr(import_module(f"torchtune.models.{package}"), package)
+        return build(vocab_size=32, num_layers=1, num_heads=4, num_kv_heads=2, embed_dim=48, max_seq_len=16,
+                     intermediate_dim=64), (TOKENS,)  # fmt: skip
 
     return make
 
@@ -95,6 +128,9 @@ def apart(path: str, q: str, k: str, groups: int) -> Attention:
     """q and k apart, four heads of twelve rows."""
     return Attention((f"{path}.{q}", f"{path}.{k}"), 4, groups, 12)
 
+
+FMS = "base_model.layers.0"
+ALBERT = apart("encoder.albert_layer_groups.0.albert_layers.0.attention", "query", "key", 4)
 
 CHECKS = (
     Check("timm ViT", timm_model("vit_tiny_patch16_224", **VIT), fused("blocks.0.attn.qkv")),
@@ -152,5 +188,31 @@ CHECKS = (
         hf("BertConfig"),
         apart("encoder.layer.0.attention.self", "query", "key", 4),
     ),
+    Check(
+        "fms",
+        fms_model("llama", "LLaMA", "LLaMAConfig", kvheads=2, multiple_of=2, fused_weights=True),
+        fused(f"{FMS}.attn.in_proj.qkv_fused", 2),
+        (Gate(f"{FMS}.ff_sub_layer.wg1_fused", f"{FMS}.ff_sub_layer.w2"),),
+    ),
+    Check(
+        "fms",
+        fms_model("llama", "LLaMA", "LLaMAConfig", kvheads=2, multiple_of=2, fused_weights=False),
+        apart(f"{FMS}.attn.in_proj", "query", "key", 2),
+    ),
+    Check(
+        "fms with learned positions",
+        fms_model("gpt_bigcode", "GPTBigCode", "GPTBigCodeConfig", fused_weights=False),
+        apart(f"{FMS}.attn.in_proj", "query", "key", 1),
+    ),
+    Check(
+        "fms, encoders",
+        fms_model("roberta", "RoBERTa", "RoBERTaConfig", max_pos=16, fused_weights=False),
+        apart(f"{FMS}.attn.in_proj", "query", "key", 4),
+    ),
+    Check("torchtune", torchtune_model("llama3"), apart("layers.0.attn", "q_proj", "k_proj", 2)),
+    Check("torchtune, Qwen 2", torchtune_model("qwen2"), apart("layers.0.attn", "q_proj", "k_proj", 2)),
+    Check("torchtune, Phi-3", torchtune_model("phi3"), apart("layers.0.attn", "q_proj", "k_proj", 2)),
+    Check("transformers, ALBERT", hf("AlbertConfig", embedding_size=48), ALBERT),
+    Check("transformers, Bark", bark, fused("layers.0.attn.att_proj")),
     Check("litgpt", litgpt_model(n_query_groups=2), fused("transformer.h.0.attn.qkv", 2)),
 )
