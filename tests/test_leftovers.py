@@ -29,7 +29,7 @@ def test_fused_projections_are_found_although_norms_elsewhere_are_as_long_as_the
     assert len(matches) == 2 * 6 * 3
 
 
-def test_what_is_found_among_leftovers_is_never_certain(detr):
+def test_leftovers_of_which_the_order_is_not_known_stay_open(detr):
     assert not any(m.certain for m in fused(detr))
 
 

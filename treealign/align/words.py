@@ -20,6 +20,7 @@ _ENDING = re.compile(r"(?<=_proj)_\w+$|_scale_inv$", re.ASCII)  # what a piece a
 INDEX = "#"  # what a capture reads as in a run of words
 LONG = 6  # letters: `to_k` is not the word `tok`, `self_attn` is the word `selfattn`
 START = "^"  # what stands before the first word
+CONTAINERS = frozenset({"mlp", "self attn", "cross attn", "text"})  # roles of containers, not of leaves
 PARAMETER_ROLES = {"weight": "weight", "bias": "bias"}
 
 
@@ -35,6 +36,8 @@ class Vocabulary:
         A run of words to the roles it names.
     guesses : dict
         A run of words to the role that it often, not always, names.
+    containers : dict
+        A run of words to the role of a container that it names: what it says of what stands in it.
     longest : int
         Words in the longest run.
     generic : frozenset
@@ -62,6 +65,7 @@ class Vocabulary:
     words: dict[str, tuple[str, ...]]
     phrases: dict[tuple[str, ...], tuple[str, ...]]
     guesses: dict[tuple[str, ...], str]
+    containers: dict[tuple[str, ...], str]
     longest: int
     generic: frozenset[str]
     secondary: frozenset[str]
@@ -94,6 +98,7 @@ def vocabulary() -> Vocabulary:
         words,
         phrases,
         {tuple(run.split()): f"@{role}" for role, runs in data["guesses"].items() for run in runs},
+        {tuple(run.split()): f"@{role}" for role in CONTAINERS for run in data["phrases"][role]},
         max(map(len, phrases)),
         frozenset(data["generic"]),
         frozenset(data["secondary"]),
@@ -252,6 +257,19 @@ def _phrase_tokens(words: Sequence[tuple[str, int]], numbers: Set[int]) -> list[
             used[start : start + length] = [True] * length
             depth = words[start + length - 1][1]
             found += [Token(role, depth, True) for role in roles]
+    return found + _container_tokens(words, used)
+
+
+def _container_tokens(words: Sequence[tuple[str, int]], used: Sequence[bool]) -> list[Token]:
+    """What a whole name says of a container, where a word of it names a part of it too: `cross_attn.query`."""
+    found = []
+    for start in range(len(words) - 1):
+        depth = words[start][1]
+        end = next((at for at in range(start, len(words)) if words[at][1] != depth), len(words))
+        role = vocabulary().containers.get(tuple(w for w, _ in words[start:end]))
+        begins = start == 0 or words[start - 1][1] != depth
+        if role is not None and begins and depth > 0 and any(used[start:end]) and not all(used[start:end]):
+            found.append(Token(role, depth, True))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from treealign.errors import PatternError
@@ -104,6 +104,9 @@ def _made(task: Task) -> Synthesis:
             return best.lacking(lost)
         task, more = without(task, _culprits(task, tried))
         lost += more
+    plain, more = without(task, {*kinds_of(replace(task, pairs=()))} if task.pairs else set())
+    if more:
+        return _made(plain).lacking(lost + more)
     _, more = without(task, {*kinds_of(task)})
     return Synthesis(ConversionMapping(), False, 0).lacking(lost + more)
 

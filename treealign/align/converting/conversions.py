@@ -187,7 +187,8 @@ def _families(side: Side, free: Sequence[int]) -> dict[Any, list[int]]:
 
 
 def _is_plain(name: str) -> bool:
-    return name in {"weight", "bias"}
+    """Whether torch names so what a module holds one of: no two of them are parts of anything."""
+    return name in {"weight", "bias", "running_mean", "running_var"}
 
 
 def _combinations(members: list[int], side: Side) -> Iterator[tuple[int, ...]]:

@@ -7,8 +7,9 @@ fused ones. What all other matches say of the modules around them is known by th
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
+from itertools import product
 
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.converting.rearrangements import rearrangements
@@ -79,7 +80,8 @@ def converted_leftovers(
     found = [*found, *_one_by_one(open_sides, voters, trees, links, found)]
     if not found:
         return list(links), left, right
-    everything = [*links, *map(_left_over, found)]
+    blocks = _blocks(links, trees)
+    everything = [*links, *(link if _in_one_block(link, blocks, trees) else _left_over(link) for link in found)]
     return everything, parted(left, [x.left for x in everything]), parted(right, [x.right for x in everything])
 
 
@@ -134,6 +136,33 @@ def _numbered(key: str) -> list[str]:
     """
     segments = key.split(".")
     return [".".join(segments[: n + 1]) for n, s in enumerate(segments[:-1]) if s.isdecimal()]
+
+
+def _blocks(links: Sequence[Link], trees: tuple[KeyTree, KeyTree]) -> dict[str, str]:
+    """The numbered module of the model that certainly is one of the checkpoint, and nothing else is."""
+    there: dict[str, set[str]] = defaultdict(set)
+    here: dict[str, set[str]] = defaultdict(set)
+    for link in links:
+        if link.certain:
+            for group in link.expand():
+                for i, j in product(group.left, group.right):
+                    mine, theirs = _block(trees[0].keys[i]), _block(trees[1].keys[j])
+                    there[mine].add(theirs)
+                    here[theirs].add(mine)
+    return {mine: theirs for mine, (theirs, *others) in there.items() if mine and not others and len(here[theirs]) == 1}
+
+
+def _block(key: str) -> str:
+    return next(reversed(_numbered(key)), "")
+
+
+def _in_one_block(link: Link, blocks: Mapping[str, str], trees: tuple[KeyTree, KeyTree]) -> bool:
+    """Whether parts and whole stand in modules that are known to be one: it is not chance that they are left over."""
+    return all(
+        blocks.get(_block(trees[0].keys[i])) == _block(trees[1].keys[j])
+        for group in link.expand()
+        for i, j in product(group.left, group.right)
+    )
 
 
 def _left_over(link: Link) -> Link:

@@ -86,12 +86,21 @@ def _exchanges(link: Link, left: _Numbers, right: _Numbers) -> list[list[int]]:
         groups = [(g.left[0], g.right[0]) for g in link.expand()]
         theirs = [right.cut(j) for _, j in groups]
         other = [_exchanged(right.tree, pieces, x, y, j) or [] for pieces, (_, j) in zip(theirs, groups, strict=True)]
-        if other == theirs:
+        if other == theirs or any(_is_name(at, theirs, [left.tree.keys[i] for i, _ in groups]) for at in (x, y)):
             continue
         mine = [left.ranks(left.cut(i)) for i, _ in groups]
         if not _in_order(mine, list(map(right.ranks, theirs))) or _in_order(mine, list(map(right.ranks, other))):
             found.append([right.positions["".join(pieces)] for pieces in other])
     return found
+
+
+def _is_name(at: int, theirs: Sequence[Sequence[str]], mine: Sequence[str]) -> bool:
+    """Whether a number is part of a name that the other side spells the same way: `layer_scale_1` is no place."""
+    for pieces, key in zip(theirs, mine, strict=True):
+        before, behind = pieces[at - 1].rpartition(".")[2], pieces[at + 1].partition(".")[0]
+        if not before + behind or f"{before}{pieces[at]}{behind}" not in key.split("."):
+            return False
+    return True
 
 
 def _exchanged(tree: KeyTree, pieces: Sequence[str], x: int, y: int, position: int) -> list[str] | None:

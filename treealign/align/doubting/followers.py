@@ -1,7 +1,8 @@
-"""The last leaf of a module, where all its other leaves certainly go to one module: it goes there, too.
+"""A leaf of a module of which other leaves certainly go to one module, that has the same leaves: it goes there, too.
 
-A batch norm's counter has no shape to be told by, so that the order of a list, or another counter, leaves it open. Who
-it belongs to is its module's decision, and that is made.
+A batch norm's counter has no shape to be told by, so that the order of a list, or another counter, leaves it open; its
+weight and its bias are of one shape, where its running mean alone bears that name. Who they belong to is their
+module's decision, and that is made.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from treealign.tree.keytree import KeyTree
 
 OTHERS = 2  # leaves of its module that must be certain: of a weight and a bias either may be the wrong one
 WHOSE = frozenset({"names", "belongs", "order"})
-FOLLOWS = "its module: all other leaves of it go to the same one"
+FOLLOWS = "its module: what is certain of it goes to the same one"
 Module = dict[str, int]
 
 
 def follow_modules(state: State) -> State:
-    """Settle who the last leaf of a module belongs to; linear in the leaves."""
+    """Settle who the open leaves of a module belong to; linear in the leaves."""
     wanted = [link for link in state.links if _may_follow(link)]
     if not wanted or not state.shapes:
         return state
@@ -56,10 +57,10 @@ def _follows(
 ) -> bool:
     for group in link.expand():
         mine, theirs = (
-            set(modules[n][trees[n].keys[at].rpartition(".")[0]].values()) - {at}
-            for n, at in enumerate((group.left[0], group.right[0]))
+            modules[n][trees[n].keys[at].rpartition(".")[0]] for n, at in enumerate((group.left[0], group.right[0]))
         )
-        if len(mine) < OTHERS or {certain.get(at) for at in mine} != theirs:
+        told = {name: certain[at] for name, at in mine.items() if at in certain}
+        if mine.keys() != theirs.keys() or len(told) < OTHERS or any(theirs[name] != at for name, at in told.items()):
             return False
     return True
 

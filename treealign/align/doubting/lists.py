@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
 
 from treealign.align.links import Link
+from treealign.align.matching.series import places_by_kind
 from treealign.align.patterns import GLUED, Indices, Pattern
 from treealign.align.reasons import Reason
 from treealign.align.state import State
@@ -32,6 +34,7 @@ KINDS = (
     "blk",
     "resnet",
     "unit",
+    "sequential",
 )  # what any library may call the members of any list
 SERIES = 3  # members from which numbers in names make a list
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
@@ -59,17 +62,32 @@ def unconfirmed(links: Sequence[Link]) -> dict[Link, Alternative]:
         for lists in _lists(link)
         if _tells_direction(link.left[0], lists.capture)
     }
-    spilled, assumed = _spilled(links), _assumed(links, told)
-    spilled_to = {link: Alternative(SPILLED, rivals_of([link, *others])) for link, others in spilled.items()}
+    rested = _numbered_in_names(links)
+    told |= {(_plain(left), _plain(right)) for (left, right), row in rested.items() if row.tells_direction}
+    spilled_to = {link: Alternative(SPILLED, rivals_of([link, *others])) for link, others in _spilled(links).items()}
     either_way = {link: alone(link, ORDER) for link in links if _rests_on_order(link, told)}
+    assumed = {
+        link: Alternative(ORDER, rivals_of(row.links))
+        for (left, right), row in rested.items()
+        if not _is_told(_plain(left), _plain(right), told)
+        for link in row.links
+    }
     return {link: found for link, found in (either_way | spilled_to | assumed).items() if not link.operations}
 
 
 def _rests_on_order(link: Link, told: set[tuple[Path, Path]]) -> bool:
     return any(
-        (_plain(lists.left), _plain(lists.right)) not in told and not _one_kind(lists.left, lists.right)
+        not _is_told(_plain(lists.left), _plain(lists.right), told) and not _one_kind(lists.left, lists.right)
         for lists in _lists(link)
     )
+
+
+def _is_told(left: Path, right: Path, told: Set[tuple[Path, Path]]) -> bool:
+    """Whether the direction of two lists is known: a list that is a member of a list itself runs as that one does."""
+    if (left, right) in told:
+        return True
+    nested = left[-2:] == right[-2:] == ("{}", "{}")
+    return nested and _is_told(left[:-1], right[:-1], told)
 
 
 def _plain(path: Path) -> Path:
@@ -100,31 +118,29 @@ def _tells_direction(p: Pattern, capture: int) -> bool:
     return any((row := [by[n] for n in sorted(by)]) != row[::-1] for by in rows.values())
 
 
-def _assumed(links: Sequence[Link], told: Set[tuple[Path, Path]]) -> dict[Link, Alternative]:
-    """Links of leaves numbered in their names, whose lists bear names of other kinds: the way they run is assumed."""
+@dataclass
+class Row:
+    """Matches of leaves numbered in their names, of two lists whose names are of other kinds: both rise, it seems."""
+
+    links: list[Link] = field(default_factory=list)
+    tells_direction: bool = False
+
+
+def _numbered_in_names(links: Sequence[Link]) -> dict[tuple[Path, Path], Row]:
     rows: dict[tuple[Path, Path, Path, Path], dict[int, tuple[int, Link]]] = defaultdict(dict)
     for link in links:
         if link.certain and not link.operations:
             for here, there in product(_members(link.left[0]), _members(link.right[0])):
                 rows[here.list, here.below, there.list, there.below][here.number] = there.number, link
-    told_here: set[tuple[Path, Path]] = set()
-    rested: dict[tuple[Path, Path], list[Link]] = defaultdict(list)
+    found: dict[tuple[Path, Path], Row] = defaultdict(Row)
     for (left, _, right, _), row in rows.items():
-        if (
-            left == right
-            or len(row) < SERIES
-            or len({b - a for a, (b, _) in row.items()}) > 1
-            or _one_kind(left, right)
-        ):
+        there = [row[n][0] for n in sorted(row)]
+        if left == right or len(row) < SERIES or there != sorted(set(there)) or _one_kind(left, right):
             continue
         shapes = [next(iter(row[n][1].left[0].shapes.values())) for n in sorted(row)]
-        rested[left, right] += [link for _, link in row.values()]
-        if shapes != shapes[::-1]:
-            told_here.add((left, right))
-    found: dict[Link, Alternative] = {}
-    for lists, group in rested.items():
-        if lists not in told_here and (_plain(lists[0]), _plain(lists[1])) not in told:
-            found.update(dict.fromkeys(group, Alternative(ORDER, rivals_of(group))))
+        found[left, right].tells_direction |= shapes != shapes[::-1]
+        if len({b - a for a, (b, _) in row.items()}) == 1:  # that a number stays the same says something, or seems to
+            found[left, right].links += [link for _, link in row.values()]
     return found
 
 
@@ -165,7 +181,10 @@ def _words(segment: str) -> set[str]:
 
 
 def _spilled(links: Sequence[Link]) -> dict[Link, list[Link]]:
-    """Links within a list of which other members go to places beside the list, with those members."""
+    """Links within a list of which other members go to places beside the list, with those members.
+
+    Not where the numbers are places among as many members that are built alike: these cannot be shifted.
+    """
     numbers: tuple[dict[Path, set[int]], dict[Path, set[int]]] = (defaultdict(set), defaultdict(set))
     members: dict[tuple[Path, Path], list[tuple[Link, Path]]] = defaultdict(list)
     for link in links:
@@ -175,15 +194,30 @@ def _spilled(links: Sequence[Link]) -> dict[Link, list[Link]]:
                 side[above].add(number)
         for above, _, below in _places(a):
             members[above, below].append((link, b.segments))
+    ranks = _ranks([p for link in links for p in link.left]), _ranks([p for link in links for p in link.right])
     found: dict[Link, list[Link]] = {}
     for (above, below), group in members.items():
         inside = [(link, path, over) for link, path in group if (over := _same_list(above, below, path)) is not None]
-        for link, _, over in inside:
-            beside = [o for o, path in group if path[: len(over)] != over and path[: len(over) - 1] == over[:-1]]
+        for link, path, over in inside:
+            place = ranks[0].get((above, number_of(link.left[0].segments[len(above)])))
+            if place is not None and place == ranks[1].get((over, number_of(path[len(over)]))):
+                continue
+            beside = [o for o, other in group if other[: len(over)] != over and other[: len(over) - 1] == over[:-1]]
             if beside and numbers[0][above] != numbers[1][over]:
                 found[link] = beside
                 found.update({o: [link] for o in beside})
     return found
+
+
+def _ranks(patterns: Sequence[Pattern]) -> dict[tuple[Path, int], tuple[int, int]]:
+    """The rank of each member of a list among those that are built as it is, and how many these are."""
+    numbers: dict[Path, set[int]] = defaultdict(set)
+    for p in patterns:
+        for above, number, _ in _places(p):
+            numbers[above].add(number)
+    found = {(above, n): (rank, len(ns)) for above, ns in numbers.items() for rank, n in enumerate(sorted(ns))}
+    kinds = places_by_kind(patterns)
+    return found | {(one[0], number): (kind.rank, kind.members) for (one, number), kind in kinds.items()}
 
 
 def _places(p: Pattern) -> Iterator[tuple[Path, int, Path]]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from treealign.align.knowledge.weights import SAME_NODE, SMALL_NODE
 from treealign.align.matching.scoring import Side, Votes
 from treealign.align.reasons import Reason
-from treealign.align.words import split_words, vocabulary
+from treealign.align.words import CONTAINERS, split_words, vocabulary
 from treealign.formats.cached import cached_property
 
 ROLES = Reason("belongs", "their names say they are different things")
@@ -27,7 +27,6 @@ KINDS = Reason("belongs", "the modules they stand in are of different kinds")
 ELSEWHERE = Reason("belongs", "the modules around them correspond to others")
 NUMBERS = Reason("belongs", "the numbers in their names differ, and no series explains it")
 COPY = Reason("belongs", "one of them is an averaged or a teacher's copy")
-PLACES = frozenset({"mlp", "self attn", "cross attn", "text"})  # roles of containers, not of leaves
 PARTS = frozenset({"q", "k", "v", "o", "gate", "up", "down"})
 RANKS = "%$"
 
@@ -218,7 +217,7 @@ def _all_ranks(side: Side, at: int) -> set[str]:
 
 def _own_roles(side: Side, at: int) -> set[str]:
     found = {t.text[1:] for t in side.tokens[at] if t.text[0] == "@" and t.depth <= 1}
-    return found - PLACES
+    return found - CONTAINERS
 
 
 def _roles_at(side: Side, at: int, depth: int) -> set[str]:

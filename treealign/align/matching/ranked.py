@@ -15,11 +15,11 @@ import numpy as np
 
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.scoring import Floats, Side
+from treealign.align.matching.series import Kind, List, places_by_kind
 from treealign.align.patterns import Pattern
 from treealign.tree.keys import number_of
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
-List = tuple[tuple[str, ...], str]  # the path above it, and the name of its members without the number
 
 
 def unfounded_ranks(left: Side, right: Side, assignment: Assignment) -> Floats | None:
@@ -36,7 +36,7 @@ def unfounded_ranks(left: Side, right: Side, assignment: Assignment) -> Floats |
         The matches so far.
 
     """
-    lists = [_ranked([list(_places(p)) for p in side.patterns]) for side in (left, right)]
+    lists = [_ranked(_with_kinds(side.patterns)) for side in (left, right)]
     links: dict[tuple[List, List], set[tuple[int, int]]] = defaultdict(set)
     away: tuple[dict[List, set[int]], dict[List, set[int]]] = (defaultdict(set), defaultdict(set))
     for i, j in assignment.pairs.items():
@@ -53,7 +53,7 @@ def unfounded_ranks(left: Side, right: Side, assignment: Assignment) -> Floats |
     table: Floats = np.zeros(assignment.given.free, np.float32)
     for i, j in assignment.pairs.items():
         if i < table.shape[0] and j < table.shape[1]:
-            mine, theirs = _texts(left, i), _texts(right, j)
+            mine, theirs = _texts(left, i, lists[0][i]), _texts(right, j, lists[1][j])
             shared = [{(a, b) for a in mine[t] for b in theirs[t]} for t in mine.keys() & theirs.keys()]
             table[i, j] = -sum(pairs <= strange for pairs in shared)
     return table if table.any() else None
@@ -67,6 +67,19 @@ def _is_strange(ranks: set[tuple[int, int]], here: set[int], there: set[int]) ->
     moved = Counter(b - a for a, b in ranks), Counter(a + b for a, b in ranks)
     steady = max(moved[0][0], *(max(found.values()) if len(found) == 1 else 0 for found in moved))
     return steady < 2 and (len(here) > 1 or len(there) > 1)
+
+
+def _with_kinds(patterns: Sequence[Pattern]) -> list[list[tuple[List, int]]]:
+    """The places of each pattern, and those among the members of its list that are built as its own is."""
+    kinds = places_by_kind(patterns)
+    return [
+        [*found, *((_of_kind(one, kinds[one, n]), n) for one, n in found if (one, n) in kinds)]
+        for found in (list(_places(p)) for p in patterns)
+    ]
+
+
+def _of_kind(one: List, place: Kind) -> List:
+    return one[0], f"{one[1]} {place.kind}"
 
 
 def _ranked(lists: Sequence[Sequence[tuple[List, int]]]) -> list[list[tuple[List, int]]]:
@@ -86,12 +99,12 @@ def _places(p: Pattern) -> Iterator[tuple[List, int]]:
             yield (p.segments[:at], segment[: run.start()] + "\0" + segment[run.end() :]), number_of(run.group())
 
 
-def _texts(side: Side, at: int) -> dict[str, set[List]]:
+def _texts(side: Side, at: int, places: Sequence[tuple[List, int]]) -> dict[str, set[List]]:
     """The ranks that count as evidence, each with the lists in which it is one."""
     found: dict[str, set[List]] = defaultdict(set)
     segments = side.patterns[at].segments
     for token in side.tokens[at]:
         if token.text[0] == "%" and token.qualified:
             above = len(segments) - 1 - token.depth
-            found[token.text] |= {one for one, _ in _places(side.patterns[at]) if len(one[0]) == above}
+            found[token.text] |= {one for one, _ in places if len(one[0]) == above}
     return found

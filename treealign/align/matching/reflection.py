@@ -36,7 +36,7 @@ def reflections(left: Side, right: Side, assignment: Assignment, _: object = Non
     """What lists out of order teach about pairs of leaves, (left, right); None where there are none.
 
     1 at mirrored places of lists that run in opposite order, at moved places of lists of two lengths, and -1 at others;
-    in lists of unknown order, minus what equal places count as evidence.
+    in lists of opposite or unknown order, minus what equal places count as evidence.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _mark(
         for j, b in there:
             if relation is not None:
                 table[i, j] = 1 if relation.holds(a, b) else -1
-            elif ranked:
+            if ranked:
                 table[i, j] -= len(_ranks(sides[0], i, lists[0]) & _ranks(sides[1], j, lists[1]))
 
 

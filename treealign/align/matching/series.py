@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -35,6 +35,17 @@ def _by_rank(found: Sequence[Token], place: Rank | None) -> Iterator[Token]:
         yield from roles
     else:
         yield from (replace(roles[0], text=text) for text in PAIR_ROLES[place.rank])
+
+
+List = tuple[tuple[str, ...], str]  # the path above it, and the name of its members without the number
+
+
+class Kind(NamedTuple):
+    """The place of a member of a list among those that are built as it is, which are the so-many-th kind there."""
+
+    kind: int
+    rank: int
+    members: int
 
 
 class Rank(NamedTuple):
@@ -115,26 +126,63 @@ def _numbered(patterns: Sequence[Pattern]) -> dict[int, list[Rank]]:
     """Rank, length, depth and gaps of every numbered series that each pattern is in.
 
     Numbers inside names count up one by one; where they do not, a member is absent, and only a series with the same
-    gaps is comparable. The indices of a Sequential skip the modules without parameters.
+    gaps is comparable. The indices of a Sequential skip the modules without parameters. Where the members of one
+    list are built in several ways, its blocks between an embedding and a head, each also has its rank among those that
+    are built as it is.
     """
-    groups: dict[Any, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[List, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for at, p in enumerate(patterns):
-        for depth, key, number in _numbers(p):
-            groups[key, depth][number].append(at)
+        for depth, one, number in _numbers(p):
+            groups[one, depth][number].append(at)
     found: dict[int, list[Rank]] = defaultdict(list)
-    for ((_, stem), depth), members in groups.items():
+    kinds = places_by_kind(patterns)
+    for (one, depth), members in groups.items():
         numbers = sorted(members)
         steps = [b - a for a, b in pairwise(numbers)]
-        gaps = "" if stem == "\0" or set(steps) <= {1} else f"+{','.join(map(str, steps))}"
+        gaps = "" if one[1] == "\0" or set(steps) <= {1} else f"+{','.join(map(str, steps))}"
         for rank, number in enumerate(numbers):
+            entries = [Rank(rank, len(numbers), depth, gaps)] if len(numbers) > 1 else []
+            if place := kinds.get((one, number)):
+                entries.append(Rank(place.rank, place.members, depth, ""))
             for at in members[number]:
-                entry = Rank(rank, len(numbers), depth, gaps)
-                if len(numbers) > 1 and entry not in found[at]:
-                    found[at].append(entry)
+                found[at] += [entry for entry in dict.fromkeys(entries) if entry not in found[at]]
     return found
 
 
-def _numbers(p: Pattern) -> Iterator[tuple[int, Any, int]]:
+def places_by_kind(patterns: Sequence[Pattern]) -> dict[tuple[List, int], Kind]:
+    """The place of each member of a list among those of its kind, where the list holds other members, too.
+
+    Of one kind are members of which most names below them are the same, numbers in these replaced: the blocks of a
+    Sequential between an embedding and a head, be it that some of them have a shortcut. Kinds of one member have no
+    places.
+    """
+    below: dict[List, dict[int, set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
+    for p in patterns:
+        for depth, one, number in _numbers(p):
+            if one[1] == "\0":
+                path = p.segments[len(p.segments) - depth :]
+                below[one][number].add(tuple(_DIGITS.sub("\0", s) for s in path))
+    found = {}
+    for one, members in below.items():
+        kinds: list[list[int]] = []
+        for number in sorted(members):
+            like = (kind for kind in kinds if _mostly_the_same(members[kind[0]], members[number]))
+            if (kind := next(like, None)) is None:
+                kinds.append([number])
+            else:
+                kind.append(number)
+        for at, kind in enumerate(kinds) if len(kinds) > 1 else ():
+            if len(kind) > 1:
+                found.update({(one, number): Kind(at, rank, len(kind)) for rank, number in enumerate(kind)})
+    return found
+
+
+def _mostly_the_same(some: Set[tuple[str, ...]], others: Set[tuple[str, ...]]) -> bool:
+    return 2 * len(some & others) > len(some | others)
+
+
+def _numbers(p: Pattern) -> Iterator[tuple[int, List, int]]:
+    """The numbers in its names: how deep each stands, the list that it counts, and the number."""
     last = len(p.segments) - 1
     for at, segment in enumerate(p.segments):
         for run in _DIGITS.finditer(segment):

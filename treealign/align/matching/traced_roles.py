@@ -14,10 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from treealign.align.links import Link
-from treealign.align.matching.agreement import PLACES
 from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
-from treealign.align.words import Token
+from treealign.align.words import CONTAINERS, Token
 from treealign.formats.cached import cached_property
 from treealign.tree.keytree import KeyTree
 from treealign.tree.tracing import INPUT, Trace
@@ -67,7 +66,7 @@ def traced_roles(side: Side, tree: KeyTree) -> dict[Pattern, tuple[Token, ...]]:
 
 def _says_nothing(p: Pattern, tokens: Sequence[Token]) -> bool:
     """A leaf of a repeat whose module's name and parameter's name have no role."""
-    roles = {t.text[1:] for t in tokens if t.text[0] == "@" and t.depth <= 1} - PLACES
+    roles = {t.text[1:] for t in tokens if t.text[0] == "@" and t.depth <= 1} - CONTAINERS
     return bool(p.captures) and not roles
 
 
