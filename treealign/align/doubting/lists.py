@@ -134,8 +134,8 @@ def _numbered_in_names(links: Sequence[Link]) -> dict[tuple[Path, Path], Row]:
                 rows[here.list, here.below, there.list, there.below][here.number] = there.number, link
     found: dict[tuple[Path, Path], Row] = defaultdict(Row)
     for (left, _, right, _), row in rows.items():
-        there = [row[n][0] for n in sorted(row)]
-        if left == right or len(row) < SERIES or there != sorted(set(there)) or _one_kind(left, right):
+        numbers = [row[n][0] for n in sorted(row)]
+        if left == right or len(row) < SERIES or numbers != sorted(set(numbers)) or _one_kind(left, right):
             continue
         shapes = [next(iter(row[n][1].left[0].shapes.values())) for n in sorted(row)]
         found[left, right].tells_direction |= shapes != shapes[::-1]
