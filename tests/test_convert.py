@@ -22,7 +22,7 @@ from weights import write
 from treealign import ConversionMapping, Convert, Rename, TreealignError, convert_checkpoint, operations
 from treealign.checkpoint.conversion import writing
 from treealign.checkpoint.conversion.placing import place
-from treealign.checkpoint.conversion.planning import plan_conversion
+from treealign.checkpoint.conversion.planning import plan_files
 from treealign.checkpoint.conversion.results import results
 from treealign.checkpoint.sources import open_source
 from treealign.errors import MappingError
@@ -158,7 +158,7 @@ def test_guards_are_decided_once_for_all_shards(tmp_path):
 def test_a_plan_can_be_pickled(source):
     given = open_source(source)
     made = results(EXPERTS.plan(tuple(given.tensors)), given.tensors)
-    plan = plan_conversion(given, made, place(given, made))
+    plan = plan_files(given, made, place(given, made))
     assert pickle.loads(pickle.dumps(plan)) == plan
 
 

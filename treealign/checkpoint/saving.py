@@ -19,10 +19,9 @@ from treealign.checkpoint.assigning import is_sharded
 from treealign.checkpoint.conversion.computing import computed
 from treealign.checkpoint.conversion.finishing import finish
 from treealign.checkpoint.conversion.placing import Placement, arrange
-from treealign.checkpoint.conversion.planning import plan_conversion
+from treealign.checkpoint.conversion.planning import ConversionPlan, plan_files
 from treealign.checkpoint.conversion.running import run_tasks
 from treealign.checkpoint.conversion.side_files import SideFiles
-from treealign.checkpoint.conversion.tasks import ConversionPlan
 from treealign.checkpoint.emitting import Outgoing, emit_tensors
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
@@ -141,7 +140,7 @@ def save(
     # what is there is another's, which is neither replaced nor spoken of
     whole = not (scope or file)
     parts = naming.parts if whole and any(_tells_something(part.record) for part in naming.parts) else ()
-    plan = plan_conversion(outgoing.source, outgoing.made, placement)
+    plan = plan_files(outgoing.source, outgoing.made, placement)
     sharded = any(is_sharded(place.tensor) for place in places.places.values())
     writes = not sharded or torch.distributed.get_rank() == 0
     replaced = outgoing.made.keys() if whole else None
@@ -188,7 +187,10 @@ def _write(
             going = [name for name in going if not name.startswith(CONVERSIONS) or name == BEFORE]
         held.commit(names, obsolete=going)
     weights = [task.name for task in plan.tasks]
-    return [*weights, *sorted(set(names).difference(weights), key=lambda name: (name == NAME, name == plan.index_name))]
+    return [
+        *weights,
+        *sorted(set(names).difference(weights), key=lambda name: (name == NAME, name == plan.placement.index_name)),
+    ]
 
 
 def _conversion(folder: Path, keys: Set[str]) -> Mapping[str, Any] | None:

@@ -3,7 +3,7 @@
 A conversion has three parts, so that the middle one can run anywhere:
 
 plan
-    `open_source` reads names, shapes and places; `planning.plan_conversion` makes of them a `ConversionPlan`:
+    `open_source` reads names, shapes and places; `planning.plan_files` makes of them a `ConversionPlan`:
     pure data, one `ShardTask` for each file that is to be written. A task can be pickled, and says of which bytes of
     which files its file is made. No tensor is read.
 run

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from treealign.checkpoint.conversion.design import ConvertOptions, Design, design
 from treealign.checkpoint.conversion.destination import Destination, destination_of
 from treealign.checkpoint.conversion.finishing import finish
 from treealign.checkpoint.conversion.in_place import rename_in_place, request_of
+from treealign.checkpoint.conversion.planned_conversion import ConvertOptions, PlannedConversion, plan_conversion
 from treealign.checkpoint.conversion.running import Progress, run_tasks
 from treealign.checkpoint.conversion.side_files import SideFiles, side_files_of
 from treealign.checkpoint.conversion.tasks import ShardResult
@@ -168,7 +168,7 @@ def convert_checkpoint(
     here = os.path.abspath if executor is not None else os.fspath
     source = writable(open_source(here(checkpoint)))
     target = destination_of(source, Path(here(destination)), force=force)
-    found = design(source, options)
+    found = plan_conversion(source, options)
     side_files = side_files_of(source, found.beside, recalled=found.route.recalled is not None, same=found.same)
     written = _carry_out(found, target, side_files, progress, executor)
     return _result(found, str(target.path), side_files.left_out, written)
@@ -188,13 +188,17 @@ def _in_place(
     with transaction(path, single=not path.is_dir(), siblings="alone") as held:
         done = request_of(options) in held.finished
         asked = replace(options, mapping=ConversionMapping()) if done else options
-        found = design(writable(open_source(checkpoint)), asked)
+        found = plan_conversion(writable(open_source(checkpoint)), asked)
         names = [] if done else rename_in_place(found, options, held)
     return _result(found, os.fspath(path), (), _Written(names, []))
 
 
 def _carry_out(
-    found: Design, target: Destination, side_files: SideFiles, progress: Progress | None, executor: Executor | None
+    found: PlannedConversion,
+    target: Destination,
+    side_files: SideFiles,
+    progress: Progress | None,
+    executor: Executor | None,
 ) -> _Written:
     source, plan = found.source, target.renamed(found.plan)
     beside = {target.name(name): content for name, content in found.beside.items()}
@@ -205,21 +209,23 @@ def _carry_out(
             transaction(target.path, single=target.single, mode=target.mode, siblings="shared" if target.single else "")
         )
         results = run_tasks(plan.tasks, held.stage, progress, executor)
-        names = finish(held.stage, plan, side_files, beside, source.modes.get(plan.index_name, 0o666))
+        names = finish(held.stage, plan, side_files, beside, source.modes.get(plan.placement.index_name, 0o666))
         refuse_changed(source.stamps)
         held.commit(names, obsolete=target.obsolete(names))
     return _Written(names, results)
 
 
-def _result(found: Design, destination: str, left_out: tuple[str, ...], written: _Written) -> ConversionResult:
+def _result(
+    found: PlannedConversion, destination: str, left_out: tuple[str, ...], written: _Written
+) -> ConversionResult:
     steps = found.route.steps
     return ConversionResult(
         destination=destination,
         files=tuple(written.names),
         left_out=left_out,
-        keys=len(found.made),
+        keys=len(found.plan.made),
         renamed=sum(not step.operations and step.sources != step.targets for step in steps),
-        computed=sum(bool(one.step.operations) or one.cast for one in found.made.values()),
+        computed=sum(bool(one.step.operations) or one.cast for one in found.plan.made.values()),
         nbytes=sum(result.size for result in written.results),
         by="mapping" if found.route.recalled is None else "record",
         recorded=found.route.recalled is None and bool(found.beside) and bool(written.names),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from treealign.checkpoint.conversion.tasks import ConversionPlan
+from treealign.checkpoint.conversion.planning import ConversionPlan
 from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.obsolete import obsolete
 from treealign.checkpoint.record_file import BEFORE, NAME
@@ -49,13 +49,14 @@ class Destination:
         """
         if not self.single:
             return plan
-        if len(plan.shards) != 1:
+        if len(plan.placement.shards) != 1:
             hint = "name a folder as the destination"
-            raise TreealignError(f"the result has {len(plan.shards)} files", where=str(self.path), hint=hint)
+            raise TreealignError(f"the result has {len(plan.placement.shards)} files", where=str(self.path), hint=hint)
         tasks = [replace(task, name=self.name(task.name)) for task in plan.tasks]
         # what stands beside appears first
         tasks.sort(key=lambda task: task.name == self.path.name)
-        return replace(plan, tasks=tuple(tasks), shards=(replace(plan.shards[0], name=self.path.name),), index=None)
+        placement = plan.placement.in_one_file(self.path.name)
+        return replace(plan, tasks=tuple(tasks), placement=placement)
 
 
 def destination_of(source: Source, path: Path, *, force: bool) -> Destination:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from treealign.checkpoint.conversion.planning import ConversionPlan
 from treealign.checkpoint.conversion.side_files import SideFiles, carry_along
-from treealign.checkpoint.conversion.tasks import ConversionPlan
 from treealign.checkpoint.conversion.writing import written
 from treealign.formats.flushing import write_at
 from treealign.formats.safetensors_writer import index_bytes
@@ -34,10 +34,11 @@ def finish(
         for name, content in beside.items():
             write_file(stage / name, content)
         names = [*(other.name for other in side_files.carried), *beside, *(task.name for task in plan.tasks)]
-        if plan.index is not None:
-            content = index_bytes(plan.shards, plan.index, plan.index_name, plan.text)
-            write_file(stage / plan.index_name, content, index_mode)
-            names.append(plan.index_name)
+        placement = plan.placement
+        if placement.index is not None:
+            content = index_bytes(placement.shards, placement.index, placement.index_name, placement.text)
+            write_file(stage / placement.index_name, content, index_mode)
+            names.append(placement.index_name)
         _sweep(stage, names)
     return names
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from treealign.checkpoint.adapters.parts import CONFIG
-from treealign.checkpoint.conversion.design import ConvertOptions, Design
 from treealign.checkpoint.conversion.finishing import write_file
+from treealign.checkpoint.conversion.planned_conversion import ConvertOptions, PlannedConversion
 from treealign.checkpoint.conversion.side_files import turned
 from treealign.checkpoint.conversion.undoing import ORIGINALS
 from treealign.checkpoint.conversion.verifying import forget
@@ -32,7 +32,7 @@ def request_of(options: ConvertOptions) -> dict[str, Any]:
     return dict(json.loads(json.dumps(request)))
 
 
-def rename_in_place(found: Design, options: ConvertOptions, held: Transaction) -> list[str]:
+def rename_in_place(found: PlannedConversion, options: ConvertOptions, held: Transaction) -> list[str]:
     """Rename in the files of a checkpoint.
 
     Returns
@@ -70,7 +70,7 @@ def rename_in_place(found: Design, options: ConvertOptions, held: Transaction) -
     return [*patches, *changed]
 
 
-def _refuse(found: Design, folder: Path) -> None:
+def _refuse(found: PlannedConversion, folder: Path) -> None:
     reasons = list(_reasons(found, folder))
     if reasons:
         raise TreealignError(
@@ -81,22 +81,22 @@ def _refuse(found: Design, folder: Path) -> None:
         )
 
 
-def _patches(found: Design, folder: Path) -> dict[str, Patch]:
+def _patches(found: PlannedConversion, folder: Path) -> dict[str, Patch]:
     """The headers, before and after."""
     patches = {}
-    for shard in found.placement.shards:
-        size = found.placement.starts[shard.name] - 8
+    for shard in found.plan.placement.shards:
+        size = found.plan.placement.starts[shard.name] - 8
         raw = header_bytes(shard.plan, shard.metadata, header_size=size, where=shard.name)
         patches[shard.name] = Patch(_start_of(folder / shard.name, len(raw)), raw)
     return patches
 
 
-def _reasons(found: Design, folder: Path) -> Iterator[str]:
+def _reasons(found: PlannedConversion, folder: Path) -> Iterator[str]:
     files = found.source.layout.files
-    if [shard.name for shard in found.placement.shards] != [file.name for file in files]:
+    if [shard.name for shard in found.plan.placement.shards] != [file.name for file in files]:
         yield "the result has other files"
         return
-    for shard, file in zip(found.placement.shards, files, strict=True):
+    for shard, file in zip(found.plan.placement.shards, files, strict=True):
         path = folder / shard.name
         if file.header_size is None or not path.is_file():
             yield f"{shard.name}: a torch file cannot hold the result"
@@ -108,8 +108,8 @@ def _reasons(found: Design, folder: Path) -> Iterator[str]:
             yield from _shard_reasons(found, shard, file.keys, file.header_size)
 
 
-def _shard_reasons(found: Design, shard: Shard, keys: tuple[str, ...], size: int) -> Iterator[str]:
-    ones = [found.made[tensor.key] for tensor in shard.plan]
+def _shard_reasons(found: PlannedConversion, shard: Shard, keys: tuple[str, ...], size: int) -> Iterator[str]:
+    ones = [found.plan.made[tensor.key] for tensor in shard.plan]
     changed = [tensor.key for tensor, one in zip(shard.plan, ones, strict=True) if one.step.operations or one.cast]
     if changed:
         yield f"{shard.name}: {len(changed)} tensors change, {legible(changed[0])} for one"
@@ -121,9 +121,9 @@ def _shard_reasons(found: Design, shard: Shard, keys: tuple[str, ...], size: int
             yield f"{shard.name}: the header takes {needed} bytes, and has room for {size}"
 
 
-def _small_files(found: Design, folder: Path) -> Iterator[tuple[str, bytes | None]]:
+def _small_files(found: PlannedConversion, folder: Path) -> Iterator[tuple[str, bytes | None]]:
     """The index and the records, as they are to be; None for one that is to go."""
-    source, placement = found.source, found.placement
+    source, placement = found.source, found.plan.placement
     single = f"{Path(source.path).name}." if source.folder is None else ""
     for name in (NAME, BEFORE):
         content = found.beside.get(name)
@@ -136,7 +136,7 @@ def _small_files(found: Design, folder: Path) -> Iterator[tuple[str, bytes | Non
         yield placement.index_name, content
 
 
-def _moves(found: Design, folder: Path) -> Mapping[str, str]:
+def _moves(found: PlannedConversion, folder: Path) -> Mapping[str, str]:
     """Originals that an earlier conversion kept step back, or come forward."""
     if found.source.folder is None:
         return {}

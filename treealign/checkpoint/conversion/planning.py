@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from treealign.checkpoint.conversion.placing import Placement
 from treealign.checkpoint.conversion.results import Made
-from treealign.checkpoint.conversion.tasks import Computation, ConversionPlan, Output, ShardTask, Span, merged
+from treealign.checkpoint.conversion.tasks import Computation, Output, ShardTask, Span, merged
 from treealign.checkpoint.sources import Source
 from treealign.checkpoint.tensors import Stored, paths_of
 from treealign.formats.dtypes import BITS, torch_shape
@@ -26,7 +26,26 @@ PAGE = 4096  # what file systems share between files, and what memory is mapped 
 SMALL = 1 << 20  # bytes; of fewer, sharing would save less than the padding costs
 
 
-def plan_conversion(
+@dataclass(frozen=True)
+class ConversionPlan:
+    """Everything that is to be written as weights.
+
+    Attributes
+    ----------
+    made : mapping of str to Made
+        Key of each tensor to its inputs, operations, dtype and shape.
+    placement : Placement
+        The file of each, its place there, and the index.
+    tasks : tuple of ShardTask
+        The same, file by file, as bytes to move and to compute; others may follow for files that are not in the index.
+    """
+
+    made: Mapping[str, Made]
+    placement: Placement
+    tasks: tuple[ShardTask, ...]
+
+
+def plan_files(
     source: Source, made: Mapping[str, Made], placement: Placement, *, verify: bool = False
 ) -> ConversionPlan:
     """The files to write.
@@ -49,7 +68,7 @@ def plan_conversion(
     """
     starts = placement.starts
     tasks = tuple(_Shard(source, made, one, starts.get(one.name)).task(verify) for one in placement.shards)
-    return ConversionPlan(tasks, placement.shards, placement.index, placement.index_name, placement.text)
+    return ConversionPlan(made, placement, tasks)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from treealign.checkpoint.tensors import SourceTensor
-from treealign.formats.index_text import USUAL, IndexText
-from treealign.formats.safetensors_writer import Shard
 from treealign.formats.stamps import Stamp
 from treealign.mapping.operations import Operation
 
@@ -84,22 +82,6 @@ class ShardResult(NamedTuple):
     name: str
     size: int
     digest: str = ""
-
-
-@dataclass(frozen=True)
-class ConversionPlan:
-    """All files to write: the tasks, their shards, and the index: its metadata (None for no index), name, text."""
-
-    tasks: tuple[ShardTask, ...]
-    shards: tuple[Shard, ...]
-    index: Mapping[str, Any] | None
-    index_name: str
-    text: IndexText = USUAL
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files."""
-        return sum(task.size for task in self.tasks)
 
 
 def merged(spans: Iterable[Span]) -> Iterator[Span]:

@@ -11,11 +11,11 @@ from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.casting import cast_back
 from treealign.checkpoint.conversion.marks import Mark, mark_of
 from treealign.checkpoint.conversion.placing import Placement, place
-from treealign.checkpoint.conversion.planning import plan_conversion
+from treealign.checkpoint.conversion.planning import ConversionPlan, plan_files
 from treealign.checkpoint.conversion.recalling import record_paths
 from treealign.checkpoint.conversion.results import Made, results
 from treealign.checkpoint.conversion.routing import Route, find_route, refuse_lossy
-from treealign.checkpoint.conversion.tasks import ConversionPlan, ShardTask
+from treealign.checkpoint.conversion.tasks import ShardTask
 from treealign.checkpoint.conversion.undoing import ORIGINALS, Conversion, is_undone_by
 from treealign.checkpoint.record_file import BEFORE, NAME, to_bytes
 from treealign.checkpoint.sources import Source
@@ -47,7 +47,7 @@ class ConvertOptions:
 
 
 @dataclass(frozen=True)
-class Design:
+class PlannedConversion:
     """What a conversion will do.
 
     Attributes
@@ -56,12 +56,8 @@ class Design:
         The checkpoint.
     route : Route
         The steps.
-    made : mapping of str to Made
-        The result.
-    placement : Placement
-        Its files.
     plan : ConversionPlan
-        Their tasks; one more for originals that the result does not hold.
+        The result and its files; one task more for originals that the result does not hold.
     beside : mapping of str to bytes
         Small files that undo the conversion, or that an undone one gives back.
     rounded : tuple of str
@@ -74,8 +70,6 @@ class Design:
 
     source: Source
     route: Route
-    made: Mapping[str, Made]
-    placement: Placement
     plan: ConversionPlan
     beside: Mapping[str, bytes] = field(default_factory=dict)
     rounded: tuple[str, ...] = ()
@@ -83,7 +77,7 @@ class Design:
     notes: tuple[str, ...] = ()
 
 
-def design(source: Source, options: ConvertOptions) -> Design:
+def plan_conversion(source: Source, options: ConvertOptions) -> PlannedConversion:
     """Think a conversion through.
 
     Raises
@@ -100,13 +94,13 @@ def design(source: Source, options: ConvertOptions) -> Design:
         placement = place(route.source, made, layout=layout, max_shard_size=options.max_shard_size)
         if not route.done and route.recalled is None:
             placement = placement.saying(_marks(route, made, options))
-        plan = plan_conversion(route.source, made, placement, verify=options.verify)
+        plan = plan_files(route.source, made, placement, verify=options.verify)
         config = side_config(route)
         beside, originals = _beside(route, made, placement, options, config)
         plan = replace(plan, tasks=(*plan.tasks, *originals))
     rounded = (*route.approximate, *rounded)
     same = _is_same(route, options)
-    return Design(route.source, route, made, placement, plan, beside, rounded, same, config.notes)
+    return PlannedConversion(route.source, route, plan, beside, rounded, same, config.notes)
 
 
 def _marks(route: Route, made: Mapping[str, Made], options: ConvertOptions) -> tuple[Mark, ...]:
@@ -187,4 +181,4 @@ def _originals(route: Route, verify: bool) -> tuple[ShardTask, ...]:
         return ()
     made = results([Step((key,), (key,)) for key in keys], route.source.tensors)
     shard = Shard(ORIGINALS, tuple(one.planned(key) for key, one in made.items()))
-    return plan_conversion(route.source, made, Placement((shard,)), verify=verify).tasks
+    return plan_files(route.source, made, Placement((shard,)), verify=verify).tasks
