@@ -23,3 +23,12 @@ def file_bytes(header: object, data: bytes | int = 0) -> bytes:
 def write(path: Path, contents: bytes) -> Path:
     path.write_bytes(contents)
     return path
+
+
+def written(path: Path, plan: Any, data: Any, metadata: Any = None, *, header_size: int | None = None) -> Path:
+    """A file with the header of a plan, and what `data` gives for each of its keys."""
+    from treealign.formats.safetensors_writer import header_bytes
+
+    header = header_bytes(plan, metadata, header_size=header_size)
+    path.write_bytes(b"".join([header, *(bytes(data(one.key)) for one in plan)]))
+    return path

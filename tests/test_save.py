@@ -402,11 +402,13 @@ def test_files_are_cut_to_size_when_asked(tmp_path):
 
 
 def test_the_order_of_tensors_in_a_file_is_kept(tmp_path):
-    from treealign.formats.safetensors_writer import TensorPlan, write_safetensors
+    from byte_builders import written
+
+    from treealign.formats.safetensors_writer import TensorPlan
 
     plan = [TensorPlan("b", "F32", (2,)), TensorPlan("a", "F32", (2,)), TensorPlan("c", "F32", (1,))]
     path = tmp_path / "in.safetensors"
-    write_safetensors(path, plan, lambda key: bytes(8 if key != "c" else 4), {"by": "hand"}, header_size=512)
+    written(path, plan, lambda key: bytes(8 if key != "c" else 4), {"by": "hand"}, header_size=512)
     model = nn.Module()
     for name, size in (("a", 2), ("b", 2), ("c", 1)):
         model.register_parameter(name, nn.Parameter(torch.ones(size)))

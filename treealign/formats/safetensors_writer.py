@@ -1,4 +1,4 @@
-"""Writer of safetensors files: tensor by tensor, whole or not at all, laid out as safetensors' own writer does.
+"""What a safetensors file begins with, and the index of several: laid out as safetensors' own writer does.
 
 It takes raw bytes, so it needs no torch. A file that safetensors wrote, and whose `Header` gives order, metadata and
 header length, comes back byte for byte.
@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from treealign.errors import FormatError
-from treealign.formats.atomic import written_whole
 from treealign.formats.dtypes import BITS, RANK
 from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.legible import legible
 from treealign.formats.safetensors_header import MAX_HEADER, METADATA, Header
 
 _ALIGNMENT = 8
-
-# bytes, bytearray, memoryview, a numpy array: anything with the buffer protocol, contiguous
-Buffers = Callable[[str], Any]
 
 
 class TensorPlan(NamedTuple):
@@ -54,50 +49,9 @@ def plan_of(header: Header) -> tuple[TensorPlan, ...]:
     return tuple(TensorPlan(entry.key, entry.dtype, entry.shape) for entry in header.tensors)
 
 
-def shard_of(header: Header) -> Shard:
-    """Everything of the layout of a file: written as this shard, the same contents give the same bytes."""
-    return Shard(os.path.basename(header.path), plan_of(header), header.metadata, header.data_start - 8)  # noqa: PTH119
-
-
 def canonical_order(plan: Iterable[TensorPlan]) -> tuple[TensorPlan, ...]:
     """The order of safetensors' own writer: widest dtype first, then by key."""
     return tuple(sorted(plan, key=lambda tensor: (-RANK[tensor.dtype], tensor.key)))
-
-
-def write_safetensors(
-    path: str | os.PathLike[str],
-    plan: Sequence[TensorPlan],
-    buffers: Buffers,
-    metadata: Mapping[str, str] | None = None,
-    *,
-    header_size: int | None = None,
-) -> None:
-    """Write a safetensors file.
-
-    Parameters
-    ----------
-    path : str or PathLike
-        The file; replaced only once the new one is complete and on the disk.
-    plan : sequence of TensorPlan
-        In the order in which the tensors are to stand.
-    buffers : callable
-        Key to the bytes of its tensor, little endian and contiguous; called once per tensor, in order, so that only
-        one tensor need be in memory.
-    metadata : mapping of str to str, optional
-        Written first, in its order; an empty mapping is written, None is not.
-    header_size : int, optional
-        Bytes of the header with its padding, as `Header.data_start` less 8. By default the shortest multiple of 8;
-        taken as the least where the text needs more.
-
-    Raises
-    ------
-    FormatError
-        If the plan cannot be written (a key twice, an unknown dtype), a buffer has another size than planned, or the
-        system refuses to write. The destination is then as it was.
-    """
-    raw = header_bytes(plan, metadata, header_size=header_size, where=os.fspath(path))
-    with written_whole(path) as file:
-        _write(file, os.fspath(path), raw, plan, buffers)
 
 
 def split_into_shards(
@@ -206,16 +160,3 @@ def _is_encodable(key: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _write(file: BinaryIO, where: str, raw: bytes, plan: Sequence[TensorPlan], buffers: Buffers) -> None:
-    file.write(raw)
-    for tensor in plan:
-        view = memoryview(buffers(tensor.key))
-        if view.nbytes != tensor.nbytes or not view.c_contiguous:
-            given = f"{view.nbytes} bytes" if view.c_contiguous else "strided memory"
-            facts = [f"{legible(tensor.key)}: {tensor.nbytes} contiguous bytes planned, {given} given"]
-            raise FormatError("a tensor is not what was planned", where=where, facts=facts)
-        # memory of no elements cannot be seen as bytes
-        if view.nbytes:
-            file.write(view.cast("B"))
