@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ class Families:
     def numbered(self, p: Pattern, side: int) -> list[str]:
         """The module of a leaf with `#` for the numbers of repeats within names."""
         known = self.repeats[side]
-        return [stem if (stem := _NUMBER.sub("#", s)) in known and not s.isdigit() else s for s in module_path(p)]
+        return [s if s.isdigit() else _without(s, known) for s in module_path(p)]
 
 
 def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, ...]]:
@@ -94,13 +94,43 @@ def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, .
             link
         )
     groups: list[tuple[Link, ...]] = []
-    for members in found.values():
+    together = (part for links_ in found.values() for some in _in_step(links_) for part in _of_one_place(some))
+    for members in together:
         fine: dict[tuple[Path, Path], list[Link]] = defaultdict(list)
         for link in members:
             fine[families.place(link.left[0], 0), families.place(link.right[0], 1)].append(link)
         one_to_one = len({a for a, _ in fine}) == len({b for _, b in fine}) == len(fine)
         groups += [tuple(members)] if one_to_one else [tuple(group) for group in fine.values()]
     return groups
+
+
+def _in_step(links: Sequence[Link]) -> Iterator[list[Link]]:
+    """The links, apart by where a repeat goes: one that most leaves have in one place may have others elsewhere."""
+    left = [(link, _numbers_above(link.left[0]), _numbers_above(link.right[0])) for link in links]
+    while left:
+        places: dict[object, Counter[object]] = defaultdict(Counter)
+        for _, here, there in left:
+            places[here][there] += 1
+        most = {here: counts.most_common(1)[0][0] for here, counts in places.items()}
+        yield [link for link, here, there in left if there == most[here]]
+        left = [end for end in left if end[2] != most[end[1]]]
+
+
+def _numbers_above(p: Pattern) -> tuple[str, ...]:
+    return tuple(_NUMBER.findall(".".join(module_path(p)[:-1])))
+
+
+def _of_one_place(links: Sequence[Link]) -> Iterable[list[Link]]:
+    """The links, apart by the modules' own numbers on one side if these are the same for all on the other.
+
+    `unit1.norm` to `branch.1` and `unit2.norm` to `branch.6` are two decisions, and one of them may be wrong.
+    """
+    ends = [tuple(tuple(_NUMBER.findall(module_path(side[0])[-1])) for side in (x.left, x.right)) for x in links]
+    vary = [len({own[n] for own in ends}) > 1 for n in (0, 1)]
+    found: dict[object, list[Link]] = defaultdict(list)
+    for link, own in zip(links, ends, strict=True):
+        found[own[vary.index(True)] if vary[0] != vary[1] else ()].append(link)
+    return found.values()
 
 
 def chained(units: Sequence[Unit]) -> list[Unit]:
@@ -129,13 +159,28 @@ def chained(units: Sequence[Unit]) -> list[Unit]:
 
 
 def _repeats(patterns: Iterable[Pattern]) -> set[str]:
-    """Names with their numbers left out that number at least `MIN_SERIES` repeats: `lateral_1`, `lateral_2`, …."""
-    numbers: dict[str, set[str]] = defaultdict(set)
+    """Names with one number left out that number at least `MIN_SERIES` repeats: `lateral_1`, `lateral_2`, …."""
+    numbers: dict[str, set[int]] = defaultdict(set)
     for p in patterns:
         for segment in p.segments:
-            if _NUMBER.search(segment):
-                numbers[_NUMBER.sub("#", segment)].add(segment)
-    return {stem for stem, found in numbers.items() if len(found) >= MIN_SERIES}
+            for stem, number in _stems(segment):
+                numbers[stem].add(int(number))
+    return {
+        stem for stem, found in numbers.items() if len(found) >= MIN_SERIES and max(found) - min(found) < len(found)
+    }
+
+
+def _stems(segment: str) -> Iterable[tuple[str, str]]:
+    return ((f"{segment[: hit.start()]}#{segment[hit.end() :]}", hit.group()) for hit in _NUMBER.finditer(segment))
+
+
+def _without(segment: str, known: Set[str]) -> str:
+    """A name with `#` for each number that counts repeats."""
+    hits = list(_NUMBER.finditer(segment))
+    for hit, (stem, _) in reversed(list(zip(hits, _stems(segment), strict=True))):
+        if stem in known:
+            segment = f"{segment[: hit.start()]}#{segment[hit.end() :]}"
+    return segment
 
 
 def _heads(link: Link) -> tuple[Path, Path] | None:
@@ -154,9 +199,9 @@ def _cut(p: Pattern, q: Pattern) -> tuple[Path, Path]:
     """Two paths without indices, and without the names that they begin and end with in common.
 
     Of one name on either side it is the words in which they differ: `ca_kpos_proj` is to `sa_kpos_proj` what
-    `ca_qpos_proj` is to `sa_qpos_proj`. Numbers alone say nothing of that.
+    `ca_qpos_proj` is to `sa_qpos_proj`. Numbers alone say nothing of that, but for a module's own: `branch.6`.
     """
-    a, b = _apart(without_indices(module_path(p)), without_indices(module_path(q)))
+    a, b = _apart(*((*without_indices(path[:-1]), *path[-1:]) for path in (module_path(p), module_path(q))))
     words = _apart(*(tuple(_WORD.findall(name)) for name in (*a, *b))) if len(a) == len(b) == 1 else ((), ())
     return words if all(any(word.isalpha() for word in side) for side in words) else (a, b)
 

@@ -1,0 +1,136 @@
+"""Kinds of questions that reports describe, each in ten forms: other names, numbers and places, the same demands."""
+
+from __future__ import annotations
+
+import pytest
+from aligning import aligned
+
+from treealign import TreealignError
+
+ATTENTIONS = [  # q, k, v, o as one library calls them and as another does, and the modules that hold them
+    (("attention", "wq", "wk", "wv", "wo"), ("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")),
+    (("self_attn", "q_proj", "k_proj", "v_proj", "o_proj"), ("attention", "wq", "wk", "wv", "wo")),
+    (("attn", "query", "key", "value", "out"), ("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")),
+    (("attn1", "to_q", "to_k", "to_v", "to_out"), ("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")),
+    (("attention", "q_lin", "k_lin", "v_lin", "out_lin"), ("attn", "wq", "wk", "wv", "wo")),
+    (("mha", "linear_q", "linear_k", "linear_v", "linear_out"), ("self_attention", "query", "key", "value", "dense")),
+    (("self_attention", "query", "key", "value", "dense"), ("attn", "q", "k", "v", "proj")),
+    (("attn", "q", "k", "v", "proj"), ("attention", "wq", "wk", "wv", "wo")),
+    (("qkv_linear", "wq", "wk", "wv", "wo"), ("self_attn", "query_proj", "key_proj", "value_proj", "out_proj")),
+    (("SelfAttention", "q", "k", "v", "o"), ("attention", "query_layer", "key_layer", "value_layer", "out_layer")),
+]
+LISTS = [
+    ("neck.lateral_{}", "head.levels.{}.inner", 4, 1),
+    ("refinenet{}", "fusion_stage.layers.{}", 4, 1),
+    ("fpn.p{}", "neck.stages.{}", 4, 2),
+    ("scales.{}.conv", "pyramid.level{}.conv", 3, 0),
+    ("up.{}", "decoder.blocks.{}", 5, 0),
+    ("head.side{}", "taps.{}", 3, 1),
+    ("merge_{}", "fuse.{}.proj", 6, 1),
+    ("toplayers.c{}", "adapters.{}", 4, 2),
+    ("model.side{}", "sides.{}", 5, 1),
+    ("dec.step{}", "cascade.{}", 3, 1),
+]
+LEAVES = {"weight": (8, 8, 3, 3), "bias": (8,)}
+PLACES = [
+    ("encoder.patch.s2.proj", "model.encoder.patch.s2.proj"),
+    ("embed.proj", "backbone.embed.proj"),
+    ("stem.conv", "features.stem.conv"),
+    ("text.pooler", "text.head.pooler"),
+    ("cls", "classifier"),
+    ("final_norm", "norm"),
+    ("lm.out", "lm_head"),
+    ("a.b.c.d", "x.d"),
+    ("input_proj.0", "projection"),
+    ("logit_bias_net", "bias.net"),
+]
+
+
+def attention_pair(old, new):
+    made = []
+    for holder, *names in (old, new):
+        made.append({f"layers.{i}.{holder}.{name}.weight": (16, 16) for i in range(2) for name in names})
+    return made
+
+
+def about_rows(found):
+    return {key for question in found.questions if question.about == "rows" for key in question.model}
+
+
+def pairs(found, certain_only=False):
+    return {m.checkpoint: m.model for m in found.matches if m.certain or not certain_only}
+
+
+@pytest.mark.parametrize(("old", "new"), ATTENTIONS, ids=lambda names: names[0])
+def test_words_say_nothing_of_rows(old, new):
+    """Whoever says which projection is which has not said how its rows stand."""
+    sides = attention_pair(old, new)
+    found = aligned(*sides, hints=[f"{old[n]}={new[n]}" for n in (1, 2)])
+    rows = about_rows(aligned(*sides))
+    assert rows == {f"layers.{i}.{new[0]}.{new[n]}.weight" for i in range(2) for n in (1, 2)}
+    assert about_rows(found) == rows
+    assert not any(m.certain for m in found.matches if m.model[0] in rows)
+
+
+@pytest.mark.parametrize(("old", "new"), ATTENTIONS, ids=lambda names: names[0])
+def test_a_statement_about_rows_settles_them_and_no_names(old, new):
+    sides = attention_pair(old, new)
+    found = aligned(*sides, hints=[f"{new[1]},{new[2]}: rows from interleaved to half split, heads of 8"])
+    assert about_rows(found) == set()
+    assert pairs(found) == pairs(aligned(*sides))
+    turned = {m.model[0] for m in found.matches if m.operations}
+    assert turned == {f"layers.{i}.{new[0]}.{new[n]}.weight" for i in range(2) for n in (1, 2)}
+
+
+@pytest.mark.parametrize(("old", "new"), ATTENTIONS[::4], ids=lambda names: names[0])
+def test_every_option_can_be_taken_and_settles_its_question(old, new):
+    sides = attention_pair(old, new)
+    for question in aligned(*sides).questions:
+        for option in question.options:
+            after = aligned(*sides, hints=[option.hint])
+            said = {(m.checkpoint, m.model, m.operations) for m in option.matches}
+            assert said <= {(m.checkpoint, m.model, m.operations) for m in after.matches}, option
+            asked = {(q.about, q.checkpoint, q.model) for q in after.questions}
+            assert (question.about, question.checkpoint, question.model) not in asked, option
+
+
+@pytest.mark.parametrize(("old", "new", "count", "first"), LISTS)
+def test_a_list_that_counts_from_the_other_end_is_one_question(old, new, count, first):
+    """`lateral_4` is `levels.0`: no name says it, and one answer does, for all members."""
+    here = {f"{old.format(n + first)}.{leaf}": shape for n in range(count) for leaf, shape in LEAVES.items()}
+    there = {f"{new.format(n)}.{leaf}": shape for n in range(count) for leaf, shape in LEAVES.items()}
+    truth = {
+        (f"{old.format(n + first)}.{leaf}",): (f"{new.format(count - 1 - n)}.{leaf}",)
+        for n in range(count)
+        for leaf in LEAVES
+    }
+    found = aligned(here | {"top.weight": (5, 7)}, there | {"top.weight": (5, 7)})
+    asked = [question for question in found.questions if question.about in ("names", "order", "belongs")]
+    assert len(asked) == 1
+    assert any({m.checkpoint: m.model for m in option.matches} == truth for option in asked[0].options)
+    assert not any(m.certain and m.checkpoint in truth for m in found.matches)
+
+
+@pytest.mark.parametrize(("old", "new"), PLACES)
+def test_the_two_full_names_of_one_leaf_are_a_hint_that_changes_nothing_for_the_worse(old, new):
+    blocks = {f"{side}.blocks.{n}.fc.weight": (8, 8) for side in ("enc", "dec") for n in range(2)}
+    here, there = blocks | {f"{old}.weight": (8, 3, 4, 4)}, {f"net.{key}": shape for key, shape in blocks.items()}
+    there[f"{new}.weight"] = (8, 3, 4, 4)
+    before = pairs(aligned(here, there), certain_only=True)
+    for hint in (f"{old}.weight={new}.weight", f"^{old}=^{new}"):
+        after = pairs(aligned(here, there, hints=[hint]), certain_only=True)
+        assert after == before | {(f"{old}.weight",): (f"{new}.weight",)}
+
+
+@pytest.mark.parametrize(("old", "new"), ATTENTIONS, ids=lambda names: names[0])
+def test_hints_that_cannot_both_hold_are_refused_in_either_order(old, new):
+    sides = attention_pair(old, new)
+    for hints in (
+        [f"{old[1]}={new[1]}", f"{old[1]}={new[2]}"],
+        [f"{old[1]}={new[1]}", f"{old[2]}={new[1]}"],
+        [f"{new[1]}: rows as stored", f"{old[1]}: rows from interleaved to half split, heads of 8"],
+        [f"{new[1]}: axes as stored", f"{old[1]}: axes transposed"],
+    ):
+        for given in (hints, hints[::-1]):
+            with pytest.raises(TreealignError, match="hints that"):
+                aligned(*sides, hints=given)
