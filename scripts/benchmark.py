@@ -96,18 +96,19 @@ def laws(
     step: Annotated[int, typer.Option(help="Every so many cases.")] = 1,
     offset: Annotated[int, typer.Option(help="The first of them.")] = 0,
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
+    most: Annotated[int, typer.Option(help="Of how many questions of a case every option is tried.")] = 2,
 ) -> None:
     """Check the laws of questions on the corpora in data/corpus."""
     for corpus in corpora or CORPORA[:5]:
         looked, kept = Counter[str](), Counter[str]()
         for case in islice(read_cases(corpus, only), offset, None, step):
-            found, broken = broken_laws(case)
+            found, broken = broken_laws(case, most)
             looked += found
             kept += found - Counter(text.partition(":")[0] for text in dict.fromkeys(broken))
             for text in broken:
                 print(f"  {case.name}: {text}", file=sys.stderr)
         print(f"{corpus}: {looked['few']} cases")
-        for law in QUESTION_LAWS:
+        for law in (law for law in QUESTION_LAWS if looked[law]):
             print(
                 f"  {law:<11} {kept[law]:>7,} of {looked[law]:>7,}  {kept[law] / max(1, looked[law]):7.2%}", flush=True
             )

@@ -335,3 +335,17 @@ def test_a_guess_that_no_question_speaks_of_is_a_guess_all_the_same():
     assert {key for question in unasked(alignment, ()) for key in question.model} == doubtful != set()
     everything = OpenQuestion("rows", tuple(alignment.checkpoint.keys), tuple(alignment.model.keys))
     assert list(unasked(alignment, [everything])) == []
+
+
+def test_no_readme_and_no_demo_takes_a_guess_as_it_is():
+    """Their commands and code are run by tests, and what is open is refused: none goes on by accepting it."""
+    pages = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("treealign/**/*.md"),
+        *ROOT.glob("data/**/*.md"),
+        *ROOT.glob("scripts/demo*"),
+    ]
+    blocks = [part for page in pages if page.is_file() for part in page.read_text("utf-8").split("```")[1::2]]
+    scripts = [page.read_text("utf-8") for page in pages if page.is_file() and page.suffix != ".md"]
+    assert len(blocks) > 20
+    assert not [text for text in (*blocks, *scripts) if "accept-guesses" in text or ".accept()" in text]
