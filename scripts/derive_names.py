@@ -24,13 +24,14 @@ import torch
 from treealign.align.knowledge.entries import Known, Layout, layouts, numbered, read_name
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.patterns import Pattern, build_patterns
-from treealign.align.words import tokens
+from treealign.align.words import split_words, tokens
 from treealign.tree.keytree import KeyTree
 
 Tensors = dict[str, torch.Tensor]
 SMALL: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 72, "num_attention_heads": 4, "num_hidden_layers": 2}
 GROUPED: dict[str, Any] = {**SMALL, "num_key_value_heads": 2, "vocab_size": 96, "tie_word_embeddings": False}
 ENCODER: dict[str, Any] = {**SMALL, "vocab_size": 96, "max_position_embeddings": 64}
+DISTIL: dict[str, Any] = {"dim": 32, "hidden_dim": 72, "n_heads": 4, "n_layers": 2, "vocab_size": 96}
 HEADS, GROUPS, ROWS, WIDTH = 4, 2, 8, 32
 
 
@@ -124,6 +125,31 @@ def lens(package: str, config: str, model: str, **options: Any) -> Callable[[], 
     return run
 
 
+def keras(package: str, config: str, model: str, prefix: str = "", **options: Any) -> Callable[[], Any]:
+    """KerasHub: its converters of transformers' weights, layer by layer."""
+
+    def run() -> tuple[Tensors, Tensors]:
+        import os
+
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        made, held = numbers(config, model, **options)
+        module = importlib.import_module(f"keras_hub.src.utils.transformers.convert_{package}")
+        settings = made.config.to_dict()
+        backbone = module.backbone_cls(**module.convert_backbone_config(settings))
+        found: Tensors = {}
+
+        def port_weight(keras_variable: Any, hf_weight_key: str, hook_fn: Any = None) -> None:
+            tensor = held[hf_weight_key.removeprefix(prefix)].numpy()
+            shape = tuple(keras_variable.shape)
+            tensor = tensor if hook_fn is None else hook_fn(tensor, list(shape))
+            found[keras_variable.path.replace("/", ".")] = torch.tensor(tensor).reshape(shape)
+
+        module.convert_weights(backbone, SimpleNamespace(port_weight=port_weight), settings)
+        return held, found
+
+    return run
+
+
 BERT = ("BertConfig", "BertForPreTraining")
 CHECKS: Mapping[str, Callable[[], tuple[Tensors, Tensors]]] = {
     "fms: Llama": fms("llama", "LlamaConfig", "LlamaForCausalLM", **GROUPED),
@@ -140,6 +166,13 @@ CHECKS: Mapping[str, Callable[[], tuple[Tensors, Tensors]]] = {
     "curated: Llama": curated("llama", "LlamaDecoder", "LlamaConfig", "LlamaModel", **GROUPED),
     "curated: BERT": curated("bert", "BERTEncoder", "BertConfig", "BertModel", **ENCODER),
     "curated: ALBERT": curated("albert", "ALBERTEncoder", "AlbertConfig", "AlbertModel", **ENCODER, embedding_size=20),
+    "KerasHub: ALBERT": keras("albert", "AlbertConfig", "AlbertModel", "albert.", **ENCODER, embedding_size=20),
+    "KerasHub: BERT": keras("bert", "BertConfig", "BertModel", "bert.", **ENCODER),
+    "KerasHub: DistilBERT": keras("distilbert", "DistilBertConfig", "DistilBertModel", "distilbert.", **DISTIL),
+    "KerasHub: ESM": keras("esm", "EsmConfig", "EsmModel", "esm.", **ENCODER, position_embedding_type="rotary"),
+    "KerasHub: Llama": keras("llama3", "LlamaConfig", "LlamaForCausalLM", **GROUPED),
+    "KerasHub: Qwen 2": keras("qwen", "Qwen2Config", "Qwen2ForCausalLM", **GROUPED),
+    "KerasHub: Gemma": keras("gemma", "GemmaConfig", "GemmaForCausalLM", **GROUPED, head_dim=ROWS),
     "TransformerLens: Llama": lens("llama", "LlamaConfig", "LlamaForCausalLM", **GROUPED),
     "TransformerLens: BERT": lens("bert", *BERT, **ENCODER),
 }
@@ -182,10 +215,14 @@ def _names(entry: Layout, depth: int, segments: tuple[str, ...], origin: str) ->
     read = read_name(segments, [Known(entry.name, depth)])
     if read == segments:
         return ""
-    wanted = numbered(tuple(origin.split(".")))
-    got = numbered(read[depth:])
+    wanted, got = numbered(_leaf(tuple(origin.split(".")))), numbered(_leaf(read[depth:]))
     alike = wanted[-len(got) :] == got or _roles(read) & _roles(tuple(origin.split(".")))
     return "" if alike else f"{'.'.join(segments)} reads as {'.'.join(got)}, is {origin}"
+
+
+def _leaf(path: tuple[str, ...]) -> tuple[str, ...]:
+    """A path with its last name in the field's word for it: a gamma is a weight."""
+    return (*path[:-1], " ".join(split_words(path[-1])))
 
 
 def _roles(path: tuple[str, ...]) -> set[str]:

@@ -16,6 +16,8 @@ from importlib import resources
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
+from treealign.formats.cached import cached_property
+
 Run = tuple[str, ...]
 Stand = Literal["by part", "by head", "by group", "in turns"]
 STANDS: tuple[Stand, ...] = ("by part", "by head", "by group", "in turns")
@@ -109,6 +111,11 @@ class Layout:
     def checked(self) -> str:
         """Where it is from and how it was checked, in words."""
         return f"checked: {self.source}, {'run' if self.run else 'read'}"
+
+    @cached_property
+    def by_number(self) -> bool:
+        """Whether it says of members of a list by their own numbers what they are."""
+        return bool(self.numbers) or any(segment.isdigit() for run in self.names for segment in run)
 
     def fused(self, below: Run) -> Fused | None:
         """How a leaf is made of parts; `below` are its segments below the root."""

@@ -45,7 +45,7 @@ def unfolded(left: Sequence[Pattern], right: Sequence[Pattern]) -> tuple[list[Pa
     """The patterns of both sides, leaf by leaf where a library of one spells by number what the other has."""
     sides = list(left), list(right)
     for one, other in ((0, 1), (1, 0)):
-        known = {at for at, p in enumerate(sides[one]) if any(layouts()[name].numbers for name, _ in p.library)}
+        known = {at for at, p in enumerate(sides[one]) if any(layouts()[name].by_number for name, _ in p.library)}
         read = {at: {r for q in _single(sides[one][at]) if (r := _reading(q))} for at in known}
         paths = [(at, concrete(p, key)) for at, p in enumerate(sides[other]) for key in p.cells] if known else []
         ends = _ends(set().union(*read.values()), paths)
