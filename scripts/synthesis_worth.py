@@ -39,34 +39,26 @@ def _nothing(*_: Any, **__: Any) -> None:
     return None
 
 
-def _none(*_: Any, **__: Any) -> Iterator[Any]:
-    return iter(())
-
-
 def _first_kind(original: Callable[..., Any]) -> Callable[..., Any]:
     return lambda contents, places, every: islice(original(contents, places, every), 1)
 
 
 # name -> module, attribute, and what stands there instead, made of what stood there
 SWITCHES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
-    "nothing": ("synthesis", "_NEAR", _same),
+    "nothing": ("synthesis", "_NAMES", _same),
     "contents: series that count on": ("synthesis", "with_series", lambda _: list),
     "contents: a choice of words": ("synthesis", "with_choices", lambda _: lambda contents: []),
     "contents: what remains beside shared edits": ("contents", "_remainders", lambda _: lambda *__: set()),
     "templates: series inside names": ("task", "merge_series", lambda _: list),
+    "templates: leaves of a module as one": ("task", "join_templates", lambda _: lambda given, _: given),
     "lists cut in another way first": ("synthesis", "recut", lambda _: _nothing),
-    "candidates: ranges": ("candidates", "_Explorer._limited_rules", lambda _: _none),
-    "candidates: levels in one place only": ("candidates", "_Explorer._alone", lambda _: _nothing),
-    "exact: the program": ("synthesis", "_Search._solved", lambda _: _nothing),
-    "exact: others for rules that are stuck": ("settling", "_variants", lambda _: _none),
-    "exact: dead options trimmed": ("synthesis", "trim", lambda _: lambda _p, rules, groups, *__: (rules, groups)),
-    "greedy": ("synthesis", "_Search._built", lambda _: _nothing),
-    "greedy: common beginning first": ("problem", "Problem.peeled", lambda _: _same),
-    "greedy: ranges and indices": ("contexts", "_ways", _first_kind),
-    "greedy: moves for some places": ("building", "_Builder._in_part", lambda _: lambda *__: False),
-    "greedy: exchanges": ("building", "_Builder._exchange", lambda _: lambda *__: False),
-    "greedy: several edits as one": ("building", "_Builder._coarser", lambda _: lambda *__: False),
-    "greedy: prices mended": ("greedy", "_MOST_ROUNDS", lambda _: 1),
+    "choice: the program": ("choosing", "Chooser._solved", lambda _: _nothing),
+    "choice: costs mended, hard ones first": ("greedy", "_MOST_ROUNDS", lambda _: 1),
+    "moves: ranges and indices": ("contexts", "_ways", _first_kind),
+    "moves: for some places": ("building", "_Builder._in_part", lambda _: lambda *__: False),
+    "moves: exchanges": ("building", "_Builder._exchange", lambda _: lambda *__: False),
+    "moves: several edits as one": ("building", "_Builder._coarser", lambda _: lambda *__: False),
+    "moves: what refused the last one asked first": ("tracks", "_MOST_REFUSING", lambda _: 0),
     "written out: for each whole name": ("synthesis", "_exactly", lambda _: _nothing),
 }
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from itertools import permutations
-
-import pytest
 from aligning import tree
 from hypothesis import given, settings
 from strategies import renamed_trees
 
-from treealign.synthesize import synthesis, synthesize
-from treealign.synthesize.budget import Budget, OutOfWork
-from treealign.synthesize.order import Sample, order, step
-from treealign.synthesize.orders import NONE, Orders
-from treealign.synthesize.rules import Rule
-from treealign.synthesize.task import Task
-from treealign.tree.grammar import SegmentPattern
+from treealign.synthesize import synthesize
+from treealign.synthesize.choosing import Chooser
+from treealign.synthesize.contents import Occurrence
+from treealign.synthesize.lattice import Edit, lattice
 
 RESIDUAL = [("residual.0.gamma", "norm1.gamma"), ("residual.2.weight", "conv1.weight")]
 RESIDUAL += [("residual.3.gamma", "norm2.gamma"), ("residual.6.weight", "conv2.weight")]
@@ -75,74 +68,33 @@ def test_names_that_are_all_called_otherwise_take_no_more_rules_than_there_are_n
     assert len(found_for(pairs).mapping) <= len(pairs)
 
 
-def test_more_steps_than_there_are_raise_and_as_many_do_not():
-    budget = Budget(3)
-    budget.spend(3)
-    with pytest.raises(OutOfWork):
-        budget.spend(1)
-
-
-def _rename(old, new):
-    return Rule((), True, (), *((SegmentPattern((text,)),) for text in (old, new)))
-
-
-def test_rules_that_do_not_meet_cost_no_order_of_all_of_them():
-    """Six rules in one name have 720 orders; there are 64 sets of what has been done."""
-    rules = [_rename(f"a{n}", f"b{n}") for n in range(6)]
-    sample = Sample(tuple(f"a{n}" for n in range(6)), tuple(f"b{n}" for n in range(6)))
-    assert sorted(order(rules, [sample], Budget(2_000)).groups) == [(n,) for n in range(6)]
-
-
-def _right(rules, way, sample):
-    """Whether each rule of the order brings back what it has changed, and all lead to the target."""
-    name = sample.source
-    for n in way:
-        new = step(rules, (n,), name, True)
-        if step(rules, (n,), new, False) != name:
-            return False
-        name = new
-    return name == sample.target
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_an_order_is_found_exactly_where_trying_all_of_them_finds_one(seed):
-    draw = random.Random(seed)
-    words = "abcd"
-    rules = [_rename(*draw.sample(words, 2)) for _ in range(3)]
-    source = (draw.choice(words), draw.choice(words), "w")
-    name = source
-    for n in draw.sample(range(3), 3):
-        name = step(rules, (n,), name, True)
-    sample = Sample(source, name)
-    good = [way for way in permutations(range(3)) if _right(rules, way, sample)]
-    found = order(rules, [sample], Budget(10_000)).groups
-    if all(len(group) == 1 for group in found) and found:
-        assert tuple(n for (n,) in found) in good
-    if good:
-        assert found
-
-
-def test_equal_sets_of_orders_have_equal_numbers():
-    orders = Orders()
-    last = orders.state([((0,), orders.end(True))])
-    assert last == orders.state([((0,), orders.end(True)), ((1,), orders.end(False))])
-    assert orders.state([((0,), NONE)]) == NONE
-    both = orders.state([((1,), last), ((0,), orders.state([((1,), orders.end(True))]))])
-    assert orders.precedences(both) == ()
-    assert orders.precedences(orders.state([((1,), last)])) == (((1,), (0,)),)
-
-
 @settings(max_examples=25, deadline=None)
 @given(renamed_trees())
-def test_no_greedy_list_is_shorter_than_one_that_is_proved(drawn):
+def test_no_list_is_shorter_than_its_bound_and_none_longer_than_the_matches(drawn):
     leaves, old_names = drawn
     pairs = [(old_names[key], key) for key, *_ in leaves]
-    task = Task(pairs, [], *trees_of(pairs))
-    if not task.problem.ways:
-        return
-    search = synthesis._Search(task)
-    exact, bound = search._solved(), search.bound
-    greedy = search._built()
-    assert exact is not None or greedy is not None
-    if exact is not None and greedy is not None and len(exact) == bound:
-        assert len(greedy) >= len(exact)
+    found = found_for(pairs)
+    assert found.bound <= len(found.mapping) <= sum(a != b for a, b in pairs)
+
+
+def test_what_stands_in_the_way_of_a_shorter_list_when_made_first_is_made_later():
+    """`embedding -> weight` before `scale -> weight` would leave names that the way back of the latter changes."""
+    pairs = [
+        ("t.wpe.embedding", "t.wpe.weight"),
+        ("t.wte.embedding", "t.wte.weight"),
+        ("t.ln_f.scale", "t.ln_f.weight"),
+    ]
+    pairs += [(f"t.h.{i}.ln_1.scale", f"t.h.{i}.ln_1.weight") for i in range(2)] + [("scale", "scale")]
+    assert len(found_for(pairs).mapping) == 2
+
+
+def test_of_contents_that_cover_all_steps_the_fewest_are_chosen():
+    """One long step for each of two names, or one that both have and one beside it: three contents, or two."""
+    lattices = [lattice(("a", "b"), ("x", "y")), lattice(("a", "c"), ("x", "c"))]
+    makes = [
+        [Occurrence(0, Edit(0, 2, 0, 2))],
+        [Occurrence(0, Edit(0, 1, 0, 1)), Occurrence(1, Edit(0, 1, 0, 1))],
+        [Occurrence(0, Edit(1, 2, 1, 2))],
+    ]
+    found = Chooser(lattices, makes, [1.0] * 3).choose([1.0] * 3)
+    assert (found.used, found.bound) in (({0, 1}, 2), ({1, 2}, 2))

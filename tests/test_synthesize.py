@@ -155,7 +155,7 @@ def test_a_key_that_belongs_to_nothing_never_lands_on_a_key_that_nothing_fills()
 
 
 def test_a_search_without_work_left_makes_every_match_and_claims_no_minimum_beyond_its_bound(monkeypatch):
-    monkeypatch.setattr(synthesis, "_WORK", -1)
+    monkeypatch.setattr(synthesis, "_NAMES", -1)
     pairs = [(k, k.replace("attn", "self_attn").replace("norm", "layer_norm")) for k in LAYERS]
     found = made(pairs)
     assert realised(found, pairs)

@@ -23,6 +23,12 @@ class Absorption:
 
     conversion: ConversionTemplate
 
+    @property
+    def kind(self) -> Hashable:
+        """Equal for conversions that one `Convert` may do."""
+        c = self.conversion
+        return signature(c.cases[0].operations), len(c.sources), c.lows
+
     @cached_property
     def heads(self) -> tuple[Name, Name]:
         """What all sources begin with, and what all targets do, before what only one side captures."""
@@ -59,7 +65,7 @@ class Absorption:
             sides = [n[edit.i :] for n in c.sources], [n[edit.j :] for n in c.targets]
             kept = 0 if len({*sides[0], *sides[1]}) == 1 else _kept([*sides[0], *sides[1]])
             tails = tuple(_renumbered([[n[: len(n) - kept] for n in sides[1]]], c.shared))
-            yield edit, (signature(c.cases[0].operations), tails, len(c.sources), c.lows)
+            yield edit, (self.kind, tails)
 
 
 def absorptions(items: Sequence[Absorption], first: int) -> list[tuple[Occurrence, Hashable]]:

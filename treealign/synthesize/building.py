@@ -7,16 +7,17 @@ is left to do, it is made in as many places as one move can.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from treealign.synthesize.choosing import Choice
+from treealign.synthesize.choosing import Way
 from treealign.synthesize.contents import Content
 from treealign.synthesize.contexts import moves
+from treealign.synthesize.narrowing import narrowed
 from treealign.synthesize.problem import Problem
-from treealign.synthesize.tracks import Effect, Move, Place, Tracks
-from treealign.synthesize.trimming import narrowed
+from treealign.synthesize.rules import Move
+from treealign.synthesize.tracks import Effect, Place, Tracks
 
 _MOST_PARTS = 12
 _DEEPEST = 3
@@ -25,23 +26,41 @@ _LONGEST_CYCLE = 4
 
 @dataclass(frozen=True)
 class Built:
-    """Moves in order, how many each content took, the contents for which none was found, and whether all are made."""
+    """A list as far as it was built.
+
+    Attributes
+    ----------
+    moves : tuple of Move
+        In order.
+    taken, lengths : dict
+        How many moves each content took, and how much there is to read of them.
+    work : int
+        How many names were looked at.
+    stuck : tuple of int
+        The contents for which no move was found.
+    done : bool
+        Whether all are made.
+    loose : bool
+        Whether some move touches names that match nothing.
+    """
 
     moves: tuple[Move, ...]
     taken: dict[int, int]
+    lengths: dict[int, float]
     work: int
     stuck: tuple[int, ...]
     done: bool
+    loose: bool
 
     @property
     def size(self) -> int:
         """How many rules they are."""
         return sum(map(len, self.moves))
 
-
-def build(problem: Problem, contents: Sequence[Content], choice: Choice, work: int, below: int) -> Built:
-    """Moves that make every template by its way, as far as fewer than `below` are found with so much work."""
-    return _Builder(problem, contents, choice, work).run(below)
+    @property
+    def hard(self) -> frozenset[int]:
+        """The contents that took several moves, or for which none was found."""
+        return frozenset((*self.stuck, *(n for n, count in self.taken.items() if count > 1)))
 
 
 class _Known(NamedTuple):
@@ -52,24 +71,51 @@ class _Known(NamedTuple):
     moved: int
 
 
-class _Builder:
-    def __init__(self, problem: Problem, contents: Sequence[Content], choice: Choice, work: int) -> None:
+class Builder:
+    """Moves that make every template by its way.
+
+    Parameters
+    ----------
+    problem : Problem
+    contents : sequence of Content
+        What rules may replace.
+    ways : sequence of Way
+        The edits of each template, and the content that makes each.
+    first : set of int
+        Contents that are tried before others.
+    strict : bool
+        Whether no move may touch names that match nothing.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        contents: Sequence[Content],
+        ways: Sequence[Way],
+        first: Set[int],
+        strict: bool = False,
+    ) -> None:
+        self._first_ones, self._strict, self._loose = first, strict, False
         self._problem, self._contents = problem, list(contents)
-        self._tracks = Tracks(problem, choice.ways)
-        self._before, self._most = problem.searched, work
+        self._tracks = Tracks(problem, ways, len(contents))
+        self._before, self._most = problem.searched, 0
         self._moves: list[Move] = []
         self._taken: dict[int, int] = {}
+        self._lengths: dict[int, float] = {}
         self._known: dict[Hashable, _Known] = {}
 
-    def run(self, below: int) -> Built:
+    def build(self, work: int, below: int) -> Built:
+        """The moves, as far as fewer than `below` are found by looking at so many names."""
+        self._most = work
         stuck: tuple[int, ...] = ()
-        while (left := self._tracks.left()) and sum(map(len, self._moves)) < below:
+        # each content that is left takes one rule at least
+        while (left := self._tracks.left()) and sum(map(len, self._moves)) + len(left) < below:
             if self._spent() or not (
                 self._pass(self._whole) or self._first(self._in_part) or self._exchange() or self._coarser()
             ):
                 stuck = tuple(left)
                 break
-        return Built(tuple(self._moves), self._taken, self._work, stuck, not left)
+        return Built(tuple(self._moves), self._taken, self._lengths, self._work, stuck, not left, self._loose)
 
     @property
     def _work(self) -> int:
@@ -85,7 +131,7 @@ class _Builder:
         for number in self._tracks.left():
             places = [(p.track, len(p.left)) for p in self._tracks.places(number)]
             found[number] = min(depth for _, depth in places), len({track for track, _ in places})
-        return sorted(found, key=lambda n: (found[n][0], -found[n][1], n))
+        return sorted(found, key=lambda n: (n not in self._first_ones, found[n][0], -found[n][1], n))
 
     def _pass(self, make: Callable[[int], bool]) -> bool:
         """Whether some content could be made."""
@@ -108,9 +154,11 @@ class _Builder:
 
     def _make(self, move: Move, effect: Effect, numbers: Sequence[int]) -> bool:
         self._tracks.make(effect)
+        self._loose |= effect.loose > 0
         self._moves.append(move)
         for number in numbers:
             self._taken[number] = self._taken.get(number, 0) + 1
+            self._lengths[number] = self._lengths.get(number, 0.0) + sum(rule.length for rule in move)
         return True
 
     def _best(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> tuple[Move, Effect] | None:
@@ -139,7 +187,7 @@ class _Builder:
         second: tuple[Move, Effect] | None = None
         for move in moves([self._contents[n] for n in numbers], places):
             effect = self._tracks.effect(move)
-            if effect is None or not wanted <= {*effect.made}:
+            if effect is None or not wanted <= {*effect.made} or (self._strict and effect.loose):
                 continue
             if not effect.guarded and not effect.loose:
                 return self._narrow(move, effect)

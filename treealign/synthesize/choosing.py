@@ -1,32 +1,39 @@
-"""Which contents to make the templates of: few, found by prices, without a program.
+"""Which contents to make the templates of: the fewest, by a program.
 
-Each content has a price; each template takes its cheapest way through its lattice, and what many take becomes cheap.
-Then contents are given up one by one where the templates that took them find a way through what the others took. Work
-is linear in the steps of all lattices, for each content once.
+Each template is a way through its lattice, each step of which some content makes. Where the program is too large, each
+content has a price instead. What is taken is pruned: contents are given up one by one, the dearest first, where the
+templates that took them find a way through what the others took.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
+from math import ceil
 from typing import TypeAlias
 
 from treealign.formats.cached import cached_property
 from treealign.synthesize.contents import Occurrence
 from treealign.synthesize.lattice import Edit, Lattice
+from treealign.synthesize.program import Program, minimum
 
+_MOST_ENTRIES = 30_000  # of programs, one after the other
 _ROUNDS = 4
+_TASTE = 0.5  # what all preferences together may weigh, against one rule
 _LONG = 1e-4  # what a step costs by the square of its length: of ways with as few contents, the one in short steps
-_SLIGHT = 1e-3  # of the weight of a content that is taken anyway
+_SLIGHT = 1e-3  # of the cost of a content that is taken anyway
 _FAR = 1e9
 
+Node: TypeAlias = tuple[int, int]
 Way: TypeAlias = tuple[tuple[Edit, int], ...]  # the edits of a template in order, and the content that makes each
-Step: TypeAlias = tuple[tuple[int, int], tuple[int, int], Edit | None, tuple[int, ...]]
+Step: TypeAlias = tuple[Node, Node, Edit | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The way of each template, and how few contents there could be."""
+    """The way of each template, and a number of transforms below which no choice is."""
 
     ways: tuple[Way, ...]
     bound: int
@@ -38,7 +45,7 @@ class Choice:
 
 
 class Chooser:
-    """Chooses among contents, again and again, as their prices change.
+    """Chooses among contents, again and again, as it becomes known how many rules each takes.
 
     Parameters
     ----------
@@ -46,131 +53,134 @@ class Chooser:
         One for each template.
     makes : sequence of sequences of Occurrence
         The edits that each content makes.
+    tastes : sequence of float
+        How unlike a person's each content is.
     """
 
-    def __init__(self, lattices: Sequence[Lattice], makes: Sequence[Sequence[Occurrence]]) -> None:
+    def __init__(
+        self, lattices: Sequence[Lattice], makes: Sequence[Sequence[Occurrence]], tastes: Sequence[float]
+    ) -> None:
         makers: list[dict[Edit, list[int]]] = [{} for _ in lattices]
         for number, occurrences in enumerate(makes):
             for o in occurrences:
                 makers[o.template].setdefault(o.edit, []).append(number)
-        numbers: dict[Hashable, int] = {}
-        self._shapes: list[_Shape] = []
-        self._of: list[int] = []  # of each template, the number of its shape
-        for lat, made in zip(lattices, makers, strict=True):
-            shape = _shape(lat, made)
-            self._of.append(numbers.setdefault((shape.start, shape.end, shape.steps), len(numbers)))
-            if len(numbers) > len(self._shapes):
-                self._shapes.append(shape)
-        self._count = len(makes)
-        self._spread = [0] * self._count
+        shapes = [_shape(lat, made) for lat, made in zip(lattices, makers, strict=True)]
+        numbers: dict[_Shape, int] = {}
+        self._of = [numbers.setdefault(shape, len(numbers)) for shape in shapes]
+        self._shapes = list(numbers)
+        self._left = _MOST_ENTRIES
+        unit = _TASTE / (max(tastes, default=1.0) * min(len(tastes), len(numbers) + 1) or 1.0)
+        self._unit, self._most = unit, 2 * unit * max(tastes, default=1.0)
+        self._tastes = [unit * taste for taste in tastes]
+
+    @cached_property
+    def _program(self) -> tuple[Program, list[int]]:
+        """The program of all ways, and the column of each content: that of its step where it makes one step only."""
+        steps = Counter(n for shape in self._shapes for *_, numbers in shape.steps for n in numbers)
+        every = (numbers for shape in self._shapes for *_, numbers in shape.steps)
+        alone = {numbers[0] for numbers in every if len(numbers) == 1 and steps[numbers[0]] == 1}
+        program = Program(len(self._tastes) - len(alone))
+        shared = count()
+        columns = [-1 if n in alone else next(shared) for n in range(len(self._tastes))]
         for shape in self._shapes:
-            for number in shape.contents:
-                self._spread[number] += 1
+            _add_shape(program, shape, columns)
+        return program, columns
+
+    def learn(self, content: int, taste: float) -> None:
+        """Note that a content is more unlike a person's than was thought."""
+        self._tastes[content] = min(self._most, max(self._tastes[content], self._unit * taste))
 
     @property
-    def possible(self) -> bool:
-        """Whether every template has some way."""
-        return all(shape.way(dict.fromkeys(shape.contents, 1.0)) is not None for shape in self._shapes)
+    def is_small(self) -> bool:
+        """Whether there is work for the program."""
+        return len(self._program[0].entries) <= self._left
 
-    @cached_property
-    def size(self) -> int:
-        """How many steps there are to choose among."""
-        return sum(len(shape.steps) for shape in self._shapes)
+    @property
+    def bound(self) -> int:
+        """No choice has fewer contents."""
+        solved = self._solved([1.0 + t for t in self._tastes]) if self._shapes else (set[int](), 0)
+        return 1 if solved is None else solved[1]
 
-    def choose(self, weights: Sequence[float]) -> Choice:
-        """Few contents, by weight: what a content is expected to take of rules."""
-        prices = [w / max(1, n) for w, n in zip(weights, self._spread, strict=True)]
-        best: set[int] | None = None
+    def choose(self, costs: Sequence[float]) -> Choice:
+        """The fewest contents, by the number of rules that each is known to take; few, where that is too much work."""
+        weights = [cost + taste for cost, taste in zip(costs, self._tastes, strict=True)]
+        solved = self._solved(weights)
+        kept, bound = (self._priced(weights), 1) if solved is None else solved
+        prices = {n: _SLIGHT * weights[n] for n in self._without_needless(kept, weights)}
+        found = [shape.way(prices) for shape in self._shapes]
+        return Choice(tuple(found[number] for number in self._of), bound)
+
+    def _solved(self, weights: Sequence[float]) -> tuple[set[int], int] | None:
+        """The contents that the program takes, and its bound; None where it is too large."""
+        program, columns = self._program
+        if not self.is_small:
+            return None
+        self._left -= len(program.entries)
+        of = dict(zip(columns, weights, strict=True))
+        solved = minimum(program, [of.get(column, 0.0) for column in range(program.size)])
+        if solved is None:
+            return None
+        taken = {*solved.chosen}
+        bound = max(1, ceil(solved.bound - _TASTE - 1e-6))
+        return {n for n, column in enumerate(columns) if column in taken}, bound
+
+    def _priced(self, weights: Sequence[float]) -> set[int]:
+        """Few contents: each template takes its cheapest way, and what many take becomes cheap."""
+        spread = Counter(n for shape in self._shapes for n in shape.contents)
+        prices = {n: w / max(1, spread[n]) for n, w in enumerate(weights)}
+        best: set[int] = set()
         for _ in range(_ROUNDS):
-            used = self._taken(prices)
+            used = Counter(n for shape in self._shapes for n in {n for _, n in shape.way(prices)})
             kept = self._without_needless({*used}, weights)
-            if best is None or _total(kept, weights) < _total(best, weights) - 1e-9:
+            if not best or sum(weights[n] for n in kept) < sum(weights[n] for n in best) - 1e-9:
                 best = kept
-            prices = [w / (used[n] + 1) if n in used else w for n, w in enumerate(weights)]
-        return self.ways_of(best or set(), weights)
-
-    def ways_of(self, kept: set[int], weights: Sequence[float]) -> Choice:
-        """The ways through these contents only."""
-        prices = {n: _SLIGHT * weights[n] for n in kept}
-        found = [shape.way(prices) or () for shape in self._shapes]
-        return Choice(tuple(found[number] for number in self._of), self.bound)
-
-    def _taken(self, prices: Sequence[float]) -> dict[int, int]:
-        """How many templates take each content at these prices."""
-        taken: dict[int, int] = {}
-        for shape in self._shapes:
-            for number in {n for _, n in shape.way({n: prices[n] for n in shape.contents}) or ()}:
-                taken[number] = taken.get(number, 0) + 1
-        return taken
+            prices = {n: w / (used[n] + 1) for n, w in enumerate(weights)}
+        return best
 
     def _without_needless(self, kept: set[int], weights: Sequence[float]) -> set[int]:
-        """What is left when contents go that nobody needs, the dearest and least used first."""
-        for number in sorted(kept, key=lambda n: (-weights[n], self._spread[n], -n)):
+        """What is left when contents go that nobody needs, the dearest first."""
+        for number in sorted(kept, key=lambda n: (-weights[n], -n)):
             rest = kept - {number}
-            if all(shape.passes(rest) for shape in self._shapes if number in shape.contents):
+            if all(shape.way(dict.fromkeys(rest, 0.0)) for shape in self._shapes if number in shape.contents):
                 kept = rest
         return kept
-
-    @cached_property
-    def bound(self) -> int:
-        """Templates that have no content in common each take one at least."""
-        seen: set[int] = set()
-        count = 0
-        for shape in sorted(self._shapes, key=lambda s: (len(s.contents), sorted(s.contents))):
-            if shape.start != shape.end and seen.isdisjoint(shape.contents) and not shape.passes(set()):
-                seen |= shape.contents
-                count += 1
-        return count
 
 
 @dataclass(frozen=True)
 class _Shape:
     """A template as the choice sees it: equal ones count once."""
 
-    start: tuple[int, int]
-    end: tuple[int, int]
+    start: Node
+    end: Node
     steps: tuple[Step, ...]
 
     @cached_property
     def contents(self) -> frozenset[int]:
         return frozenset(n for *_, numbers in self.steps for n in numbers)
 
-    def passes(self, kept: set[int]) -> bool:
-        """Whether these contents make the template."""
-        reached = {self.start}
-        for before, after, edit, numbers in self.steps:
-            if before in reached and (edit is None or not kept.isdisjoint(numbers)):
-                reached.add(after)
-        return self.end in reached
-
-    def way(self, prices: Mapping[int, float]) -> Way | None:
-        """The cheapest way, each content paid once for each step that it makes."""
+    def way(self, prices: Mapping[int, float]) -> Way:
+        """The cheapest way through contents that have a price, each paid once for each step; empty if there is none."""
         cost = {self.start: 0.0}
-        back: dict[tuple[int, int], tuple[tuple[int, int], Edit | None, int]] = {}
+        back: dict[Node, tuple[Node, Edit | None, int]] = {}
         for before, after, edit, numbers in self.steps:
             if before not in cost:
                 continue
             best, paid = -1, cost[before]
             if edit is not None:
-                best = numbers[0] if len(numbers) == 1 else min(numbers, key=lambda n: (prices.get(n, _FAR), n))
-                paid += _LONG * _length(edit) ** 2 + prices.get(best, _FAR)
+                able = [n for n in numbers if n in prices]
+                if not able:
+                    continue
+                best = min(able, key=lambda n: (prices[n], n))
+                paid += _LONG * (edit.i2 - edit.i + edit.j2 - edit.j) ** 2 + prices[best]
             if paid < cost.get(after, _FAR):
                 cost[after] = paid
                 back[after] = before, edit, best
-        return _walked(back, self.start, self.end) if self.end in cost else None
+        return _walked(back, self.end) if self.end in cost else ()
 
 
-def _length(edit: Edit) -> int:
-    return edit.i2 - edit.i + edit.j2 - edit.j
-
-
-def _walked(
-    back: Mapping[tuple[int, int], tuple[tuple[int, int], Edit | None, int]],
-    start: tuple[int, int],
-    end: tuple[int, int],
-) -> Way:
+def _walked(back: Mapping[Node, tuple[Node, Edit | None, int]], end: Node) -> Way:
     found: list[tuple[Edit, int]] = []
-    while end != start:
+    while end in back:
         end, edit, number = back[end]
         if edit is not None:
             found.append((edit, number))
@@ -183,5 +193,25 @@ def _shape(lat: Lattice, made: Mapping[Edit, Sequence[int]]) -> _Shape:
     return _Shape(lat.start, lat.end, tuple(sorted(steps, key=lambda s: (s[0], s[1], s[2] is not None))))
 
 
-def _total(kept: Iterable[int], weights: Sequence[float]) -> float:
-    return sum(weights[n] for n in kept)
+def _add_shape(program: Program, shape: _Shape, columns: list[int]) -> None:
+    """Flow from start to end, each step carried by a content; a content without a column gets that of its step."""
+    balance: dict[Node, list[tuple[int, float]]] = {}
+    carried: dict[frozenset[int], list[int]] = {}
+    for before, after, edit, numbers in shape.steps:
+        column = program.column()
+        balance.setdefault(before, []).append((column, 1.0))
+        balance.setdefault(after, []).append((column, -1.0))
+        if edit is None:
+            continue
+        if columns[numbers[0]] < 0:
+            columns[numbers[0]] = column
+        else:
+            carried.setdefault(frozenset(numbers), []).append(column)
+    for makers, own in carried.items():
+        # so many steps take so many contents, and of steps side by side one is taken
+        fewer = (more for some, more in carried.items() if some < makers) if len(makers) > 1 else ()
+        steps = [*own, *chain.from_iterable(fewer)]
+        program.row([*((c, -1.0) for c in steps), *((columns[n], 1.0) for n in sorted(makers))], 0.0, float("inf"))
+    for node in sorted({*balance, shape.start, shape.end}):
+        net = float(node == shape.start) - float(node == shape.end)
+        program.row(balance.get(node, []), net, net)

@@ -30,12 +30,12 @@ class Content:
     words: tuple[str, ...] = ()  # what may stand in the slot of the word that is left open
 
 
-def gather(templates: Sequence[Template], lattices: Sequence[Lattice], own: int) -> list[Content]:
+def gather(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[Content]:
     """The contents that a smallest set of rules can be made of.
 
     Of contents that occur in the same templates only the longest count: one rule for the longer does what one for the
     shorter does, and leaves less to do. What remains of a template beside such a longest one counts too: it makes
-    shorter rules, not fewer. Only what occurs in one of the first `own` templates is worth a rule.
+    shorter rules, not fewer.
     """
     keys: dict[Renumbered, int] = {}
     places: list[list[int]] = []  # of each key the templates, and in `edits` what of them
@@ -56,11 +56,7 @@ def gather(templates: Sequence[Template], lattices: Sequence[Lattice], own: int)
     kept: set[int] = set()
     for c, n in {c: n for n, c in reversed(list(enumerate(classes)))}.items():
         kept |= {of[c][edit] for edit in _useful(lattices[n], {e: signatures[k] for e, k in of[c].items()})}
-    worth = [(key, n) for key, n in keys.items() if n in kept and places[n][0] < own]
-    return [
-        Content(*key, tuple(map(Occurrence, places[n], edits[n])))
-        for key, n in sorted(worth, key=lambda item: repr(item[0]))
-    ]
+    return [Content(*key, tuple(map(Occurrence, places[n], edits[n]))) for key, n in keys.items() if n in kept]
 
 
 def _classes(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[int]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import NamedTuple, TypeAlias
 
-from treealign.synthesize.candidates import Names, lefts_of, rights_of
 from treealign.synthesize.contents import Content
-from treealign.synthesize.generalize import exact_run, held_in, limited_captures, plain_captures
+from treealign.synthesize.generalize import exact_run, general_run, held_in, limited_captures, plain_captures
 from treealign.synthesize.lattice import columns
-from treealign.synthesize.rules import Rule, Run
-from treealign.synthesize.tracks import Move, Place
+from treealign.synthesize.rules import Move, Rule, Run
+from treealign.synthesize.templates import Values
+from treealign.synthesize.tracks import Place
 from treealign.synthesize.words import WORD
 from treealign.tree.grammar import Choice
-from treealign.tree.segments import Capture, Slot
+from treealign.tree.segments import Capture, Name, Slot
 
 _MOST_TRIED = 24  # moves of one kind
 _DEEPEST = 12  # segments of a name that are spelt out from end to end
@@ -111,3 +111,52 @@ def _unshifted(content: Content) -> frozenset[int]:
     slots = [p for name in (content.old, content.new) for s in name if not isinstance(s, str) for p in s]
     moved = {p.column for p in slots if isinstance(p, Slot) and p.shift}
     return frozenset(p.column for p in slots if isinstance(p, Slot)) - moved
+
+
+class Names(NamedTuple):
+    """What stands on one side of the places, and what the slots hold if captures shall be limited to it."""
+
+    names: Sequence[Name]
+    values: Sequence[Values] | None = None
+    listed: bool = False
+
+    def run(self, positions: Iterable[int], name: str) -> Run | None:
+        """A pattern for these positions."""
+        return general_run(self.names, positions, name, self.values, self.listed)
+
+
+def lefts_of(lefts: Names, most: int = 3) -> Iterator[tuple[Run, bool, Run]]:
+    """Contexts on the left: scope, gap, and kept segments, `most` of them if anything may stand in front."""
+    shortest = min(map(len, lefts.names))
+    runs: list[Run] = []
+    for count in range(min(most, shortest) + 1):
+        run = lefts.run(range(-count, 0), "l")
+        if run is None:
+            break
+        runs.append(run)
+        yield (), True, run
+    if len(set(map(len, lefts.names))) == 1:
+        scope = lefts.run(range(shortest), "s")
+        if scope is not None:
+            yield scope, False, ()
+    common = next((at for at in range(shortest) if len({n[at] for n in lefts.names}) > 1), shortest)
+    for length in sorted({1, common}):
+        if 0 < length <= common:
+            scope = lefts.run(range(length), "s")
+            if scope is not None:
+                yield from ((scope, True, run) for run in runs[:2] if length + len(run) <= shortest)
+
+
+def rights_of(rights: Names) -> Iterator[tuple[Run, bool]]:
+    """Contexts on the right: kept segments, and whether the key ends there."""
+    yield (), False
+    shortest = min(map(len, rights.names))
+    for count in range(1, min(2, shortest) + 1):
+        run = rights.run(range(count), "r")
+        if run is None:
+            return
+        yield run, False
+    if len(set(map(len, rights.names))) == 1 and shortest < 3:
+        run = rights.run(range(shortest), "r")
+        if run is not None:
+            yield run, True

@@ -13,13 +13,11 @@ from itertools import chain, product
 from typing import NamedTuple
 
 from treealign.mapping.transforms import Convert
-from treealign.synthesize.candidates import Names, lefts_of, rights_of
+from treealign.synthesize.contexts import Names, lefts_of, rights_of
 from treealign.synthesize.conversions import ConversionTemplate, signature, single_cases
 from treealign.synthesize.generalize import exact_run, limited_captures
 from treealign.synthesize.lines import Line, Lines
-from treealign.synthesize.order import step
-from treealign.synthesize.orders import Group
-from treealign.synthesize.rules import Rule, Run, Side
+from treealign.synthesize.rules import Move, Run, Side, step
 from treealign.synthesize.sizing import Sized, sized
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.synthesize.writing import naming, spell, spell_all
@@ -64,24 +62,22 @@ def _slots(name: Name) -> Iterator[Slot]:
     return (p for s in name if not isinstance(s, str) for p in s if isinstance(p, Slot))
 
 
-def rename(
-    templates: Iterable[ConversionTemplate], rules: Sequence[Rule], groups: Sequence[Group]
-) -> Iterator[tuple[int, Renamed]]:
+def rename(templates: Iterable[ConversionTemplate], moves: Sequence[Move]) -> Iterator[tuple[int, Renamed]]:
     """What renamings make of the sources of conversions, with the number of each in the order in which they came."""
     for number, template in enumerate(templates):
-        yield from ((number, renamed) for renamed in _renamed(template, rules, groups))
+        yield from ((number, renamed) for renamed in _renamed(template, moves))
 
 
-def _renamed(template: ConversionTemplate, rules: Sequence[Rule], groups: Sequence[Group]) -> Iterator[Renamed]:
+def _renamed(template: ConversionTemplate, moves: Sequence[Move]) -> Iterator[Renamed]:
     names: list[Name] = []
     try:
         for name in template.sources:
-            for group in groups:
-                name = step(rules, group, name, True, template.values)  # noqa: PLW2901  on its way
+            for move in moves:
+                name = step(move, name, template.values)  # noqa: PLW2901  on its way
             names.append(name)
     except PartialMatch:
         for part in single_cases(template):
-            yield from _renamed(part, rules, groups)
+            yield from _renamed(part, moves)
     else:
         yield _both_sided(template, tuple(names))
 

@@ -1,22 +1,26 @@
-"""The greedy list: contents chosen by price, rules built move by move, and prices mended by what the contents took."""
+"""Lists of rules: contents chosen by a program, rules built move by move, costs mended by what the contents took."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
-from itertools import chain
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from operator import itemgetter
+from typing import TypeVar
 
 from treealign.formats.cached import cached_property
 from treealign.synthesize.absorbing import absorptions
-from treealign.synthesize.building import Built, build
-from treealign.synthesize.choosing import Choice, Chooser
+from treealign.synthesize.building import Builder, Built
+from treealign.synthesize.choosing import Choice, Chooser, Way
 from treealign.synthesize.contents import Content, Occurrence, holds
-from treealign.synthesize.orders import Group
 from treealign.synthesize.problem import Problem
-from treealign.synthesize.rules import Rule
+from treealign.synthesize.rules import Move
 from treealign.tree.keys import is_index
 from treealign.tree.segments import Segment
 
-_MOST_ROUNDS = 3
+T = TypeVar("T")
+_MOST_ROUNDS = 8
+_BARE = 1.0  # of a rule, for each side of a content that is told by numbers alone
+_STEP = 0.3  # of a rule, by which a content becomes dearer
+_MANY = 1_000_000  # rules
 
 
 class Greedy:
@@ -25,93 +29,108 @@ class Greedy:
     Parameters
     ----------
     problem : Problem
-        Restricted to the contents.
     contents : sequence of Content
         What rules may replace.
     """
 
     def __init__(self, problem: Problem, contents: Sequence[Content]) -> None:
         self._problem, self._contents = problem, contents
-        groups: dict[object, list[Occurrence]] = {}
+        groups: dict[Hashable, list[Occurrence]] = {}
         for occurrence, key in absorptions(problem.conversions, len(problem.templates)):
             groups.setdefault(key, []).append(occurrence)
-        self._converts = len(groups)
-        self.work = 0  # names looked at so far
-        self._chooser = Chooser(problem.lattices, [*(c.occurrences for c in contents), *groups.values()])
-
-    @property
-    def size(self) -> int:
-        """How many steps of all lattices there are to choose among."""
-        return self._chooser.size
-
-    @property
-    def bound(self) -> int:
-        """No list has fewer transforms."""
-        return self._chooser.bound
-
-    @cached_property
-    def _weights(self) -> list[float]:
-        return [*map(_weight, self._contents), *[1.0] * self._converts]
+        makes = [*(c.occurrences for c in contents), *groups.values()]
+        tastes = [*map(_taste, contents), *map(_haste, groups.values())]
+        self._chooser = Chooser(problem.lattices, makes, tastes)
+        self._costs = [*(1.0 + _BARE * _bare(c) for c in contents), *[1.0] * len(groups)]
+        self._hard = frozenset[int]()  # contents that took several moves
+        self.is_small = self._chooser.is_small
 
     @cached_property
     def _first(self) -> Choice:
-        return self._chooser.choose(self._weights)
+        return self._chooser.choose(self._costs)
 
-    @property
-    def estimate(self) -> int:
-        """How many transforms there are if each content takes one."""
-        return len(self._first.used)
+    @cached_property
+    def bound(self) -> int:
+        """No list made of these contents has fewer transforms.
 
-    def lists(self, work: int, below: int) -> list[tuple[list[Rule], list[Group]]]:
-        """Rules and the groups in which they work, the shortest list first, found by looking at so many names.
-
-        Only lists of fewer than `below` transforms are looked for, and then only such as are shorter than the others.
+        Renamings may do to the sources of conversions whatever they like: no more is known of these than how many
+        `Convert` there are at least.
         """
-        weights = list(self._weights)
-        found: list[tuple[int, Built]] = []
-        tried: list[Choice] = []
+        problem, own = self._problem, len(self._problem.templates)
+        converts = len({c.kind for c in problem.conversions})
+        makes = [[o for o in c.occurrences if o.template < own] for c in self._contents]
+        return converts + Chooser(problem.lattices[:own], makes, [*map(_taste, self._contents)]).bound
+
+    def best(self, work: int, accept: Callable[[Sequence[Move]], T | None]) -> T | None:
+        """What the shortest list becomes that is accepted, of those found with so much work.
+
+        Where a list that touches names without a match is not accepted, one is tried that touches none.
+        """
+        for _, built, ways in sorted(self._lists(work), key=itemgetter(0)):
+            made = accept(built.moves)
+            if made is None and built.loose:
+                strict = Builder(self._problem, self._contents, ways, self._hard, strict=True).build(work, _MANY)
+                made = accept(strict.moves) if strict.done else None
+            if made is not None:
+                return made
+        return None
+
+    def _lists(self, work: int) -> Iterator[tuple[tuple[int, float], Built, Sequence[Way]]]:
+        """Lists of which none is longer than those before, with how many transforms they are and how much to read.
+
+        What took several moves is made first the next time. Where that did not help, what swallows it becomes dearer,
+        little by little, so that sooner or later it is made otherwise. And how long the rules of a content are is known
+        now, so that of lists of equal length one is found that is easy to read.
+        """
+        below, choice, tried = _MANY, self._first, set[tuple[Choice, frozenset[int]]]()
+        hard = set[int]()
         for _ in range(_MOST_ROUNDS):
-            choice = self._chooser.choose(weights) if tried else self._first
-            if choice in tried or self.work >= work:
-                break
-            tried.append(choice)
-            converts = sum(n >= len(self._contents) for n in choice.used)
-            built = build(self._problem, self._contents, choice, work - self.work, below - converts)
-            self.work += built.work
-            if built.done and built.size + converts < below:
-                below = built.size + converts
-                found.append((below, built))
-            counts = {**built.taken, **{n: built.taken.get(n, 0) + 2 for n in built.stuck}}
-            dear = {n: count for n, count in counts.items() if count > 1 and n < len(self._contents)}
-            if not dear:
-                break
-            for n, count in dear.items():
-                for dearer in self._swallowing(n, choice.used):
-                    weights[dearer] = max(weights[dearer], float(count))
-        return [_numbered(built) for _, built in sorted(found, key=lambda item: item[0])]
+            if (choice, self._hard) not in tried:
+                tried.add((choice, self._hard))
+                converts = sum(n >= len(self._contents) for n in choice.used)
+                builder = Builder(self._problem, self._contents, choice.ways, self._hard)
+                built = builder.build(work, below + 1 - converts)
+                work -= built.work
+                if built.done:
+                    below = built.size + converts
+                    yield (below, sum(built.lengths.values())), built, choice.ways
+                for n, length in built.lengths.items():
+                    if n < len(self._contents):
+                        self._chooser.learn(n, length)
+                hard = {n for n in built.hard if n < len(self._contents)}
+            if work <= 0:
+                return
+            if hard and not self._hard:
+                self._hard |= hard
+                continue
+            for dearer in {n for number in hard for n in self._swallowing(number, choice.used)}:
+                self._costs[dearer] += _STEP
+            self._hard |= hard
+            choice = self._chooser.choose(self._costs)
+            if not hard and (choice, self._hard) in tried:
+                return
 
     def _swallowing(self, number: int, used: Set[int]) -> Iterator[int]:
-        """The contents that make, in one with more, what this one makes: those leave it to be made elsewhere alone."""
+        """The contents that make, in one with more, what this one makes."""
         own = {o.template: o.edit for o in self._contents[number].occurrences}
         for n, content in enumerate(self._contents):
             if n in used and any(o.template in own and holds(o.edit, own[o.template]) for o in content.occurrences):
                 yield n
 
 
-def _numbered(built: Built) -> tuple[list[Rule], list[Group]]:
-    groups: list[Group] = []
-    for move in built.moves:
-        first = sum(map(len, groups))
-        groups.append(tuple(range(first, first + len(move))))
-    return list(chain.from_iterable(built.moves)), groups
+def _taste(content: Content) -> float:
+    """How unlike a person's it is: long, or told by numbers alone."""
+    return len(content.old) + len(content.new) + 0.3 * len(content.words) + 2.0 * _bare(content)
 
 
-def _weight(content: Content) -> float:
-    """How many rules a content is expected to take; what is told by numbers alone is told badly."""
-    sides = (content.old, content.new)
-    bare = sum(bool(side) and all(map(_is_number, side)) for side in sides)
-    length = len(content.old) + len(content.new) + len(content.words)
-    return 1.0 + 0.01 * length + bare + 0.1 * sum(not side for side in sides)
+def _bare(content: Content) -> int:
+    """How many of its sides are numbers alone: what is one number here is another elsewhere."""
+    return sum(bool(side) and all(map(_is_number, side)) for side in (content.old, content.new))
+
+
+def _haste(group: Sequence[Occurrence]) -> float:
+    """How much of the names a `Convert` leaves to itself: renamings made for others are made for its sources too."""
+    return float(max(o.edit.i2 - o.edit.i + o.edit.j2 - o.edit.j for o in group))
 
 
 def _is_number(segment: Segment) -> bool:

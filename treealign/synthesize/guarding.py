@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 
@@ -9,6 +10,8 @@ from treealign.mapping.transforms import PrefixChange, Rename, Transform
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.patterns import KeyPattern
 from treealign.tree.segments import Name
+
+_CHOICE = re.compile(r"\{(\w+):[^{}]*\|", re.ASCII)
 
 Names = Sequence[tuple[Name, Values]]
 Lone = tuple[Sequence[str], Sequence[str]]
@@ -75,7 +78,9 @@ def _patterns(transform: Transform) -> Iterator[str]:
         levels = transform.remove
         yield from [_below(transform.under, levels)] if levels else []
     elif isinstance(transform, Rename):
-        for source, _ in transform.pairs:
+        for source, target in transform.pairs:
+            if any(f"{{{name}}}" in source for name in _CHOICE.findall(target)):
+                continue  # which words it stands for only the other side spells out
             if not transform.under:
                 yield source
             elif not source.startswith("**."):

@@ -8,8 +8,7 @@ finer one, in which a replaced run is cut into runs that stand side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -58,18 +57,6 @@ class Lattice:
         """The edits that renamings can make."""
         return self.edits if self.turn is None else tuple(e for e in self.edits if (e.i2, e.j2) != self.end)
 
-    def only(self, worth: Set[Edit]) -> Lattice:
-        """The lattice without renamings that are not worth a rule."""
-        if self.turn is None:
-            return replace(self, edits=tuple(e for e in self.edits if e in worth))
-        return replace(self, edits=tuple(e for e in self.edits if (e.i2, e.j2) == self.end or e in worth))
-
-    def by_way_of(self, first: Edit) -> Lattice:
-        """The lattice of the ways that begin with one edit."""
-        edits = tuple(e for e in self.edits if e == first or (e.i >= first.i2 and e.j >= first.j2))
-        kept = tuple((i, j) for i, j in self.kept if i >= first.i2 and j >= first.j2)
-        return replace(self, edits=edits, kept=kept)
-
     @property
     def goal(self) -> tuple[int, int]:
         """The last node that renamings lead to."""
@@ -98,37 +85,6 @@ def _between(source: Name, target: Name, head: int) -> Lattice:
         (head, head),
         (len(source) + head, len(target) + head),
     )
-
-
-def lattice_after(source: Name, target: Name, first: Edit) -> Lattice:
-    """The lattice of the ways that begin with one edit; what comes behind it is as if it had been made before."""
-    (i, j), rest = (first.i2, first.j2), (source[first.i2 :], target[first.j2 :])
-    if rest[0] == rest[1]:
-        return Lattice((first,), (), (0, 0), (i, j))
-    ways = lattice(*rest)
-    between = tuple((i + n, j + n) for n in range(ways.start[0]))
-    edits = tuple(Edit(e.i + i, e.i2 + i, e.j + j, e.j2 + j) for e in ways.edits)
-    kept = tuple((a + i, b + j) for a, b in ways.kept)
-    return Lattice((first, *edits), (*between, *kept), (0, 0), (ways.end[0] + i, ways.end[1] + j))
-
-
-def restricted(lattices: Sequence[Lattice], worth: Sequence[frozenset[Edit]]) -> tuple[Lattice, ...]:
-    """The lattices without renamings that are not worth a rule; those that are one stay one."""
-    alike: dict[tuple[Lattice, frozenset[Edit]], Lattice] = {}
-    found = []
-    for ways, edits in zip(lattices, worth, strict=True):
-        if (ways, edits) not in alike:
-            alike[ways, edits] = ways.only(edits)
-        found.append(alike[ways, edits])
-    return tuple(found)
-
-
-def edits_between(edits: Iterable[Edit], first: int, last: int, begin: int, forward: bool) -> Iterator[Edit]:
-    """The edits of a name, or of what it becomes, that touch what stands from `first` on, before `last`."""
-    for e in edits:
-        start, stop = (e.i, e.i2) if forward else (e.j, e.j2)
-        if start < last and (stop > first if start != stop else start > first) and start >= begin:
-            yield e
 
 
 def whole_lattice(source: Name, target: Name) -> Lattice:

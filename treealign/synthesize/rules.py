@@ -10,9 +10,10 @@ from treealign.formats.cached import cached_property
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.grammar import Choice, SegmentPattern
 from treealign.tree.keys import is_index
-from treealign.tree.segments import NO_SLOTS, Capture, Captures, Leaves, Name, Segment, Slots, cut
+from treealign.tree.segments import Capture, Captures, Leaves, Name, Segment, Slots, cut
 
 Run: TypeAlias = tuple[SegmentPattern, ...]
+Move: TypeAlias = "tuple[Rule, ...]"  # rules that work at once; mostly one
 
 
 SLOTTED = object()  # marks what a segment with slots is called by patterns without captures
@@ -240,40 +241,22 @@ class Rule:
         numbers = sum(bool(run) and all(map(_is_number, run)) for run in (self.old, self.new))
         return segments + 0.3 * options + 0.5 * limits + floats + 1.5 * self.at_end + 2.0 * numbers
 
-    def rewrite(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
-        """The name with the run replaced, or None where it does not match."""
-        if slots is not NO_SLOTS:
-            return _rewritten(self.forward, self.new, name, slots)
-        if name not in self._rewritten:
-            self._rewritten[name] = _rewritten(self.forward, self.new, name, slots)
-        return self._rewritten[name]
-
-    def restore(self, name: Name, slots: Slots = NO_SLOTS) -> Name | None:
-        """What its inverse makes of a name, or None where it does not match."""
-        if slots is not NO_SLOTS:
-            return _rewritten(self.backward, self.old, name, slots)
-        if name not in self._restored:
-            self._restored[name] = _rewritten(self.backward, self.old, name, slots)
-        return self._restored[name]
-
-    @cached_property
-    def _rewritten(self) -> dict[Name, Name | None]:
-        """Orders are tried on the same few sample names over and over."""
-        return {}
-
-    @cached_property
-    def _restored(self) -> dict[Name, Name | None]:
-        return {}
-
 
 def _is_number(segment: SegmentPattern) -> bool:
     """Whether it is one index, and no other: what is one number here is another elsewhere."""
     return segment.literal is not None and is_index(segment.literal)
 
 
-def _rewritten(side: Side, new: Run, name: Name, slots: Slots) -> Name | None:
-    found = side.find(name, slots)
-    if not found:
-        return None
-    at, captures = found[0].at, found[0].captures
-    return (*name[:at], *(segment.fill(captures) for segment in new), *name[at + len(side.old) :])
+def step(move: Move, name: Name, slots: Slots) -> Name:
+    """The name after rules that work at once: of several that match, the one that matches first, then the longest."""
+    best: tuple[int, int, Name] | None = None
+    for rule in move:
+        for found in rule.forward.find(name, slots)[:1]:
+            if best is None or (found.first, -found.stop) < best[:2]:
+                best = found.first, -found.stop, rewritten(name, found, len(rule.old), rule.new)
+    return name if best is None else best[2]
+
+
+def rewritten(name: Name, found: Found, length: int, new: Run) -> Name:
+    """The name with so many segments where a rule was found replaced by others."""
+    return (*name[: found.at], *(s.fill(found.captures) for s in new), *name[found.at + length :])

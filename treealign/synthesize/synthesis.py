@@ -7,44 +7,30 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from treealign.errors import PatternError
-from treealign.formats.cached import cached_property
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.synthesize.budget import Budget, OutOfWork
 from treealign.synthesize.contents import Content, gather
 from treealign.synthesize.converting import Converting, rename
 from treealign.synthesize.counting import with_series
-from treealign.synthesize.cover import Cut
 from treealign.synthesize.generalize import exact_run, limited_captures
 from treealign.synthesize.greedy import Greedy
 from treealign.synthesize.guarding import guard
-from treealign.synthesize.lines import Line
-from treealign.synthesize.order import order
-from treealign.synthesize.orders import Group
-from treealign.synthesize.pool import Pool
+from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.recutting import Recut, recut
 from treealign.synthesize.result import Conversion, Synthesis
-from treealign.synthesize.rules import Rule
+from treealign.synthesize.rules import Move, Rule
 from treealign.synthesize.setting_aside import Kind, astray, fewest, kinds_of, unwritable, without
-from treealign.synthesize.settling import settle
 from treealign.synthesize.task import Task
 from treealign.synthesize.templates import Template, fold_pairs
-from treealign.synthesize.trimming import trim
 from treealign.synthesize.verify import verify
 from treealign.synthesize.words import with_choices
 from treealign.synthesize.writing import write
 from treealign.tree.keytree import KeyTree
 from treealign.tree.segments import Name
 
-_MOST_TRIES = 6
 _MOST_ROUNDS = 5
-_LARGEST = 12_000  # edits of all lattices: where there are more, nothing is solved
-_LARGE = 4_000  # edits of all lattices: where there are more, what all names begin with is changed first
-_MANY = 1_000_000  # rules
+_NAMES = 10_000  # looked at for lists of each kind, some 50 µs each
 _NEAR = 0.1  # of a bound: what is as near to it as that is left alone
-_WORK = 60_000  # of a pool
-_NAMES = 20_000  # looked at for greedy lists, some 25 µs each
-_STEPS = 80_000  # of ordering
 
 
 def synthesize(
@@ -93,13 +79,12 @@ def _after(first: Recut, task: Task) -> Synthesis | None:
 def _made(task: Task) -> Synthesis:
     task, lost = without(task, unwritable(task))
     for _ in range(_MOST_ROUNDS):
-        search = _Search(task)
-        best = search.run()
+        best = _shortest(task)
         if best is not None and len(best.mapping) <= len(task.changed) + len(task.converted):
             return best.lacking(lost)
         tried = _exactly(task)
         if tried is not None and not tried.findings and (best is None or len(tried.mapping) < len(best.mapping)):
-            return Synthesis(tried.mapping, False, min(len(tried.mapping), search.bound)).lacking(lost)
+            return Synthesis(tried.mapping, False, min(len(tried.mapping), best.bound if best else 1)).lacking(lost)
         if best is not None:
             return best.lacking(lost)
         task, more = without(task, _culprits(task, tried))
@@ -123,9 +108,8 @@ def _exactly(task: Task) -> _Attempt | None:
     """
     tried = None
     for templates, whole in product((task.changed, _boxed(task)), (False, True)):
-        rules = list(dict.fromkeys(rule for t in templates if (rule := _exact(t, whole)) is not None))
-        groups = _ordered(rules, task)
-        tried = attempt(task, rules, groups or tuple((n,) for n in range(len(rules))))
+        made = {rule: t for t in templates if (rule := _exact(t, whole)) is not None}
+        tried = attempt(task, _in_order(list(made), list(made.values())))
         if tried is not None and not tried.findings:
             break
     return tried
@@ -136,12 +120,17 @@ def _boxed(task: Task) -> tuple[Template, ...]:
     return tuple(sorted((t for t in found if t.changed), key=lambda t: (t.samples, repr(t.source))))
 
 
-def _ordered(rules: Sequence[Rule], task: Task) -> tuple[Group, ...]:
-    """The groups in which the rules work, as far as an order is found with so much work."""
-    try:
-        return order(rules, task.samples, Budget(_STEPS), explain=False).groups
-    except OutOfWork:
-        return ()
+def _in_order(rules: Sequence[Rule], templates: Sequence[Template]) -> list[Move]:
+    """The rules such that each comes before those that make what it replaces; those that cannot, at once."""
+    import networkx
+
+    targets = Lines(Line(t.values.seen(t.target), t.values, n) for n, t in enumerate(templates))
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(range(len(rules)))
+    graph.add_edges_from((n, hit.line) for n, rule in enumerate(rules) for hit in targets.find(rule.forward))
+    parts = networkx.condensation(graph)
+    order = networkx.lexicographical_topological_sort(parts, key=lambda part: min(parts.nodes[part]["members"]))
+    return [tuple(rules[n] for n in sorted(parts.nodes[part]["members"])) for part in order]
 
 
 @dataclass(frozen=True)
@@ -150,11 +139,11 @@ class _Attempt:
     findings: tuple[str, ...]
 
 
-def attempt(task: Task, rules: Sequence[Rule], groups: Sequence[Group]) -> _Attempt | None:
+def attempt(task: Task, moves: Sequence[Move]) -> _Attempt | None:
     """The rules as transforms, with the conversions behind them, run; None where they cannot be written."""
     try:
-        transforms = [write([rules[n] for n in group]) for group in groups]
-        renamed = list(rename(task.converted, rules, groups))
+        transforms = [write(move) for move in moves]
+        renamed = list(rename(task.converted, moves))
         lines = [Line(r.template.values.seen(name), r.template.values, n) for n, r in renamed for name in r.sources]
         converts = Converting([*task.renamed_lines, *lines], task.model_lines).write(renamed)
     except PatternError:
@@ -164,90 +153,37 @@ def attempt(task: Task, rules: Sequence[Rule], groups: Sequence[Group]) -> _Atte
     return _Attempt(mapping, verify(mapping, task))
 
 
-class _Search:
-    """Solve, order, write and run; where that is too much work, or not proved shortest, build a list greedily too."""
+def _shortest(task: Task) -> Synthesis | None:
+    """The shortest of the lists that survive being run, with contents that count on and without."""
+    problem = task.problem
+    if not problem.ways:
+        return Synthesis(ConversionMapping(), True, 0)
 
-    def __init__(self, task: Task) -> None:
-        self.task, self.bound = task, 0
-
-    @cached_property
-    def _kinds(self) -> tuple[list[Content], ...]:
-        """The contents of all edits: plain ones, and, where there are any, with series."""
-        return _kinds(self.task.problem)
-
-    def run(self) -> Synthesis | None:
-        """The shortest list found that survives being run; None if none was found."""
-        if not self.task.problem.ways:
-            return Synthesis(ConversionMapping(), True, 0)
-        best = self._solved()
-        if best is None or len(best) - self.bound > _NEAR * self.bound:
-            best = min(filter(None, (best, self._built())), key=len, default=None)
-        return None if best is None else Synthesis(best, len(best) == self.bound, min(len(best), self.bound))
-
-    def _tried(self, rules: Sequence[Rule], groups: Sequence[Group]) -> ConversionMapping | None:
-        tried = attempt(self.task, rules, groups)
+    def accept(moves: Sequence[Move]) -> ConversionMapping | None:
+        tried = attempt(task, moves)
         return tried.mapping if tried and not tried.findings else None
 
-    def _built(self) -> ConversionMapping | None:
-        """The shortest of the greedy lists that survive being run: without contents that count on, and with them."""
-        problem = self.task.problem
-        if sum(len(lat.edits) for lat in problem.lattices) > _LARGE:
-            problem = problem.peeled()
-        kinds = self._kinds if problem is self.task.problem else _kinds(problem)
-        best, below, work = None, _MANY, _NAMES
-        for at, contents in enumerate(kinds):
-            greedy = Greedy(problem.restricted(contents), contents)
-            self.bound = max(self.bound, greedy.bound)
-            if greedy.estimate < below:
-                lists = greedy.lists(work // (len(kinds) - at), below)
-                best = next(filter(None, (self._tried(*found) for found in lists)), best)
-                below, work = _MANY if best is None else len(best), work - greedy.work
-        return best
-
-    def _solved(self) -> ConversionMapping | None:
-        """The best list made of some candidates; None if none was found with so much work.
-
-        Series are left out at first, where there are any: they tempt into lists that no order makes. What is too hard
-        without them is not tried with them.
-        """
-        problem = self.task.problem
-        if sum(len(lat.edits) for lat in problem.lattices) > _LARGEST:
-            return None
-        plain, *series = self._kinds
-        best = self._solve(plain)
-        for contents in series:
-            if best is None:
-                self.bound = Pool(problem.restricted(contents), contents).estimate()
-                return None
-            best = self._solve(contents, len(best)) or best
-        return best
-
-    def _solve(self, contents: Sequence[Content], below: int = _MANY) -> ConversionMapping | None:
-        problem = self.task.problem.restricted(contents)
-        pool, budget = Pool(problem, contents), Budget(_STEPS)
-        cuts: list[Cut] = []
-        try:
-            for _ in range(_MOST_TRIES):
-                solution = pool.solve(cuts, _WORK, below)
-                self.bound = pool.bound
-                if solution is None:
-                    return None
-                numbers = [n for n in solution.chosen if pool.found[n].rule is not None]
-                settled = settle(numbers, pool.found, self.task.samples, budget)
-                trimmed = trim(problem, settled.rules, settled.groups, self.task, budget)
-                made = None if settled.cuts else self._tried(*trimmed)
-                if made is not None:
-                    return made
-                cuts += settled.cuts or (Cut(frozenset(numbers), frozenset()),)
-        except OutOfWork:
-            pass
-        return None
-
-
-def _kinds(problem: Problem) -> tuple[list[Content], ...]:
-    plain = gather(problem.ways, problem.lattices, len(problem.templates))
+    plain = gather(problem.ways, problem.lattices)
     series = with_series(plain)
-    return tuple([*given, *with_choices(given)] for given in ((plain, series) if series != plain else (plain,)))
+    best, bound = None, 1
+    for contents in (series, plain) if _told(series) != _told(plain) else (series,):
+        greedy = Greedy(problem, _worthy(contents, problem))
+        if contents is series and greedy.is_small:
+            bound = greedy.bound
+        best = min(filter(None, (best, greedy.best(_NAMES, accept))), key=len, default=None)
+        if best is not None and len(best) - bound <= _NEAR * bound:
+            break
+    return None if best is None else Synthesis(best, len(best) == bound, min(len(best), bound))
+
+
+def _told(contents: Sequence[Content]) -> set[tuple[Name, Name, int]]:
+    return {(c.old, c.new, len(c.occurrences)) for c in contents}
+
+
+def _worthy(contents: Sequence[Content], problem: Problem) -> list[Content]:
+    """The contents that are worth a rule, choices of them among them: what conversions alone have is theirs."""
+    own = [c for c in contents if c.occurrences[0].template < len(problem.templates)]
+    return [*own, *with_choices(own)]
 
 
 def _exact(t: Template, whole: bool) -> Rule | None:

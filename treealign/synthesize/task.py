@@ -10,7 +10,6 @@ from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.conversions import ConversionTemplate, fold_conversions
 from treealign.synthesize.leaves import join_names, join_templates
 from treealign.synthesize.lines import Line
-from treealign.synthesize.order import Sample
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.result import Conversion
 from treealign.synthesize.series import merge_series
@@ -72,22 +71,6 @@ class Task:
         return tuple(_unmatched(self.model, self._right))
 
     @cached_property
-    def samples(self) -> tuple[Sample, ...]:
-        """Keys that stand for all that change."""
-        return self._samples(self.problem.templates)
-
-    @cached_property
-    def every_sample(self) -> tuple[Sample, ...]:
-        """The same with all leaves of each module."""
-        return self._samples(self.changed)
-
-    def _samples(self, templates: Sequence[Template]) -> tuple[Sample, ...]:
-        pairs = dict.fromkeys(pair for t in templates for pair in t.samples)
-        found = [Sample(_name(c), _name(m)) for c, m in pairs]
-        keys = dict.fromkeys(key for t in self.converted for c in t.samples for key in _ends(c.checkpoint))
-        return (*found, *(Sample(_name(key), None) for key in keys))
-
-    @cached_property
     def checkpoint_names(self) -> list[tuple[Name, Values]]:
         """Everything that the checkpoint has."""
         changed = [(t.source, t.values) for t in self.changed]
@@ -141,15 +124,6 @@ def _first(keys: Iterable[str], other: KeyTree) -> tuple[str, ...]:
 def _is_pattern(key: str) -> bool:
     """Whether a key can stand in a key pattern as it is."""
     return all(map(is_literal, key.split(".")))
-
-
-def _name(key: str) -> Name:
-    return tuple(key.split("."))
-
-
-def _ends(keys: Sequence[str]) -> Iterable[str]:
-    """A few keys of a conversion, those of all its patterns among them if they are few."""
-    return keys if len(keys) <= 4 else (keys[0], keys[len(keys) // 2 - 1], keys[len(keys) // 2], keys[-1])
 
 
 def _unmatched(tree: KeyTree, matched: set[str]) -> Iterator[tuple[Name, Values]]:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from treealign.synthesize.choosing import Way
 from treealign.synthesize.contents import Content, renumbered
 from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.problem import Problem
-from treealign.synthesize.rules import Found, Rule
+from treealign.synthesize.rules import Found, Move, Rule, rewritten
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.segments import Name
 
-Move: TypeAlias = tuple[Rule, ...]
 _MOST_REFUSING = 4
 
 
@@ -96,14 +95,14 @@ class Effect(NamedTuple):
 
 
 class Tracks:
-    """All names of a problem, each template on the way chosen for it."""
+    """All names of a problem, each template on the way chosen for it; the first `count` contents are renamings."""
 
-    def __init__(self, problem: Problem, ways: Sequence[Way]) -> None:
+    def __init__(self, problem: Problem, ways: Sequence[Way], count: int) -> None:
         self.tracks: list[Track] = []
         lines: list[Line] = []
         for number, (sides, values) in enumerate(problem.starts):
-            way = [(e, c) for e, c in ways[number] if e in problem.renaming_edits[number]]
-            pending = {at: Pending(e.i, e.i2, e.j, e.j2, c) for at, (e, c) in enumerate(way)}
+            renamings = (step for step in ways[number] if step[1] < count)
+            pending = {at: Pending(e.i, e.i2, e.j, e.j2, c) for at, (e, c) in enumerate(renamings)}
             own = list(range(len(lines), len(lines) + len(sides)))
             self.tracks.append(Track(pending, [target for _, target in sides], values, own))
             lines += [Line(source, values, number) for source, _ in sides]
@@ -195,7 +194,8 @@ class Tracks:
                 if other is None or (found.first, -found.stop) < (other[1].first, -other[1].stop):
                     best[number] = rule, found
         return {
-            n: (rule, found, _rewritten(self._lines.lines[n].name, rule, found)) for n, (rule, found) in best.items()
+            n: (rule, found, rewritten(self._lines.lines[n].name, found, len(rule.old), rule.new))
+            for n, (rule, found) in best.items()
         }
 
     def _refused_by(self, number: int) -> None:
@@ -211,7 +211,11 @@ class Tracks:
             found = rule.forward.find(line.name, line.values)
             if found:
                 wrong = len(found) > 1 or self._edit_of(number, rule, found[0]) is None
-                wrong = wrong or _inverse((rule,), _rewritten(line.name, rule, found[0]), line.values) != line.name
+                wrong = (
+                    wrong
+                    or _inverse((rule,), rewritten(line.name, found[0], len(rule.old), rule.new), line.values)
+                    != line.name
+                )
             else:
                 wrong = bool(rule.backward.find(line.name, line.values))
         except PartialMatch:
@@ -275,11 +279,6 @@ class Tracks:
             self._lines.rename(line, name)
 
 
-def _rewritten(name: Name, rule: Rule, found: Found) -> Name:
-    new = tuple(segment.fill(found.captures) for segment in rule.new)
-    return (*name[: found.at], *new, *name[found.at + len(rule.old) :])
-
-
 def _inverse(move: Move, name: Name, values: Values) -> Name | None:
     """What the inverse of a move makes of a name; None where it cannot tell, or works at two positions."""
     best: tuple[Rule, Found] | None = None
@@ -294,6 +293,4 @@ def _inverse(move: Move, name: Name, values: Values) -> Name | None:
             best = rule, found[0]
     if best is None:
         return None
-    rule, at = best
-    old = tuple(segment.fill(at.captures) for segment in rule.old)
-    return (*name[: at.at], *old, *name[at.at + len(rule.new) :])
+    return rewritten(name, best[1], len(best[0].new), best[0].old)
