@@ -10,6 +10,7 @@ from itertools import product
 
 import pytest
 import torch
+from aligning import aligned, certain_pairs
 
 import treealign
 from treealign import KeyTree
@@ -151,3 +152,12 @@ def test_named_parts_are_stacked_in_one_step() -> None:
     whole = {"layers.0.attn.qkv.weight": torch.stack(list(parts.values()))}
     s = treealign.suggest(tree(parts), tree(whole, ordered=True))
     assert [m.operations for m in s.matches] == [(Stack(0, 3),)]
+
+
+def test_a_whole_made_of_squares_shows_nothing_of_another_square():
+    """The head shows which way matrices stand; whether each of q, k and v was turned before they were joined, nothing."""
+    parts = {f"trunk.mixer.{part}.weight": (4, 4) for part in ("query", "key", "value")}
+    old = parts | {"trunk.mixer.to_out.weight": (4, 4), "trunk.unit.rho.weight": (4, 3), "fc.weight": (5, 4)}
+    new = {"trunk.attn.query_key_value.weight": (12, 4), "trunk.attn.to_out.weight": (4, 4)}
+    new |= {"trunk.output.gate.weight": (3, 4), "fc.weight": (5, 4)}
+    assert "trunk.mixer.to_out.weight" not in certain_pairs(aligned(old, new))

@@ -104,3 +104,13 @@ def test_experts_one_below_the_other_are_turned_where_their_sizes_say_so(cut: bo
     found = treealign.suggest(KeyTree.from_leaves(sides[0]), KeyTree.from_leaves(sides[1], ordered=True))
     split = (Permute((1, 0)), Split(1, (12, 12, 12)))
     assert [m.operations for m in found.matches if m.operations] == [split if cut else invert(split)]
+
+
+def test_a_member_of_a_stack_that_is_left_over_goes_nowhere_else_for_certain():
+    """Experts of which some were converted: no stack can be made, and one that is left fits an output by its shape."""
+    old = {"trunk.mlp.moe.0.wo.weight": (4, 4), "trunk.mlp.router.weight": (3, 4), "trunk.norm.weight": (4,)}
+    new = {"trunk.mlp.moe.wo": (3, 4, 4), "trunk.out_lin.weight": (4, 4)}
+    new |= {"trunk.mlp.router.weight": (3, 4), "trunk.norm.weight": (4,)}
+    leaves = [[(key, shape, "float32") for key, shape in side.items()] for side in (old, new)]
+    suggestion = treealign.suggest(KeyTree.from_leaves(leaves[0]), KeyTree.from_leaves(leaves[1], ordered=True))
+    assert not [m for m in suggestion.matches if m.certain and "moe" in m.checkpoint[0]]

@@ -17,6 +17,7 @@ from treealign.align.doubting.folded_space import judge_orders
 from treealign.align.doubting.followers import follow_modules
 from treealign.align.doubting.index_families import judge_index_families
 from treealign.align.doubting.joined_squares import turn_joined_squares
+from treealign.align.doubting.left_stacks import judge_left_stacks
 from treealign.align.doubting.lists import judge_lists
 from treealign.align.doubting.other_tower import judge_other_tower
 from treealign.align.doubting.same_paths import judge_same_paths
@@ -40,6 +41,7 @@ JUDGES: tuple[Judge, ...] = (
     judge_crossed,
     judge_same_paths,
     judge_index_families,
+    judge_left_stacks,
     judge_turns,
     judge_torn,
 )
