@@ -155,7 +155,7 @@ def test_named_parts_are_stacked_in_one_step() -> None:
 
 
 def test_a_whole_made_of_squares_shows_nothing_of_another_square():
-    """The head shows which way matrices stand; whether each of q, k and v was turned before they were joined, nothing."""
+    """The head shows which way matrices stand; whether q, k and v were turned before they were joined, nothing does."""
     parts = {f"trunk.mixer.{part}.weight": (4, 4) for part in ("query", "key", "value")}
     old = parts | {"trunk.mixer.to_out.weight": (4, 4), "trunk.unit.rho.weight": (4, 3), "fc.weight": (5, 4)}
     new = {"trunk.attn.query_key_value.weight": (12, 4), "trunk.attn.to_out.weight": (4, 4)}
