@@ -114,3 +114,18 @@ def test_a_member_of_a_stack_that_is_left_over_goes_nowhere_else_for_certain():
     leaves = [[(key, shape, "float32") for key, shape in side.items()] for side in (old, new)]
     suggestion = treealign.suggest(KeyTree.from_leaves(leaves[0]), KeyTree.from_leaves(leaves[1], ordered=True))
     assert not [m for m in suggestion.matches if m.certain and "moe" in m.checkpoint[0]]
+
+
+def test_a_conversion_of_one_block_is_written_so_that_it_leaves_the_others_alone_on_the_way_back():
+    """The one table that the author called otherwise: its index is spelled out, or it would take those of all."""
+    tables = {n: f"blocks.{n}.{'mod.lin' if n == 1 else 'scale_shift_table'}" for n in range(3)}
+    old = [(name, (192,), "float32") for name in tables.values()]
+    new = [(f"transformer_blocks.{n}.scale_shift_table", (6, 32), "float32") for n in tables]
+    words = {"attn.wo": "attn.to_out.0", "mlp.up": "ff.up", "mlp.down": "ff.down", "prenorm": "norm1"}
+    shapes = dict(zip(words, ((32, 32), (72, 32), (32, 72), (32,)), strict=True))
+    old += [(f"blocks.{n}.{word}.weight", shape, "float32") for n in tables for word, shape in shapes.items()]
+    new += [(f"transformer_blocks.{n}.{words[w]}.weight", s, "float32") for n in tables for w, s in shapes.items()]
+    suggestion = treealign.suggest(KeyTree.from_leaves(old), KeyTree.from_leaves(new, ordered=True))
+    assert {m.checkpoint[0]: m.model[0] for m in suggestion.matches if m.operations} == {
+        table: f"transformer_blocks.{n}.scale_shift_table" for n, table in tables.items()
+    }

@@ -140,7 +140,7 @@ class Converting:
         elif len(group) > 1:
             for number in group:
                 yield from self._attempt(renamed, [number], 0)
-        elif len(renamed[group[0]].template.cases) > 1:
+        elif _captures_shared(renamed[group[0]]):
             yield from self._apart(renamed[group[0]], self._numbers[group[0]])
         else:
             yield from filter(None, [self._one(renamed, group, 0, forced=True)])
@@ -177,6 +177,12 @@ class Converting:
                 if fitting is not None:
                     return _spelt(sources, targets, fitting)
         return None
+
+
+def _captures_shared(renamed: Renamed) -> bool:
+    """Whether an index of both sides stands as a capture in any name, be it that it is ever the same."""
+    names = (*renamed.sources, *renamed.template.targets)
+    return any(p.column < renamed.template.shared for name in names for p in _slots(name))
 
 
 def _spelt_out(renamed: Renamed, case: ConversionTemplate) -> Renamed:
