@@ -95,3 +95,11 @@ def test_leaves_of_a_module_follow_what_is_certain_of_it():
     new |= {"se.expand.bias": (8,), "se.expand.weight": (8, 2)}
     pairs = certain_pairs(aligned(old, new))
     assert {pairs.get(f"bn1.{leaf}") for leaf in norm} in ({f"depthwise_norm.{leaf}" for leaf in norm}, {None})
+
+
+def test_a_list_of_which_a_member_of_the_same_kind_goes_beside_it_may_be_shifted():
+    """Four linears of one kind, the first of them beside the list of the other side: which three are in it?"""
+    old = {f"head.layers.{n}.weight": (16, 16) for n in range(4)} | {"head.layers.4.norm.scale": (16,)}
+    new = {f"head.layers.{n}.weight": (16, 16) for n in range(3)}
+    new |= {"head.proj_in.weight": (16, 16), "head.out_norm.scale": (16,)}
+    assert not [key for key in certain_pairs(aligned(old, new)) if key.endswith("weight")]

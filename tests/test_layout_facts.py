@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from aligning import aligned
+from cases import read_cases
 from test_layouts import known
 
+import treealign
 from treealign.align.knowledge import entries
 from treealign.align.knowledge.entries import layouts
 from treealign.align.knowledge.reading import read_alike
@@ -197,3 +199,9 @@ def test_heads_of_kerass_own_attention_have_a_dimension_whatever_model_it_is_in(
     assert all(m.certain for m in suggestion.matches)
     made = dict(suggestion.mapping.apply(tensors))
     assert made[f"{there}q_lin.weight".format(1)].equal(tensors["block_1.mixing.query.kernel"].reshape(32, 32).T)
+
+
+def test_members_of_a_list_of_which_a_library_speaks_by_number_leave_the_others_together():
+    """ConvNeXt's first downsampling is its stem: the norms and convolutions of the rest are matched as a list."""
+    (case,) = read_cases("originals", "convnextv2_facebook__hf")
+    assert treealign.suggest(*case.trees()).questions == ()

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
 
+from treealign.align.doubting.spilling import spilled
 from treealign.align.links import Link
-from treealign.align.matching.series import places_by_kind
 from treealign.align.patterns import GLUED, Indices, Pattern
 from treealign.align.reasons import Reason
 from treealign.align.state import State
@@ -64,7 +64,7 @@ def unconfirmed(links: Sequence[Link]) -> dict[Link, Alternative]:
     }
     rested = _numbered_in_names(links)
     told |= {(_plain(left), _plain(right)) for (left, right), row in rested.items() if row.tells_direction}
-    spilled_to = {link: Alternative(SPILLED, rivals_of([link, *others])) for link, others in _spilled(links).items()}
+    spilled_to = {link: Alternative(SPILLED, rivals_of([link, *others])) for link, others in spilled(links).items()}
     either_way = {link: alone(link, ORDER) for link in links if _rests_on_order(link, told)}
     assumed = {
         link: Alternative(ORDER, rivals_of(row.links))
@@ -178,55 +178,3 @@ def _name(path: Path) -> set[str]:
 
 def _words(segment: str) -> set[str]:
     return {w for w in split_words(segment.replace("{}", "")) if not w.isdigit()}
-
-
-def _spilled(links: Sequence[Link]) -> dict[Link, list[Link]]:
-    """Links within a list of which other members go to places beside the list, with those members.
-
-    Not where the numbers are places among as many members that are built alike: these cannot be shifted.
-    """
-    numbers: tuple[dict[Path, set[int]], dict[Path, set[int]]] = (defaultdict(set), defaultdict(set))
-    members: dict[tuple[Path, Path], list[tuple[Link, Path]]] = defaultdict(list)
-    for link in links:
-        a, b = link.left[0], link.right[0]
-        for side, p in zip(numbers, (a, b), strict=True):
-            for above, number, _ in _places(p):
-                side[above].add(number)
-        for above, _, below in _places(a):
-            members[above, below].append((link, b.segments))
-    ranks = _ranks([p for link in links for p in link.left]), _ranks([p for link in links for p in link.right])
-    found: dict[Link, list[Link]] = {}
-    for (above, below), group in members.items():
-        inside = [(link, path, over) for link, path in group if (over := _same_list(above, below, path)) is not None]
-        for link, path, over in inside:
-            place = ranks[0].get((above, number_of(link.left[0].segments[len(above)])))
-            if place is not None and place == ranks[1].get((over, number_of(path[len(over)]))):
-                continue
-            beside = [o for o, other in group if other[: len(over)] != over and other[: len(over) - 1] == over[:-1]]
-            if beside and numbers[0][above] != numbers[1][over]:
-                found[link] = beside
-                found.update({o: [link] for o in beside})
-    return found
-
-
-def _ranks(patterns: Sequence[Pattern]) -> dict[tuple[Path, int], tuple[int, int]]:
-    """The rank of each member of a list among those that are built as it is, and how many these are."""
-    numbers: dict[Path, set[int]] = defaultdict(set)
-    for p in patterns:
-        for above, number, _ in _places(p):
-            numbers[above].add(number)
-    found = {(above, n): (rank, len(ns)) for above, ns in numbers.items() for rank, n in enumerate(sorted(ns))}
-    kinds = places_by_kind(patterns)
-    return found | {(one[0], number): (kind.rank, kind.members) for (one, number), kind in kinds.items()}
-
-
-def _places(p: Pattern) -> Iterator[tuple[Path, int, Path]]:
-    return ((p.segments[:n], number_of(s), p.segments[n + 1 :]) for n, s in enumerate(p.segments) if s.isdecimal())
-
-
-def _same_list(above: Path, below: Path, path: Path) -> Path | None:
-    """The list of the other side, if a leaf stands there below a number of a list of the same name."""
-    at = len(path) - 1 - len(below)
-    if at < 1 or not above or not path[at].isdecimal() or path[at - 1] != above[-1]:
-        return None
-    return path[:at]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from treealign.align.knowledge.entries import Run, layouts, starts_with
+from treealign.align.links import part_of
 from treealign.align.patterns import Pattern, concrete, single_leaves
 
 
@@ -42,21 +43,31 @@ def read_alike(left: Sequence[Pattern], right: Sequence[Pattern]) -> list[tuple[
 
 
 def unfolded(left: Sequence[Pattern], right: Sequence[Pattern]) -> tuple[list[Pattern], list[Pattern]]:
-    """The patterns of both sides, leaf by leaf where a library of one spells by number what the other has."""
+    """The patterns of both sides, those leaves by themselves of which a library spells by number what the other has.
+
+    The others of a list stay together, as they are on the other side.
+    """
     sides = list(left), list(right)
     for one, other in ((0, 1), (1, 0)):
-        known = {at for at, p in enumerate(sides[one]) if any(layouts()[name].by_number for name, _ in p.library)}
-        read = {at: {r for q in _single(sides[one][at]) if (r := _reading(q))} for at in known}
-        paths = [(at, concrete(p, key)) for at, p in enumerate(sides[other]) for key in p.cells] if known else []
-        ends = _ends(set().union(*read.values()), paths)
-        places = {at for some in ends.values() for at in some}
-        sides[one][:] = _apart(sides[one], {at for at, mine in read.items() if not mine.isdisjoint(ends)})
-        sides[other][:] = _apart(sides[other], places)
+        known = [p for p in sides[one] if any(layouts()[name].by_number for name, _ in p.library)]
+        read = {at: r for p in known for q in _single(p) for at in q.cells.values() if (r := _reading(q))}
+        paths = ((at, concrete(p, key)) for p in sides[other] for key, at in p.cells.items()) if read else ()
+        ends = _ends(set(read.values()), paths)
+        sides[one][:] = _apart(sides[one], {at for at, reading in read.items() if reading in ends})
+        sides[other][:] = _apart(sides[other], {at for some in ends.values() for at in some})
     return sides
 
 
-def _apart(patterns: Sequence[Pattern], places: Set[int]) -> list[Pattern]:
-    return [q for at, p in enumerate(patterns) for q in (_single(p) if at in places and p.captures else [p])]
+def _apart(patterns: Sequence[Pattern], leaves: Set[int]) -> list[Pattern]:
+    found: list[Pattern] = []
+    for p in patterns:
+        rest = set(p.cells.values()) - leaves
+        if not p.captures or len(rest) == len(p.cells):
+            found.append(p)
+            continue
+        found += (q for q in _single(p) if rest.isdisjoint(q.cells.values()))
+        found += [part_of(p, rest)] if rest else []
+    return found
 
 
 def _ends(read: Iterable[Reading], paths: Iterable[tuple[int, Run]]) -> Mapping[Reading, list[int]]:

@@ -38,6 +38,7 @@ def _by_rank(found: Sequence[Token], place: Rank | None) -> Iterator[Token]:
 
 
 List = tuple[tuple[str, ...], str]  # the path above it, and the name of its members without the number
+BARE = "\0"  # that name where the members are numbers and nothing else
 
 
 class Kind(NamedTuple):
@@ -139,7 +140,7 @@ def _numbered(patterns: Sequence[Pattern]) -> dict[int, list[Rank]]:
     for (one, depth), members in groups.items():
         numbers = sorted(members)
         steps = [b - a for a, b in pairwise(numbers)]
-        gaps = "" if one[1] == "\0" or set(steps) <= {1} else f"+{','.join(map(str, steps))}"
+        gaps = "" if one[1] == BARE or set(steps) <= {1} else f"+{','.join(map(str, steps))}"
         for rank, number in enumerate(numbers):
             entries = [Rank(rank, len(numbers), depth, gaps)] if len(numbers) > 1 else []
             if place := kinds.get((one, number)):
@@ -158,10 +159,10 @@ def places_by_kind(patterns: Sequence[Pattern]) -> dict[tuple[List, int], Kind]:
     """
     below: dict[List, dict[int, set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
     for p in patterns:
-        for depth, one, number in _numbers(p):
-            if one[1] == "\0":
-                path = p.segments[len(p.segments) - depth :]
-                below[one][number].add(tuple(_DIGITS.sub("\0", s) for s in path))
+        for depth, one, numbers in bare_numbers(p):
+            path = tuple(_DIGITS.sub(BARE, s.replace("{}", BARE)) for s in p.segments[len(p.segments) - depth :])
+            for number in numbers:
+                below[one][number].add(path)
     found = {}
     for one, members in below.items():
         kinds: list[list[int]] = []
@@ -175,6 +176,17 @@ def places_by_kind(patterns: Sequence[Pattern]) -> dict[tuple[List, int], Kind]:
             if len(kind) > 1:
                 found.update({(one, number): Kind(at, rank, len(kind)) for rank, number in enumerate(kind)})
     return found
+
+
+def bare_numbers(p: Pattern) -> Iterator[tuple[int, List, frozenset[int]]]:
+    """The numbers that are whole names in a path: how deep they stand, in which list, and all that its leaves have."""
+    last, capture = len(p.segments) - 1, 0
+    for at, segment in enumerate(p.segments):
+        if segment == "{}":
+            yield last - at, (p.segments[:at], BARE), frozenset(map(number_of, {key[capture] for key in p.cells}))
+        elif segment.isdecimal():
+            yield last - at, (p.segments[:at], BARE), frozenset((number_of(segment),))
+        capture += segment.count("{}")
 
 
 def _mostly_the_same(some: Set[tuple[str, ...]], others: Set[tuple[str, ...]]) -> bool:
