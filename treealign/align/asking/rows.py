@@ -17,6 +17,7 @@ from treealign.mapping.operations import (
     Keep,
     Operation,
     Parallel,
+    Permute,
     Reorder,
     RotaryPermute,
     RotaryUnpermute,
@@ -29,6 +30,7 @@ from treealign.mapping.operations.base import as_ints
 Order = tuple[int, ...]
 HIDDEN = (RotaryPermute, RotaryUnpermute, Interleave, Deinterleave)  # what changes rows and no shape
 ROTARY = ("to half split", "to interleaved")
+EXPERTS = 3  # dimensions of the matrices of all experts
 DEFAULT = {"checkpoint": True, "model": False}
 
 
@@ -196,13 +198,12 @@ def _single_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[O
     if len(shapes) != 1:
         return None
     shape = next(iter(shapes))
-    dim = _fused_dim(link, shape)
+    dim = _fused_dim(link, shape, left)
     made: tuple[Operation, ...] | None = None
     if said.rotary:
         return None  # which of the rows are those of q and k, no shape of a whole on both sides shows
     if said.kind in ROTARY:
-        turned = _turned(shape[0], said.kind == "to half split", said)
-        return None if turned is None else ((turned,), ())
+        return _rotary_rows(link, said)
     if said.kind == "by head" and (blocks := _blocks_of_whole(shape, dim, said.size)):
         made = (Interleave(dim, blocks),)
     elif said.kind == "in turns" and shape[dim] % 2 == 0:
@@ -215,20 +216,41 @@ def _single_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[O
     return (invert(made), ()) if left else ((), made)
 
 
+def _rotary_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
+    """Heads are rows of a linear layer: of the checkpoint's, and of the model's where that one is turned."""
+    p = link.right[0] if _is_turned(link) else link.left[0]
+    rows = {shape[0] for shape in p.shapes.values() if shape}
+    turned = _turned(min(rows), said.kind == "to half split", said) if len(rows) == 1 else None
+    if turned is None:
+        return None
+    return ((), (turned,)) if _is_turned(link) else ((turned,), ())
+
+
 def _blocks_of_whole(shape: Sequence[int], dim: int, head_dim: int) -> Order | None:
     """The rows of q, k and v in one turn of a whole: as many queries as there are inputs, else three equal parts."""
-    rows, inputs = shape[dim], shape[-1] if len(shape) > 1 else 0
+    rows, inputs = shape[dim], shape[-1 if dim < len(shape) - 1 else -2] if len(shape) > 1 else 0
     keys, odd = divmod(rows - inputs, 2)
     if inputs and not odd and 0 < keys <= inputs and (blocks := head_blocks((inputs, keys, keys), head_dim)):
         return blocks
     return head_blocks((rows // 3,) * 3, head_dim) if rows % 3 == 0 else None
 
 
-def _fused_dim(link: Link, shape: Sequence[int]) -> int:
-    """Along which dimension a fused tensor is fused: its rows; its columns where the other side turns it."""
-    if len(shape) == 3:
-        return 1 if _role_of(link, "gate up") else 0
-    return 0
+def _fused_dim(link: Link, shape: Sequence[int], left: bool) -> int:
+    """Along which dimension a fused tensor is fused: its rows.
+
+    Of one that is turned they are its outputs, of which it has several times as many as of inputs; where it has not,
+    they are what the model's rows are.
+    """
+    if not _is_turned(link):
+        return 1 if len(shape) == EXPERTS and _role_of(link, "gate up") else 0
+    rows, columns = len(shape) - 2, len(shape) - 1
+    if shape[rows] == shape[columns]:
+        return columns if left else rows
+    return rows if shape[rows] > shape[columns] else columns
+
+
+def _is_turned(link: Link) -> bool:
+    return any(isinstance(o, Permute) for o in link.operations)
 
 
 def _role_of(link: Link, role: str) -> bool:

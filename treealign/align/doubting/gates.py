@@ -15,7 +15,7 @@ from treealign.align.doubting.rotary import attention_name, roles
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
-from treealign.mapping.operations import Stack, Unstack
+from treealign.mapping.operations import Permute, Stack, Unstack
 
 FUSED = Reason(
     "rows",
@@ -58,13 +58,11 @@ class Gates(NamedTuple):
     def may_hide(self, link: Link) -> bool:
         """Whether a match of fused tensors that are called otherwise may hide another order of gate and up.
 
-        Tensors of one expert each that are stacked, or unstacked, are no other for that.
+        Tensors of one expert each that are stacked, or unstacked, are no other for that, and none is that is turned.
         """
-        if (
-            len(link.left) != 1
-            or len(link.right) != 1
-            or any(not isinstance(o, Stack | Unstack) for o in link.operations)
-        ):
+        if len(link.left) != 1 or len(link.right) != 1:
+            return False
+        if any(not isinstance(o, Stack | Unstack | Permute) for o in link.operations):
             return False
         if attention_name(link.left[0])[-1:] == attention_name(link.right[0])[-1:]:
             return False
