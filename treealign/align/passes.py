@@ -5,6 +5,7 @@ Their order, and what each needs, stands in `treealign.align.pipeline`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import wraps
 
@@ -22,6 +23,7 @@ from treealign.align.doubting.stacking import judge_exchanges, stacked
 from treealign.align.doubting.transposition import turned
 from treealign.align.flattened import unflattened
 from treealign.align.hinted import evidence_of
+from treealign.align.knowledge.chains import spelled_alike
 from treealign.align.knowledge.reading import read_alike, unfolded
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.knowledge.settling import settled_by_layouts
@@ -64,7 +66,10 @@ def read_names(state: State) -> State:
     here, there = map(with_dots, state.given)
     here, there = unflattened(here, there), unflattened(there, here)
     here, there = with_adapter_parts(here, there), with_adapter_parts(there, here)
-    return replace(state, trees=staged_alike(here, there) if state.shapes else (here, there))
+    if not state.shapes:
+        return replace(state, trees=(here, there))
+    here, spelled = spelled_alike(here, there)
+    return replace(state, trees=staged_alike(here, there), spelled=spelled)
 
 
 def fold(state: State) -> State:
@@ -211,7 +216,13 @@ def settle(state: State) -> State:
     read = {(left[i], right[j]): text for i, j, text in read_alike(left, right)}
     links = stacked(state.links, state.conventions, state.trees[1])
     links = settled_by_layouts(links, state.trees[1].modules, state.conventions.habits, read)
-    return replace(state, links=tuple(links))
+    return replace(state, links=tuple(_with_spelling(one, state.spelled) for one in links))
+
+
+def _with_spelling(link: Link, spelled: Mapping[int, str]) -> Link:
+    """The link, with what says that its leaf is read under the model's name."""
+    said = dict.fromkeys(spelled[at] for p in link.left for at in p.cells.values() if at in spelled)
+    return replace(link, evidence=(*link.evidence, *said)) if said else link
 
 
 def leave_over(state: State) -> State:

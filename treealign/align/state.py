@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from treealign.align.contents.anchors import Anchors, no_anchors
@@ -39,6 +39,8 @@ class State:
         Whether the shapes of both sides are known.
     trees : tuple of KeyTree
         As they are read: names that were flattened have their dots again.
+    spelled : mapping of int to str
+        Leaves of the checkpoint that are read under the model's names, to what says so.
     patterns : two sequences of Pattern
         All that is to be matched.
     aside : sequence of Pattern
@@ -74,6 +76,7 @@ class State:
     contents: Contents | None
     shapes: bool
     trees: Trees
+    spelled: Mapping[int, str] = field(default_factory=dict)
     patterns: Patterns = ((), ())
     aside: Sequence[Pattern] = ()
     anchors: Anchors = field(default_factory=lambda: no_anchors(((), ())))

@@ -198,22 +198,22 @@ def _has_index(segment: str, mark: str) -> bool:
 
 
 def _layout(row: Mapping[str, Any]) -> Layout:
-    rows = {run: _fused(text) for path, text in row.get("rows", {}).items() for run in _runs(path)}
+    rows = {run: _fused(text) for path, text in row.get("rows", {}).items() for run in runs_of(path)}
     return Layout(
         row["name"],
-        tuple(tuple(map(numbered, _runs(path))) for path in row.get("has", ())),
-        tuple(numbered(run) for path in row.get("lacks", ()) for run in _runs(path)),
+        tuple(tuple(map(numbered, runs_of(path))) for path in row.get("has", ())),
+        tuple(numbered(run) for path in row.get("lacks", ()) for run in runs_of(path)),
         frozenset(row.get("numbers", ())),
         frozenset(row.get("anywhere", ())),
         frozenset(row.get("classes", ())),
-        tuple(run for path in row.get("wide", ()) for run in _runs(path)),
-        {run: tuple(text.split(".")) for path, text in row.get("halved", {}).items() for run in _runs(path)},
-        tuple(run for path in row.get("vectors", ()) for run in _runs(path)),
+        tuple(run for path in row.get("wide", ()) for run in runs_of(path)),
+        {run: tuple(text.split(".")) for path, text in row.get("halved", {}).items() for run in runs_of(path)},
+        tuple(run for path in row.get("vectors", ()) for run in runs_of(path)),
         rows,
         frozenset(way for way in row.get("rotary", "").split(", ") if way),
-        {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in _runs(path)},
-        {run: tuple(text.split()) for path, text in row.get("heads", {}).items() for run in _runs(path)},
-        {run: tuple(text.split(".")) for path, text in row.get("names", {}).items() for run in _runs(path)},
+        {run: text.removesuffix(" first") for path, text in row.get("axes", {}).items() for run in runs_of(path)},
+        {run: tuple(text.split()) for path, text in row.get("heads", {}).items() for run in runs_of(path)},
+        {run: tuple(text.split(".")) for path, text in row.get("names", {}).items() for run in runs_of(path)},
         row["source"],
         row["checked"] == "run",
     )
@@ -224,10 +224,10 @@ def numbered(segments: Run) -> Run:
     return tuple("{}" if segment.isdigit() else segment for segment in segments)
 
 
-def _runs(path: str) -> Iterator[Run]:
+def runs_of(path: str) -> Iterator[Run]:
     """A path as segments; ``a|b`` is one of two.
 
-    >>> list(_runs("blocks.{}.norm1|ln1"))
+    >>> list(runs_of("blocks.{}.norm1|ln1"))
     [('blocks', '{}', 'norm1'), ('blocks', '{}', 'ln1')]
     """
     return product(*(segment.split("|") for segment in path.split(".")))
