@@ -162,7 +162,7 @@ def filled(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def alike(module: torch.nn.Module) -> torch.nn.Module:
-    """The module with one epsilon, one border of pools, no bound of activations: neither weights nor names say these."""
+    """The module with one epsilon, one border of pools, no bound of activations: no weights say these."""
     for part in list(module.modules()):
         if isinstance(getattr(part, "eps", None), float):
             part.eps = 1e-5
