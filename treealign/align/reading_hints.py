@@ -11,6 +11,7 @@ from rapidfuzz.process import extractOne
 from treealign.align.hints import FORMS, Hints, Naming, Statement, listed, parse
 from treealign.align.paths import fits
 from treealign.align.patterns import Pattern, single_leaves
+from treealign.align.words import without_wrappers
 from treealign.errors import TreealignError
 
 EXAMPLE = (
@@ -34,7 +35,11 @@ def read(hints: Hints, left: Sequence[Pattern], right: Sequence[Pattern]) -> lis
     for text in listed(hints):
         made = parse(text) if isinstance(text, str) else []
         wrong += [] if made else [_no_form(text)]
-        wrong += [complaint for hint in made for complaint in _unnamed(hint, left, right)]
+        complaints = [complaint for hint in made for complaint in _unnamed(hint, left, right)]
+        bare = parse(without_wrappers(text)) if complaints else []  # trees are read without what wrappers add
+        if bare and not any(_unnamed(hint, left, right) for hint in bare):
+            made, complaints = bare, []
+        wrong += complaints
         found += made
     wrong += [] if wrong else _contradictions(found, left, right)
     if wrong:

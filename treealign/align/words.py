@@ -196,6 +196,16 @@ def unwrapped(segments: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(s for s in segments if s not in wrappers) if wrappers.intersection(segments) else segments
 
 
+def without_wrappers(text: str) -> str:
+    """A hint whose paths are without what wrappers add.
+
+    >>> without_wrappers("layers._orig_mod.up,layers._orig_mod=ff,l")
+    'layers.up,layers=ff,l'
+    """
+    names = "|".join(sorted(vocabulary().wrappers))
+    return re.sub(rf"\b(?:{names})\.|\.(?:{names})\b", "", text)
+
+
 @lru_cache(maxsize=65536)
 def tokens(segments: tuple[str, ...]) -> tuple[Token, ...]:
     """All tokens of a path: its words, and the roles that runs of words name; wrappers are looked through."""
