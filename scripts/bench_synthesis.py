@@ -17,11 +17,12 @@ import argparse
 import gzip
 import json
 import lzma
+import re
 import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from treealign.tree.keytree import KeyTree
 
 Shape = tuple[int, ...]
 PLAIN = ("rename", "copy", "tie")
+_DIGITS = re.compile(r"[0-9]+", re.ASCII)
 LAWS = ("forward", "reverse", "idempotent")
 COLUMNS = ("cases", "rules", "of these", "by hand", "fine", "proved", *LAWS, "lost", "CPU s", "p95", "p99", "max")
 
@@ -103,27 +105,48 @@ def matches(case: dict[str, Any]) -> tuple[list[tuple[str, str]], list[Conversio
             fed = [t for t in targets if t not in tied] or targets
             pairs.append((sources[0], fed[0]))
         else:
-            made = operations_for(operation, [left[s] for s in sources], [shapes[t] for t in targets])
-            conversions.append(Conversion(tuple(sources), tuple(targets), made))
+            ordered = sorted(sources, key=lambda key: _first_alike(sources, key))
+            conversions.append(
+                Conversion(tuple(ordered), tuple(targets), operations_for(ordered, targets, left, shapes))
+            )
     return pairs, conversions
 
 
-def operations_for(name: str, sources: Sequence[Shape], targets: Sequence[Shape]) -> tuple[ops.Operation, ...]:
-    """Operations of the named kind that fit the shapes."""
-    kind, half = name.split(":", maxsplit=1)[0], len(sources) // 2
-    turned = tuple(range(len(targets[0])))[::-1]
-    if kind == "stack":
-        return (ops.Stack(0, len(sources)),)
-    if kind in ("stack+concat", "concat+reshape"):
-        return (ops.Stack(0, half), ops.Concat(1, (sources[0][0], sources[half][0])))
-    if kind == "concat":
-        dim = next(n for n, (a, b) in enumerate(zip(sources[0], targets[0], strict=True)) if a != b)
-        return (ops.Concat(dim, tuple(shape[dim] for shape in sources)),)
-    if kind in ("chunk", "split", "chunk+permute") and len(targets) > 1:
-        return (ops.Split(0, tuple(sources[0][0] * shape[0] // sum(s[0] for s in targets) for shape in targets)),)
-    if kind == "reshape":
-        return (ops.Reshape(sources[0], targets[0]),)
-    return (ops.Permute(turned) if kind == "transpose" else ops.Interleave(0, (1, 1)),)
+def _first_alike(keys: Sequence[str], key: str) -> int:
+    """Where the first key stands that differs by numbers alone: what operations take stands pattern by pattern."""
+    return next(at for at, other in enumerate(keys) if _DIGITS.sub("#", other) == _DIGITS.sub("#", key))
+
+
+def operations_for(
+    sources: Sequence[str], targets: Sequence[str], left: Mapping[str, Shape], right: Mapping[str, Shape]
+) -> tuple[ops.Operation, ...]:
+    """Operations that lead from so many tensors of these shapes to so many of those."""
+    before, after = [left[key] for key in sources], [right[key] for key in targets]
+    if len(before) == len(after) == 1:
+        return (_turned(before[0], after[0]),)
+    made: list[ops.Operation] = []
+    if len(before) > 1:
+        members = after[0][0] if len(after) == 1 and len(after[0]) > len(before[0]) else 0
+        if members and len(before) % members == 0:
+            joined = len(before) // members
+            made += [ops.Stack(0, members)]
+            made += [ops.Concat(1, tuple(shape[0] for shape in before[::members]))] if joined > 1 else []
+        else:
+            sizes = [tuple(shape[dim] for shape in before) for dim in range(len(before[0]))]
+            grown = (dim for dim, size in enumerate(sizes) if len(after) == 1 and after[0][dim:][:1] == (sum(size),))
+            dim = next(grown, 0)
+            made += [ops.Concat(dim, sizes[dim])]
+    if len(after) > 1:
+        whole, rows = sum(shape[0] for shape in before), sum(shape[0] for shape in after)
+        many = len(before) == 1 and before[0] == (len(after), *after[0])
+        made += [ops.Unstack(0, len(after)) if many else ops.Split(0, tuple(whole * s[0] // rows for s in after))]
+    return tuple(made)
+
+
+def _turned(before: Shape, after: Shape) -> ops.Operation:
+    if len(before) > 1 and before[::-1] == after:
+        return ops.Permute(tuple(range(len(before)))[::-1])
+    return ops.Interleave(0, (1, 1)) if before == after else ops.Reshape(before, after)
 
 
 def laws(

@@ -8,8 +8,8 @@ templates that took them find a way through what the others took.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from math import ceil
 from typing import TypeAlias
@@ -93,7 +93,8 @@ class Chooser:
     @property
     def is_small(self) -> bool:
         """Whether there is work for the program."""
-        return len(self._program[0].entries) <= self._left
+        ends = 2 * sum(len(shape.steps) for shape in self._shapes)  # entries of the flows alone
+        return ends <= self._left and len(self._program[0].entries) <= self._left
 
     @property
     def bound(self) -> int:
@@ -106,15 +107,17 @@ class Chooser:
         weights = [cost + taste for cost, taste in zip(costs, self._tastes, strict=True)]
         solved = self._solved(weights)
         kept, bound = (self._priced(weights), 1) if solved is None else solved
-        prices = {n: _SLIGHT * weights[n] for n in self._without_needless(kept, weights)}
-        found = [shape.way(prices) for shape in self._shapes]
+        shapes = [shape.among(kept) for shape in self._shapes]
+        left = _without_needless(shapes, kept, weights)
+        prices = {n: _SLIGHT * weights[n] for n in left}
+        found = [shape.among(left).way(prices) for shape in shapes]
         return Choice(tuple(found[number] for number in self._of), bound)
 
     def _solved(self, weights: Sequence[float]) -> tuple[set[int], int] | None:
         """The contents that the program takes, and its bound; None where it is too large."""
-        program, columns = self._program
         if not self.is_small:
             return None
+        program, columns = self._program
         self._left -= len(program.entries)
         of = dict(zip(columns, weights, strict=True))
         solved = minimum(program, [of.get(column, 0.0) for column in range(program.size)])
@@ -124,26 +127,38 @@ class Chooser:
         bound = max(1, ceil(solved.bound - _TASTE - 1e-6))
         return {n for n, column in enumerate(columns) if column in taken}, bound
 
+    @cached_property
+    def _spread(self) -> Counter[int]:
+        """How many shapes each content has a step in."""
+        return Counter(n for shape in self._shapes for n in shape.made)
+
     def _priced(self, weights: Sequence[float]) -> set[int]:
         """Few contents: each template takes its cheapest way, and what many take becomes cheap."""
-        spread = Counter(n for shape in self._shapes for n in shape.contents)
-        prices = {n: w / max(1, spread[n]) for n, w in enumerate(weights)}
+        prices = [w / max(1, self._spread[n]) for n, w in enumerate(weights)]
         best: set[int] = set()
         for _ in range(_ROUNDS):
             used = Counter(n for shape in self._shapes for n in {n for _, n in shape.way(prices)})
-            kept = self._without_needless({*used}, weights)
+            kept = _without_needless([shape.among(used.keys()) for shape in self._shapes], {*used}, weights)
             if not best or sum(weights[n] for n in kept) < sum(weights[n] for n in best) - 1e-9:
                 best = kept
-            prices = {n: w / (used[n] + 1) for n, w in enumerate(weights)}
+            prices = [w / (used[n] + 1) for n, w in enumerate(weights)]
         return best
 
-    def _without_needless(self, kept: set[int], weights: Sequence[float]) -> set[int]:
-        """What is left when contents go that nobody needs, the dearest first."""
-        for number in sorted(kept, key=lambda n: (-weights[n], -n)):
-            rest = kept - {number}
-            if all(shape.way(dict.fromkeys(rest, 0.0)) for shape in self._shapes if number in shape.contents):
-                kept = rest
-        return kept
+
+def _without_needless(shapes: Sequence[_Shape], kept: set[int], weights: Sequence[float]) -> set[int]:
+    """What is left when contents go that nobody needs, the dearest first; the shapes have steps of these only."""
+    having: dict[int, list[int]] = {}
+    for at, shape in enumerate(shapes):
+        for number in shape.made:
+            having.setdefault(number, []).append(at)
+    current = list(shapes)
+    for number in sorted(kept, key=lambda n: (-weights[n], -n)):
+        fewer = [(at, current[at].among(kept - {number})) for at in having.get(number, ())]
+        if all(shape.is_passable for _, shape in fewer):
+            kept = kept - {number}
+            for at, shape in fewer:
+                current[at] = shape
+    return kept
 
 
 @dataclass(frozen=True)
@@ -155,36 +170,74 @@ class _Shape:
     steps: tuple[Step, ...]
 
     @cached_property
-    def contents(self) -> frozenset[int]:
-        return frozenset(n for *_, numbers in self.steps for n in numbers)
+    def made(self) -> dict[int, list[int]]:
+        """Of each content the steps that it makes."""
+        found: dict[int, list[int]] = {}
+        for at, step in enumerate(self.steps):
+            for number in step[3]:
+                found.setdefault(number, []).append(at)
+        return found
 
-    def way(self, prices: Mapping[int, float]) -> Way:
-        """The cheapest way through contents that have a price, each paid once for each step; empty if there is none."""
-        cost = {self.start: 0.0}
-        back: dict[Node, tuple[Node, Edit | None, int]] = {}
-        for before, after, edit, numbers in self.steps:
-            if before not in cost:
+    @cached_property
+    def _keeping(self) -> list[int]:
+        return [at for at, step in enumerate(self.steps) if step[2] is None]
+
+    def among(self, kept: Set[int]) -> _Shape:
+        """The same with the steps only that some of these contents make."""
+        made = self.made
+        able: dict[int, list[int]] = {}
+        for number in sorted(kept & made.keys()):
+            for at in made[number]:
+                able.setdefault(at, []).append(number)
+        chosen = sorted([*self._keeping, *able])
+        return replace(self, steps=tuple((*self.steps[at][:3], tuple(able.get(at, ()))) for at in chosen))
+
+    @property
+    def is_passable(self) -> bool:
+        """Whether there is a way at all."""
+        reached = {self.start}
+        for before, after, *_ in self.steps:
+            if before in reached:
+                reached.add(after)
+        return self.end in reached
+
+    @cached_property
+    def _rows(self) -> tuple[dict[Node, int], list[tuple[int, int, float, int, tuple[int, ...]]]]:
+        """The nodes numbered, and of each step its nodes, what its length costs, and who makes it: one, or several."""
+        numbers = {node: n for n, node in enumerate(dict.fromkeys((self.start, *(s[1] for s in self.steps), self.end)))}
+        rows = []
+        for before, after, e, makers in self.steps:
+            if before in numbers:
+                paid = 0.0 if e is None else _LONG * (e.i2 - e.i + e.j2 - e.j) ** 2
+                alone = makers[0] if len(makers) == 1 else -1
+                rows.append((numbers[before], numbers[after], paid, alone, makers))
+        return numbers, rows
+
+    def way(self, prices: Mapping[int, float] | Sequence[float]) -> Way:
+        """The cheapest way, each content paid once for each step; empty if there is none."""
+        numbers, rows = self._rows
+        cost = [_FAR] * len(numbers)
+        back: list[tuple[int, int, int]] = [(-1, -1, -1)] * len(numbers)  # the node before, the row, and who makes it
+        cost[numbers[self.start]] = 0.0
+        for at, (before, after, paid, best, makers) in enumerate(rows):
+            so_far = cost[before]
+            if so_far >= _FAR:
                 continue
-            best, paid = -1, cost[before]
+            if makers:
+                if best < 0:
+                    best = min(makers, key=prices.__getitem__)  # noqa: PLW2901  of several the cheapest
+                so_far += paid + prices[best]
+            if so_far < cost[after]:
+                cost[after], back[after] = so_far, (before, at, best)
+        return tuple(reversed(list(self._walked(back, numbers[self.end]))))
+
+    def _walked(self, back: Sequence[tuple[int, int, int]], node: int) -> Iterator[tuple[Edit, int]]:
+        passed = [step for step in self.steps if step[0] in self._rows[0]]
+        while back[node][0] >= 0:
+            node, at, best = back[node]
+            edit = passed[at][2]
             if edit is not None:
-                able = [n for n in numbers if n in prices]
-                if not able:
-                    continue
-                best = min(able, key=lambda n: (prices[n], n))
-                paid += _LONG * (edit.i2 - edit.i + edit.j2 - edit.j) ** 2 + prices[best]
-            if paid < cost.get(after, _FAR):
-                cost[after] = paid
-                back[after] = before, edit, best
-        return _walked(back, self.end) if self.end in cost else ()
-
-
-def _walked(back: Mapping[Node, tuple[Node, Edit | None, int]], end: Node) -> Way:
-    found: list[tuple[Edit, int]] = []
-    while end in back:
-        end, edit, number = back[end]
-        if edit is not None:
-            found.append((edit, number))
-    return tuple(reversed(found))
+                yield edit, best
 
 
 def _shape(lat: Lattice, made: Mapping[Edit, Sequence[int]]) -> _Shape:

@@ -9,9 +9,29 @@ from treealign.formats.cached import cached_property
 from treealign.synthesize.absorbing import Absorption
 from treealign.synthesize.lattice import Lattice, lattice
 from treealign.synthesize.lines import Line, Lines
-from treealign.synthesize.rules import Rule, Side
+from treealign.synthesize.rules import Rule
 from treealign.synthesize.templates import Template, Values
 from treealign.tree.segments import Name
+
+
+@dataclass(frozen=True)
+class Known:
+    """A rule, and whether it or its inverse matches a name that must not change."""
+
+    rule: Rule
+    fixed: bool
+    problem: Problem
+
+    @cached_property
+    def final(self) -> bool:
+        """Whether it matches a name that only the model has, so that a guard has to tell."""
+        return any(True for _ in self.problem._made.find(self.rule.forward))
+
+    @cached_property
+    def loose(self) -> int:
+        """How many names without a match it or its inverse would change."""
+        sides = ((self.problem._loose, self.rule.forward), (self.problem._unfilled, self.rule.backward))
+        return sum(1 for lines, side in sides for _ in lines.find(side))
 
 
 @dataclass(frozen=True)
@@ -56,18 +76,17 @@ class Problem:
         """How many names have been looked at so far."""
         return sum(lines.searched for lines in (self._fixed, self._made, self._loose, self._unfilled))
 
-    def is_fixed(self, side: Side) -> bool:
-        """Whether it matches a name that must not change."""
-        return any(True for _ in self._fixed.find(side))
+    def known(self, rule: Rule) -> Known:
+        """The rule and what it does to names that no move changes: the same for all lists, so asked once."""
+        if rule not in self._rules:
+            sides = rule.forward, rule.backward
+            fixed = any(True for side in sides for _ in self._fixed.find(side))
+            self._rules[rule] = Known(rule, fixed, self)
+        return self._rules[rule]
 
-    def is_final(self, side: Side) -> bool:
-        """Whether it matches a name that only the model has, so that a guard has to tell."""
-        return any(True for _ in self._made.find(side))
-
-    def loose(self, rule: Rule) -> int:
-        """How many names without a match it or its inverse would change."""
-        sides = ((self._loose, rule.forward), (self._unfilled, rule.backward))
-        return sum(1 for lines, side in sides for _ in lines.find(side))
+    @cached_property
+    def _rules(self) -> dict[Rule, Known]:
+        return {}
 
     @cached_property
     def _fixed(self) -> Lines:

@@ -220,6 +220,13 @@ class Rule:
     at_end: bool = False
 
     @cached_property
+    def _hash(self) -> int:
+        return hash((self.scope, self.gap, self.left, self.old, self.new, self.right, self.at_end))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
     def forward(self) -> Side:
         """What it looks for in the checkpoint's names."""
         return Side(self.scope, self.gap, self.left, self.old, self.right, self.at_end)

@@ -163,9 +163,10 @@ class Tracks:
 
     def effect(self, move: Move) -> Effect | None:
         """What a move does; None where it is not right."""
-        problem = self._problem
-        if any(problem.is_fixed(side) for rule in move for side in (rule.forward, rule.backward)):
+        known = [self._problem.known(rule) for rule in move]
+        if any(one.fixed for one in known):
             return None
+        move = tuple(one.rule for one in known)  # what it has computed is computed
         if len(move) == 1 and any(self._refuses(number, move[0]) for number in self._refusing):
             return None
         touched = self._touched(move)
@@ -177,9 +178,7 @@ class Tracks:
         names = {line: new for line, (_, _, new) in touched.items()}
         if not self._restores(move, names):
             return None
-        guarded = any(problem.is_final(rule.forward) for rule in move)
-        loose = sum(problem.loose(rule) for rule in move)
-        return Effect(made, names, guarded, loose)
+        return Effect(made, names, any(one.final for one in known), sum(one.loose for one in known))
 
     def _touched(self, move: Move) -> dict[int, tuple[Rule, Found, Name]] | None:
         """The names that some rule matches, with the rule that wins and what it makes of them."""
