@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import resource
 import signal
 import zipfile
@@ -11,10 +12,23 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 import torch
 from dying import snapshot
+from safetensors.torch import save_file
 
-from treealign import ConversionMapping, Convert, KeyTree, Rename, TreealignError, load, operations, read_tree, suggest
+from treealign import (
+    ConversionMapping,
+    Convert,
+    KeyTree,
+    Rename,
+    TreealignError,
+    convert_checkpoint,
+    load,
+    operations,
+    read_tree,
+    save,
+    suggest,
+)
 from treealign.checkpoint.adapters import expressions
-from treealign.errors import FormatError
+from treealign.errors import FormatError, MappingError
 from treealign.formats import bounds
 
 
@@ -102,6 +116,62 @@ def test_of_many_sources_those_that_match_are_found_wherever_they_stand(name):
         **dict.fromkeys(keys, (made,)),
         "x.other": ("x.other",),
     }
+
+
+def test_names_beyond_what_any_model_has_are_not_compared():
+    tree = KeyTree.from_leaves([(f"a{at:07d}.w", (1,), "float32") for at in range(5001)])
+    with pytest.raises(FormatError, match=r"5,001 names that differ by .* of which at most 5,000 are compared"):
+        suggest(tree, tree)
+
+
+def test_a_pickle_that_asks_for_room_is_refused(tmp_path):
+    """Torch would fill ten gigabytes."""
+    torch.save({"a": _Room()}, tmp_path / "x.pt")
+    torch.save({"a": _Room()}, tmp_path / "y.pt", _use_new_zipfile_serialization=False)
+    for name in ("x.pt", "y.pt"):
+        with pytest.raises(FormatError, match="pickles objects that are no tensors\n  bytearray"):
+            read_tree(tmp_path / name)
+
+
+class _Room:
+    def __reduce__(self):
+        return bytearray, (10**10,)
+
+
+def test_a_tensor_without_numbers_is_not_converted(tmp_path):
+    torch.save({"a": torch.empty(3, device="meta")}, tmp_path / "x.pt")
+    with pytest.raises(FormatError, match="on the meta device: it has a shape, and no numbers"):
+        convert_checkpoint(tmp_path / "x.pt", tmp_path / "out", [Rename("a", "b")])
+
+
+def test_a_shape_beyond_64_bits_is_no_tensors(tmp_path):
+    save_file({"a": torch.zeros(0, 5)}, tmp_path / "x.safetensors")
+    wide = Convert("a", "b", operations.Reshape((0, 5), (10**30, 0)))
+    with pytest.raises(MappingError, match="no tensor is of these shapes"):
+        convert_checkpoint(tmp_path / "x.safetensors", tmp_path / "out", [wide])
+
+
+def test_an_index_names_no_shard_that_no_system_has(tmp_path):
+    index = {"weight_map": {"a": f"{'x' * 300}.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FormatError, match="is no plain file name"):
+        read_tree(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "a\0b", "circle"])
+def test_a_path_that_is_none_is_refused_by_all(tmp_path, path):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    mapping, path = ConversionMapping([Rename("a", "b")]), tmp_path / path
+    for act in (
+        lambda: read_tree(path),
+        lambda: convert_checkpoint(path, tmp_path / "out", mapping),
+        lambda: convert_checkpoint(tmp_path / "x.safetensors", path, mapping),
+        lambda: save(torch.nn.Linear(1, 1), path),
+        lambda: mapping.to_json(path),
+    ):
+        with pytest.raises(FormatError):
+            act()
 
 
 def _write_large(path):

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from treealign import ConversionMapping, KeyTree, Rename
+from treealign import ConversionMapping, KeyTree, Rename, load, read_tree, save, suggest
 from treealign.changes.locking import write_lock
 from treealign.cli.verbs import app
 from treealign.errors import FormatError, TreealignError
+from treealign.mapping.laws import check_laws
 
-EVIL = "a\x1b[31m\x07\r\u202e\n::error::x\x9b\u2066"
+EVIL = "a\x1b[31m\x07\r\u202e\n::error::x\x9b\u2066\x85\u180e\U000e0041"
 
 
 VERBS = [
@@ -121,3 +122,30 @@ def test_json_gives_them_back(files):
 
 def test_errors_spell_them_out():
     assert raw(str(FormatError("wrong", where=EVIL, facts=[EVIL]))) == set()
+
+
+def test_results_spell_them_out(tmp_path):
+    """What is printed in a notebook: questions, options, findings, mismatches."""
+    old = KeyTree.from_leaves([(f"q.{EVIL}", (3, 3), "float32"), (f"b.{EVIL}", (3,), "float32")])
+    new = KeyTree.from_leaves([(f"q{i}.x{EVIL}", (3, 3), "float32") for i in "ab"] + [("b.c", (4,), "float32")])
+    s = suggest(old, new)
+    laws = check_laws(ConversionMapping([Rename(f"q.{EVIL}", f"qa.x{EVIL}")]), old, new)
+    shown = [s, s.mapping, *s.questions, *(o for q in s.questions for o in q.options), *s.mismatched_keys, *laws]
+    assert s.questions
+    assert laws
+    assert raw("".join(f"{one}{one!r}" for one in shown)) == set()
+
+
+def test_warnings_and_logs_spell_them_out(tmp_path, caplog):
+    folder = tmp_path / EVIL.replace("/", "")
+    model = torch.nn.ParameterDict({"z": torch.zeros(2)})
+    load(model, {EVIL: torch.zeros(2, dtype=torch.float16)}, [Rename(EVIL, "z")], dtype="model")
+    with torch.no_grad():
+        model["z"].fill_(0.1234567)
+    with pytest.warns(UserWarning, match="casting back") as warned:
+        save(model, folder)
+    (folder / ".treealign-partial").mkdir()
+    (folder / ".treealign-partial" / "left").touch()
+    read_tree(folder)
+    assert "cut short" in caplog.text
+    assert raw(f"{caplog.messages[0]}{warned[0].message}") == set()

@@ -40,6 +40,9 @@ def look_alikes(name: str, known: Iterable[str], most: int = 3, least: float = 0
     return [f"close: {', '.join(close)}"] if close else []
 
 
+_LONGEST = 20_000  # characters of a part of an error: names and patterns in a file may have millions
+
+
 class TreealignError(Exception):
     """Something the user can act on.
 
@@ -62,7 +65,7 @@ class TreealignError(Exception):
         super().__init__(self._text())
 
     def _text(self) -> str:
-        what, hint = (_spelled_out(text, keep="\n") for text in (self.what, self.hint))
+        what, hint = _spelled_out(self.what), _spelled_out(self.hint, keep="\n")
         lines = [f"{_spelled_out(self.where)}: {what}" if self.where else what]
         # one line each: a line end in there is of a name in a file, and what follows it could be a command
         lines += [f"  {_spelled_out(fact)}" for fact in self.facts]
@@ -76,6 +79,8 @@ class TreealignError(Exception):
 
 def _spelled_out(text: str, keep: str = "") -> str:
     """A text without characters that a terminal would act on: names in a file may hold any."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)

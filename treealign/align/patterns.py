@@ -97,7 +97,8 @@ class Pattern:
     @cached_property
     def ranked(self) -> Digest:
         """Like `signature` with each index replaced by its rank among the values of its capture."""
-        columns = [_ranks(column) for column in zip(*self.shapes, strict=True)]
+        sides = (sorted(set(column), key=int) for column in zip(*self.shapes, strict=True))
+        columns = [{value: str(rank) for rank, value in enumerate(side)} for side in sides]
         if all(value == rank for column in columns for value, rank in column.items()):
             return self.signature
         cells = ((tuple(c[v] for c, v in zip(columns, key, strict=True)), shape) for key, shape in self.shapes.items())
@@ -114,6 +115,11 @@ class Pattern:
         return len(self.shapes), frozenset(self.shapes.values())
 
     @cached_property
+    def columns(self) -> tuple[frozenset[int], ...]:
+        """The numbers that each of its captures takes."""
+        return tuple(frozenset(map(number_of, set(column))) for column in zip(*self.cells, strict=True))
+
+    @cached_property
     def numbers(self) -> int | None:
         """How many numbers all its leaves hold together; None where a shape is unknown."""
         counts = Counter(self.shapes.values())
@@ -121,12 +127,10 @@ class Pattern:
 
     def piece_outlines(self, capture: int) -> list[Outline]:
         """The outlines of `pieces` without making them."""
-        counts: dict[str, int] = defaultdict(int)
-        shapes: dict[str, set[Shape]] = defaultdict(set)
+        shapes: dict[str, list[Shape]] = defaultdict(list)
         for key, shape in self.shapes.items():
-            counts[key[capture]] += 1
-            shapes[key[capture]].add(shape)
-        return [(n, frozenset(shapes[v])) for v, n in counts.items()]
+            shapes[key[capture]].append(shape)
+        return [(len(some), frozenset(some)) for some in shapes.values()]
 
     @property
     def captures(self) -> int:
@@ -135,10 +139,6 @@ class Pattern:
 
     def __len__(self) -> int:
         return len(self.cells)
-
-
-def _ranks(values: Iterable[str]) -> dict[str, str]:
-    return {v: str(at) for at, v in enumerate(sorted(set(values), key=int))}
 
 
 def concrete(p: Pattern, key: Indices) -> tuple[str, ...]:

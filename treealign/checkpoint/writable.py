@@ -35,6 +35,8 @@ def _faults(source: Source, key: str, tensor: SourceTensor) -> Sequence[str]:
     if tensor.dtype not in BITS or not dense:
         dtype = tensor.dtype if held is None else held.dtype
         return [f"{dtype}, {getattr(held, 'layout', 'in parts')}"]
+    if held is not None and held.is_meta:
+        return [f"{tuple(held.shape)} on the meta device: it has a shape, and no numbers"]
     if held is not None and (repeated := _repeated(held)):
         return [f"{tuple(held.shape)} that repeats {repeated} bytes"]
     return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -17,9 +16,6 @@ from treealign.formats.legible import printable
 NARROW = 20  # columns; a terminal with fewer is written to as if it had these
 _WIDEST = 100
 _BREAKS = ".|,/:_"  # where a line that is too long may be cut, after the character
-
-# controls, marks of direction and joining, separators of lines: json leaves them as they are
-_UNPRINTABLE = re.compile("[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 
 
 def keep_stdout() -> None:
@@ -114,13 +110,13 @@ def put_text(text: str) -> None:
 def put_json(value: Any) -> None:
     """Data for a program, on stdout."""
     stop_waiting()
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    sys.stdout.write(_UNPRINTABLE.sub(_as_json, text) + "\n")
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    sys.stdout.write("".join(f"{line if line.isprintable() else _as_json(line)}\n" for line in lines))
 
 
-def _as_json(found: re.Match[str]) -> str:
-    """A character that a terminal would act on, as JSON may spell it: within texts, where alone it can stand."""
-    return json.dumps(found[0])[1:-1]
+def _as_json(line: str) -> str:
+    """What is not printable as JSON may spell it: within texts, where alone it can stand."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def number(count: int) -> str:

@@ -12,18 +12,19 @@ MAX_KEYS = 200_000
 MAX_SHARDS = 20_000
 MAX_TEMPLATES = 50_000
 MAX_METADATA = 100_000
+MAX_VALUES = 4_000_000  # of a tree JSON
 MAX_ENTRIES = 100_000  # of an archive: torch reads no more of them in seconds
 MAX_INFLATED = 1 << 26  # bytes beyond its own size that an archive may unpack to
 
 
-def refuse_more(count: int, most: int, what: str, where: str) -> None:
-    """Refuse a file that holds more of something than is read.
+def refuse_more(count: int, most: int, what: str, where: str, done: str = "read") -> None:
+    """Refuse what holds more of something than is read, or than is done with it otherwise.
 
     Raises
     ------
     FormatError
-        Saying how many there are, and how many are read.
+        Saying how many there are, and how many are taken.
     """
     if count > most:
         hint = "if this is a real checkpoint, split it: no published one comes near this"
-        raise FormatError(f"{count:,} {what}, of which at most {most:,} are read", where=where, hint=hint)
+        raise FormatError(f"{count:,} {what}, of which at most {most:,} are {done}", where=where, hint=hint)

@@ -14,6 +14,7 @@ from treealign.formats.index_text import IndexText, text_of
 from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
+LONGEST_NAME = 255  # bytes, on every file system
 _MAX_FACTS = 50
 _HINT = "the index and its shards do not belong together, or one was damaged: fetch or write them again"
 
@@ -185,11 +186,11 @@ def _shard_name_faults(weight_map: Mapping[str, Any]) -> list[str]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name stays in its folder on every system: no separators, no drive, no dots alone, no NUL.
+    """Whether a name stays in its folder on every system: no separators, drive, dots alone or NUL; not too long.
 
     >>> is_plain_name("model-00001-of-00002.safetensors"), is_plain_name("../x"), is_plain_name("C:x")
     (True, False, False)
     """
-    if not name or name in (".", "..") or "\0" in name:
+    if not name or name in (".", "..") or "\0" in name or len(name.encode(errors="replace")) > LONGEST_NAME:
         return False
     return PurePosixPath(name).name == name and PureWindowsPath(name).name == name

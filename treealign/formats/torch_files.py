@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from treealign.formats.detect import HINTS, Kind, detect
 from treealign.formats.state_dicts import is_tensor, single_state_dict
 
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
+# torch calls it with whatever number the file says, and fills as many bytes
+_ROOM = re.compile(rb"c(?:builtins|__builtin__)\nbytearray\n")
+_PICKLED = 1 << 26  # bytes at the start of a file of before torch 1.6 in which its pickles are
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,10 @@ def read_torch_file(path: str | os.PathLike[str], part: str = "") -> TorchFile:
     kind = detect(name)
     if kind not in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
         raise FormatError(f"not a torch file but {kind.value}", where=name, hint=HINTS.get(kind, ""))
-    if kind is Kind.TORCH_ZIP:
-        _refuse_inflated(name)
+    with suppress(OSError, ValueError, zipfile.BadZipFile):  # torch says what is wrong with it
+        if kind is Kind.TORCH_ZIP:
+            _refuse_inflated(name)
+        _refuse_room(name, zipped=kind is Kind.TORCH_ZIP)
     return torch_file(name, loaded_safely(name, lambda: _load(name, mapped=kind is Kind.TORCH_ZIP)), part)
 
 
@@ -70,16 +76,31 @@ def _refuse_inflated(name: str) -> None:
     FormatError
         With both sizes, or with both counts.
     """
-    try:
-        with zipfile.ZipFile(name) as archive:
-            entries = archive.infolist()
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return  # torch says what is wrong with it
+    with zipfile.ZipFile(name) as archive:
+        entries = archive.infolist()
     refuse_more(len(entries), MAX_ENTRIES, "entries of an archive", name)
     size, unpacked = Path(name).stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > size + MAX_INFLATED:
         facts = [f"{size:,} bytes unpack to {unpacked:,}; torch does not compress what it saves"]
         raise FormatError("a torch file that was compressed", where=name, facts=facts, hint="save it again by torch")
+
+
+def _refuse_room(name: str, *, zipped: bool) -> None:
+    """Refuse pickles that have torch make room for as many bytes as they like.
+
+    Raises
+    ------
+    FormatError
+        A pickle names `bytearray`.
+    """
+    if zipped:
+        with zipfile.ZipFile(name) as archive:
+            pickles = [archive.read(one) for one in archive.namelist() if one.rpartition("/")[2] == "data.pkl"]
+    else:
+        with Path(name).open("rb") as file:
+            pickles = [file.read(_PICKLED)]
+    if any(map(_ROOM.search, pickles)):
+        raise _refusal(name, "GLOBAL bytearray")
 
 
 def torch_file(name: str, loaded: Any, part: str = "") -> TorchFile:

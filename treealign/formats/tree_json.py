@@ -14,6 +14,7 @@ from typing import Any
 
 from treealign.errors import FormatError
 from treealign.formats.atomic import written_whole
+from treealign.formats.bounds import MAX_VALUES, refuse_more
 from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
 
@@ -127,6 +128,7 @@ def read_tree_json(path: str | os.PathLike[str]) -> TreeFile:
 
 def parse_tree_json(raw: bytes, where: str) -> TreeFile:
     """As `read_tree_json`, from the bytes of the file; `where` names it in errors."""
+    refuse_more(raw.count(b","), MAX_VALUES, "values", where)
     try:
         value = parse_json(raw)
     except ValueError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from treealign.formats.cached import cached_property
+from treealign.formats.legible import printable
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform
@@ -46,7 +47,7 @@ class Finding:
     def __str__(self) -> str:
         names = fold_names(self.keys, limit=SHOWN)
         by = f" ({self.transform.with_guard()!r})" if self.transform is not None else ""
-        return f"{self.law}: {self.text}{by}" + "".join(f"\n  {name}" for name in names)
+        return printable(f"{self.law}: {self.text}{by}") + "".join(f"\n  {name}" for name in names)
 
 
 @dataclass(frozen=True)

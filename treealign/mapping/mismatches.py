@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from treealign.formats.legible import printable
+
 Shape = tuple[int, ...] | None
 
 
@@ -45,7 +47,7 @@ class Mismatch(_Pair):
 
     def __str__(self) -> str:
         names = self.model if self.checkpoint == self.model else f"{self.checkpoint} -> {self.model}"
-        return f"{names}: {self.problem}"
+        return printable(f"{names}: {self.problem}")
 
 
 def _shown(shape: Shape) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from treealign.formats.bounds import refuse_more
+from treealign.formats.legible import printable
 from treealign.tree.keys import LONGEST_NUMBER, natural_key
 
 # a whole segment of digits without leading zeros; the digits in `conv1` are part of a name. The key is set between dots
@@ -84,13 +85,13 @@ def _made(name: str | tuple[str], positions: list[int], indices: list[tuple[str,
 
 
 def fold_names(keys: Iterable[str], limit: int = 20) -> list[str]:
-    """Keys for a message: repeats folded, ``layers.{0..31}.mlp.up_proj.weight``.
+    """Keys for a message: repeats folded, ``layers.{0..31}.mlp.up_proj.weight``, what is not printable spelled out.
 
     At most `limit` lines; a last line counts the rest.
     """
     ordered = sorted(keys, key=natural_key)
     folds = fold(ordered)
-    lines = [_with_ranges(f) if f.indices[0] else f.template for f in folds[:limit]]
+    lines = [printable(_with_ranges(f) if f.indices[0] else f.template) for f in folds[:limit]]
     if len(folds) > limit:
         rest = sum(len(f.positions) for f in folds[limit:])
         lines.append(f"… and {rest} more keys in {len(folds) - limit} patterns")

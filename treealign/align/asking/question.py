@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from treealign.align.links import Link, Match, keys_of
 from treealign.align.reasons import About
 from treealign.formats.cached import cached_property
+from treealign.formats.legible import printable
 from treealign.mapping.operations import Operation, Reorder
 from treealign.tree.keys import natural_key
 from treealign.tree.keytree import KeyTree
@@ -55,7 +56,7 @@ class Option:
         return tuple(m for link in (*self.links, *self.context) for m in expand_matches(link, self.trees))
 
     def __repr__(self) -> str:
-        return f"<Option: {self.text}; hint {self.hint!r}>"
+        return printable(f"<Option: {self.text}; hint {self.hint!r}>")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class Question:
 
     def __repr__(self) -> str:
         keys = f"{len(self.checkpoint)} checkpoint keys, {len(self.model)} model keys"
-        return f"<Question about {self.about}: {keys}, {len(self.options)} options; {self.why}>"
+        return printable(f"<Question about {self.about}: {keys}, {len(self.options)} options; {self.why}>")
 
 
 def expand_matches(link: Link, trees: Trees) -> Iterator[Match]:

@@ -157,21 +157,27 @@ def places_by_kind(patterns: Sequence[Pattern]) -> dict[tuple[List, int], Kind]:
     Sequential between an embedding and a head, be it that some of them have a shortcut. Kinds of one member have no
     places.
     """
-    below: dict[List, dict[int, set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
+    below: dict[List, dict[frozenset[int], set[tuple[str, ...]]]] = defaultdict(lambda: defaultdict(set))
     for p in patterns:
         for depth, one, numbers in bare_numbers(p):
             path = tuple(_DIGITS.sub(BARE, s.replace("{}", BARE)) for s in p.segments[len(p.segments) - depth :])
-            for number in numbers:
-                below[one][number].add(path)
+            below[one][numbers].add(path)
     found = {}
-    for one, members in below.items():
+    for one, paths in below.items():
+        members: dict[int, set[tuple[str, ...]]] = defaultdict(set)
+        for numbers, some in paths.items() if len(paths) > 1 else ():
+            for number in numbers:
+                members[number] |= some
         kinds: list[list[int]] = []
+        built: dict[frozenset[tuple[str, ...]], list[int]] = {}
         for number in sorted(members):
-            like = (kind for kind in kinds if _mostly_the_same(members[kind[0]], members[number]))
-            if (kind := next(like, None)) is None:
-                kinds.append([number])
-            else:
-                kind.append(number)
+            names = frozenset(members[number])
+            if names not in built:
+                like = (kind for kind in kinds if _mostly_the_same(members[kind[0]], names))
+                if (kind := next(like, None)) is None:
+                    kinds.append(kind := [])
+                built[names] = kind
+            built[names].append(number)
         for at, kind in enumerate(kinds) if len(kinds) > 1 else ():
             if len(kind) > 1:
                 found.update({(one, number): Kind(at, rank, len(kind)) for rank, number in enumerate(kind)})
@@ -183,7 +189,7 @@ def bare_numbers(p: Pattern) -> Iterator[tuple[int, List, frozenset[int]]]:
     last, capture = len(p.segments) - 1, 0
     for at, segment in enumerate(p.segments):
         if segment == "{}":
-            yield last - at, (p.segments[:at], BARE), frozenset(map(number_of, {key[capture] for key in p.cells}))
+            yield last - at, (p.segments[:at], BARE), p.columns[capture]
         elif segment.isdecimal():
             yield last - at, (p.segments[:at], BARE), frozenset((number_of(segment),))
         capture += segment.count("{}")

@@ -88,7 +88,7 @@ def migrated_config(
     moved = Moved.of(keys)
     try:
         config = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return MigratedConfig(text, ("it is no JSON, and was left as it is",) if moved.changed else ())
     if not isinstance(config, dict) or not (moved.changed or changes):
         return MigratedConfig(text)

@@ -84,7 +84,7 @@ def config_of(source: Source) -> tuple[str, Path | None] | None:
 def _parsed(text: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 

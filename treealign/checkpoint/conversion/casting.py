@@ -42,10 +42,10 @@ def cast_back(
     spelled = {key: safetensors_dtype(dtype) for key, dtype in dtypes.items() if dtype and key in made}
     wanted = {key: dtype for key, dtype in spelled.items() if dtype and made[key].dtype != dtype}
     wider = {key for key, dtype in wanted.items() if dtype in _WIDER.get(made[key].dtype, ())}
-    narrower: dict[Step, list[str]] = {}
+    narrower: dict[str, list[str]] = {}
     for key in (key for key in wanted if key not in wider):  # in order: processes may have to do this together
-        narrower.setdefault(made[key].step, []).append(key)
-    exact = {key for step, keys in narrower.items() for key in _exact(step, keys, made, tensors, wanted)}
+        narrower.setdefault(made[key].step.targets[0], []).append(key)
+    exact = {key for keys in narrower.values() for key in _exact(made[keys[0]].step, keys, made, tensors, wanted)}
     found = {key: dtype for key, dtype in wanted.items() if key in wider or key in exact}
     return found, tuple(key for key in wanted if key not in exact)
 

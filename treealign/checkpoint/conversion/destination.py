@@ -13,7 +13,7 @@ from treealign.checkpoint.obsolete import obsolete
 from treealign.checkpoint.record_file import BEFORE, NAME
 from treealign.checkpoint.sources import Source
 from treealign.errors import TreealignError
-from treealign.formats.transaction.stages import SUFFIX
+from treealign.formats.transaction.stages import SUFFIX, refuse_unnamable
 
 _FILE = ".safetensors"
 
@@ -67,6 +67,7 @@ def destination_of(source: Source, path: Path, *, force: bool) -> Destination:
     TreealignError
         It is the checkpoint, lies within it, is there already, or is no place for it.
     """
+    refuse_unnamable(path)
     single = source.folder is None and path.suffix == _FILE and not path.is_dir()
     _refuse_source(source, path)
     if path.is_file() and not single:

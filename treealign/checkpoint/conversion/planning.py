@@ -104,11 +104,11 @@ class _Shard:
         return ShardTask(shard.name, header, at, tuple(merged(spans)), tuple(computations), stamps, mode, verify)
 
     def _by_step(self) -> Iterable[tuple[Step, list[str]]]:
-        """The steps that give something to this file, with the keys that they give."""
-        found: dict[tuple[tuple[str, ...], ...], tuple[Step, list[str]]] = {}
+        """The steps that give something to this file, with the keys that they give; no two have a target in common."""
+        found: dict[str, tuple[Step, list[str]]] = {}
         for tensor in self.shard.plan:
             step = self.made[tensor.key].step
-            found.setdefault((step.sources, step.targets), (step, []))[1].append(tensor.key)
+            found.setdefault(step.targets[0], (step, []))[1].append(tensor.key)
         return found.values()
 
     def _moves(self, step: Step, keys: Sequence[str], places: Mapping[str, int]) -> list[Span] | None:

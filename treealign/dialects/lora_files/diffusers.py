@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from treealign.checkpoint.adapters.parts import CONFIG
-from treealign.dialects.lora_files.update import Update, config_of, read_peft, split_key, write_files, write_peft
+from treealign.dialects.lora_files.update import (
+    Update,
+    config_of,
+    read_peft,
+    reading,
+    split_key,
+    write_files,
+    write_peft,
+)
 from treealign.errors import FormatError
 
 _METADATA = "lora_adapter_metadata"
@@ -60,7 +68,7 @@ def diffusers_to_peft(
 
     front = f"{component}."
     tensors: dict[str, dict[str, Any]] = {}
-    with safe_open(checkpoint, framework="pt") as file:
+    with reading(checkpoint), safe_open(checkpoint, framework="pt") as file:
         keys = list(file.keys())
         for key in (key for key in keys if key.startswith(front)):
             module, tail = split_key(_renamed(key.removeprefix(front)), str(checkpoint))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -65,9 +66,9 @@ def read_peft(folder: str | PathLike[str]) -> Update:
     path = Path(folder) / WEIGHTS
     if not path.is_file():
         raise FormatError("no adapter", where=str(folder), hint=f"it has no {WEIGHTS}")
-    config = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))
     tensors: dict[str, dict[str, Any]] = {}
-    with safe_open(path, framework="pt") as file:
+    with reading(path), safe_open(path, framework="pt") as file:
+        config = json.loads((path.parent / CONFIG).read_text(encoding="utf-8"))
         for key in file.keys():  # noqa: SIM118  it is no dict
             module, tail = split_key(key.removeprefix(PREFIX), str(path))
             tensors.setdefault(module, {})[tail] = file.get_tensor(key)
@@ -75,6 +76,17 @@ def read_peft(folder: str | PathLike[str]) -> Update:
     found = Update(tensors, {}, config, notes)
     found.alphas.update({module: _alpha_of(module, config) for module in found.ranks})
     return found
+
+
+@contextmanager
+def reading(path: str | PathLike[str]) -> Iterator[None]:
+    """What is wrong with the files of an adapter, in our words."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        raise FormatError("the adapter cannot be read", where=str(path), facts=[str(error)]) from error
 
 
 def split_key(name: str, where: str) -> tuple[str, str]:

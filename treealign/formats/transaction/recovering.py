@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.legible import printable
 from treealign.formats.transaction import locking
 from treealign.formats.transaction.journal import NAME, Journal, read_journal
 from treealign.formats.transaction.locking import Lock, State
-from treealign.formats.transaction.stages import Stage, stages_around
+from treealign.formats.transaction.stages import Stage, refuse_unnamable, stages_around
 from treealign.formats.transaction.swapping import forget, forward, remove, strangers
 
 _say = logging.getLogger("treealign").warning
@@ -31,9 +32,11 @@ def recover(path: str | os.PathLike[str]) -> list[Mapping[str, Any]]:
     ------
     FormatError
         Files are between their old and their new places and this process cannot move them: what happened, and what
-        finishes it. Or the journal cannot be read, or speaks of files that others have replaced since.
+        finishes it. Or the journal cannot be read, or speaks of files that others have replaced since;
+        or the path is none.
     """
-    found = [_recover(stage) for stage in stages_around(Path(os.fspath(path)))]
+    refuse_unnamable(place := Path(os.fspath(path)))
+    found = [_recover(stage) for stage in stages_around(place)]
     return [request for request in found if request is not None]
 
 
@@ -81,7 +84,7 @@ def end(stage: Stage) -> Mapping[str, Any] | None:
     journal = read_journal(stage.path)
     if journal is None:
         if any(stage.path.iterdir()):
-            _say("%s: a run was cut short before it changed anything; what it had written is gone", stage.folder)
+            _say("%s: a run was cut short before it changed anything; what it had written is gone", _named(stage))
         remove(stage.path)
         return None
     others = strangers(journal, stage.folder, stage.path)
@@ -89,8 +92,12 @@ def end(stage: Stage) -> Mapping[str, Any] | None:
         raise _replaced(stage, journal, others)
     forward(journal, stage.folder, stage.path)
     forget(stage.path)
-    _say("%s: a run was cut short while files changed places; it is finished now", stage.folder)
+    _say("%s: a run was cut short while files changed places; it is finished now", _named(stage))
     return journal.request
+
+
+def _named(stage: Stage) -> str:
+    return printable(str(stage.folder))
 
 
 def _replaced(stage: Stage, journal: Journal, others: list[str]) -> FormatError:

@@ -9,6 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from treealign.errors import FormatError
+from treealign.formats.legible import legible
+
 SUFFIX = ".treealign-partial"
 _LONGEST = 200  # bytes of a name, so that the hidden one is none too long for any file system
 
@@ -45,6 +48,23 @@ def beside(path: Path) -> Stage:
         name = name[: _LONGEST - 20] + digest.encode()
     stage = path.with_name(f".{os.fsdecode(name)}{SUFFIX}")
     return Stage(stage, path.parent, stage)
+
+
+def refuse_unnamable(path: Path) -> None:
+    """Refuse a path that the system takes for no name of anything.
+
+    Raises
+    ------
+    FormatError
+        It is too long, holds a NUL, or leads from link to link in a circle.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FormatError(f"no path of this system: {reason}", where=legible(os.fspath(path))) from error
 
 
 def stages_around(path: Path) -> Iterator[Stage]:

@@ -190,7 +190,10 @@ def expected(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list
     """
     shapes = output_shapes(operations, [tuple(tensor.shape) for tensor in tensors])
     kinds = _final_kinds(operations, tensors)
-    return [torch.empty(s, dtype=dtype, device="meta") for s, (dtype, _) in zip(shapes, kinds, strict=True)]
+    try:
+        return [torch.empty(s, dtype=dtype, device="meta") for s, (dtype, _) in zip(shapes, kinds, strict=True)]
+    except (TypeError, RuntimeError) as error:  # sizes beyond 64 bits
+        raise MappingError("no tensor is of these shapes", facts=map(str, shapes)) from error
 
 
 def _final_kinds(operations: Sequence[Operation], tensors: Sequence[Tensor]) -> list[Kind]:
