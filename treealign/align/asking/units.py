@@ -85,6 +85,14 @@ class Families:
         known = self.repeats[side]
         return [s if s.isdigit() else _without(s, known) for s in module_path(p)]
 
+    def own(self, p: Pattern, side: int) -> Path:
+        """The numbers in the name of the module itself that count no repeats."""
+        return tuple(_NUMBER.findall(self.numbered(p, side)[-1]))
+
+    def repeat(self, p: Pattern, side: int) -> Path:
+        """The numbers of the repeat that a module is of: those above it, or in its name, where that spells the path."""
+        return tuple(_NUMBER.findall(".".join(module_path(p))))[: -len(self.own(p, side)) or None]
+
 
 def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, ...]]:
     """Links by the modules they connect, numbers of repeats left out as long as they run alike on both sides."""
@@ -94,7 +102,8 @@ def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, .
             link
         )
     groups: list[tuple[Link, ...]] = []
-    together = (part for links_ in found.values() for some in _in_step(links_) for part in _of_one_place(some))
+    apart = (some for links_ in found.values() for some in _in_step(links_, families))
+    together = (part for some in apart for part in _of_one_place(some, families))
     for members in together:
         fine: dict[tuple[Path, Path], list[Link]] = defaultdict(list)
         for link in members:
@@ -104,9 +113,9 @@ def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, .
     return groups
 
 
-def _in_step(links: Sequence[Link]) -> Iterator[list[Link]]:
+def _in_step(links: Sequence[Link], families: Families) -> Iterator[list[Link]]:
     """The links, apart by where a repeat goes: one that most leaves have in one place may have others elsewhere."""
-    left = [(link, _numbers_above(link.left[0]), _numbers_above(link.right[0])) for link in links]
+    left = [(link, families.repeat(link.left[0], 0), families.repeat(link.right[0], 1)) for link in links]
     while left:
         places: dict[object, Counter[object]] = defaultdict(Counter)
         for _, here, there in left:
@@ -116,16 +125,12 @@ def _in_step(links: Sequence[Link]) -> Iterator[list[Link]]:
         left = [end for end in left if end[2] != most[end[1]]]
 
 
-def _numbers_above(p: Pattern) -> tuple[str, ...]:
-    return tuple(_NUMBER.findall(".".join(module_path(p)[:-1])))
-
-
-def _of_one_place(links: Sequence[Link]) -> Iterable[list[Link]]:
+def _of_one_place(links: Sequence[Link], families: Families) -> Iterable[list[Link]]:
     """The links, apart by the modules' own numbers on one side if these are the same for all on the other.
 
     `unit1.norm` to `branch.1` and `unit2.norm` to `branch.6` are two decisions, and one of them may be wrong.
     """
-    ends = [tuple(tuple(_NUMBER.findall(module_path(side[0])[-1])) for side in (x.left, x.right)) for x in links]
+    ends = [tuple(families.own(side[0], n) for n, side in enumerate((x.left, x.right))) for x in links]
     vary = [len({own[n] for own in ends}) > 1 for n in (0, 1)]
     found: dict[object, list[Link]] = defaultdict(list)
     for link, own in zip(links, ends, strict=True):
@@ -202,8 +207,16 @@ def _cut(p: Pattern, q: Pattern) -> tuple[Path, Path]:
     `ca_qpos_proj` is to `sa_qpos_proj`. Numbers alone say nothing of that, but for a module's own: `branch.6`.
     """
     a, b = _apart(*((*without_indices(path[:-1]), *path[-1:]) for path in (module_path(p), module_path(q))))
-    words = _apart(*(tuple(_WORD.findall(name)) for name in (*a, *b))) if len(a) == len(b) == 1 else ((), ())
+    words = _apart(*_worded(a[0], b[0])) if len(a) == len(b) == 1 else ((), ())
     return words if all(any(word.isalpha() for word in side) for side in words) else (a, b)
+
+
+def _worded(name: str, other: str) -> tuple[Path, Path]:
+    """The words of two names; without their numbers where these are the same: those of one repeat."""
+    words, others = tuple(_WORD.findall(name)), tuple(_WORD.findall(other))
+    if [n for n in words if n.isdigit()] == [n for n in others if n.isdigit()]:
+        words, others = (tuple(word for word in side if not word.isdigit()) for side in (words, others))
+    return words, others
 
 
 def _apart(a: Path, b: Path) -> tuple[Path, Path]:
