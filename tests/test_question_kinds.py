@@ -134,3 +134,30 @@ def test_hints_that_cannot_both_hold_are_refused_in_either_order(old, new):
         for given in (hints, hints[::-1]):
             with pytest.raises(TreealignError, match="hints that"):
                 aligned(*sides, hints=given)
+
+
+@pytest.mark.parametrize("layers", [3, 5])
+@pytest.mark.parametrize(("first", "word"), [(1, "l"), (0, "block"), (2, "layer_")])
+def test_repeats_that_a_flat_name_numbers_within_itself_are_asked_of_once(layers, first, word):
+    """`enc_l1_self_Wq` and `enc_l2_self_Wq` are one decision, as `enc.1.self.Wq` and `enc.2.self.Wq` would be."""
+    parts = [("enc", "self", "self_attn"), ("dec", "self", "self_attn"), ("dec", "context", "encoder_attn")]
+    here = {f"{t}_{word}{n + first}_{a}_W{q}": (8, 8) for n in range(layers) for t, a, _ in parts for q in "qkvo"}
+    there = {f"{t}.layers.{n}.{b}.{q}_proj.weight": (8, 8) for n in range(layers) for t, _, b in parts for q in "qkvo"}
+    matrices = [(n, t, k) for n in range(layers) for t in ("enc", "dec") for k in (1, 2)]
+    here |= {f"{t}_{word}{n + first}_ffn_W{k}": (8, 8) for n, t, k in matrices}
+    there |= {f"{t}.layers.{n}.fc{k}.weight": (8, 8) for n, t, k in matrices}
+    named = [question for question in aligned(here, there).questions if question.about == "names"]
+    assert len(named) == 4  # one for each of the attentions, one for the others
+
+
+@pytest.mark.parametrize("beside", [{}, {"head.bias": (8,)}])
+def test_what_stands_in_the_other_part_is_offered_even_where_half_of_it_is_taken(beside):
+    """`visual.ln_post` is what `norm` may be, also if its bias was guessed to be another one's."""
+    blocks = {f"blocks.{i}.{leaf}": (8,) for i in range(3) for leaf in ("norm1.weight", "norm1.bias")}
+    here = {f"visual.{key}": shape for key, shape in blocks.items()} | {
+        f"{norm}.{leaf}": (8,) for norm in ("visual.ln_post", "ln_final") for leaf in ("weight", "bias")
+    }
+    there = blocks | {"norm.weight": (8,), "norm.bias": (8,)} | beside
+    (question,) = [q for q in aligned(here, there).questions if "norm.weight" in q.model]
+    offered = {m.checkpoint[0] for option in question.options for m in option.matches if m.model == ("norm.weight",)}
+    assert {"visual.ln_post.weight", "ln_final.weight"} <= offered

@@ -110,12 +110,13 @@ class _Case:
             for e in self.exchanges(link):
                 if e.other in inside:
                     continue
-                kind = "other" if e.other else "source" if e.source else "target"
-                place = self.families.place(e.pattern, 1 if kind == "target" else 0)
+                side = 1 if e.target else 0
                 # of one link two that are called alike but for a number are two alternatives
-                ways[kind, place if len(links) > 1 else e.pattern].setdefault(link, e)
+                ways[side, self.families.place(e.pattern, side) if len(links) > 1 else e.pattern].setdefault(link, e)
         whole = [tuple(way[link] for link in links) for way in ways.values() if len(way) == len(links)]
-        whole = [way for way in whole if len({e.other for e in way if e.other}) in (0, len(way))]
+        whole = [
+            way for way in whole if len({e.other for e in way if e.other}) == sum(e.other is not None for e in way)
+        ]
         ranked = sorted(whole, key=lambda way: -max(_likeness(e) for e in way))
         return Unit(links, tuple(ranked[: MOST - 1]))
 

@@ -48,7 +48,7 @@ class Unit:
     @property
     def by_source(self) -> bool:
         """Whether the question is what fills its place."""
-        return any(way[0].source is not None for way in self.ways)
+        return any(e.source is not None for way in self.ways for e in way)
 
     @property
     def container(self) -> tuple[Path, Path] | None:
@@ -85,14 +85,6 @@ class Families:
         known = self.repeats[side]
         return [s if s.isdigit() else _without(s, known) for s in module_path(p)]
 
-    def own(self, p: Pattern, side: int) -> Path:
-        """The numbers in the name of the module itself that count no repeats."""
-        return tuple(_NUMBER.findall(self.numbered(p, side)[-1]))
-
-    def repeat(self, p: Pattern, side: int) -> Path:
-        """The numbers of the repeat that a module is of: those above it, or in its name, where that spells the path."""
-        return tuple(_NUMBER.findall(".".join(module_path(p))))[: -len(self.own(p, side)) or None]
-
 
 def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, ...]]:
     """Links by the modules they connect, numbers of repeats left out as long as they run alike on both sides."""
@@ -102,8 +94,8 @@ def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, .
             link
         )
     groups: list[tuple[Link, ...]] = []
-    apart = (some for links_ in found.values() for some in _in_step(links_, families))
-    together = (part for some in apart for part in _of_one_place(some, families))
+    apart = (some for links_ in found.values() for some in _in_step(links_))
+    together = (part for some in apart for part in _of_one_place(some))
     for members in together:
         fine: dict[tuple[Path, Path], list[Link]] = defaultdict(list)
         for link in members:
@@ -113,9 +105,11 @@ def group_links(links: Sequence[Link], families: Families) -> list[tuple[Link, .
     return groups
 
 
-def _in_step(links: Sequence[Link], families: Families) -> Iterator[list[Link]]:
+def _in_step(links: Sequence[Link]) -> Iterator[list[Link]]:
     """The links, apart by where a repeat goes: one that most leaves have in one place may have others elsewhere."""
-    left = [(link, families.repeat(link.left[0], 0), families.repeat(link.right[0], 1)) for link in links]
+    flat = [_spells_a_repeat(links, side) for side in (0, 1)]
+    ends = [tuple(_numbers(side[0], whole=flat[n]) for n, side in enumerate((x.left, x.right))) for x in links]
+    left = [(link, here, there) for link, (here, there) in zip(links, ends, strict=True)]
     while left:
         places: dict[object, Counter[object]] = defaultdict(Counter)
         for _, here, there in left:
@@ -125,17 +119,50 @@ def _in_step(links: Sequence[Link], families: Families) -> Iterator[list[Link]]:
         left = [end for end in left if end[2] != most[end[1]]]
 
 
-def _of_one_place(links: Sequence[Link], families: Families) -> Iterable[list[Link]]:
+def _numbers(p: Pattern, *, whole: bool) -> tuple[str, ...]:
+    return tuple(_NUMBER.findall(".".join(module_path(p)[: None if whole else -1])))
+
+
+def _of_one_place(links: Sequence[Link]) -> Iterable[list[Link]]:
     """The links, apart by the modules' own numbers on one side if these are the same for all on the other.
 
     `unit1.norm` to `branch.1` and `unit2.norm` to `branch.6` are two decisions, and one of them may be wrong.
     """
-    ends = [tuple(families.own(side[0], n) for n, side in enumerate((x.left, x.right))) for x in links]
+    ends = [tuple(_own(side[0]) for side in (x.left, x.right)) for x in links]
     vary = [len({own[n] for own in ends}) > 1 for n in (0, 1)]
+    if vary[0] == vary[1] or _spells_a_repeat(links, vary.index(True)):
+        return [list(links)]
     found: dict[object, list[Link]] = defaultdict(list)
     for link, own in zip(links, ends, strict=True):
-        found[own[vary.index(True)] if vary[0] != vary[1] else ()].append(link)
+        found[own[vary.index(True)]].append(link)
     return found.values()
+
+
+def _own(p: Pattern) -> tuple[str, ...]:
+    return tuple(_NUMBER.findall(module_path(p)[-1]))
+
+
+def _spells_a_repeat(links: Sequence[Link], side: int) -> bool:
+    """Whether the modules' own numbers on one side run in step with an index of the other: `l1_norm`, `layers.0.norm`."""
+    mine, theirs = zip(*((_own(ends[side]), _indices(ends[1 - side])) for ends in _firsts(links)), strict=True)
+    if len({*map(len, mine)}) > 1 or len({*map(len, theirs)}) > 1:
+        return False
+    varying = [[int(n) for n in column] for column in zip(*mine, strict=True) if len(set(column)) > 1]
+    levels = list(zip(*theirs, strict=True))
+    return bool(varying) and all(any(_keep_apart(numbers, level) for level in levels) for numbers in varying)
+
+
+def _firsts(links: Sequence[Link]) -> Iterator[tuple[Pattern, Pattern]]:
+    return ((link.left[0], link.right[0]) for link in links)
+
+
+def _indices(p: Pattern) -> tuple[int, ...]:
+    return tuple(int(s) for s in module_path(p) if s.isdigit())
+
+
+def _keep_apart(numbers: Sequence[int], others: Sequence[int]) -> bool:
+    """Whether each number is as far from its partner as the first one is."""
+    return len({n - m for n, m in zip(numbers, others, strict=True)}) == 1
 
 
 def chained(units: Sequence[Unit]) -> list[Unit]:
