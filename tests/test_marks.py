@@ -78,6 +78,11 @@ def test_a_mapping_that_was_suggested_says_what_is_a_guess():
     assert suggestion.mapping.questions != ()
 
 
+def test_no_way_to_the_mapping_of_a_suggestion_loses_its_marks():
+    suggestion = suggest(weights(), Net())
+    assert suggestion.synthesis.mapping.questions == suggestion.mapping.questions != ()
+
+
 def test_a_mapping_out_of_transforms_is_a_statement_of_whoever_wrote_it():
     assert not ConversionMapping(list(GUESS)).marked
 

@@ -71,16 +71,17 @@ class Suggestion(Shown):
 
     @cached_property
     def synthesis(self) -> Synthesis:
-        """The mapping made from the alignment, with its proof of minimality or the bound."""
+        """The mapping made from the alignment, with its proof of minimality or the bound; it carries what is open."""
         with collector_paused():
-            return synthesize_alignment(self.alignment)
-
-    @cached_property
-    def mapping(self) -> ConversionMapping:
-        """Realises all of `matches`, the uncertain ones as the best guess; it carries what is open."""
+            found = synthesize_alignment(self.alignment)
         left_open: tuple[AnyQuestion, ...] = *self.questions, *unasked(self.alignment, self.questions)
         answers = *self.hints, *probe_answers(self.probed), *(self.ran.answers if self.ran else ())
-        return mapping_with_questions(self.synthesis.mapping, left_open, answers)
+        return replace(found, mapping=mapping_with_questions(found.mapping, left_open, answers))
+
+    @property
+    def mapping(self) -> ConversionMapping:
+        """Realises all of `matches`, the uncertain ones as the best guess; it carries what is open."""
+        return self.synthesis.mapping
 
     @cached_property
     def matches(self) -> tuple[Match, ...]:
