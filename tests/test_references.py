@@ -13,9 +13,10 @@ from auditing import DATA, NEW, OLD, audited, llava, scanned
 from references import cases, pair
 
 import treealign
-from treealign import TreealignError
+from treealign import KeyTree, TreealignError
 from treealign.changes.repairing import repairs, write_repairs
 from treealign.changes.results import NOTHING, OTHER, STILL
+from treealign.changes.shims import shim_source
 
 STALE = DATA / "stale-names"
 
@@ -364,3 +365,37 @@ def test_a_repaired_file_holds_nothing_that_could_be_repaired(tmp_path, case):
     left = [one for one in pair(case["pair"]).scan([path]).references if one.changed]
     assert len(left) == before - sum(len(repair.references) for repair in made)
     assert repairs(audit.translation, left) == ()
+
+
+def in_doubt(tmp_path):
+    """Two versions in which nothing says which of two modules is which, and a file that names all."""
+    sides = [
+        {f"net.layers.{i}.{name}.weight": (8, 8) for i in range(3) for name in names} | {f"{root}.last.weight": (4, 8)}
+        for names, root in ((("foo", "bar"), "net.gone"), (("zip", "zap"), "net.here"))
+    ]
+    sides = [KeyTree.from_leaves([(k, s, "float32") for k, s in side.items()], ordered=True) for side in sides]
+    (tmp_path / "conf.py").write_text('SKIP = ["net.layers.0.foo", "net.layers.1.bar", "net.gone.last"]\n')
+    return [*sides, tmp_path / "conf.py"]
+
+
+def test_a_name_that_is_only_guessed_is_written_nowhere_until_it_is_answered_or_accepted(tmp_path):
+    old, new, path = in_doubt(tmp_path)
+    found = treealign.audit(old, new)
+    (question,) = [q for q in found.suggestion.questions if q.about == "names"]
+    told = found.scan([path])
+    guesses = {one.old for one in told.references if one.guess}
+    assert guesses == {"net.layers.0.foo", "net.layers.1.bar"}
+    for audit, repaired in ((told, set()), (found.accept().scan([path]), guesses)):
+        made = [one.old for repair in repairs(audit.translation, audit.references) for one in repair.references]
+        assert set(made) & guesses == repaired
+    (other,) = question.options[1:]
+    answered = treealign.audit(old, new, hints=[other.hint])
+    assert answered.rename("net.layers.0.foo") != found.rename("net.layers.0.foo")
+    assert not any(one.guess and one.old in guesses for one in answered.scan([path]).references)
+
+
+def test_no_shim_leads_to_names_that_are_guessed(tmp_path):
+    found = treealign.audit(*in_doubt(tmp_path)[:2])
+    with pytest.raises(TreealignError, match="new names are guessed"):
+        shim_source(found.translation)
+    assert "'foo'" in shim_source(found.accept().translation)

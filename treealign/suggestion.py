@@ -160,7 +160,7 @@ class Suggestion(Shown):
 
     @property
     def tied(self) -> Mapping[str, str]:
-        """Model key to the key whose storage it shares: filled by the other."""
+        """Model key to the key whose storage it shares."""
         return self.alignment.model.tied
 
     @cached_property
@@ -180,8 +180,8 @@ class Suggestion(Shown):
         >>> [path for (_, path), kind in graph.nodes(data="kind") if kind == "inserted"]
         [('vision_model',)]
         """
-        found = self.alignment
-        return correspondence([*found.links, *found.copies, *found.resized], found.left, found.right)
+        given = self.alignment
+        return correspondence([*given.links, *given.copies, *given.resized], given.left, given.right)
 
     @property
     def ok(self) -> bool:
@@ -191,9 +191,7 @@ class Suggestion(Shown):
 
     def __repr__(self) -> str:
         counts = f"{len(self.matches)} matches, {len(self.ambiguous)} ambiguous, {len(self.missing_keys)} missing"
-        return (
-            f"<Suggestion: {len(self.synthesis.mapping)} transforms, {counts}, {len(self.unexpected_keys)} unexpected>"
-        )
+        return f"<Suggestion: {len(self.mapping)} transforms, {counts}, {len(self.unexpected_keys)} unexpected>"
 
 
 def suggest(

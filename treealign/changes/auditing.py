@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
@@ -23,6 +23,8 @@ from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
 __all__ = ["Audit", "Change", "Reference", "Severity", "Skipped", "audit"]
+
+NAMED = frozenset({"names", "belongs", "order"})  # what of a match says what a leaf is called
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,10 @@ class Audit(Shown):
         """The old name of a parameter, buffer or module of the new tree; raises as `rename` does."""
         return _single(self.translation.inverse, name, "new", "old")
 
+    def accept(self) -> Audit:
+        """The audit with its guesses taken as they are, so that what follows from them is repaired too."""
+        return replace(self, translation=replace(self.translation, guessed=frozenset()))
+
     def scan(self, paths: Iterable[str | PathLike[str]], min_certainty: float = MIN_CERTAINTY) -> Audit:
         """The audit with the references in the files below these paths.
 
@@ -119,13 +125,15 @@ class Audit(Shown):
         return f"<Audit: {self._counts}>"
 
 
-def audit(old: Any, new: Any) -> Audit:
+def audit(old: Any, new: Any, hints: Sequence[str] | str | None = None) -> Audit:
     """Find what changed from one version of a module tree to another.
 
     Parameters
     ----------
     old, new : KeyTree or anything `read_tree` takes
         Two versions. With module classes and ties (a model, or a snapshot of one) changes of these are found as well.
+    hints : sequence of str, optional
+        Answers to what is open, as `suggest` takes them: what follows from a guess is repaired by nobody.
 
     Raises
     ------
@@ -144,9 +152,9 @@ def audit(old: Any, new: Any) -> Audit:
     """
     check_arguments("audit", old, new)
     with collector_paused():
-        suggestion = suggest(read_tree(old), read_tree(new))
+        suggestion = suggest(read_tree(old), read_tree(new), hints=hints)
         left, right = suggestion.alignment.checkpoint, suggestion.alignment.model
-        translation = Translation(_pairs(suggestion), left, right)
+        translation = Translation(_pairs(suggestion), left, right, _guessed(suggestion))
         changes = transform_changes(suggestion.mapping, left, _doubtful(suggestion))
         changes += leaf_changes(suggestion, translation)
     return Audit(suggestion, translation, tuple(changes))
@@ -166,6 +174,13 @@ def _pairs(suggestion: Suggestion) -> dict[str, tuple[str, ...]]:
 def _doubtful(suggestion: Suggestion) -> frozenset[int]:
     links = [link for link in suggestion.alignment.links if not link.certain]
     return frozenset(at for link in links for left, _ in link.expand() for at in left)
+
+
+def _guessed(suggestion: Suggestion) -> frozenset[str]:
+    """The old leaves of which it is open what they are called: rows and axes may be open besides."""
+    old = suggestion.alignment.checkpoint.keys
+    links = [link for link in suggestion.alignment.links if NAMED & link.open.keys()]
+    return frozenset(old[at] for link in links for left, _ in link.expand() for at in left)
 
 
 def _single(translation: Translation, name: str, here: str, there: str) -> str:

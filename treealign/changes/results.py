@@ -119,6 +119,8 @@ class Reference:
         From 0, in characters.
     span : tuple of (int, int)
         Where in the file the text stands, in characters; (0, 0) where it cannot be replaced.
+    guess : bool
+        Whether `new` follows from matches that are still open; such a text is not replaced.
     """
 
     file: str
@@ -130,15 +132,24 @@ class Reference:
     reader: str = ""
     column: int = 0
     span: tuple[int, int] = (0, 0)
+    guess: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether it no longer means what it meant."""
         return self.status not in (STILL, DEAD)
 
+    @property
+    def advice(self) -> str:
+        """What to write instead, in words."""
+        if self.new is None:
+            return "no spelling means the same"
+        return f"write `{self.new}`{', if the guess is right' if self.guess else ''}"
+
     def as_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return {"file": self.file, "line": self.line, "old": self.old, "new": self.new, "status": self.status}
+        told = {"file": self.file, "line": self.line, "old": self.old, "new": self.new, "status": self.status}
+        return {**told, "guess": True} if self.guess else told
 
 
 @dataclass(frozen=True, slots=True)

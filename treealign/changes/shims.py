@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from treealign.changes.translation import Translation, modules_of
+from treealign.errors import TreealignError
 
+SHOWN = 20
 _INDEX = re.compile(r"(?<=\.)[0-9]+(?=\.|$)")
 
 
@@ -95,7 +97,17 @@ def _at(model, path):
 
 
 def shim_source(translation: Translation) -> str:
-    """The source of the shim, which needs nothing but torch and the model; empty where no attribute is gone."""
+    """The source of the shim, which needs nothing but torch and the model; empty where no attribute is gone.
+
+    Raises
+    ------
+    TreealignError
+        Some of the new names are guessed.
+    """
+    if translation.guessed:
+        facts = [f"{key} -> {', '.join(translation.pairs[key])}" for key in sorted(translation.guessed)[:SHOWN]]
+        way_out = "answer what `treealign suggest OLD NEW` asks, by --hint, or take the guesses by --accept-guesses"
+        raise TreealignError("new names are guessed; no shim was written", facts=facts, hint=way_out)
     rows = [f"    {tuple(alias)!r}," for alias in aliases(translation)]
     model = translation.source.modules.get("", "the model")
     return "\n".join([_HEAD.format(model=model) + "\n".join(rows), _CODE.lstrip("\n")]) if rows else ""

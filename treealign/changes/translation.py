@@ -28,11 +28,14 @@ class Translation:
         Leaf to its counterparts; several where a tensor is split. A leaf without any is not in it.
     source, target : KeyTree
         The two trees.
+    guessed : frozenset of str
+        The leaves whose counterparts are only guessed: other names are possible.
     """
 
     pairs: Pairs
     source: KeyTree
     target: KeyTree
+    guessed: frozenset[str] = frozenset()
 
     @cached_property
     def back(self) -> Pairs:
@@ -46,7 +49,18 @@ class Translation:
     @cached_property
     def inverse(self) -> Translation:
         """From `target` to `source`."""
-        return Translation(self.back, self.target, self.source)
+        guessed = frozenset(target for key in self.guessed for target in self.pairs.get(key, ()))
+        return Translation(self.back, self.target, self.source, guessed)
+
+    @cached_property
+    def certain(self) -> Translation:
+        """Without what is only guessed."""
+        pairs = {key: targets for key, targets in self.pairs.items() if key not in self.guessed}
+        return Translation(pairs, self.source, self.target)
+
+    def is_guess(self, name: str) -> bool:
+        """Whether the counterparts of a leaf or module follow from guesses."""
+        return bool(self.guessed) and self.of(name) != self.certain.of(name)
 
     @cached_property
     def votes(self) -> dict[str, tuple[str, ...]]:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from treealign.cli.console import plural, put_json, put_lines, put_text, say
-from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
+from treealign.cli.guesses import AcceptGuesses, Hints, taken, write_mapping
 from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
     from treealign.changes.auditing import Audit
 
 PERSON = "it takes a person"
+GUESS = "its new name is a guess: answer by --hint, or take it by --accept-guesses"
 Tree = "A tree JSON of `treealign snapshot`, or what CHECKPOINT or MODEL may be."
 
 
@@ -38,6 +39,7 @@ def audit(
     adapter: Annotated[
         str, typer.Option(metavar="FILE", help="Make that mapping one for this adapter, for `treealign convert`.")
     ] = "",
+    hint: Hints = None,
     accept_guesses: AcceptGuesses = False,
     min_certainty: Annotated[
         float, typer.Option(min=0, max=1, help="How sure it must be that a text speaks of this tree.")
@@ -59,7 +61,8 @@ def audit(
         raise typer.BadParameter("--json, --sarif and --github each print to the same place: choose one")
     if adapter and output is None:
         raise typer.BadParameter("--adapter needs --output FILE: where to write its mapping")
-    found = find(resolve_model(old), resolve_model(new))
+    found = find(resolve_model(old), resolve_model(new), hints=hint)
+    found = found.accept() if accept_guesses else found
     if scan:
         found = found.scan(scan, min_certainty)
     if json or sarif or github:
@@ -133,6 +136,7 @@ def _repair(found: Audit, min_certainty: float, printed: bool, write: bool, forc
     rest = [one for one in found.references if one.changed and (one.file, one.line, one.old) not in repaired]
     for one in rest:
         advice = "write its mapping with --adapter, then `treealign convert`" if one.reader == "adapter" else PERSON
+        advice = GUESS if one.guess else advice
         say(f"not repaired: {one.file}:{one.line} {one.old}: {advice}")
     if write:
         left = write_repairs(made, force)

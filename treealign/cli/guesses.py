@@ -14,6 +14,14 @@ from treealign.formats.legible import printable
 if TYPE_CHECKING:
     from treealign.mapping.conversion_mapping import ConversionMapping
 
+Hints = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A=B",
+        help="Names that correspond, checkpoint=model, or a whole and its parts in their order, "
+        "qkv=q_proj,k_proj,v_proj or w1,w3=gate_up; may be repeated.",
+    ),
+]
 AcceptGuesses = Annotated[
     bool,
     typer.Option("--accept-guesses", help="Take what is still a guess as it is; what is written says that it was one."),

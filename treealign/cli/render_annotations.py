@@ -53,8 +53,7 @@ def _reference_result(one: Reference) -> dict[str, Any]:
 
 
 def _said(one: Reference) -> str:
-    advice = f"write `{one.new}`" if one.new is not None else "no spelling means the same"
-    return f"`{one.old}` {one.status}: {advice}"
+    return f"`{one.old}` {one.status}: {one.advice}"
 
 
 def _level(one: Change) -> str:

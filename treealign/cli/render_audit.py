@@ -94,4 +94,5 @@ def _reference(one: Reference) -> Iterator[str]:
     yield f"  {where}  {one.status}"
     yield f"      {one.old}"
     if one.changed:
-        yield f"   -> {one.new}" if one.new is not None else "   -> (no spelling means the same)"
+        new = one.new if one.new is not None else "(no spelling means the same)"
+        yield f"   -> {new}{'  (a guess)' if one.guess else ''}"

@@ -132,8 +132,7 @@ def _change_notes(audit: Audit) -> Iterator[Note]:
 def _reference_notes(audit: Audit) -> Iterator[Note]:
     for one in audit.references:
         if one.changed:
-            advice = f"→ {one.new}" if one.new is not None else "no spelling means the same"
-            yield Note("error", f"{one.file}:{one.line} {one.status}", f"{one.old} {advice}")
+            yield Note("error", f"{one.file}:{one.line} {one.status}", f"{one.old}: {one.advice}")
 
 
 def _rules(mapping: ConversionMapping) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import typer
 
 from treealign.cli.arguments import Checkpoint, GraphFile, Json, Model, Trace
 from treealign.cli.console import plural, put_json, put_lines, say
-from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
+from treealign.cli.guesses import AcceptGuesses, Hints, taken, write_mapping
 from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
 MOST_PROBES = 64
 LONG = 20_000  # keys; fewer are matched before one wonders
-Hints = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="A=B",
-        help="Names that correspond, checkpoint=model, or a whole and its parts in their order, "
-        "qkv=q_proj,k_proj,v_proj or w1,w3=gate_up; may be repeated.",
-    ),
-]
 Explain = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY", help="Print the evidence for a key, or key pattern, of either side; may be repeated."),

@@ -143,7 +143,7 @@ def _own(p: Pattern) -> tuple[str, ...]:
 
 
 def _spells_a_repeat(links: Sequence[Link], side: int) -> bool:
-    """Whether the numbers of modules on one side run in step with an index of the other: `l1_norm` and `layers.0.norm`."""
+    """Whether the numbers of modules on one side run in step with an index of the other: `l1_norm`, `layers.0`."""
     mine, theirs = zip(*((_own(ends[side]), _indices(ends[1 - side])) for ends in _firsts(links)), strict=True)
     if len({*map(len, mine)}) > 1 or len({*map(len, theirs)}) > 1:
         return False

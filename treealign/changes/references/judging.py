@@ -161,5 +161,5 @@ def _reference(mention: Mention, text: str, resolution: Resolution, file: str, c
     old, new = text.replace(HOLE, "{}"), resolution.new
     shown = None if new is None else new.replace(HOLE, "{}")
     span = mention.span if resolution.exact and new is not None else (0, 0)
-    at = (mention.line, mention.column)
-    return Reference(file, at[0], old, shown, resolution.status, certainty, mention.reader, at[1], span)
+    told = resolution.status, certainty, mention.reader, mention.column, span, resolution.guess
+    return Reference(file, mention.line, old, shown, *told)

@@ -35,12 +35,15 @@ class Resolution:
     exact : bool
         Whether `new` can be written in place of the text: it means the same tensors, none of them fused with others or
         split, and the text means nothing now, nor did `new` mean anything else, so that a second time changes nothing.
+    guess : bool
+        Whether `new` follows from matches that are still open: then it is not exact.
     """
 
     status: str
     new: str | None
     names: tuple[str, ...]
     exact: bool = True
+    guess: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +87,9 @@ class Resolver:
             return Resolution(STILL if meant else NOTHING, None, tuple(matched))
         spellings = self._spellings(text, reader, matched)
         new = next((one for one in spellings if self._means(one, reader, kind, meant)), None)
-        exact = not found and self._is_exact(matched) and (new is None or self._is_new(new, reader, kind))
-        return Resolution(OTHER if found else NOTHING, new, tuple(matched), exact)
+        guess = any(map(self.translation.is_guess, matched))
+        exact = not (found or guess) and self._is_exact(matched) and (new is None or self._is_new(new, reader, kind))
+        return Resolution(OTHER if found else NOTHING, new, tuple(matched), exact, guess)
 
     def _class(self, name: str) -> Resolution | None:
         """What became of the modules of a class: a name of another class only where all of them got the same."""
@@ -96,7 +100,8 @@ class Resolver:
         paths = [path for path, kind in self.old.tree.modules.items() if kind == name]
         there = {self.new.tree.modules.get(target, "") for path in paths for target in self.translation.of(path)}
         new = there.pop() if len(there) == 1 else None
-        return Resolution(NOTHING, new or None, (name,))
+        guess = any(map(self.translation.is_guess, paths))
+        return Resolution(NOTHING, new or None, (name,), not guess, guess)
 
     def _meanings(self, text: str, reader: str, kind: str, matched: list[str]) -> tuple[frozenset[str], frozenset[str]]:
         """What a text meant, in names of the new tree, and what it means."""
