@@ -9,6 +9,10 @@ from functools import cache
 from treealign.align.knowledge.entries import Run, runs_of
 
 Names = Mapping[Run, Run]
+PARAMETRISED: Mapping[Run, str] = {  # a weight norm of torch.nn.utils.parametrizations, to what it was before
+    ("parametrizations", "weight", "original0"): "weight_g",
+    ("parametrizations", "weight", "original1"): "weight_v",
+}
 Numbers = tuple[int, ...]
 
 
@@ -27,6 +31,16 @@ def longest(path: Run, names: Names) -> Run | None:
         if (name := names.get(path[:depth])) is not None:
             return (*name, *path[depth:])
     return None
+
+
+def unparametrised(path: Run) -> Run:
+    """A leaf of a weight norm by its older name.
+
+    >>> unparametrised(("conv1", "parametrizations", "weight", "original0"))
+    ('conv1', 'weight_g')
+    """
+    old = PARAMETRISED.get(path[-3:])
+    return path if old is None else (*path[:-3], old)
 
 
 def by_any_number(path: Run, names: Names) -> Run | None:

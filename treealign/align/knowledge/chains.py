@@ -21,7 +21,15 @@ from importlib import resources
 from math import prod
 from typing import Any
 
-from treealign.align.knowledge.chain_names import Names, Numbers, by_any_number, longest, names_of, placed
+from treealign.align.knowledge.chain_names import (
+    Names,
+    Numbers,
+    by_any_number,
+    longest,
+    names_of,
+    placed,
+    unparametrised,
+)
 from treealign.align.knowledge.entries import Run, numbered, runs_of
 from treealign.align.patterns import hold_whole
 from treealign.align.spelling import respelled
@@ -168,13 +176,21 @@ def fit(mine: Read, other: Read, checkpoint: KeyTree, model: KeyTree) -> bool:
     if 2 * len(shared) < max(len(here), len(there)):
         return False
     pairs = zip(mine.blocks, other.blocks, strict=True)
-    return all(_sizes(x, shared, checkpoint) == _sizes(y, shared, model) for x, y in pairs)
+    return all(_same(_sizes(x, shared, checkpoint), _sizes(y, shared, model)) for x, y in pairs)
 
 
 def _sizes(block: Block, layers: set[Run], tree: KeyTree) -> dict[Run, int]:
     """How many real numbers each leaf of these layers holds: counters are not kept by everyone."""
     leaves = {path: tree.leaves[at] for path, at in block.leaves.items() if path[:-1] in layers}
     return {path: prod(leaf.shape or ()) for path, leaf in leaves.items() if not hold_whole({leaf.dtype})}
+
+
+def _same(a: Mapping[Run, int], b: Mapping[Run, int]) -> bool:
+    """Whether two blocks have the same layers, whose leaves hold equally many numbers each: some keep no bias."""
+    shared = a.keys() & b.keys()
+    return {path[:-1] for path in a} == {path[:-1] for path in b} == {path[:-1] for path in shared} and all(
+        a[path] == b[path] for path in shared
+    )
 
 
 def _spelled(mine: Read, other: Read, model: KeyTree) -> Iterator[tuple[int, str]]:
@@ -188,7 +204,7 @@ def _spelled(mine: Read, other: Read, model: KeyTree) -> Iterator[tuple[int, str
 
 def _read(chain: Chain, root: Run, tree: KeyTree) -> Iterator[Read]:
     """The tree by one row, from one root; nothing where a series has no block of a kind that it knows."""
-    paths = {tuple(key.split(".")): at for at, key in enumerate(tree.keys)}
+    paths = {unparametrised(tuple(key.split("."))): at for at, key in enumerate(tree.keys)}
     below = {path[len(root) :]: at for path, at in paths.items() if path[: len(root)] == root}
     ends = {end: at for path, at in below.items() if (end := longest(path, chain.ends)) is not None}
     free = {path: at for path, at in below.items() if longest(path, chain.ends) is None}
