@@ -3,7 +3,7 @@
 askable    the hint of each option removes its question, makes no certain match wrong or open, does what the option says
            and raises no question on keys of which none spoke
 few        a key is asked about once in each aspect; two to six options, each with a hint of its own
-complete   where the keys in question are known, one option is true
+complete   where the keys in question are known, one option is true; what rows and axes are is judged once names are right
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def broken_laws(case: Case, most: int = 2) -> tuple[Counter[str], list[str]]:
     looked: Counter[str] = Counter(few=1)
     broken = [f"few: {text}" for text in _many(found)]
     for question in found.questions:
-        if judge.known & {*question.checkpoint, *question.model}:
+        if judge.known & {*question.checkpoint, *question.model} and not _waits(question, found, judge):
             looked["complete"] += 1
             if true_option(question, judge) is None:
                 broken.append(f"complete: no option of {question} is true")
@@ -47,6 +47,13 @@ def broken_laws(case: Case, most: int = 2) -> tuple[Counter[str], list[str]]:
             looked["askable"] += 1
             broken += [f"askable: {option.hint!r} {text}" for text in _unaskable(found, trees, question, option)]
     return looked, broken
+
+
+def _waits(question: Any, found: Suggestion, judge: Judge) -> bool:
+    """Whether it is about rows or axes of keys that a question about names, asked before, is going to move."""
+    keys = {*question.checkpoint, *question.model}
+    names = [q for q in found.questions if q.about in ("names", "belongs") and keys & {*q.checkpoint, *q.model}]
+    return question.about in ("rows", "axes") and any(true_option(q, judge) is not q.options[0] for q in names)
 
 
 def _many(found: Suggestion) -> Iterator[str]:

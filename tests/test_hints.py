@@ -64,7 +64,7 @@ def test_a_hint_settles_a_reshape_that_names_alone_leave_open():
     assert aligned(old | rest, new | rest, hints=["proj=linear_proj"]).ok
 
 
-@pytest.mark.parametrize("hint", ["q_proj,k_proj=a,b", "fused=", "fused=q_proj,", "fused"])
+@pytest.mark.parametrize("hint", ["q_proj,k_proj=a,b", "fused=", "fused=q_proj,", "fused", "fused=q_proj,q_proj"])
 def test_a_hint_of_another_form_is_refused(hint):
     with pytest.raises(TreealignError, match="not of the form"):
         aligned(FUSED, APART, hints=[hint])
@@ -176,6 +176,10 @@ def test_a_key_that_names_move_keeps_its_rows_open():
         (["w1=gate_proj,up_proj"], "nothing of the one can be of the other"),
         (["w1,w3=gate_proj"], "nothing of the one can be of the other"),
         (["w1: axes 0,1,2"], "cannot stand so"),
+        (["w1: axes 0,0"], "is not of the form"),
+        (["layers.1.attention.wv: not in the model", "layers.1.attention.wv=v_proj"], "both speak of"),
+        (["layers.1.attention.wv=v_proj", "layers.1.attention.wv: not in the model"], "both speak of"),
+        (["model.layers.1.self_attn.v_proj: not in the checkpoint", "layers.1.attention.wv=v_proj"], "both speak of"),
         (["layers.0=model.layers.9"], "names nothing in the model"),
         (["q_proj=wq"], "but in the model: names of the checkpoint stand first"),
         (["layers.{i}=model.layers.{i+1}"], "is not of the form"),

@@ -230,6 +230,8 @@ def _parse(text: str) -> Statement | Naming | None:
     ends = read_paths(source), read_paths(target)
     if not equals or ends[0] is None or ends[1] is None or min(len(ends[0]), len(ends[1])) > 1:
         return None
+    if any(len(set(end)) < len(end) for end in ends):  # no part stands in a whole twice
+        return None
     return Naming(whole, ends[0], ends[1], under)
 
 
@@ -238,6 +240,8 @@ def _said(text: str) -> Said | None:
         if hit := re.fullmatch(form, text):
             groups = hit.groupdict()
             dims = tuple(map(int, groups["dims"].split(","))) if groups.get("dims") else ()
+            if sorted(dims) != list(range(len(dims))):
+                return None
             parts = tuple((groups.get("parts") or "").split(" then ")) if groups.get("parts") else ()
             sizes = (int(groups.get(name) or 0) for name in ("size", "rotated"))
             rotary = next((k for k, words in _ROTARY.items() if words == groups.get("rotary")), "")

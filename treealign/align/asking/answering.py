@@ -56,7 +56,9 @@ def answered(alignment: Alignment, hints: Sequence[Hint]) -> Alignment:
         if len(left) == len(waiting):
             _refuse([f"`{hint.text}`: {refused[hint.text]}" for hint in left])
         waiting = left
-    _refuse_contradictions(alignment, [hint for hint in hints if isinstance(hint, Statement)])
+    statements = [hint for hint in hints if isinstance(hint, Statement)]
+    _refuse_contradictions(alignment, statements)
+    _refuse_matched(alignment, [hint for hint in statements if hint.said.about == "belongs"], followed)
     return alignment
 
 
@@ -77,6 +79,19 @@ def _refuse_contradictions(alignment: Alignment, statements: Sequence[Statement]
                 if both is not None and not _says_the_same(both, one, other):
                     ends = f"`{both.left[0].template}` -> `{both.right[0].template}`"
                     _refuse([f"`{other.text}` and `{one.text}` both speak of {ends}"])
+
+
+def _refuse_matched(
+    alignment: Alignment, nothing: Sequence[Statement], followed: Sequence[tuple[Naming, set[tuple[int, int]]]]
+) -> None:
+    """Refuse that keys belong to nothing and that another hint matches them."""
+    for hint in nothing:
+        side = 0 if hint.said.kind == "unused" else 1
+        for link in alignment.links:
+            matched = next((p for p in (link.left, link.right)[side] if hint.speaks_of(p)), None)
+            other = next((n for n, _ in followed if matched and n.speaks_of(matched, side)), None)
+            if matched and other:
+                _refuse([f"`{hint.text}` and `{other.text}` cannot both hold: both speak of `{matched.template}`"])
 
 
 def _speaks_of(hint: Statement, link: Link) -> bool:

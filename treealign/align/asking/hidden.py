@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 from itertools import islice, permutations, product, zip_longest
 
@@ -184,12 +184,13 @@ class _Case:
         stored = "by part" if all(is_join(joining(link)) for link in links) else "as stored"
         ends = sorted(("checkpoint", "model"), key=lambda end: end != _turns_in(links))
         columns = [self._fitting(links, "by head", end) for end in ends if "heads" in kinds]
-        columns += [self._fitting(links, kind) for kind in ROTARY if "rotary" in kinds]
+        several = {way.size for column in columns for way in column}  # more than one head of each part
+        rotary = [self._fitting(links, kind, first=several) for kind in ROTARY if "rotary" in kinds]
         ways = [self._now(links), *(columns.pop(0) if _turns_in(links) and columns else ()), Said("rows", stored)]
-        for n, row in enumerate(zip_longest(*columns)):
+        ways += [way for column in (*columns, *rotary) for way in column[:1]]
+        ways += _other_orders(links)
+        for row in zip_longest(*(column[1:] for column in (*rotary, *columns))):
             ways += row
-            if n == 0:
-                ways += _other_orders(links)
         if {"heads", "rotary"} <= kinds:
             besides = product((size for size, rotated in self._layouts(links) if not rotated), ROTARY, ends)
             ways += [Said("rows", "by head", size, end, rotary=kind) for size, kind, end in besides]
@@ -209,9 +210,10 @@ class _Case:
                         return Said("rows", "to half split" if forward else "to interleaved", one.head_dim)
         return None
 
-    def _fitting(self, links: Sequence[Link], kind: str, end: str = "") -> list[Said]:
-        """How rows can stand in one of these ways, for the likeliest heads with which they can."""
-        ways = (Said("rows", kind, size, end, rotated=rotated) for size, rotated in self._layouts(links))
+    def _fitting(self, links: Sequence[Link], kind: str, end: str = "", first: Set[int] = frozenset()) -> list[Said]:
+        """How rows can stand in one of these ways, for the likeliest heads with which they can; some sizes first."""
+        layouts = sorted(self._layouts(links), key=lambda one: bool(first) and one.head_dim not in first)
+        ways = (Said("rows", kind, size, end, rotated=rotated) for size, rotated in layouts)
         ways = (way for way in ways if not (end and way.rotated))
         fitting = (way for way in ways if all(arranged(link, way) is not None for link in links))
         return list(islice(fitting, self.layouts))
