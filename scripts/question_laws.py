@@ -3,7 +3,7 @@
 askable    the hint of each option removes its question, makes no certain match wrong or open, does what the option says
            and raises no question on keys of which none spoke
 few        a key is asked about once in each aspect; two to six options, each with a hint of its own
-complete   where the keys in question are known, one option is true; what rows and axes are is judged once names are right
+complete   where the keys in question are known, one option is true; rows and axes are judged once names are right
 """
 
 from __future__ import annotations

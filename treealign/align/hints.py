@@ -227,12 +227,12 @@ def _parse(text: str) -> Statement | Naming | None:
         paths, said = read_paths(hit["paths"]), _said(hit["said"])
         return Statement(whole, paths, said, under) if paths and said else None
     source, equals, target = text.partition("=")
-    ends = read_paths(source), read_paths(target)
-    if not equals or ends[0] is None or ends[1] is None or min(len(ends[0]), len(ends[1])) > 1:
+    here, there = read_paths(source), read_paths(target)
+    if not equals or here is None or there is None or min(len(here), len(there)) > 1:
         return None
-    if any(len(set(end)) < len(end) for end in ends):  # no part stands in a whole twice
+    if len({*here}) < len(here) or len({*there}) < len(there):  # no part stands in a whole twice
         return None
-    return Naming(whole, ends[0], ends[1], under)
+    return Naming(whole, here, there, under)
 
 
 def _said(text: str) -> Said | None:
