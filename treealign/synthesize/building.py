@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 from treealign.synthesize.choosing import Way
 from treealign.synthesize.contents import Content
-from treealign.synthesize.contexts import moves
+from treealign.synthesize.contexts import closest, moves
 from treealign.synthesize.narrowing import narrowed
+from treealign.synthesize.parting import cycles, in_step, partitions
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.rules import Move
 from treealign.synthesize.tracks import Effect, Place, Tracks
 
 _MOST_PARTS = 12
 _DEEPEST = 3
-_LONGEST_CYCLE = 4
+_PATIENCE = 4  # moves that are wrong before it is asked whether any can be right
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,17 @@ class Builder:
         return sorted(found, key=lambda n: (n not in self._first_ones, found[n][0], -found[n][1], n))
 
     def _pass(self, make: Callable[[int], bool]) -> bool:
-        """Whether some content could be made."""
-        return sum(make(number) for number in self._waiting()) > 0
+        """Whether some content could be made; those that stand above it and had to wait have their turn again then."""
+        failed: list[int] = []
+        made = False
+        for number in self._waiting():
+            if not make(number):
+                failed.append(number)
+                continue
+            made = True
+            while (again := next((n for n in failed if make(n)), None)) is not None:
+                failed.remove(again)
+        return made
 
     def _first(self, make: Callable[[int], bool]) -> bool:
         return any(make(number) for number in self._waiting())
@@ -185,7 +195,9 @@ class Builder:
         self, numbers: Sequence[int], places: Sequence[Sequence[Place]], wanted: frozenset[tuple[int, int]]
     ) -> tuple[Move, Effect] | None:
         second: tuple[Move, Effect] | None = None
-        for move in moves([self._contents[n] for n in numbers], places):
+        for tried, move in enumerate(moves([self._contents[n] for n in numbers], places)):
+            if tried == _PATIENCE and second is None and self._is_hopeless(numbers, places):
+                return None
             effect = self._tracks.effect(move)
             if effect is None or not wanted <= {*effect.made} or (self._strict and effect.loose):
                 continue
@@ -193,6 +205,11 @@ class Builder:
                 return self._narrow(move, effect)
             second = second or (move, effect)
         return second and self._narrow(*second)
+
+    def _is_hopeless(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> bool:
+        """Whether no context is narrow enough."""
+        spelt = closest(self._contents[numbers[0]], places[0]) if len(numbers) == 1 else ()
+        return any(map(self._tracks.is_hopeless, spelt))
 
     def _narrow(self, move: Move, effect: Effect) -> tuple[Move, Effect]:
         """The move without the options that no name takes."""
@@ -203,7 +220,7 @@ class Builder:
 
     def _parts(self, number: int, places: Sequence[Place], depth: int) -> Iterator[tuple[Move, Effect]]:
         """Moves for some of the places: for those that something tells apart, and for several such parts."""
-        for parts in _partitions(places):
+        for parts in partitions(places):
             if self._spent():
                 return
             found = [(part, self._best([number], [part])) for part in parts[:_MOST_PARTS]]
@@ -216,15 +233,15 @@ class Builder:
             if good:
                 return
         if depth < _DEEPEST:
-            for parts in _partitions(places):
+            for parts in partitions(places):
                 yield from (e for part in parts[:2] for e in self._parts(number, part, depth + 1))
                 return
 
     def _exchange(self) -> bool:
         """Whether contents that hand over names to each other, in a circle, are made at once."""
-        for cycle in _cycles(self._contents, self._tracks.left()):
+        for cycle in cycles(self._contents, self._tracks.left()):
             places = [self._tracks.places(n) for n in cycle]
-            for some in _in_step(places):
+            for some in in_step(places):
                 found = self._best(cycle, some)
                 if found is not None:
                     return self._make(*found, cycle)
@@ -241,55 +258,3 @@ class Builder:
                 self._tracks.merge(number, len(self._contents))
         self._contents.append(merged[1])
         return True
-
-
-def _partitions(places: Sequence[Place]) -> Iterator[list[list[Place]]]:
-    """The places parted by what tells them apart, in one way after the other, those of most places first."""
-    features: tuple[Callable[[Place], Hashable], ...] = (
-        lambda p: p.left[-1:],
-        lambda p: p.right[:1],
-        lambda p: len(p.left),
-        lambda p: p.left[:1],
-        lambda p: p.right[:2],
-        lambda p: p.left[:2],
-        lambda p: p.left,
-        lambda p: p.right,
-        lambda p: p.track,
-    )
-    for feature in features:
-        parts: dict[Hashable, list[Place]] = {}
-        for p in places:
-            parts.setdefault(feature(p), []).append(p)
-        if len(parts) > 1:
-            yield sorted(parts.values(), key=len, reverse=True)
-
-
-def _cycles(contents: Sequence[Content], numbers: Sequence[int]) -> Iterator[list[int]]:
-    """Contents of which each makes what the next replaces, and the last what the first does."""
-    by_old: dict[object, list[int]] = {}
-    for n in numbers:
-        by_old.setdefault(contents[n].old, []).append(n)
-    waiting = [[n] for n in numbers]
-    while waiting:
-        way = waiting.pop()
-        for n in by_old.get(contents[way[-1]].new, []):
-            if n == way[0] and len(way) > 1:
-                yield way
-            elif n > way[0] and n not in way and len(way) < _LONGEST_CYCLE:
-                waiting.append([*way, n])
-
-
-def _in_step(places: Sequence[Sequence[Place]]) -> Iterator[list[list[Place]]]:
-    """All places, and those that stand in the same surroundings only, kind by kind."""
-    yield [list(some) for some in places]
-    features: tuple[Callable[[Place], Hashable], ...] = (
-        lambda p: p.left[-1:],
-        lambda p: len(p.left),
-        lambda p: p.left,
-        lambda p: (p.left, p.right[:1]),
-        lambda p: (p.left, p.right),
-    )
-    for feature in features:
-        kinds = [{feature(p) for p in some} for some in places]
-        for kind in sorted(set.intersection(*kinds), key=repr):
-            yield [[p for p in some if feature(p) == kind] for some in places]

@@ -17,7 +17,7 @@ from treealign.tree.keys import is_index
 from treealign.tree.segments import Segment
 
 T = TypeVar("T")
-_MOST_ROUNDS = 8
+_MOST_ROUNDS = 4
 _BARE = 1.0  # of a rule, for each side of a content that is told by numbers alone
 _STEP = 0.3  # of a rule, by which a content becomes dearer
 _MANY = 1_000_000  # rules

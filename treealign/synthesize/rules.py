@@ -267,3 +267,20 @@ def step(move: Move, name: Name, slots: Slots) -> Name:
 def rewritten(name: Name, found: Found, length: int, new: Run) -> Name:
     """The name with so many segments where a rule was found replaced by others."""
     return (*name[: found.at], *(s.fill(found.captures) for s in new), *name[found.at + length :])
+
+
+def undone(move: Move, name: Name, slots: Slots) -> Name | None:
+    """What the inverse of a move makes of a name; None where it cannot tell, or works at two positions."""
+    best: tuple[Rule, Found] | None = None
+    for rule in move:
+        try:
+            found = rule.backward.find(name, slots)
+        except PartialMatch:
+            return None
+        if len(found) > 1:
+            return None
+        if found and (best is None or (found[0].first, -found[0].stop) < (best[1].first, -best[1].stop)):
+            best = rule, found[0]
+    if best is None:
+        return None
+    return rewritten(name, best[1], len(best[0].new), best[0].old)

@@ -15,7 +15,7 @@ from treealign.synthesize.choosing import Way
 from treealign.synthesize.contents import Content, renumbered
 from treealign.synthesize.lines import Line, Lines
 from treealign.synthesize.problem import Problem
-from treealign.synthesize.rules import Found, Move, Rule, rewritten
+from treealign.synthesize.rules import Found, Move, Rule, rewritten, undone
 from treealign.synthesize.templates import PartialMatch, Values
 from treealign.tree.segments import Name
 
@@ -116,6 +116,7 @@ class Tracks:
         self._changed = [0] * len(self.tracks)  # by which move each track was changed last
         self.moved = 0
         self._refusing: list[int] = []  # lines that the last wrong moves were wrong about: asked first
+        self._unsure = False  # whether a move with less context than the last wrong one could be right
 
     @property
     def searched(self) -> int:
@@ -161,8 +162,13 @@ class Tracks:
         """The contents that are still to be made."""
         return sorted({p.content for t in self.tracks for p in t.pending.values()})
 
+    def is_hopeless(self, move: Move) -> bool:
+        """Whether no move that matches what this one matches, and more, can be right."""
+        return self.effect(move) is None and not self._unsure
+
     def effect(self, move: Move) -> Effect | None:
         """What a move does; None where it is not right."""
+        self._unsure = False
         known = [self._problem.known(rule) for rule in move]
         if any(one.fixed for one in known):
             return None
@@ -187,6 +193,7 @@ class Tracks:
             for number, found in self._lines.find(rule.forward):
                 self.looked_at.add(self._lines.lines[number].template)
                 if found is None or (len(move) == 1 and self._edit_of(number, rule, found) is None):
+                    self._unsure = found is None
                     self._refused_by(number)
                     return None
                 other = best.get(number)
@@ -209,16 +216,14 @@ class Tracks:
         try:
             found = rule.forward.find(line.name, line.values)
             if found:
-                wrong = len(found) > 1 or self._edit_of(number, rule, found[0]) is None
-                wrong = (
-                    wrong
-                    or _inverse((rule,), rewritten(line.name, found[0], len(rule.old), rule.new), line.values)
-                    != line.name
-                )
+                made = self._edit_of(number, rule, found[0])
+                new = rewritten(line.name, found[0], len(rule.old), rule.new)
+                wrong = len(found) > 1 or made is None or undone((rule,), new, line.values) != line.name
+                self._unsure |= wrong and (len(found) > 1 or made is not None)
             else:
                 wrong = bool(rule.backward.find(line.name, line.values))
         except PartialMatch:
-            wrong = True
+            wrong = self._unsure = True
         if wrong:
             self.looked_at.add(line.template)
         return wrong
@@ -233,6 +238,7 @@ class Tracks:
                 return None
             seen[number] = seen.get(number, 0) + 1
         if any(seen[number] < len(self.tracks[number].lines) for number in made):
+            self._unsure = True
             return None
         return tuple(sorted(made.items()))
 
@@ -251,11 +257,13 @@ class Tracks:
         """Whether the inverse brings back these names and changes no others."""
         for line, name in names.items():
             of = self._lines.lines[line]
-            if _inverse(move, name, of.values) != of.name:
+            if undone(move, name, of.values) != of.name:
+                self._unsure = True
                 self._refused_by(line)
                 return False
-        for number in (number for rule in move for number, _ in self._lines.find(rule.backward)):
+        for number, found in (hit for rule in move for hit in self._lines.find(rule.backward)):
             if number not in names:
+                self._unsure = found is None
                 self._refused_by(number)
                 return False
         return True
@@ -276,20 +284,3 @@ class Tracks:
             self.tracks[number].make(at)
         for line, name in effect.names.items():
             self._lines.rename(line, name)
-
-
-def _inverse(move: Move, name: Name, values: Values) -> Name | None:
-    """What the inverse of a move makes of a name; None where it cannot tell, or works at two positions."""
-    best: tuple[Rule, Found] | None = None
-    for rule in move:
-        try:
-            found = rule.backward.find(name, values)
-        except PartialMatch:
-            return None
-        if len(found) > 1:
-            return None
-        if found and (best is None or (found[0].first, -found[0].stop) < (best[1].first, -best[1].stop)):
-            best = rule, found[0]
-    if best is None:
-        return None
-    return rewritten(name, best[1], len(best[0].new), best[0].old)
