@@ -186,7 +186,7 @@ def difference(one: torch.nn.Module, other: torch.nn.Module) -> tuple[float, set
     one, other = filled(one), filled(other)
     suggestion = suggest(tree(one), tree(other))
     said = {
-        e.split(":")[0].removeprefix("layout ")
+        e.removeprefix("layout ").split(": blocks")[0]
         for m in suggestion.matches
         for e in m.evidence
         if "blocks in the order" in e

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -120,6 +121,87 @@ def dac(sources: Path) -> tuple[Tensors, Tensors]:
     return held, found
 
 
+def encodec(sources: Path) -> tuple[Tensors, Tensors]:
+    """EnCodec of its authors, at 48 kHz; its encoder and decoder."""
+    shapes = of_case("real_text", "encodec48_facebook__hf")
+    held = numbers({key: shape for key, shape in shapes.items() if key.startswith(("encoder.", "decoder."))})
+    made = module(sources / "transformers/models/encodec/convert_encodec_checkpoint_to_pytorch.py")
+    found: Tensors = {}
+
+    def put(_: Any, key: str, value: torch.Tensor, __: str, kind: str | None) -> None:
+        found[f"{key}.{kind}"] = value
+
+    made.set_recursively = put
+    made.recursively_load_weights(held, None, "encodec_48khz")
+    return held, found
+
+
+VITS = (  # transformers' names to those of the authors
+    (r"^text_encoder\.encoder\.layers\.(\d+)\.attention\.([qkv])_proj", r"enc_p.encoder.attn_layers.\1.conv_\2"),
+    (r"^text_encoder\.encoder\.layers\.(\d+)\.attention\.out_proj", r"enc_p.encoder.attn_layers.\1.conv_o"),
+    (r"^text_encoder\.encoder\.layers\.(\d+)\.attention\.", r"enc_p.encoder.attn_layers.\1."),
+    (r"^text_encoder\.encoder\.layers\.(\d+)\.feed_forward", r"enc_p.encoder.ffn_layers.\1"),
+    (r"^text_encoder\.encoder\.layers\.(\d+)\.layer_norm", r"enc_p.encoder.norm_layers_1.\1"),
+    (r"^text_encoder\.encoder\.layers\.(\d+)\.final_layer_norm", r"enc_p.encoder.norm_layers_2.\1"),
+    (r"^text_encoder\.embed_tokens", "enc_p.emb"),
+    (r"^text_encoder\.project", "enc_p.proj"),
+    (r"(norm_layers_[12]\.\d+|norms_[12]\.\d+)\.weight$", r"\1.gamma"),
+    (r"(norm_layers_[12]\.\d+|norms_[12]\.\d+)\.bias$", r"\1.beta"),
+    (r"^duration_predictor\.(post_)?flows\.0\.log_scale", r"dp.\1flows.0.logs"),
+    (r"^duration_predictor\.(post_)?flows\.0\.translate", r"dp.\1flows.0.m"),
+    (r"^duration_predictor\.post_conv_(pre|proj)", r"dp.post_\1"),
+    (r"^duration_predictor", "dp"),
+    (r"^decoder\.upsampler", "dec.ups"),
+    (r"^decoder", "dec"),
+    (r"^posterior_encoder", "enc_q"),
+    (r"conv_dds", "convs"),
+    (r"convs_dilated", "convs_sep"),
+    (r"convs_pointwise", "convs_1x1"),
+    (r"^(?!dec)(.*)\bconv_(pre|proj|post)\b", r"\1\2"),
+    (r"wavenet", "enc"),
+    (r"parametrizations\.weight\.original0", "weight_g"),
+    (r"parametrizations\.weight\.original1", "weight_v"),
+)
+
+
+def vits(sources: Path) -> tuple[Tensors, Tensors]:
+    """VITS of its authors: a small model of transformers under their names, led back by the converter."""
+    import transformers
+
+    config = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "ffn_dim": 24, "flow_size": 12}
+    model = transformers.VitsModel(transformers.VitsConfig(**config, spectrogram_bins=17, upsample_initial_channel=32))
+    shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    square = re.compile(r"attention\.(q|k|v|out)_proj\.weight")
+    held = numbers({vits_name(key): (*shape, 1) if square.search(key) else shape for key, shape in shapes.items()})
+    made = module(sources / "transformers/models/vits/convert_original_checkpoint.py")
+    found: Tensors = {}
+
+    def put(_: Any, key: str, value: torch.Tensor, __: str, kind: str | None) -> None:
+        squeezed = key.endswith(("k_proj", "v_proj", "q_proj", "out_proj"))  # as the function does that this replaces
+        found[original(key if kind is None else f"{key}.{kind}")] = value.squeeze(-1) if squeezed else value
+
+    made.set_recursively = put
+    made.recursively_load_weights(held, None)
+    if found.keys() != shapes.keys():
+        raise RuntimeError(f"not what the converter reads: {sorted(found.keys() ^ shapes.keys())[:6]}")
+    return held, found
+
+
+def vits_name(key: str) -> str:
+    """A key as the authors spell it: between the flows stand those that turn their channels round."""
+    for pattern, text in VITS:
+        key = re.sub(pattern, text, key)
+    key = re.sub(r"^(dp\.(?:post_)?flows\.)([1-9]\d*)", lambda m: f"{m[1]}{2 * int(m[2]) - 1}", key)
+    return re.sub(r"^(flow\.flows\.)(\d+)", lambda m: f"{m[1]}{2 * int(m[2])}", key)
+
+
+def original(key: str) -> str:
+    """A leaf of a weight norm as torch calls it now."""
+    new = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+    path, _, leaf = key.rpartition(".")
+    return f"{path}.{new.get(leaf, leaf)}"
+
+
 def pixart(sources: Path) -> tuple[Tensors, Tensors]:
     """PixArt of its authors."""
     layers = {"x_embedder.proj": (D, 4, 2, 2), "y_embedder.y_proj.fc1": (D, 24), "y_embedder.y_proj.fc2": (D, D)}
@@ -180,6 +262,8 @@ def with_biases(layers: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, .
 CHECKS: Mapping[str, Callable[[Path], tuple[Tensors, Tensors]]] = {
     "RWKV": rwkv,
     "DAC": dac,
+    "EnCodec": encodec,
+    "VITS": vits,
     "PixArt": pixart,
     "HunyuanDiT": hunyuan_dit,
 }

@@ -1,4 +1,4 @@
-"""Print the table of known layouts: on how many cases of each corpus an entry fires, and the matches that it settles.
+"""Print the table of known layouts and chains: on how many cases an entry fires, and the matches that it settles.
 
 python scripts/layout_table.py [--every N] [CORPUS ...]
 """
@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from cases import read_cases
 
 from treealign.align.alignment import align
+from treealign.align.knowledge.chains import chains, reads
 from treealign.align.knowledge.entries import layouts
 
 CORPORA = ("pairs", "originals")
@@ -25,7 +26,10 @@ def main() -> None:
     fires, settles = defaultdict(set), Counter()
     for corpus in given.corpora:
         for case in list(read_cases(corpus))[:: given.every]:
-            for link in align(*case.trees(False)).links:
+            here, there = case.trees(False)
+            for row in (read.chain for tree in (here, there) for read in reads(tree)):
+                fires[row.name].add(case.name)
+            for link in align(here, there).links:
                 for known in (known for p in (*link.left, *link.right) for known in p.library):
                     fires[known.name].add(case.name)
                 named = {e.removeprefix("layout ").split(": ")[0] for e in link.evidence if e.startswith("layout ")}
@@ -33,7 +37,8 @@ def main() -> None:
                     settles[name] += sum(1 for _ in link.expand())
     print("| entry | fires on | settles | checked |")
     print("|---|---:|---:|---|")
-    for name, entry in layouts().items():
+    rows = {row.name: row for row in chains()}
+    for name, entry in (*layouts().items(), *rows.items()):
         how = "run" if entry.run else "read only"
         print(f"| {name} | {len(fires[name])} | {settles[name]} | {how}: {entry.source} |")
 

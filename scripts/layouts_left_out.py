@@ -33,7 +33,7 @@ def left_out(names: Collection[str]) -> Iterator[None]:
     """The tables without the entries and rows of these names."""
     layouts, rows = entries.layouts(), chains.chains()
     some = {name: entry for name, entry in layouts.items() if name not in names}
-    fewer = tuple(row for row in rows if title(row) not in names)
+    fewer = tuple(row for row in rows if row.name not in names)
     held = [(module, module.layouts) for module in HOLDERS if hasattr(module, "layouts")]
     table = chains.chains
     try:
@@ -47,17 +47,12 @@ def left_out(names: Collection[str]) -> Iterator[None]:
         chains.chains = table
 
 
-def title(row: chains.Chain) -> str:
-    """What a row of the table of chains is called here."""
-    return f"{row.library}, blocks of {row.family}"
-
-
 def fired(case: Case) -> list[str]:
     """The entries and rows that hold for any leaf of a case."""
     names = set()
     for tree in case.trees(False):
         names |= {known.name for p in recognised(build_patterns(tree), tree.modules) for known in p.library}
-        names |= {title(read.chain) for read in chains.reads(tree)}
+        names |= {read.chain.name for read in chains.reads(tree)}
     return sorted(names)
 
 

@@ -93,6 +93,15 @@ class Chain:
     source: str
     run: bool
 
+    @property
+    def name(self) -> str:
+        """What evidence calls it.
+
+        >>> next(row.name for row in chains() if row.library == "timm")
+        'timm, inverted residuals'
+        """
+        return f"{self.library}, {self.family}"
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -139,9 +148,7 @@ def spelled_alike(checkpoint: KeyTree, model: KeyTree) -> tuple[KeyTree, Mapping
     for one in mine:
         fitting = [other for other in theirs if fit(one, other, checkpoint, model)]
         if len(fitting) == 1:
-            text = (
-                f"layout {one.chain.library}: blocks in the order of their numbers (checked: {one.chain.source}, run)"
-            )
+            text = f"layout {one.chain.name}: blocks in the order of their numbers (checked: {one.chain.source}, run)"
             for at, key in _spelled(one, fitting[0], model):
                 keys[at] = key
                 said[at] = text
