@@ -74,6 +74,17 @@ def test_a_square_that_nothing_tells_of_is_a_question(tmp_path):
     assert torch.equal(load_file(tmp_path / "yes.safetensors")["a.weight"], load_file(square)["a.weight"])
 
 
+def test_names_that_are_exchanged_are_a_question(tmp_path):
+    """After it there are the same names of the same shapes."""
+    swap = ConversionMapping([Rename({"a": "b", "b": "a"})])
+    alike = written(tmp_path / "alike.safetensors", {"a.w": torch.zeros(2), "b.w": torch.ones(2)})
+    with pytest.raises(UndecidedError, match="neither names nor shapes"):
+        convert_checkpoint(alike, tmp_path / "out.safetensors", swap)
+    convert_checkpoint(alike, tmp_path / "once.safetensors", swap, converted=False)
+    convert_checkpoint(tmp_path / "once.safetensors", tmp_path / "twice.safetensors", swap)
+    assert (tmp_path / "once.safetensors").read_bytes() == (tmp_path / "twice.safetensors").read_bytes()
+
+
 def test_names_that_change_tell_of_squares_too(tmp_path):
     square = written(tmp_path / "square.safetensors", {"a.weight": torch.randn(2, 2), "old.bias": torch.ones(2)})
     rules = ConversionMapping([Rename("old", "new"), *TURN])

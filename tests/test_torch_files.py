@@ -175,3 +175,35 @@ def test_what_is_no_torch_file_is_refused_by_what_it_is(path, contents, what):
 def test_safetensors_under_a_torch_name_are_read_as_what_they_are(tmp_path):
     path = write(tmp_path / "pytorch_model.bin", file_bytes({"a": tensor()}, 4))
     assert read_tree(path).keys == ("a",)
+
+
+def test_tensors_beside_a_state_dict_are_no_less_than_it(path):
+    """They belong to a module, by their names: neither is taken in silence, and each can be named."""
+    saved(path, {**STATE, "teacher": {"w": torch.ones(1)}})
+    text = refusal(path)
+    assert "['teacher']: 1 entries" in text
+    assert ".: 3 entries" in text
+    assert read_tree(f"{path}#.").keys == tuple(STATE)
+    assert read_tree(f"{path}#teacher").keys == ("w",)
+
+
+def test_a_count_or_the_state_of_a_generator_beside_a_state_dict_is_none(path):
+    saved(path, {"model": STATE, "step": torch.tensor(3), "torch_rng_state": torch.get_rng_state()})
+    assert read_tree(path).keys == tuple(STATE)
+
+
+def test_one_file_of_a_folder_is_named(tmp_path):
+    for name in ("unet", "vae"):
+        write(tmp_path / f"{name}.safetensors", file_bytes({f"{name}.w": tensor("F32", [1])}, 4))
+    torch.save({"ema.w": torch.ones(1)}, tmp_path / "ema.pt")
+    assert read_tree(f"{tmp_path}#vae").keys == ("vae.w",)
+    assert read_tree(f"{tmp_path}#unet.safetensors").keys == ("unet.w",)
+    assert read_tree(f"{tmp_path}#ema").keys == ("ema.w",)
+    with pytest.raises(FormatError, match="FOLDER#NAME"):
+        read_tree(tmp_path)
+
+
+def test_what_a_folder_has_not_is_not_taken_for_what_it_has(tmp_path):
+    write(tmp_path / "model.safetensors", file_bytes({"w": tensor("F32", [1])}, 4))
+    with pytest.raises(FormatError, match="there is one state dict here, and none named 'ema'"):
+        read_tree(f"{tmp_path}#ema")

@@ -31,6 +31,7 @@ from treealign import (
 )
 from treealign.changes.locking import read_lock, write_lock
 from treealign.errors import FormatError
+from treealign.formats import checkpoints
 from treealign.formats.atomic import written_whole
 from treealign.formats.collector import collector_paused
 from treealign.formats.transaction import locking, swapping
@@ -364,6 +365,32 @@ def test_readers_of_a_folder_that_is_being_replaced_see_one_checkpoint_or_the_ot
 
 
 # -- what is locked ----------------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_comes_as_files_begin_to_change_places_reads_again(tmp_path, monkeypatch):
+    """It has looked for a journal the moment before there was one."""
+    save(model(1.0), tmp_path / "out", max_shard_size=100)
+    begun, go_on, move, recover = threading.Event(), threading.Event(), swapping._move, checkpoints.recover
+    writer = threading.Thread(target=save, args=(model(2.0), tmp_path / "out"), kwargs={"max_shard_size": 60})
+
+    def moved(*paths):
+        begun.set()
+        assert go_on.wait(30)
+        move(*paths)
+
+    def recovered(path):
+        if begun.is_set():
+            go_on.set()
+            return recover(path)
+        monkeypatch.setattr(swapping, "_move", moved)
+        writer.start()
+        assert begun.wait(30)
+        return []
+
+    monkeypatch.setattr(checkpoints, "recover", recovered)
+    checkpoints.open_checkpoint(tmp_path / "out")
+    writer.join()
+    assert value_in(tmp_path / "out") == 2.0
 
 
 def test_a_conversion_and_a_save_respect_each_other(tmp_path, monkeypatch):

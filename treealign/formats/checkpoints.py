@@ -12,7 +12,7 @@ from treealign.errors import FormatError
 from treealign.formats.addresses import split_address
 from treealign.formats.detect import HINTS, TORCH, Kind, detect
 from treealign.formats.distributed import DistributedFolder, read_distributed
-from treealign.formats.folders import SeveralError, choose_weights
+from treealign.formats.folders import SeveralError, choose_weights, named_in
 from treealign.formats.indexes import Index, check_shards, read_index, refuse_absent
 from treealign.formats.parallel import Piece, join_shards
 from treealign.formats.remote.urls import is_url
@@ -20,7 +20,7 @@ from treealign.formats.safetensors_header import Header, read_header
 from treealign.formats.several import why_several
 from treealign.formats.stamps import Stamp, refuse_others, stamp_of, stamps_around
 from treealign.formats.torch_files import TorchFile, read_torch_file
-from treealign.formats.transaction.recovering import recover
+from treealign.formats.transaction.recovering import is_changing, recover
 
 _PLAIN = (Kind.SAFETENSORS, Kind.INDEX, Kind.TREE_JSON)
 File: TypeAlias = Header | TorchFile | DistributedFolder
@@ -80,11 +80,12 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             stamps = {one: stamp_of(one) for file in found.files for one in _paths(file)}
             refuse_others(one for one, stamp in stamps.items() if before.get(os.path.realpath(one), stamp) != stamp)
         except FormatError:
-            if attempt == _ATTEMPTS - 1 or stamps_around(name) == before:
+            if attempt == _ATTEMPTS - 1 or (stamps_around(name) == before and not is_changing(name)):
                 raise
         else:
-            return replace(found, stamps=stamps)
-    raise AssertionError("the last attempt raises or returns")
+            if not is_changing(name):
+                return replace(found, stamps=stamps)
+    raise FormatError("others go on changing what is here", where=name, hint="wait until it is written, and try again")
 
 
 def _paths(file: File) -> Iterable[str]:
@@ -94,19 +95,31 @@ def _paths(file: File) -> Iterable[str]:
 def _open(name: str, part: str) -> Checkpoint:
     kind = detect(name)
     if part and kind in _PLAIN:
-        hint = "several state dicts stand together in torch files and in distributed checkpoints"
-        raise FormatError(f"there is one state dict here, and none named {part!r}", where=name, hint=hint)
+        raise _no_parts(name, part)
     if kind is Kind.INDEX:
         return _open_index(name, read_index(name), names_suffice=True)
     if kind is not Kind.FOLDER:
         return Checkpoint(name, None, (_read(name, kind, part),))
+    if part and (meant := named_in(name, part)):
+        return _open(meant, "")
+    return _open_folder(name, part)
+
+
+def _no_parts(name: str, part: str) -> FormatError:
+    hint = "several state dicts stand together in torch files, in distributed checkpoints, and as files of a folder"
+    return FormatError(f"there is one state dict here, and none named {part!r}", where=name, hint=hint)
+
+
+def _open_folder(name: str, part: str) -> Checkpoint:
     try:
         choice = choose_weights(name)
     except SeveralError as error:
         joined = join_shards(Path(name), error.facts, lambda one: _pieces(str(Path(name) / one)))
-        if joined is None:
+        if joined is None or part:
             raise why_several(name, error.facts, _shapes) from None
         return Checkpoint(name, None, (joined,))
+    if part and (choice.index is not None or detect(choice.files[0]) in _PLAIN):
+        raise _no_parts(name, part)
     if choice.index is not None:
         return _open_index(name, read_index(choice.index), names_suffice=False)
     files = _read_all(choice.files, name, part)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from treealign.errors import FormatError
 from treealign.formats.distributed_metadata import METADATA
-from treealign.formats.indexes import Index, read_index
+from treealign.formats.indexes import Index, is_plain_name, read_index
 
 _SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
 # what the libraries call the weights of a whole model; these go before any other name
@@ -66,6 +66,14 @@ def choose_weights(folder: str | os.PathLike[str]) -> Choice:
         raise FormatError("no weights in this folder", where=str(base), facts=_contents(base), hint=_absence_hint(base))
     index = None if choice.index is None else str(base / choice.index)
     return Choice(index, tuple(str(base / name) for name in choice.files))
+
+
+def named_in(folder: str | os.PathLike[str], name: str) -> str | None:
+    """The file or index of a folder that is called so, with its ending or without; safetensors before torch files."""
+    endings = [end for suffixes in _SUFFIXES for suffix in suffixes for end in (f"{suffix}.index.json", suffix)]
+    names = [f"{name}{end}" for end in ("", *endings)] if is_plain_name(name) else []
+    there = (str(Path(folder) / one) for one in names if one.endswith(tuple(endings)))
+    return next((one for one in there if Path(one).is_file()), None)
 
 
 def _distributed(base: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from treealign.formats.parallel import PLAN
 
 Shapes = Mapping[str, tuple[int, ...]]
 _MOST_FILES = 64
-_HINT = "pass the file or index that is meant"
+_HINT = "pass the file or index that is meant, or FOLDER#NAME"
 
 
 def why_several(folder: str, names: Sequence[str], read: Callable[[str], Shapes]) -> FormatError:
@@ -45,7 +45,7 @@ def why_several(folder: str, names: Sequence[str], read: Callable[[str], Shapes]
         where=folder,
         facts=[*facts, f"{len(shared)} keys are in each of them"],
         hint=f"tensor parallelism wrote them: {PLAN} beside them is to say of each key along which dimension it was "
-        "cut, or null for copies",
+        "cut, or null for copies; if they are checkpoints each, " + _HINT,
     )
 
 

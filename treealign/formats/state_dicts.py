@@ -11,6 +11,7 @@ from treealign.formats.addresses import SIGN
 from treealign.formats.legible import legible
 
 _DEPTH = 4
+WHOLE = "."  # what the outermost dict is called, where it has tensors of its own beside those of others
 # what training frameworks save beside the weights; tensors in there are no weights
 _NOT_WEIGHTS = (
     "optim",
@@ -56,7 +57,7 @@ def single_state_dict(where: str, loaded: Any, name: str = "") -> tuple[str, Map
 
 
 def spelled(path: Iterable[str]) -> str:
-    """Where a state dict stands, as Python spells it."""
+    """Where a state dict stands, as Python spells it; nothing for what is the whole."""
     return "".join(f"[{key!r}]" for key in path)
 
 
@@ -67,7 +68,7 @@ def _is_named(path: tuple[str, ...], name: str, found: Iterable[tuple[str, ...]]
 
 
 def _dotted(path: Iterable[str]) -> str:
-    return ".".join(map(str, path))
+    return ".".join(map(str, path)) or WHOLE
 
 
 def is_tensor(value: Any) -> bool:
@@ -93,10 +94,18 @@ def _state_dicts(
                 for found in _state_dicts(value, (*path, key), depth - 1, barren):
                     count += 1
                     yield found
-        if not count:
-            barren.add((id(node), depth))
-    elif all(isinstance(key, str) for key in node) and (any(map(is_tensor, node.values())) or not (node or path)):
+        if not any(map(_is_weight, node.items())):
+            if not count:
+                barren.add((id(node), depth))
+            return
+    if all(isinstance(key, str) for key in node) and (any(map(is_tensor, node.values())) or not (node or path)):
         yield path, node
+
+
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    """Whether an entry beside containers is of a module, by its name, and no count of steps or state of a generator."""
+    key, value = item
+    return isinstance(key, str) and is_tensor(value) and ("." in key or key in ("weight", "bias"))
 
 
 def _is_extra(key: Any) -> bool:
@@ -129,7 +138,7 @@ def _no_single_state_dict(
     where: str, loaded: Any, found: Mapping[tuple[str, ...], Mapping[str, Any]], name: str
 ) -> FormatError:
     if found:
-        facts = [f"{legible(spelled(path))}: {len(state)} entries" for path, state in found.items()][:_MOST]
+        facts = [f"{legible(spelled(path) or WHOLE)}: {len(state)} entries" for path, state in found.items()][:_MOST]
         some = legible(_dotted(next(iter(found))))
         hint = f"say which is meant: {legible(where)}{SIGN}{some}, or select={some!r}"
         what = f"no state dict {name!r} in what was saved" if name else "more than one state dict in what was saved"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from treealign.checkpoint.conversion.marks import Mark, mark_of, marks_of
 from treealign.checkpoint.sources import Source
@@ -127,33 +127,36 @@ def _touches(transforms: ConversionMapping, keys: KeyTree) -> bool:
 
 
 def refuse_unsaid(steps: Sequence[Step], source: Source) -> None:
-    """Refuse to turn tensors in place whose names and shapes are the same before and after, if nothing else tells.
+    """Refuse a conversion after which there are the same names of the same shapes, if nothing else tells of it.
+
+    Tensors that are turned in place, or that exchange their names, may have been so already.
 
     Raises
     ------
     UndecidedError
         Naming them.
     """
-    turned = [step for step in steps if step.operations and set(step.sources) == set(step.targets)]
-    if not turned or any(set(step.sources) != set(step.targets) for step in steps):
+    changed = [step for step in steps if step.operations or step.sources != step.targets]
+    sources = {key for step in changed for key in step.sources}
+    if not changed or sources != {key for step in changed for key in step.targets}:
         return
-    if all(_same_shapes(step, source) for step in turned):
+    held = {key: torch_shape(source.tensors[key].dtype, source.tensors[key].shape) for key in sources}
+    if dict(_shapes_after(changed, held)) == held:
         raise UndecidedError(
             "neither names nor shapes say whether these tensors were converted already, and the file does not either",
             where=source.path,
-            facts=fold_names([key for step in turned for key in step.sources], limit=10),
+            facts=fold_names(dict.fromkeys(key for step in changed for key in step.sources), limit=10),
             hint=_HINT,
         )
 
 
-def _same_shapes(step: Step, source: Source) -> bool:
-    held = [source.tensors[key] for key in step.sources]
-    shapes = [torch_shape(tensor.dtype, tensor.shape) for tensor in held]
-    try:
-        made = dict(zip(step.targets, output_shapes(step.operations, shapes), strict=True))
-    except MappingError:
-        return False
-    return all(made[key] == shape for key, shape in zip(step.sources, shapes, strict=True))
+def _shapes_after(steps: Iterable[Step], held: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for step in steps:
+        try:
+            made = output_shapes(step.operations, [held[key] for key in step.sources])
+        except MappingError:  # what does not fit is refused elsewhere
+            return
+        yield from zip(step.targets, made, strict=True)
 
 
 def needs_mark(transforms: ConversionMapping, source: Source, made: Iterable[str]) -> bool:

@@ -64,6 +64,11 @@ def has_journal(stage: Stage) -> bool:
     return (stage.path / NAME).exists()
 
 
+def is_changing(path: str | os.PathLike[str]) -> bool:
+    """Whether files are changing places there: what is read in that moment may be of two checkpoints."""
+    return any(map(has_journal, stages_around(Path(path))))
+
+
 def end(stage: Stage) -> Mapping[str, Any] | None:
     """End what a dead run has left in a stage whose lock is held.
 
