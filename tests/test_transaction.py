@@ -36,6 +36,7 @@ from treealign.formats.atomic import written_whole
 from treealign.formats.collector import collector_paused
 from treealign.formats.transaction import locking, swapping
 from treealign.formats.transaction.locking import Lock, State, locked
+from treealign.formats.transaction.recovering import recover
 from treealign.formats.transaction.stages import SUFFIX
 from treealign.formats.transaction.transaction import transaction
 
@@ -277,6 +278,24 @@ def test_a_forked_child_holds_no_lock(tmp_path):
     finally:
         os.write(writing, b"x")
         os.waitpid(child, 0)
+
+
+def test_a_stage_that_is_tidied_away_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """Whoever looks for what dead runs left takes an empty stage for it: nobody may go on without the lock then."""
+    take, taken = Lock.take, []
+
+    def late(self, patience=0.0):
+        if not taken:
+            self.folder.rmdir()
+        taken.append(self.folder)
+        return take(self, patience)
+
+    monkeypatch.setattr(Lock, "take", late)
+    with transaction(tmp_path / "out") as held:
+        (held.stage / "x").touch()
+        assert Lock(held.at.lock, alone=True).take() is State.BUSY
+        recover(tmp_path / "out")
+        assert (held.stage / "x").exists()
 
 
 def test_a_lock_is_given_back_on_an_interruption(tmp_path):

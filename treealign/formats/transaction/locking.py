@@ -24,10 +24,14 @@ _held: set[int] = set()
 
 
 class State(Enum):
-    """What came of asking for a lock; `UNKNOWN` where the system has none, or the folder cannot be opened."""
+    """What came of asking for a lock; `UNKNOWN` where the system has none, or does not let the folder be opened.
+
+    `ABSENT` where there is no such folder, or no longer: nothing is locked, and nobody may act as if it were.
+    """
 
     HELD = "held"
     BUSY = "busy"
+    ABSENT = "absent"
     UNKNOWN = "unknown"
 
 
@@ -42,7 +46,10 @@ class Lock:
         """Ask for the lock, again and again for some seconds."""
         try:
             self._descriptor = os.open(self.folder, os.O_RDONLY)
-        except (PermissionError, FileNotFoundError, NotADirectoryError):
+        except PermissionError:
+            return self.state
+        except (FileNotFoundError, NotADirectoryError):
+            self.state = State.ABSENT
             return self.state
         _held.add(self._descriptor)
         end = time.monotonic() + patience
@@ -60,6 +67,8 @@ class Lock:
     @property
     def stands(self) -> bool:
         """Whether the folder that is locked still has its name."""
+        if self.state is State.ABSENT:
+            return False
         try:
             found = self.folder.stat()
         except (FileNotFoundError, NotADirectoryError):

@@ -45,7 +45,7 @@ def _recover(stage: Stage) -> Mapping[str, Any] | None:
     try:
         state, late = lock.take(), time.monotonic() + locking.PATIENCE
         # files change places only while there is a journal: what is still being written disturbs nobody
-        while state is not State.HELD and has_journal(stage):
+        while state not in (State.HELD, State.ABSENT) and has_journal(stage):
             if state is State.UNKNOWN or time.monotonic() > late:
                 busy = state is State.BUSY
                 raise between(stage, "that run may still be at work" if busy else "there are no locks here")

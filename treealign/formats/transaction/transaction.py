@@ -182,6 +182,8 @@ def _hold(path: Path, stack: ExitStack, single: bool, mode: int, siblings: str, 
             if stage.lock == stage.path:
                 stage.path.mkdir(mode=mode | 0o700, exist_ok=True)
             lock = attempt.enter_context(locked(stage.lock, alone=True, patience=patience))
+            if lock.state is State.ABSENT:  # somebody has tidied it away, empty as it was
+                continue
             if lock.state is State.UNKNOWN:
                 finished += filter(None, [end(stage)])
             elif _is_taken(stage) or any(has_journal(other) for other in stages_around(path)):
