@@ -181,3 +181,22 @@ def test_no_name_of_an_entry_spells_another_order_than_its_rows(entry):
         made = entry.fused(run)
         named = [s for s in spelled if s in ("gate_up_proj", "up_gate_proj", "qkv_proj")]
         assert made is None or not named or named[0].startswith(("_".join(made.parts), "".join(made.parts)))
+
+
+def test_an_attention_that_turns_rows_without_a_module_named_so_is_no_proof_that_nothing_turns():
+    """RoFormer has a table of positions, and turns by it."""
+    leaves = {"encoder.embed_positions.weight": (9, D)}
+    model = dict(leaves)
+    for layer in range(2):
+        leaves |= {f"encoder.layer.{layer}.attn.{part}.weight": (D, D) for part in ("q", "k", "v")}
+        model |= {f"encoder.layer.{layer}.attention.self.{part}.weight": (D, D) for part in ("query", "key", "value")}
+    certain = []
+    for name in ("BertSelfAttention", "RoFormerSelfAttention"):
+        modules = {f"encoder.layer.{layer}.attention.self": name for layer in range(2)}
+        sides = (
+            [(key, shape, "float32") for key, shape in leaves.items()],
+            [(k, s, "float32") for k, s in model.items()],
+        )
+        suggestion = suggest(KeyTree.from_leaves(sides[0]), KeyTree.from_leaves(sides[1], modules=modules))
+        certain.append({m.certain for m in suggestion.matches if m.model[0].endswith(("query.weight", "key.weight"))})
+    assert certain == [{True}, {False}]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from treealign.align.doubting.habits import Habits
+from treealign.align.knowledge.entries import table
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.words import quantised_piece, split_words, tokens, unwrapped
@@ -148,6 +149,8 @@ def _is_relative(p: Pattern) -> bool:
 
 def _is_rotary(path: str, class_name: str) -> bool:
     """Whether a module turns rows by position, by its class or by its own name."""
+    if class_name in table()["turning without a module"]["classes"]:
+        return True
     words = {*split_words(class_name), *split_words(path.rpartition(".")[2])}
     return any(word.startswith(("rotar", "rope")) for word in words)
 
