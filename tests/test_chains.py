@@ -58,7 +58,7 @@ def test_blocks_that_two_libraries_number_in_their_own_ways_are_certain_and_say_
     pairs = {match.checkpoint[0]: match for match in suggestion.matches}
     third = pairs["features.4.conv.1.0.weight"]
     assert (third.model, third.certain) == (("blocks.2.0.conv_dw.weight",), True)
-    assert any(e.startswith("layout torchvision MobileNetV2, inverted residuals: ") for e in third.evidence)
+    assert any(e.startswith("layout torchvision MobileNetV2, blocks of inverted residuals: ") for e in third.evidence)
 
 
 def test_what_stands_before_and_behind_the_blocks_is_read_too():

@@ -98,9 +98,9 @@ class Chain:
         """What evidence calls it.
 
         >>> next(row.name for row in chains() if row.library == "timm")
-        'timm, inverted residuals'
+        'timm, blocks of inverted residuals'
         """
-        return f"{self.library}, {self.family}"
+        return f"{self.library}, blocks of {self.family}"
 
 
 @dataclass(frozen=True, eq=False)
