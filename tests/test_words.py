@@ -36,6 +36,8 @@ def test_a_segment_splits_into_words_of_one_spelling(segment, words):
         "encoder.layer.{}.attention.self.query.weight",
         "layers.{}.attention.wq.weight",
         "blocks.{}.to_q.weight",
+        "encoder_l1_self_Wq",
+        "encoder_l1_self_bq",
     ],
 )
 def test_spellings_of_the_query_have_one_role(path):
@@ -45,6 +47,12 @@ def test_spellings_of_the_query_have_one_role(path):
 def test_the_output_of_attention_is_not_the_output_of_the_mlp():
     assert "@o" in roles("layer.{}.attention.output.dense.weight")
     assert "@down" in roles("layer.{}.output.dense.weight")
+
+
+@pytest.mark.parametrize("name", ["encoder_l1_self_Wo", "encoder_l1_self_bo", "decoder_l1_context_bo"])
+def test_a_matrix_and_its_bias_have_one_role_and_the_norm_behind_them_another(name):
+    assert "@o" in roles(name)
+    assert "@o" not in roles("encoder_l1_self_Wo_ln_scale")
 
 
 def test_a_final_norm_inside_a_layer_is_not_the_final_norm():

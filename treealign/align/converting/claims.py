@@ -29,12 +29,12 @@ def _taken(wholes: Side, parts: Side, pairs: Sequence[tuple[int, int]]) -> Itera
     matched = {at for at, _ in pairs}
     fused: dict[Place, set[str]] = defaultdict(set)
     for at, p in enumerate(wholes.patterns):
-        whole = _roles(wholes, at)
+        whole = roles_of(wholes, at)
         if at not in matched:
             fused[_place(p)] |= composed_roles(whole) - whole
     for own, other in pairs:
         wanted = fused.get(_place(wholes.patterns[own]), set())
-        if wanted & _roles(parts, other) and not wanted & _roles(wholes, own):
+        if wanted & roles_of(parts, other) and not wanted & roles_of(wholes, own):
             yield own, other
 
 
@@ -43,5 +43,6 @@ def _place(p: Pattern) -> Place:
     return p.holder, p.segments[-1] if p.segments[-1] in ("weight", "bias") else ""
 
 
-def _roles(side: Side, at: int) -> set[str]:
+def roles_of(side: Side, at: int) -> set[str]:
+    """What a leaf stands for by its own name and its module's."""
     return {t.text[1:] for t in side.tokens[at] if t.text[0] == "@" and t.depth <= 1}

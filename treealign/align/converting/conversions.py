@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from treealign.align.converting.claims import roles_of
 from treealign.align.converting.part_cells import Cells, cell_groups
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
 from treealign.align.converting.rearrangements import IN_HEADS, TURNS, rearrangements, squeezes
@@ -145,6 +146,8 @@ def _proposals(
         for members in families.values():
             for combination in _combinations(members, parts):
                 made_of = [parts.patterns[p] for p in combination]
+                if _has_an_output(parts, combination):
+                    continue
                 stacked = _makes(made_of, pattern)
                 if stacked is None or (len(made_of) == 1 and _members(made_of[0], pattern, lists)):
                     continue
@@ -152,6 +155,12 @@ def _proposals(
                 score += COMPOSED * is_composed(pattern, made_of)
                 if score >= MIN_SCORE:
                     yield Whole(score, w, combination, stacked)
+
+
+def _has_an_output(side: Side, members: Sequence[int]) -> bool:
+    """Whether an attention's output stands beside its inputs: no whole is made of these."""
+    found = {role for at in members for role in roles_of(side, at)} if len(members) > 1 else set()
+    return "o" in found and bool(found & {"q", "k", "v"})
 
 
 def _lists(patterns: Sequence[Pattern]) -> Counter[Path]:
