@@ -55,10 +55,13 @@ SWITCHES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "choice: the program": ("choosing", "Chooser._solved", lambda _: _nothing),
     "choice: costs mended, hard ones first": ("greedy", "_MOST_ROUNDS", lambda _: 1),
     "moves: ranges and indices": ("contexts", "_ways", _first_kind),
-    "moves: for some places": ("building", "_Builder._in_part", lambda _: lambda *__: False),
-    "moves: exchanges": ("building", "_Builder._exchange", lambda _: lambda *__: False),
-    "moves: several edits as one": ("building", "_Builder._coarser", lambda _: lambda *__: False),
+    "moves: for some places": ("building", "Builder._in_part", lambda _: lambda *__: False),
+    "moves: exchanges": ("building", "Builder._exchange", lambda _: lambda *__: False),
+    "moves: several edits as one": ("building", "Builder._coarser", lambda _: lambda *__: False),
     "moves: what refused the last one asked first": ("tracks", "_MOST_REFUSING", lambda _: 0),
+    "moves: given up where the closest is wrong": ("building", "Builder._is_hopeless", lambda _: lambda *__: False),
+    "moves: options that nothing takes cut": ("building", "narrowed", lambda _: lambda rule, _: rule),
+    "contents: once more without series": ("synthesis", "_told", lambda _: _nothing),
     "written out: for each whole name": ("synthesis", "_exactly", lambda _: _nothing),
 }
 

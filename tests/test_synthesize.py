@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 from aligning import tree
@@ -174,6 +174,37 @@ def test_a_wrapper_around_every_other_part_is_one_removal_for_each_kind_of_part(
     pairs = [(wrapped(i, leaf), f"layers.{i}.{leaf}") for i in range(6) for leaf in ("attn.q", "attn.k", "mlp.fc")]
     found = made(pairs)
     assert (len(found.mapping), realised(found, pairs)) == (2, True)
+
+
+def test_a_list_is_read_from_the_top_of_the_names_down():
+    """Towers, then levels within them, then leaves, then conversions."""
+    towers = {"text.encoder": "model.text", "vision.trunk": "model.vision"}
+    leaves = {"ln.w": "norm.w", "fc.w": "fc.w", "out.w": "proj.w"}
+    pairs = [("projector.w", "model.projector.w"), ("text.head.w", "head.w")]
+    pairs += [
+        (f"{a}.h.{i}.{c}", f"{b}.h.{i}.{d}") for a, b in towers.items() for i in range(3) for c, d in leaves.items()
+    ]
+    joined = [
+        Conversion((f"{a}.h.{i}.q.w", f"{a}.h.{i}.k.w"), (f"{b}.h.{i}.qk.w",), (Concat(0, (4, 4)),))
+        for a, b in towers.items()
+        for i in range(3)
+    ]
+    found = list(made(pairs, joined).mapping)
+    levels = [t.under for t in found if isinstance(t, PrefixChange)]
+    assert levels == ["model.text", "model.vision"]
+    assert [type(t) for t in found] == [Rename, Rename, PrefixChange, PrefixChange, Rename, Rename, Convert]
+
+
+@pytest.mark.parametrize("inner", ["_orig_mod", "_fsdp_wrapped_module"])
+def test_wrappers_within_wrappers_of_some_blocks_and_parts_are_one_removal_each(inner):
+    leaves = ("norm.w", "attn.q.w", "attn.out.w", "mlp.fc.w")
+    pairs = []
+    for i, leaf in product(range(6), leaves):
+        part, rest = leaf.split(".", 1)
+        outer = "_checkpoint_wrapped_module." * (i % 2)
+        pairs.append((f"module.h.{i}.{outer}{part}.{f'{inner}.' * (part == 'attn')}{rest}", f"h.{i}.{leaf}"))
+    found = made(pairs)
+    assert (len(found.mapping), realised(found, pairs)) == (3, True)
 
 
 def test_a_series_that_shifts_from_stage_to_stage_is_written_once_for_each_stage():
