@@ -26,6 +26,7 @@ from treealign.align.doubting.squares import judge_turns
 from treealign.align.doubting.torn import judge_torn
 from treealign.align.doubting.twins import judge_twins
 from treealign.align.doubting.unknown_shapes import judge_without_shapes
+from treealign.align.matching.places import settle_places
 from treealign.align.state import Judge, Pass, State
 from treealign.align.verdict import judged
 
@@ -77,6 +78,7 @@ PASSES: tuple[Pass, ...] = (
     passes.match_resized,
     passes.place_in_step,
     passes.convert_leftovers,
+    settle_places,
     passes.stack_doubts,
     passes.match_same_names,
     turn_joined_squares,

@@ -83,11 +83,13 @@ def _rests_on_order(link: Link, told: set[tuple[Path, Path]]) -> bool:
 
 
 def _is_told(left: Path, right: Path, told: Set[tuple[Path, Path]]) -> bool:
-    """Whether the direction of two lists is known: a list that is a member of a list itself runs as that one does."""
-    if (left, right) in told:
-        return True
-    nested = left[-2:] == right[-2:] == ("{}", "{}")
-    return nested and _is_told(left[:-1], right[:-1], told)
+    """Whether the direction of two lists is known: a list in a member of a list runs as that one does."""
+    return any((here, there) in told for here in _outer(left) for there in _outer(right))
+
+
+def _outer(path: Path) -> Iterator[Path]:
+    """The list itself, and those that hold it."""
+    return (path[: at + 1] for at, s in enumerate(path) if "{}" in s)
 
 
 def _plain(path: Path) -> Path:

@@ -84,10 +84,10 @@ def _is_loose(link: Link) -> bool:
         return False
     if len(link.left) > 1 or len(link.right) > 1:
         return len(link.evidence) == 1
-    return all(isinstance(o, Reshape) and _dense(o.before) == _dense(o.after) for o in link.operations)
+    return all(isinstance(o, Reshape) and dense(o.before) == dense(o.after) for o in link.operations)
 
 
-def _dense(shape: Sequence[Any]) -> tuple[Any, ...]:
+def dense(shape: Sequence[Any]) -> tuple[Any, ...]:
     """The shape without sizes of one."""
     return tuple(size for size in shape if size != 1)
 
@@ -114,7 +114,7 @@ def _kinds(
                 absent[side].update(members)
                 known[side][members[0]] = ("matched", group.left[0])
     names = [
-        {at: _parameter(tree.keys[at].rpartition(".")[2]) for at in mine if at not in gone}
+        {at: parameter_name(tree.keys[at].rpartition(".")[2]) for at in mine if at not in gone}
         for tree, mine, gone in zip(trees, owners, absent, strict=True)
     ]
     common = set(names[0].values()) & set(names[1].values())
@@ -125,10 +125,10 @@ def _kinds(
 
 
 @lru_cache(maxsize=4096)
-def _parameter(name: str) -> tuple[str, ...]:
+def parameter_name(name: str) -> tuple[str, ...]:
     """Weight or bias, where a parameter's name says so at all, or the words of the name.
 
-    >>> _parameter("gamma"), _parameter("b_O"), _parameter("running_mean")
+    >>> parameter_name("gamma"), parameter_name("b_O"), parameter_name("running_mean")
     (('weight',), ('bias',), ('running', 'mean'))
     """
     words = split_words(name)

@@ -1,0 +1,324 @@
+"""Settle by place: numbers of two lists that run alike, and a leaf alone of its shape in a container that is known.
+
+Libraries cut one network into lists whose names say nothing (`features.3.conv.0.1` here, `blocks.1.0.bn1` there). A
+place in a list is a rank, and a rank counts only where the other members of both lists correspond, too. So a match is
+settled when everything that it could be exchanged for is refuted:
+
+- by *containers*: the certain leaves of two nodes are the same, and most of what either holds, or both hold the same;
+  no leaf goes from within one to outside the other;
+- by *modules*: all leaves of a module go to one module, and that of the other has not the same leaves;
+- by *numbers*: on both sides the two stand in one list each, in the same order, and what the members of these lists
+  hold (or of those around them) is another thing when read backwards. One list maps to another as a whole.
+
+What is left over takes no place only where a container keeps it out. And a match must belong at all: its list runs
+alike on both sides, its container is known, or nothing is left over anywhere. A name that speaks against a match keeps
+it open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+from treealign.align import verdict
+from treealign.align.doubting.lists import ORDER
+from treealign.align.links import Link
+from treealign.align.matching.agreement import NUMBERS, WORDS
+from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
+from treealign.align.matching.in_step import IN_STEP, dense, parameter_name
+from treealign.align.state import State
+from treealign.mapping.operations import Reshape
+from treealign.tree.keys import number_of
+
+PLACED = "its place: the lists around it run alike, and no other leaf could take it"
+SILENT = frozenset({IN_STEP, SHAPE_ONLY, RIVALLED, WORDS, NUMBERS, ORDER})  # names say nothing, and nothing against it
+LEAVES = 2  # certain leaves by which a node is known: of a weight and a bias either may be the wrong one
+BUDGET = 2_000_000  # nodes and pairs to be looked at: what takes more stays open
+SPELLED = frozenset(
+    {("weight",), ("bias",), ("running", "mean"), ("running", "var"), ("num", "batches", "tracked")}
+)  # what torch's own modules call their parameters, so that each is known for what it is
+_RUNS = re.compile(r"[0-9]+|[^0-9]+", re.ASCII)
+Path = tuple[str, ...]
+Size = tuple[int, ...]
+
+
+class Pair(NamedTuple):
+    """Two leaves that correspond, by position."""
+
+    left: int
+    right: int
+
+
+class Row(NamedTuple):
+    """A list: the node that holds it, and what its members are called before their number."""
+
+    node: Path
+    stem: str
+
+
+def settle_places(state: State) -> State:
+    """Settle what nothing but its place speaks for, where that is enough; as often as something is settled by it."""
+    budget = BUDGET
+    while state.shapes and budget > 0 and any(map(_may_settle, state.links)):
+        places = _Places(state, budget)
+        settled = {link: _settled(link) for link in state.links if _may_settle(link) and places.hold(link)}
+        budget = places.budget
+        if not settled:
+            break
+        state = replace(state, links=tuple(settled.get(link, link) for link in state.links))
+    return state
+
+
+def _may_settle(link: Link) -> bool:
+    return not link.certain and link.reason in SILENT and SILENT.issuperset(link.beneath) and _keeps_shape(link)
+
+
+def _keeps_shape(link: Link) -> bool:
+    """A rename, at most with sizes of one more or less."""
+    if len(link.left) > 1 or len(link.right) > 1:
+        return False
+    return all(isinstance(o, Reshape) and dense(o.before) == dense(o.after) for o in link.operations)
+
+
+def _settled(link: Link) -> Link:
+    return verdict.settled(replace(link, evidence=(*link.evidence, PLACED)))
+
+
+class _Places:
+    """All pairs of leaves, and which of them could be exchanged."""
+
+    def __init__(self, state: State, budget: int) -> None:
+        self.paths = tuple([tuple(key.split(".")) for key in tree.keys] for tree in state.trees)
+        self.sizes = tuple([dense(leaf.shape or ()) for leaf in tree.leaves] for tree in state.trees)
+        certain, loose = (_pairs(state.known, wanted) for wanted in (True, False))
+        self.pairs = [*certain, *loose]
+        self.budget = budget - sum(len(self.paths[0][p.left]) + len(self.paths[1][p.right]) for p in self.pairs)
+        self.free, self.left_over = self._free(state)
+        self.rivals: dict[Size, list[Pair]] = defaultdict(list)
+        for pair in loose:
+            self.rivals[self.sizes[0][pair.left]].append(pair)
+        self.leaves = tuple(map(_by_module, self.paths))
+        self.known = _known_nodes(certain, self.paths, self.sizes)
+        self.below: dict[Path, list[Pair]] = defaultdict(list)
+        for pair in self.pairs:
+            for node in _nodes(self.paths[0][pair.left]):
+                self.below[node].append(pair)
+        self.told: dict[tuple[Row, Row], bool] = {}
+
+    def _free(self, state: State) -> tuple[tuple[Mapping[Size, list[int]], ...], bool]:
+        """Leaves of either side, by their sizes, of which nothing is known; and whether any are in no match at all."""
+        found: tuple[dict[Size, list[int]], ...] = defaultdict(list), defaultdict(list)
+        taken = tuple({pair[side] for pair in self.pairs} for side in (0, 1))
+        linked: tuple[set[int], set[int]] = set(), set()
+        for link in state.known:
+            for group in link.expand():
+                for side in (0, 1):
+                    linked[side].update(group[side])
+                    taken[side].update(group[side] if link.certain else ())
+        wanted = [{at for p in patterns for at in p.cells.values()} for patterns in state.patterns]
+        for side in (0, 1):
+            for at in wanted[side] - taken[side]:
+                found[side][self.sizes[side][at]].append(at)
+        return found, any(wanted[side] - taken[side] - linked[side] for side in (0, 1))
+
+    def hold(self, link: Link) -> bool:
+        """Whether each leaf of a link belongs where it is, and nothing could take its place."""
+        return all(self._holds(Pair(g.left[0], g.right[0])) for g in link.expand())
+
+    def _holds(self, pair: Pair) -> bool:
+        size = self.sizes[0][pair.left]
+        rivals = self.rivals[size]
+        self.budget -= len(rivals)
+        if self.budget < 0:
+            return False
+        around = self._known_around(pair)
+        if not (around or self._in_list(pair) or not self.left_over):
+            return False
+        kept_out = all(
+            any(not _within(self.paths[side][at], nodes[side]) for nodes in around)
+            for side in (0, 1)
+            for at in self.free[side].get(size, ())
+            if self._may_be((pair.right, pair.left)[side], at, side)
+        )
+        return kept_out and all(self._apart(pair, other, around) for other in rivals if other != pair)
+
+    def _may_be(self, leaf: int, other: int, side: int) -> bool:
+        """Whether a leaf of the one side may be a leaf of the other, by what they are called."""
+        mine, theirs = self.paths[1 - side][leaf][-1], self.paths[side][other][-1]
+        return _may_be_called(mine, theirs)
+
+    def _apart(self, pair: Pair, other: Pair, around: Sequence[tuple[Path, Path]]) -> bool:
+        """Whether two pairs cannot exchange their leaves."""
+        a, b = (self.paths[side][pair[side]] for side in (0, 1))
+        c, d = (self.paths[side][other[side]] for side in (0, 1))
+        if not (_may_be_called(a[-1], d[-1]) and _may_be_called(c[-1], b[-1])):
+            return True
+        if self._module(0, a) == self._module(1, b) != self._module(1, d):
+            return True
+        if any(not _within(c, left) and not _within(d, right) for left, right in around):
+            return True
+        if any(not _within(a, left) and not _within(b, right) for left, right in self._known_around(other)):
+            return True
+        mine, theirs = _parting(a, c), _parting(b, d)
+        return mine is not None and theirs is not None and mine[1] == theirs[1] and self._run_alike(mine[0], theirs[0])
+
+    def _module(self, side: int, path: Path) -> Counter[Size]:
+        """The sizes of all leaves of the module that holds a leaf."""
+        return Counter(self.sizes[side][at] for at in self.leaves[side][path[:-1]])
+
+    def _known_around(self, pair: Pair) -> list[tuple[Path, Path]]:
+        """Nodes of either side that hold a pair, and are known to correspond."""
+        left, right = (self.paths[side][pair[side]] for side in (0, 1))
+        return [(node, there) for node in _nodes(left) for there in self.known.get(node, ()) if _within(right, there)]
+
+    def _in_list(self, pair: Pair) -> bool:
+        """Whether both leaves stand in lists that run alike."""
+        left, right = (self.paths[side][pair[side]] for side in (0, 1))
+        return any(self._alike(a, b) for a, b in product(_rows(left), _rows(right)))
+
+    def _run_alike(self, left: Row, right: Row) -> bool:
+        """Whether two lists run the same way: they do, or those around them."""
+        around = [left, *_rows(left.node)], [right, *_rows(right.node)]
+        return any(self._alike(a, b) for a, b in product(*around))
+
+    def _alike(self, left: Row, right: Row) -> bool:
+        """Whether two lists rise together, and what their members hold shows it."""
+        if (left, right) not in self.told:
+            self.told[left, right] = self._rise(left, right)
+        return self.told[left, right]
+
+    def _rise(self, left: Row, right: Row) -> bool:
+        held: tuple[dict[int, Counter[Size]], dict[int, Counter[Size]]] = defaultdict(Counter), defaultdict(Counter)
+        places = set()
+        for pair in self.below[left.node]:
+            self.budget -= 1
+            mine, theirs = (_number(row, self.paths[n][pair[n]]) for n, row in enumerate((left, right)))
+            if mine is None or theirs is None:
+                continue
+            places.add((mine, theirs))
+            for side, number in enumerate((mine, theirs)):
+                held[side][number][self.sizes[0][pair.left]] += 1
+        there = [b for _, b in sorted(places)]
+        if min(map(len, held)) < LEAVES or there != sorted(there):
+            return False
+        members = ([by[n] for n in sorted(by)] for by in held)
+        return all(row != row[::-1] for row in members)
+
+
+def _pairs(links: Iterable[Link], certain: bool) -> list[Pair]:
+    """Leaves that keep their shape, of links that are certain, or of those that are not."""
+    found = []
+    for link in links:
+        if link.certain == certain and _keeps_shape(link):
+            found += [Pair(g.left[0], g.right[0]) for g in link.expand()]
+    return found
+
+
+def _by_module(paths: Sequence[Path]) -> dict[Path, list[int]]:
+    """The leaves of each module, without those of the modules in it."""
+    found = defaultdict(list)
+    for at, path in enumerate(paths):
+        found[path[:-1]].append(at)
+    return found
+
+
+def _known_nodes(
+    certain: Sequence[Pair], paths: tuple[list[Path], ...], sizes: tuple[list[Size], ...]
+) -> dict[Path, list[Path]]:
+    """Nodes of the checkpoint with those of the model that are known to be the same: see the notes above."""
+    known: tuple[dict[Path, set[Pair]], dict[Path, set[Pair]]] = defaultdict(set), defaultdict(set)
+    held: tuple[dict[Path, Counter[Size]], dict[Path, Counter[Size]]] = defaultdict(Counter), defaultdict(Counter)
+    for side in (0, 1):
+        for at, path in enumerate(paths[side]):
+            for node in _nodes(path):
+                held[side][node][sizes[side][at]] += 1
+        for pair in certain:
+            for node in _nodes(paths[side][pair[side]]):
+                known[side][node].add(pair)
+    there: dict[frozenset[Pair], list[Path]] = defaultdict(list)
+    for node, pairs in known[1].items():
+        there[frozenset(pairs)].append(node)
+    matrices = {pair for pair in certain if len(sizes[0][pair.left]) > 1}
+    return {
+        node: [
+            other
+            for other in there[held_certain]
+            if _is_known(len(pairs), not matrices.isdisjoint(pairs), held[0][node], held[1][other])
+        ]
+        for node, pairs in known[0].items()
+        if node and (held_certain := frozenset(pairs)) in there
+    }
+
+
+def _is_known(certain: int, matrix: bool, mine: Counter[Size], theirs: Counter[Size]) -> bool:
+    """Whether so many certain leaves tell that two nodes correspond that hold such leaves."""
+    most = 2 * certain >= max(mine.total(), theirs.total())
+    return (certain >= LEAVES and most) or (matrix and mine == theirs)
+
+
+def _nodes(path: Path) -> Iterator[Path]:
+    """The nodes above a leaf, the root first."""
+    return (path[:depth] for depth in range(len(path)))
+
+
+def _within(path: Path, node: Path) -> bool:
+    return path[: len(node)] == node
+
+
+def _parting(a: Path, b: Path) -> tuple[Row, bool] | None:
+    """The list in which two paths part, and whether the first stands before the second; None if names part them."""
+    depth = next((d for d, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    if depth is None:
+        return None
+    mine, theirs = _runs(a[depth]), _runs(b[depth])
+    at = next((n for n, (x, y) in enumerate(zip(mine, theirs, strict=False)) if x != y), None)
+    if at is None or not (mine[at].isdecimal() and theirs[at].isdecimal()):
+        return None
+    return Row(a[:depth], "".join(mine[:at])), number_of(mine[at]) < number_of(theirs[at])
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    """The lists of which a node or a leaf is part, or what holds it."""
+    for depth, segment in enumerate(path):
+        stem = ""
+        for run in _runs(segment):
+            if run.isdecimal():
+                yield Row(path[:depth], stem)
+            stem += run
+
+
+def _number(row: Row, path: Path) -> int | None:
+    """The number of the member of a list that holds a leaf."""
+    if len(path) <= len(row.node) or not _within(path, row.node):
+        return None
+    segment = path[len(row.node)]
+    if not segment.startswith(row.stem):
+        return None
+    run = _RUNS.match(segment, len(row.stem))
+    return number_of(run.group()) if run and run.group().isdecimal() else None
+
+
+@lru_cache(maxsize=65536)
+def _runs(segment: str) -> tuple[str, ...]:
+    """A segment as digits and what is between them.
+
+    >>> _runs("conv1_3x3")
+    ('conv', '1', '_', '3', 'x', '3')
+    """
+    return tuple(_RUNS.findall(segment))
+
+
+@lru_cache(maxsize=65536)
+def _may_be_called(mine: str, theirs: str) -> bool:
+    """Whether two names of a parameter do not say that they are different things.
+
+    >>> _may_be_called("weight", "bias"), _may_be_called("gamma", "weight"), _may_be_called("scale", "weight")
+    (False, True, True)
+    """
+    meant = parameter_name(mine), parameter_name(theirs)
+    return meant[0] == meant[1] or not all(name in SPELLED for name in meant)
