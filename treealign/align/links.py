@@ -85,6 +85,8 @@ class Link:
         What else is open about it, be the first reason settled.
     answered : tuple of str
         What is settled by an answer; see `treealign.align.reasons.ASPECTS`.
+    placed : bool
+        Its place in lists that run alike tells it from every other; see `treealign.align.matching.places`.
     """
 
     left: tuple[Pattern, ...]
@@ -98,6 +100,7 @@ class Link:
     near: tuple[tuple[Pattern, ...], tuple[Pattern, ...]] = ((), ())
     beneath: tuple[Reason, ...] = ()
     answered: tuple[About, ...] = ()
+    placed: bool = False
 
     def __hash__(self) -> int:
         """By the number of its first pattern, which is the same in every process; equal is only the same link."""

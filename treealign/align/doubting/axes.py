@@ -33,7 +33,7 @@ def judge_indices(state: State) -> Alternatives:
     """
     left, right = map(_Numbers, state.trees)
     certain = [link for link in state.links if link.certain]
-    found = {link: _exchanges(link, left, right) for link in certain if not link.operations}
+    found = {link: _exchanges(link, left, right) for link in certain if not link.operations and not link.placed}
     ways = {link: each for link, each in found.items() if each}
     owner = {at: link for link in certain for p in link.right for at in p.cells.values()} if ways else {}
     doubted = set(ways)

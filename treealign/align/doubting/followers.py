@@ -16,7 +16,7 @@ from treealign.align.links import Link
 from treealign.align.state import State
 from treealign.tree.keytree import KeyTree
 
-OTHERS = 2  # leaves of its module that must be certain: of a weight and a bias either may be the wrong one
+OTHERS = 2  # vectors of its module that must be certain, or one matrix: of a scale and a shift either may be wrong
 WHOSE = frozenset({"names", "belongs", "order"})
 FOLLOWS = "its module: what is certain of it goes to the same one"
 Module = dict[str, int]
@@ -60,7 +60,8 @@ def _follows(
             modules[n][trees[n].keys[at].rpartition(".")[0]] for n, at in enumerate((group.left[0], group.right[0]))
         )
         told = {name: certain[at] for name, at in mine.items() if at in certain}
-        if mine.keys() != theirs.keys() or len(told) < OTHERS or any(theirs[name] != at for name, at in told.items()):
+        enough = len(told) >= OTHERS or any(len(trees[0].leaves[mine[name]].shape or ()) > 1 for name in told)
+        if mine.keys() != theirs.keys() or not enough or any(theirs[name] != at for name, at in told.items()):
             return False
     return True
 

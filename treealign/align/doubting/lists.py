@@ -72,7 +72,11 @@ def unconfirmed(links: Sequence[Link]) -> dict[Link, Alternative]:
         if not _is_told(_plain(left), _plain(right), told)
         for link in row.links
     }
-    return {link: found for link, found in (either_way | spilled_to | assumed).items() if not link.operations}
+    return {
+        link: found
+        for link, found in (either_way | spilled_to | assumed).items()
+        if not link.operations and not link.placed
+    }
 
 
 def _rests_on_order(link: Link, told: set[tuple[Path, Path]]) -> bool:

@@ -18,7 +18,7 @@ from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.verdict import doubted
 from treealign.align.words import PARAMETER_ROLES, split_words
-from treealign.mapping.operations import Reshape
+from treealign.mapping.operations import Permute, Reshape
 from treealign.tree.keytree import KeyTree
 
 IN_STEP = Reason("belongs", "nothing but shapes and the order of the layers speaks for it")
@@ -82,7 +82,7 @@ def _is_loose(link: Link) -> bool:
     """A rename that is not certain, or a conversion for which shapes alone speak."""
     if link.certain:
         return False
-    if len(link.left) > 1 or len(link.right) > 1:
+    if len(link.left) > 1 or len(link.right) > 1 or any(isinstance(o, Permute) for o in link.operations):
         return len(link.evidence) == 1
     return all(isinstance(o, Reshape) and dense(o.before) == dense(o.after) for o in link.operations)
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from treealign.align import verdict
 from treealign.align.doubting.lists import ORDER
 from treealign.align.links import Link
-from treealign.align.matching.agreement import NUMBERS, WORDS
+from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS
 from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
 from treealign.align.matching.in_step import IN_STEP, dense, parameter_name
 from treealign.align.state import State
@@ -36,13 +36,15 @@ from treealign.mapping.operations import Reshape
 from treealign.tree.keys import number_of
 
 PLACED = "its place: the lists around it run alike, and no other leaf could take it"
-SILENT = frozenset({IN_STEP, SHAPE_ONLY, RIVALLED, WORDS, NUMBERS, ORDER})  # names say nothing, and nothing against it
+SILENT = frozenset(
+    {IN_STEP, SHAPE_ONLY, RIVALLED, WORDS, KINDS, NUMBERS, ORDER}
+)  # names say nothing, and nothing against it
 LEAVES = 2  # certain leaves by which a node is known: of a weight and a bias either may be the wrong one
 BUDGET = 2_000_000  # nodes and pairs to be looked at: what takes more stays open
 SPELLED = frozenset(
     {("weight",), ("bias",), ("running", "mean"), ("running", "var"), ("num", "batches", "tracked")}
 )  # what torch's own modules call their parameters, so that each is known for what it is
-_RUNS = re.compile(r"[0-9]+|[^0-9]+", re.ASCII)
+_RUNS = re.compile(r"[0-9]+|(?P<letter>(?:(?<=_)|^)[a-f]$)|(?:(?!_[a-f]$)[^0-9])+_?", re.ASCII)  # `a, b, c` count, too
 Path = tuple[str, ...]
 Size = tuple[int, ...]
 
@@ -86,7 +88,7 @@ def _keeps_shape(link: Link) -> bool:
 
 
 def _settled(link: Link) -> Link:
-    return verdict.settled(replace(link, evidence=(*link.evidence, PLACED)))
+    return verdict.settled(replace(link, evidence=(*link.evidence, PLACED), placed=True))
 
 
 class _Places:
@@ -296,21 +298,19 @@ def _number(row: Row, path: Path) -> int | None:
     """The number of the member of a list that holds a leaf."""
     if len(path) <= len(row.node) or not _within(path, row.node):
         return None
-    segment = path[len(row.node)]
-    if not segment.startswith(row.stem):
-        return None
-    run = _RUNS.match(segment, len(row.stem))
-    return number_of(run.group()) if run and run.group().isdecimal() else None
+    runs = _runs(path[len(row.node)])
+    at = next((n for n, run in enumerate(runs) if run.isdecimal() and "".join(runs[:n]) == row.stem), None)
+    return None if at is None else number_of(runs[at])
 
 
 @lru_cache(maxsize=65536)
 def _runs(segment: str) -> tuple[str, ...]:
-    """A segment as digits and what is between them.
+    """A segment as numbers and what is between them; a letter that counts is a number.
 
-    >>> _runs("conv1_3x3")
-    ('conv', '1', '_', '3', 'x', '3')
+    >>> _runs("conv1_3x3"), _runs("conv_a")
+    (('conv', '1', '_', '3', 'x', '3'), ('conv_', '97'))
     """
-    return tuple(_RUNS.findall(segment))
+    return tuple(str(ord(run[0])) if run["letter"] else run[0] for run in _RUNS.finditer(segment))
 
 
 @lru_cache(maxsize=65536)
