@@ -36,6 +36,22 @@ def test_shapes_along_unrelated_lists_tell_which_way_they_run():
     assert not {k for m in suggestion.matches if not m.certain for k in m.model if k.endswith("3.alpha.weight")}
 
 
+def two_kinds(name, long):
+    """Blocks of one width; those of these numbers have a layer more."""
+    found = {}
+    for n in range(7):
+        between = [(32, 32, 3, 3)] * (2 if n in long else 1)
+        for k, shape in enumerate([(32, 8, 1, 1), *between, (8, 32, 1, 1)]):
+            found |= {f"{name}.{n}.{k}.0.weight": shape, f"{name}.{n}.{k}.1.weight": shape[:1]}
+    return found
+
+
+def test_a_list_of_which_some_numbers_fall_does_not_rise_with_the_others():
+    """The long blocks 0, 1 and 6 are 6, 5 and 0 on the other side: it counts from the end, and so do all of its blocks."""
+    pairs = certain_pairs(aligned(two_kinds("trunk", (0, 1, 6)), two_kinds("pile", (6, 5, 0))))
+    assert pairs.get("trunk.2.0.0.weight", "pile.4.0.0.weight") == "pile.4.0.0.weight"
+
+
 def test_a_list_that_spills_into_names_beside_it_is_not_matched_by_number():
     """SAM's MLPs: layers 0, 1, 2 are proj_in, layers.0 and proj_out of another library."""
     old = {f"mlp.layers.{n}.weight": (16, 16) for n in range(3)}

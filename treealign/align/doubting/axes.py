@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 from treealign.align.links import Link
+from treealign.align.matching.places import Pair, Places
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternatives, alone
@@ -35,11 +36,28 @@ def judge_indices(state: State) -> Alternatives:
     certain = [link for link in state.links if link.certain]
     found = {link: _exchanges(link, left, right) for link in certain if not link.operations and not link.placed}
     ways = {link: each for link, each in found.items() if each}
+    if ways:
+        places = Places(state)
+        partner = {pair.right: pair.left for pair in places.pairs}
+        ways = {link: other for link, each in ways.items() if (other := _unrefuted(link, each, partner, places))}
     owner = {at: link for link in certain for p in link.right for at in p.cells.values()} if ways else {}
     doubted = set(ways)
     while settled := {link for link in doubted if not any(_is_open(way, owner, doubted) for way in ways[link])}:
         doubted -= settled
     return {link: alone(link, EXCHANGED) for link in certain if link in doubted}
+
+
+def _unrefuted(link: Link, ways: Sequence[list[int]], partner: Mapping[int, int], places: Places) -> list[list[int]]:
+    """The exchanges but those between members of lists that rise together, as shapes show."""
+    pairs = [Pair(g.left[0], g.right[0]) for g in link.expand()]
+    return [
+        way
+        for way in ways
+        if not all(
+            at in partner and places.rise_apart(pair, Pair(partner[at], at))
+            for pair, at in zip(pairs, way, strict=True)
+        )
+    ]
 
 
 def _is_open(way: Sequence[int], owner: Mapping[int, Link], doubted: Collection[Link]) -> bool:

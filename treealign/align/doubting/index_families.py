@@ -2,7 +2,7 @@
 
 Where leaves of one block go to two blocks of a list, one of them is wrong, whichever of them its evidence makes
 certain: the numbers of the list may be shifted, or the block may be another's. The same holds for two blocks of a list
-of which leaves go to one block of the list of the same name.
+of which leaves go to one block of the list of the same name. And one list maps to another rising or falling as a whole.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from treealign.align.links import Link
 from treealign.align.patterns import Pattern, Shape, concrete
 from treealign.align.reasons import Reason
 from treealign.align.verdict import Alternatives, alone
+from treealign.tree.keys import number_of
 
 if TYPE_CHECKING:
     from treealign.align.state import State
     from treealign.tree.keytree import KeyTree
 
 TWICE = Reason("names", "other leaves of its block go to another number of the list, or come from another")
+MINGLED = Reason("names", "some numbers of its list rise with those of the other side, and some fall")
 _NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]*)(?![0-9])", re.ASCII)
 SEVERAL = 2
 Path = tuple[str, ...]
@@ -48,7 +50,9 @@ def judge_index_families(state: State) -> Alternatives:
         if not torn.isdisjoint(found):
             _count(link, maps, torn)
     doubted = (link for pair, numbers in maps.items() for link in _conflicting(pair, numbers, state.trees))
-    return {link: alone(link, TWICE) for link in doubted}
+    mixed = {pair for pair, numbers in families.items() if not _run_one_way(numbers)}
+    mingled = {link: alone(link, MINGLED) for link, found in lists.items() if not mixed.isdisjoint(found)}
+    return mingled | {link: alone(link, TWICE) for link in doubted}
 
 
 def _lists(link: Link) -> Iterator[tuple[Lists, set[tuple[str, str]]]]:
@@ -80,6 +84,15 @@ def _ways(numbers: Set[tuple[str, str]]) -> tuple[dict[str, set[str]], dict[str,
         there[i].add(j)
         here[j].add(i)
     return there, here
+
+
+def _run_one_way(numbers: Set[tuple[str, str]]) -> bool:
+    """Whether the numbers of two lists rise together, or one falls as the other rises, where each goes to one."""
+    there, here = _ways(numbers)
+    if max(map(len, (*there.values(), *here.values())), default=1) > 1:
+        return True
+    row = [number_of(j) for _, j in sorted((number_of(i), j) for i, j in numbers)]
+    return row in (sorted(row), sorted(row, reverse=True))
 
 
 def _count(link: Link, maps: dict[Lists, Numbers], torn: Set[Lists]) -> None:

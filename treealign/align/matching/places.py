@@ -17,9 +17,8 @@ it open.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product
@@ -31,9 +30,9 @@ from treealign.align.links import Link
 from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS
 from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
 from treealign.align.matching.in_step import IN_STEP, dense, parameter_name
+from treealign.align.matching.numbered import Path, Row, nodes_above, number_in, parting, rows_above, within
 from treealign.align.state import State
 from treealign.mapping.operations import Reshape
-from treealign.tree.keys import number_of
 
 PLACED = "its place: the lists around it run alike, and no other leaf could take it"
 SILENT = frozenset(
@@ -44,8 +43,6 @@ BUDGET = 2_000_000  # nodes and pairs to be looked at: what takes more stays ope
 SPELLED = frozenset(
     {("weight",), ("bias",), ("running", "mean"), ("running", "var"), ("num", "batches", "tracked")}
 )  # what torch's own modules call their parameters, so that each is known for what it is
-_RUNS = re.compile(r"[0-9]+|(?P<letter>(?:(?<=_)|^)[a-f]$)|(?:(?!_[a-f]$)[^0-9])+_?", re.ASCII)  # `a, b, c` count, too
-Path = tuple[str, ...]
 Size = tuple[int, ...]
 
 
@@ -56,18 +53,11 @@ class Pair(NamedTuple):
     right: int
 
 
-class Row(NamedTuple):
-    """A list: the node that holds it, and what its members are called before their number."""
-
-    node: Path
-    stem: str
-
-
 def settle_places(state: State) -> State:
     """Settle what nothing but its place speaks for, where that is enough; as often as something is settled by it."""
     budget = BUDGET
     while state.shapes and budget > 0 and any(map(_may_settle, state.links)):
-        places = _Places(state, budget)
+        places = Places(state, budget)
         settled = {link: _settled(link) for link in state.links if _may_settle(link) and places.hold(link)}
         budget = places.budget
         if not settled:
@@ -91,10 +81,10 @@ def _settled(link: Link) -> Link:
     return verdict.settled(replace(link, evidence=(*link.evidence, PLACED), placed=True))
 
 
-class _Places:
+class Places:
     """All pairs of leaves, and which of them could be exchanged."""
 
-    def __init__(self, state: State, budget: int) -> None:
+    def __init__(self, state: State, budget: int = BUDGET) -> None:
         self.paths = tuple([tuple(key.split(".")) for key in tree.keys] for tree in state.trees)
         self.sizes = tuple([dense(leaf.shape or ()) for leaf in tree.leaves] for tree in state.trees)
         certain, loose = (_pairs(state.known, wanted) for wanted in (True, False))
@@ -108,7 +98,7 @@ class _Places:
         self.known = _known_nodes(certain, self.paths, self.sizes)
         self.below: dict[Path, list[Pair]] = defaultdict(list)
         for pair in self.pairs:
-            for node in _nodes(self.paths[0][pair.left]):
+            for node in nodes_above(self.paths[0][pair.left]):
                 self.below[node].append(pair)
         self.told: dict[tuple[Row, Row], bool] = {}
 
@@ -142,12 +132,22 @@ class _Places:
         if not (around or self._in_list(pair) or not self.left_over):
             return False
         kept_out = all(
-            any(not _within(self.paths[side][at], nodes[side]) for nodes in around)
+            any(not within(self.paths[side][at], nodes[side]) for nodes in around)
             for side in (0, 1)
             for at in self.free[side].get(size, ())
             if self._may_be((pair.right, pair.left)[side], at, side)
         )
         return kept_out and all(self._apart(pair, other, around) for other in rivals if other != pair)
+
+    def rise_apart(self, pair: Pair, other: Pair) -> bool:
+        """Whether two pairs part in two lists of which shapes show that they rise together."""
+        parted = self._parted(pair, other)
+        return parted is not None and self._alike(*parted)
+
+    def _parted(self, pair: Pair, other: Pair) -> tuple[Row, Row] | None:
+        """The lists in which two pairs part on either side, if they stand in the same order there."""
+        mine, theirs = (parting(*(self.paths[side][at] for at in (pair[side], other[side]))) for side in (0, 1))
+        return (mine[0], theirs[0]) if mine is not None and theirs is not None and mine[1] == theirs[1] else None
 
     def _may_be(self, leaf: int, other: int, side: int) -> bool:
         """Whether a leaf of the one side may be a leaf of the other, by what they are called."""
@@ -162,12 +162,12 @@ class _Places:
             return True
         if self._module(0, a) == self._module(1, b) != self._module(1, d):
             return True
-        if any(not _within(c, left) and not _within(d, right) for left, right in around):
+        if any(not within(c, left) and not within(d, right) for left, right in around):
             return True
-        if any(not _within(a, left) and not _within(b, right) for left, right in self._known_around(other)):
+        if any(not within(a, left) and not within(b, right) for left, right in self._known_around(other)):
             return True
-        mine, theirs = _parting(a, c), _parting(b, d)
-        return mine is not None and theirs is not None and mine[1] == theirs[1] and self._run_alike(mine[0], theirs[0])
+        parted = self._parted(pair, other)
+        return parted is not None and self._run_alike(*parted)
 
     def _module(self, side: int, path: Path) -> Counter[Size]:
         """The sizes of all leaves of the module that holds a leaf."""
@@ -176,16 +176,18 @@ class _Places:
     def _known_around(self, pair: Pair) -> list[tuple[Path, Path]]:
         """Nodes of either side that hold a pair, and are known to correspond."""
         left, right = (self.paths[side][pair[side]] for side in (0, 1))
-        return [(node, there) for node in _nodes(left) for there in self.known.get(node, ()) if _within(right, there)]
+        return [
+            (node, there) for node in nodes_above(left) for there in self.known.get(node, ()) if within(right, there)
+        ]
 
     def _in_list(self, pair: Pair) -> bool:
         """Whether both leaves stand in lists that run alike."""
         left, right = (self.paths[side][pair[side]] for side in (0, 1))
-        return any(self._alike(a, b) for a, b in product(_rows(left), _rows(right)))
+        return any(self._alike(a, b) for a, b in product(rows_above(left), rows_above(right)))
 
     def _run_alike(self, left: Row, right: Row) -> bool:
         """Whether two lists run the same way: they do, or those around them."""
-        around = [left, *_rows(left.node)], [right, *_rows(right.node)]
+        around = [left, *rows_above(left.node)], [right, *rows_above(right.node)]
         return any(self._alike(a, b) for a, b in product(*around))
 
     def _alike(self, left: Row, right: Row) -> bool:
@@ -199,7 +201,7 @@ class _Places:
         places = set()
         for pair in self.below[left.node]:
             self.budget -= 1
-            mine, theirs = (_number(row, self.paths[n][pair[n]]) for n, row in enumerate((left, right)))
+            mine, theirs = (number_in(row, self.paths[n][pair[n]]) for n, row in enumerate((left, right)))
             if mine is None or theirs is None:
                 continue
             places.add((mine, theirs))
@@ -237,10 +239,10 @@ def _known_nodes(
     held: tuple[dict[Path, Counter[Size]], dict[Path, Counter[Size]]] = defaultdict(Counter), defaultdict(Counter)
     for side in (0, 1):
         for at, path in enumerate(paths[side]):
-            for node in _nodes(path):
+            for node in nodes_above(path):
                 held[side][node][sizes[side][at]] += 1
         for pair in certain:
-            for node in _nodes(paths[side][pair[side]]):
+            for node in nodes_above(paths[side][pair[side]]):
                 known[side][node].add(pair)
     there: dict[frozenset[Pair], list[Path]] = defaultdict(list)
     for node, pairs in known[1].items():
@@ -261,56 +263,6 @@ def _is_known(certain: int, matrix: bool, mine: Counter[Size], theirs: Counter[S
     """Whether so many certain leaves tell that two nodes correspond that hold such leaves."""
     most = 2 * certain >= max(mine.total(), theirs.total())
     return (certain >= LEAVES and most) or (matrix and mine == theirs)
-
-
-def _nodes(path: Path) -> Iterator[Path]:
-    """The nodes above a leaf, the root first."""
-    return (path[:depth] for depth in range(len(path)))
-
-
-def _within(path: Path, node: Path) -> bool:
-    return path[: len(node)] == node
-
-
-def _parting(a: Path, b: Path) -> tuple[Row, bool] | None:
-    """The list in which two paths part, and whether the first stands before the second; None if names part them."""
-    depth = next((d for d, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
-    if depth is None:
-        return None
-    mine, theirs = _runs(a[depth]), _runs(b[depth])
-    at = next((n for n, (x, y) in enumerate(zip(mine, theirs, strict=False)) if x != y), None)
-    if at is None or not (mine[at].isdecimal() and theirs[at].isdecimal()):
-        return None
-    return Row(a[:depth], "".join(mine[:at])), number_of(mine[at]) < number_of(theirs[at])
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    """The lists of which a node or a leaf is part, or what holds it."""
-    for depth, segment in enumerate(path):
-        stem = ""
-        for run in _runs(segment):
-            if run.isdecimal():
-                yield Row(path[:depth], stem)
-            stem += run
-
-
-def _number(row: Row, path: Path) -> int | None:
-    """The number of the member of a list that holds a leaf."""
-    if len(path) <= len(row.node) or not _within(path, row.node):
-        return None
-    runs = _runs(path[len(row.node)])
-    at = next((n for n, run in enumerate(runs) if run.isdecimal() and "".join(runs[:n]) == row.stem), None)
-    return None if at is None else number_of(runs[at])
-
-
-@lru_cache(maxsize=65536)
-def _runs(segment: str) -> tuple[str, ...]:
-    """A segment as numbers and what is between them; a letter that counts is a number.
-
-    >>> _runs("conv1_3x3"), _runs("conv_a")
-    (('conv', '1', '_', '3', 'x', '3'), ('conv_', '97'))
-    """
-    return tuple(str(ord(run[0])) if run["letter"] else run[0] for run in _RUNS.finditer(segment))
 
 
 @lru_cache(maxsize=65536)
