@@ -47,7 +47,7 @@ def two_kinds(name, long):
 
 
 def test_a_list_of_which_some_numbers_fall_does_not_rise_with_the_others():
-    """The long blocks 0, 1 and 6 are 6, 5 and 0 on the other side: it counts from the end, and so do all of its blocks."""
+    """The long blocks 0, 1 and 6 are 6, 5 and 0 on the other side: it counts from the end, with all blocks."""
     pairs = certain_pairs(aligned(two_kinds("trunk", (0, 1, 6)), two_kinds("pile", (6, 5, 0))))
     assert pairs.get("trunk.2.0.0.weight", "pile.4.0.0.weight") == "pile.4.0.0.weight"
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from treealign.align.knowledge.weights import SAME_NODE, SMALL_NODE
 from treealign.align.matching.scoring import Side, Votes
+from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
-from treealign.align.words import CONTAINERS, split_words, vocabulary
+from treealign.align.words import CONTAINERS, split_words, tokens, vocabulary
 from treealign.formats.cached import cached_property
 
 ROLES = Reason("belongs", "their names say they are different things")
@@ -195,6 +196,19 @@ def composed_roles(roles: Set[str]) -> Set[str]:
 
 def _is_copy(side: Side, at: int) -> bool:
     return any(t.text in vocabulary().secondary for t in side.tokens[at])
+
+
+def names_exclude(left: Pattern, right: Pattern) -> bool:
+    """Whether the names of two leaves say that they are different things, by themselves or by the module around."""
+    mine, theirs = ({(t.text[1:], t.depth) for t in tokens(p.named) if t.text[0] == "@"} for p in (left, right))
+    for depths, among in ((range(2), None), (range(2, 3), PARTS)):
+        here, there = (
+            {role for role, depth in found if depth in depths and (among is None or role in among)} - CONTAINERS
+            for found in (mine, theirs)
+        )
+        if here and there and not here & there:
+            return True
+    return False
 
 
 def _numbered(side: Side, at: int, depth: int) -> tuple[tuple[str, ...], tuple[str, ...]] | None:

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from treealign.align import verdict
 from treealign.align.doubting.lists import ORDER
 from treealign.align.links import Link
-from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS
+from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS, names_exclude
 from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
 from treealign.align.matching.in_step import IN_STEP, dense, parameter_name
 from treealign.align.matching.numbered import Path, Row, nodes_above, number_in, parting, rows_above, within
@@ -67,7 +67,9 @@ def settle_places(state: State) -> State:
 
 
 def _may_settle(link: Link) -> bool:
-    return not link.certain and link.reason in SILENT and SILENT.issuperset(link.beneath) and _keeps_shape(link)
+    if link.certain or link.reason not in SILENT or not SILENT.issuperset(link.beneath) or not _keeps_shape(link):
+        return False
+    return not names_exclude(link.left[0], link.right[0])
 
 
 def _keeps_shape(link: Link) -> bool:
