@@ -16,10 +16,10 @@ def inverted(width, wide):
     }
 
 
-def flat(widths=WIDTHS, name="trunk"):
+def flat(widths=WIDTHS, name="trunk", first=0):
     """Every layer a number in a list in a list: `trunk.3.0.1.weight`."""
     found = {}
-    for n, width in enumerate(widths):
+    for n, width in enumerate(widths, first):
         block = inverted(width, 4 * width)
         for k, (conv, norm) in enumerate(zip(block["convs"].values(), block["norms"].values(), strict=True)):
             found |= {
@@ -97,11 +97,19 @@ def test_groups_of_convolutions_of_one_size_are_told_by_nothing():
 @pytest.mark.parametrize("leaf", ["weight", "bias"])
 def test_a_bias_goes_where_the_weight_of_its_module_must_go(leaf):
     """A convolution and a norm, their biases of one shape: only whole modules could be exchanged, and they differ."""
-    checkpoint = flat() | {"start.0.weight": (8, 3, 4, 4), "start.0.bias": (8,), "start.1.weight": (8,)}
-    checkpoint |= {"start.1.bias": (8,)}
-    model = staged() | {"entry.patches.weight": (8, 3, 4, 4), "entry.patches.bias": (8,), "entry.scaler.weight": (8,)}
-    model |= {"entry.scaler.bias": (8,)}
-    assert certain_pairs(aligned(checkpoint, model))[f"start.1.{leaf}"] == f"entry.scaler.{leaf}"
+    start = {"trunk.0.0.weight": (8, 3, 4, 4), "trunk.0.0.bias": (8,), "trunk.0.1.weight": (8,), "trunk.0.1.bias": (8,)}
+    entry = {f"entry.{name}.{leaf}": (8,) for name in ("patches", "scaler") for leaf in ("weight", "bias")}
+    model = staged() | entry | {"entry.patches.weight": (8, 3, 4, 4)}
+    assert certain_pairs(aligned(start | flat(first=1), model))[f"trunk.0.1.{leaf}"] == f"entry.scaler.{leaf}"
+
+
+def test_a_name_on_either_side_is_more_than_a_place():
+    """`start` and `entry` are names: that nothing else is left over does not say that they are one thing."""
+    checkpoint, model = (
+        flat() | {"start.kernel.weight": (8, 3, 4, 4)},
+        staged() | {"entry.patches.weight": (8, 3, 4, 4)},
+    )
+    assert "start.kernel.weight" not in certain_pairs(aligned(checkpoint, model))
 
 
 def test_letters_count_as_numbers_do():

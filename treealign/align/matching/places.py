@@ -11,8 +11,8 @@ settled when everything that it could be exchanged for is refuted:
   hold (or of those around them) is another thing when read backwards. One list maps to another as a whole.
 
 What is left over takes no place only where a container keeps it out. And a match must belong at all: its list runs
-alike on both sides, its container is known, or nothing is left over anywhere. A name that speaks against a match keeps
-it open.
+alike on both sides, its container is known, or it has no name at all and nothing is left over anywhere. A name that
+speaks against a match keeps it open.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class Places:
         for pair in loose:
             self.rivals[self.sizes[0][pair.left]].append(pair)
         self.leaves = tuple(map(_by_module, self.paths))
+        self.settled = tuple({n for p in certain for n in nodes_above(self.paths[side][p[side]])} for side in (0, 1))
         self.known = _known_nodes(certain, self.paths, self.sizes)
         self.below: dict[Path, list[Pair]] = defaultdict(list)
         for pair in self.pairs:
@@ -131,7 +132,7 @@ class Places:
         if self.budget < 0:
             return False
         around = self._known_around(pair)
-        if not (around or self._in_list(pair) or not self.left_over):
+        if not (around or self._in_list(pair) or (not self.left_over and self._is_unnamed(pair))):
             return False
         kept_out = all(
             any(not within(self.paths[side][at], nodes[side]) for nodes in around)
@@ -181,6 +182,17 @@ class Places:
         return [
             (node, there) for node in nodes_above(left) for there in self.known.get(node, ()) if within(right, there)
         ]
+
+    def _is_unnamed(self, pair: Pair) -> bool:
+        """Whether a leaf of either side has nothing but numbers for a name, in a list of which others are known."""
+        for side in (0, 1):
+            path = self.paths[side][pair[side]][:-1]
+            node = path
+            while node and node[-1].isdecimal():
+                node = node[:-1]
+            if node != path and node in self.settled[side]:
+                return True
+        return False
 
     def _in_list(self, pair: Pair) -> bool:
         """Whether both leaves stand in lists that run alike."""
