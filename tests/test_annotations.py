@@ -40,7 +40,7 @@ def test_a_name_cannot_end_an_annotation_and_start_another_command():
     found = audited([("a\n::error::x%.w", (3,)), ("b.w", (5,))], [("b.w", (5,))])
     (line,) = github_lines(found)
     assert "\n" not in line
-    assert "%0A::error::x%25.w" in line
+    assert "a\\n::error::x%25.w" in line
 
 
 @pytest.mark.parametrize("option", ["--sarif", "--github"])

@@ -25,7 +25,7 @@ from itertools import product
 from typing import NamedTuple
 
 from treealign.align import verdict
-from treealign.align.doubting.lists import ORDER
+from treealign.align.doubting.lists import ORDER, SERIES
 from treealign.align.links import Link
 from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS, names_exclude
 from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
@@ -222,7 +222,7 @@ class Places:
             for side, number in enumerate((mine, theirs)):
                 held[side][number][self.sizes[0][pair.left]] += 1
         there = [b for _, b in sorted(places)]
-        if min(map(len, held)) < LEAVES or there != sorted(there):
+        if min(map(len, held)) < SERIES or there != sorted(there):
             return False
         members = ([by[n] for n in sorted(by)] for by in held)
         return all(row != row[::-1] for row in members)
@@ -266,17 +266,22 @@ def _known_nodes(
         node: [
             other
             for other in there[held_certain]
-            if _is_known(len(pairs), not matrices.isdisjoint(pairs), held[0][node], held[1][other])
+            if _is_known(len(pairs), [sizes[0][p.left] for p in matrices & pairs], held[0][node], held[1][other])
         ]
         for node, pairs in known[0].items()
         if node and (held_certain := frozenset(pairs)) in there
     }
 
 
-def _is_known(certain: int, matrix: bool, mine: Counter[Size], theirs: Counter[Size]) -> bool:
-    """Whether so many certain leaves tell that two nodes correspond that hold such leaves."""
+def _is_known(certain: int, matrices: Sequence[Size], mine: Counter[Size], theirs: Counter[Size]) -> bool:
+    """Whether so many certain leaves tell that two nodes correspond that hold these, or the matrices among them.
+
+    They do where they are most of the matrices of two nodes that hold the same, and one of them is alone of its size.
+    """
     most = 2 * certain >= max(mine.total(), theirs.total())
-    return (certain >= LEAVES and most) or (matrix and mine == theirs)
+    total = sum(count for size, count in mine.items() if len(size) > 1)
+    told = 2 * len(matrices) >= total and any(mine[size] == 1 for size in matrices)
+    return (certain >= LEAVES and most) or (told and mine == theirs)
 
 
 @lru_cache(maxsize=65536)
