@@ -116,3 +116,16 @@ def test_letters_count_as_numbers_do():
     checkpoint = {f"trunk.{n}.{c}.weight": (width, 8) for n, width in enumerate(WIDTHS) for c in "abc"}
     model = {f"pile.{n}.{c}.weight": (width, 8) for n, width in enumerate(WIDTHS) for c in range(3)}
     assert certain_pairs(aligned(checkpoint, model))["trunk.1.c.weight"] == "pile.1.2.weight"
+
+
+def test_a_list_inside_that_has_another_name_may_run_the_other_way():
+    """Levels that refine and levels that fuse are counted from the inside or from the outside, whatever holds them."""
+    inside = {f"trunk.{n}.refine.{k}.weight": (w, 8) for n, w in enumerate(WIDTHS) for k in range(4)}
+    outside = {f"pile.{n}.fusion.{k}.weight": (w, 8) for n, w in enumerate(WIDTHS) for k in range(4)}
+    assert not certain_pairs(aligned(inside, outside))
+
+
+def test_a_list_inside_without_a_name_runs_as_the_one_around_it():
+    inside = {f"trunk.{n}.{k}.weight": (w, 8) for n, w in enumerate(WIDTHS) for k in range(4)}
+    outside = {f"pile.{n}.fusion.{k}.weight": (w, 8) for n, w in enumerate(WIDTHS) for k in range(4)}
+    assert certain_pairs(aligned(inside, outside))["trunk.2.3.weight"] == "pile.2.fusion.3.weight"

@@ -6,7 +6,7 @@ from treealign.errors import TreealignError
 from treealign.formats.bounds import refuse_more
 from treealign.tree.keytree import KeyTree
 
-MAX_LEVELS, MAX_LENGTH, MAX_PATTERNS = 200, 10_000, 5_000  # several times what the deepest models need
+MAX_LEVELS, MAX_LENGTH, MAX_PATTERNS = 200, 10_000, 20_000  # several times what the deepest models need
 
 
 def refuse_depth(checkpoint: KeyTree, model: KeyTree) -> None:

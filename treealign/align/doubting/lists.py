@@ -87,8 +87,19 @@ def _rests_on_order(link: Link, told: set[tuple[Path, Path]]) -> bool:
 
 
 def _is_told(left: Path, right: Path, told: Set[tuple[Path, Path]]) -> bool:
-    """Whether the direction of two lists is known: a list in a member of a list runs as that one does."""
-    return any((here, there) in told for here in _outer(left) for there in _outer(right))
+    """Whether the direction of two lists is known.
+
+    A list without a name, in a member of a list, runs as that one does; where both have names, these must agree.
+    """
+    return any(
+        (here, there) in told and (_is_bare(left[len(here) :]) or _is_bare(right[len(there) :]))
+        for here in _outer(left)
+        for there in _outer(right)
+    )
+
+
+def _is_bare(path: Path) -> bool:
+    return all(segment == "{}" for segment in path)
 
 
 def _outer(path: Path) -> Iterator[Path]:
@@ -164,6 +175,12 @@ def _members(p: Pattern) -> Iterator[Member]:
         if len(runs) == 1:
             stem = segment[: runs[0].start()] + "{}" + segment[runs[0].end() :]
             yield Member((*p.segments[:at], stem), number_of(runs[0].group()), p.segments[at + 1 :])
+
+
+def may_run_alike(left: Path, right: Path) -> bool:
+    """Whether two lists have no names of their own, in what holds them, that say they are different things."""
+    bare = any(path[-2:] == ("{}", "{}") for path in (left, right))
+    return bare or _one_kind(left, right)
 
 
 def _one_kind(left: Path, right: Path) -> bool:

@@ -20,6 +20,11 @@ class Row(NamedTuple):
     node: Path
     stem: str
 
+    @property
+    def path(self) -> Path:
+        """The path of its members, all numbers in it replaced."""
+        return tuple("{}" if segment.isdecimal() else segment for segment in (*self.node, self.stem + "{}"))
+
 
 def nodes_above(path: Path) -> Iterator[Path]:
     """The nodes above a leaf, the root first."""

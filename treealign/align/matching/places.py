@@ -25,7 +25,7 @@ from itertools import product
 from typing import NamedTuple
 
 from treealign.align import verdict
-from treealign.align.doubting.lists import ORDER, SERIES
+from treealign.align.doubting.lists import ORDER, SERIES, may_run_alike
 from treealign.align.links import Link
 from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS, names_exclude
 from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
@@ -34,7 +34,7 @@ from treealign.align.matching.numbered import Path, Row, nodes_above, number_in,
 from treealign.align.state import State
 from treealign.mapping.operations import Reshape
 
-PLACED = "its place: the lists around it run alike, and no other leaf could take it"
+PLACED = "its place: no other leaf could take it"
 SILENT = frozenset(
     {IN_STEP, SHAPE_ONLY, RIVALLED, WORDS, KINDS, NUMBERS, ORDER}
 )  # names say nothing, and nothing against it
@@ -200,9 +200,11 @@ class Places:
         return any(self._alike(a, b) for a, b in product(rows_above(left), rows_above(right)))
 
     def _run_alike(self, left: Row, right: Row) -> bool:
-        """Whether two lists run the same way: they do, or those around them."""
-        around = [left, *rows_above(left.node)], [right, *rows_above(right.node)]
-        return any(self._alike(a, b) for a, b in product(*around))
+        """Whether two lists run the same way: they do, or, where names say nothing else, those around them."""
+        if self._alike(left, right):
+            return True
+        around = product([left, *rows_above(left.node)], [right, *rows_above(right.node)])
+        return may_run_alike(left.path, right.path) and any(self._alike(a, b) for a, b in around)
 
     def _alike(self, left: Row, right: Row) -> bool:
         """Whether two lists rise together, and what their members hold shows it."""
