@@ -73,3 +73,24 @@ def test_whatever_is_in_order_passes():
     model = nn.Linear(2, 3)
     assert treealign.load(model, STATE, [PrefixChange(remove="model")]).missing_keys == ()
     assert treealign.suggest(NET, model).ok
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "hint"),
+    [
+        (MAPPING.apply, "there.safetensors", "treealign.load(model, checkpoint, mapping)"),
+        (ConversionMapping, PrefixChange(remove="model"), "ConversionMapping([Rename('a', 'b')])"),
+        (ConversionMapping, None, "ConversionMapping([Rename('a', 'b')])"),
+        (treealign.KeyTree.from_leaves, [("a",)], "(key, shape, dtype)"),
+        (treealign.KeyTree.from_leaves, {"ab": (2, 3)}, "(key, shape, dtype)"),
+    ],
+)
+def test_what_a_mapping_or_a_tree_is_made_of_is_said(function, given, hint):
+    with pytest.raises(TreealignError) as raised:
+        function(given)
+    assert hint in raised.value.hint
+
+
+def test_a_probe_that_is_none_is_refused_also_where_nothing_is_left_to_ask_it():
+    with pytest.raises(TreealignError, match=r"package\.module:name"):
+        treealign.suggest(NET.state_dict(), NET, probe="nothing")

@@ -71,8 +71,6 @@ def test_the_examples_of_a_verb_run_as_they_stand(verb, tmp_path):
     [
         (["show", TINY], 40),
         (["show", TINY], 120),
-        (["suggest", "-h"], 80),
-        (["check", "-h"], 80),
         (["-h"], 50),
         (["-h"], 120),
     ],
@@ -80,6 +78,10 @@ def test_the_examples_of_a_verb_run_as_they_stand(verb, tmp_path):
 def test_nothing_is_wider_than_the_terminal(arguments, columns):
     lines = run(*arguments, columns=columns).stdout.splitlines()
     assert [line for line in lines if len(line) > columns] == []
+
+
+def test_no_help_is_wider_than_80_columns(helps):
+    assert [line for text in helps.values() for line in text.splitlines() if len(line) > 80] == []
 
 
 @pytest.mark.parametrize("arguments", [f"show {TINY}", f"show {TINY} --json", "--help", "emit -h"])

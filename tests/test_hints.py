@@ -181,6 +181,7 @@ def test_a_key_that_names_move_keeps_its_rows_open():
         (["layers.1.attention.wv=v_proj", "layers.1.attention.wv: not in the model"], "both speak of"),
         (["model.layers.1.self_attn.v_proj: not in the checkpoint", "layers.1.attention.wv=v_proj"], "both speak of"),
         (["layers.0=model.layers.9"], "names nothing in the model"),
+        (["wv=v_porj"], "names nothing in the model; close: v_proj"),
         (["q_proj=wq"], "but in the model: names of the checkpoint stand first"),
         (["layers.{i}=model.layers.{i+1}"], "is not of the form"),
         (["wq: rows from interleaved to half split"], "such as `rows from interleaved to half split, heads of 64`"),

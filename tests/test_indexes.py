@@ -108,6 +108,16 @@ def test_a_key_in_no_shard_is_refused(sharded):
     assert f"x: not in {FIRST}, where the index puts it, nor in any other" in refusal(sharded)
 
 
+def test_keys_of_which_the_same_is_wrong_are_one_line_with_what_the_shards_hold_instead(sharded):
+    index(sharded, {f"old.{key}": FIRST for key in "abcd"})
+    with pytest.raises(FormatError) as raised:
+        read_tree(sharded)
+    assert raised.value.facts == (
+        f"old.a and 3 more keys: not in {FIRST}, where the index puts them, nor in any other",
+        "a and 1 more key: in the shards, and the index does not know of them",
+    )
+
+
 @pytest.mark.parametrize(
     "name", ["../x.safetensors", "/etc/x.safetensors", "a/b", "a\\b", "C:x", "..", ".", "", "x\0y", "\\\\host\\x", 7]
 )

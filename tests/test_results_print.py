@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import transforms
@@ -12,6 +13,9 @@ from torch import nn
 
 import treealign
 from treealign import ConversionMapping, Convert, PrefixChange, Rename, operations  # noqa: F401  for eval
+from treealign.dialects.lint_checks.results import Lint
+from treealign.dialects.transformers.reader import read_rules
+from treealign.run.results import Verdict
 
 LLAVA = Path(__file__).parent.parent / "data" / "llava-1.5-7b"
 
@@ -27,6 +31,7 @@ def results(folder):
         "mapping": suggestion.mapping,
         "load": treealign.load(model, given, [PrefixChange(remove="model")]),
         "save": treealign.save(model, folder),
+        "proof": treealign.prove(model, model, ConversionMapping([]), inputs=torch.ones(2, 3)),
         "audit": treealign.audit(LLAVA / "transformers-4.52.json", LLAVA / "transformers-5.24.json"),
     }
 
@@ -41,6 +46,7 @@ SAID = {
     "mapping": "4 transforms, checkpoint -> model:",
     "load": "loaded      4 keys of the model, by the mapping given",
     "save": "saved       4 keys in model.safetensors",
+    "proof": "proved; the outputs differ by 0",
     "audit": "2 changes, old -> new:",
 }
 
@@ -62,6 +68,19 @@ def test_a_result_is_html_in_a_notebook_and_nothing_in_it_is_markup_by_accident(
 @pytest.mark.parametrize("name", SAID)
 def test_a_repr_is_short_or_python(made, name):
     assert len(repr(made[name])) < 600
+
+
+def test_a_proof_lists_the_keys_of_which_it_says_nothing_by_the_reason():
+    unproved = {f"layers.{n}.bias": Verdict("unproved", "the outputs do not depend on it") for n in range(3)}
+    lines = str(treealign.Proof(True, 0.0, {"norm.weight": Verdict("proved", ""), **unproved})).splitlines()
+    assert lines[1:] == ["unproved    3 keys: the outputs do not depend on it", "    layers.{0..2}.bias"]
+
+
+@pytest.mark.parametrize("result", [Lint("5.24.0", ()), read_rules([])], ids=["lint", "reading"])
+def test_what_a_lint_and_a_reading_of_rules_found_prints_for_people(result):
+    assert "(" not in str(result)
+    assert result._repr_html_().startswith("<div>")
+    assert repr(result).startswith("<")
 
 
 @given(st.lists(transforms(), max_size=4).map(ConversionMapping))

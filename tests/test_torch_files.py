@@ -153,6 +153,13 @@ def test_a_torch_file_that_was_cut_short_is_refused(path):
     assert "torch cannot load the file" in refusal(write(path, path.read_bytes()[:-200]))
 
 
+def test_a_torch_file_without_its_end_is_said_to_be_cut_short(path):
+    torch.save({"a": torch.zeros(500)}, path)
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(FormatError, match="cut short: the list of what is in the archive"):
+        read_tree(path)
+
+
 def test_an_old_torch_file_that_was_cut_short_is_refused(path):
     saved(path, STATE, _use_new_zipfile_serialization=False)
     assert "torch cannot load the file" in refusal(write(path, path.read_bytes()[:-8]))

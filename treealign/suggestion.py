@@ -29,7 +29,6 @@ from treealign.mapping.mismatches import Mismatch
 from treealign.shown import Shown
 from treealign.synthesize import Synthesis
 from treealign.synthesize.aligned import synthesize_alignment
-from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
 if TYPE_CHECKING:
@@ -257,6 +256,10 @@ def suggest(
     """
     check_arguments("suggest", checkpoint, model)
     check_hints(hints)
+    if probe is not None and probe != "text":  # here, also where nothing is left to ask it
+        from treealign.run.text_probe import probe_of
+
+        probe = probe_of(probe, checkpoint, model)
     with collector_paused():
         found, probed = _align(checkpoint, model, hints, values), None
         asked, absent = (found, frozenset[str]()) if values else align_as_if_whole(found, hints)
@@ -286,14 +289,10 @@ def _patterns(alignment: Alignment) -> tuple[list[Pattern], list[Pattern]]:
 
 
 def _align(checkpoint: Any, model: Any, hints: Hints, values: bool) -> Alignment:
-    trees = in_scope((_tree(checkpoint), _tree(model)), None if values else model)
+    trees = in_scope((read_tree(checkpoint), read_tree(model)), None if values else model)
     if not values:
         return align(*trees, hints)
     from treealign.values.contents import open_contents
 
     with open_contents(checkpoint, model, trees) as contents:
         return align(*trees, hints, contents)
-
-
-def _tree(source: Any) -> KeyTree:
-    return source if isinstance(source, KeyTree) else read_tree(source)

@@ -9,16 +9,18 @@ from rapidfuzz.fuzz import ratio
 from rapidfuzz.process import extractOne
 
 from treealign.align.hints import FORMS, Hints, Naming, Statement, listed, parse
-from treealign.align.paths import fits
+from treealign.align.paths import CAPTURES, fits
 from treealign.align.patterns import Pattern, single_leaves
 from treealign.align.words import without_wrappers
-from treealign.errors import TreealignError
+from treealign.errors import TreealignError, look_alikes
 
 EXAMPLE = (
     "write --hint 'attn_norm=input_layernorm', names of the checkpoint, then of the model; "
     "'qkv=q_proj,k_proj,v_proj', a whole and its parts in their order, on either side; "
     "or 'q_proj,k_proj: rows as stored', paths and what is so with them"
 )
+NAMES = "`treealign show CHECKPOINT` and `treealign show MODEL` list the names of each side"
+CHOICE = "keep the one of the two that is right"
 
 
 def read(hints: Hints, left: Sequence[Pattern], right: Sequence[Pattern]) -> list[Statement | Naming]:
@@ -41,9 +43,11 @@ def read(hints: Hints, left: Sequence[Pattern], right: Sequence[Pattern]) -> lis
             made, complaints = bare, []
         wrong += complaints
         found += made
+    formless = not all(isinstance(text, str) and parse(text) for text in listed(hints))
+    hint = EXAMPLE if formless else NAMES if wrong else CHOICE
     wrong += [] if wrong else _contradictions(found, left, right)
     if wrong:
-        raise TreealignError("hints that cannot be used", facts=list(dict.fromkeys(wrong)), hint=EXAMPLE)
+        raise TreealignError("hints that cannot be used", facts=list(dict.fromkeys(wrong)), hint=hint)
     return list(dict.fromkeys(found))
 
 
@@ -60,7 +64,7 @@ def _unnamed(hint: Statement | Naming, left: Sequence[Pattern], right: Sequence[
     if hint.under:
         wanted.append((hint.under, [*left, *right], "checkpoint or the model"))
     return [
-        f"`{path}` names nothing in the {name}{_but_there(path, name, sides)}"
+        f"`{path}` names nothing in the {name}{_but_there(path, name, sides) or _close(path, side)}"
         for path, side, name in wanted
         if not _names(path, side)
     ]
@@ -72,6 +76,22 @@ def _but_there(path: str, name: str, sides: Sequence[tuple[Sequence[Pattern], st
         if name in ("checkpoint", "model") and other != name and _names(path, side):
             return f", but in the {other}: names of the checkpoint stand first"
     return ""
+
+
+def _close(path: str, side: Sequence[Pattern]) -> str:
+    """What of this side is spelled much like it."""
+    wanted = path.removeprefix("^").removesuffix("$")
+    length = wanted.count(".") + 1
+    names = [_lettered(p.template).split(".") for p in side]
+    runs = (".".join(segments[at : at + length]) for segments in names for at in range(len(segments) - length + 1))
+    return "".join(f"; {close}" for close in look_alikes(wanted, dict.fromkeys(runs)))
+
+
+def _lettered(template: str) -> str:
+    """A folded name with a letter for each index, as hints have it."""
+    for letter in CAPTURES:
+        template = template.replace("{}", f"{{{letter}}}", 1)
+    return template
 
 
 def _no_form(text: Any) -> str:

@@ -68,6 +68,7 @@ class Attachment:
 
     def __init__(self, model: nn.Module, mapping: ConversionMapping) -> None:
         self.mapping = mapping
+        self._name = type(model).__name__
         self._loaded: tuple[GuardDecision, list[Step], dict[str, torch.Tensor]] | None = None
         hooked: Any = model  # torch leaves these untyped
         self._handles = [
@@ -76,6 +77,10 @@ class Attachment:
             hooked._register_state_dict_hook(self._after_state_dict),
         ]
         self._kept = _without_reversal(model)
+
+    def __repr__(self) -> str:
+        state = "on" if self._handles else "removed from"
+        return f"<Attachment {state} {self._name}: {len(self.mapping)} transforms; remove() takes it off>"
 
     def remove(self) -> None:
         """Take the hooks off: names are the model's own again."""

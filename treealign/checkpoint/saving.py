@@ -62,6 +62,9 @@ class SaveResult(Shown):
     uncast: Mapping[str, tuple[str, str]]
     approximate: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"<SaveResult: {len(self.keys)} keys, files {', '.join(self.files[:4])}{', …' * (len(self.files) > 4)}>"
+
 
 def save(
     model: nn.Module,

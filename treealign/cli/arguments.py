@@ -22,6 +22,14 @@ Model = Annotated[
         "(runs your code).",
     ),
 ]
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A .safetensors, .pt or .bin file, an index, a folder, a tree JSON, or the URL of one, hf://org/name; "
+        "transformers:<model type or config folder>[:Class]; or package.module:factory (runs your code).",
+    ),
+]
 Trace = Annotated[
     bool,
     typer.Option("--trace", help="Run MODEL once on the meta device, with its `dummy_inputs`, to see what feeds what."),

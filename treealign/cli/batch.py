@@ -57,7 +57,9 @@ def read_batch(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise TreealignError("the list cannot be read", where=str(path), facts=[str(error)]) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        hint = "a list has CHECKPOINT MODEL on each line, as data/batch.txt of a clone"
+        raise TreealignError(f"the list cannot be read: {reason}", where=str(path), hint=hint) from error
     pairs, faults = [], []
     for number, line in enumerate(lines, 1):
         try:

@@ -211,7 +211,7 @@ def _factory_model(text: str, weights: bool = False) -> Any:
         raise TreealignError("the module does not import", where=text, facts=_last(error)) from error
     for name in path.split("."):
         if not hasattr(made, name):
-            raise TreealignError(f"the module has no {path}", where=text)
+            raise TreealignError(f"the module has no {path}", where=text, facts=look_alikes(name, dir(made)))
         made = getattr(made, name)
     if not callable(made) or (hasattr(made, "named_parameters") and not isinstance(made, type)):
         return made
@@ -239,6 +239,6 @@ def _in_memory(make: Callable[[], Any], text: str) -> Any:
 
 def _last(error: BaseException) -> list[str]:
     """The last line of a traceback, and where in the user's code it happened."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    return [f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", where]
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is ours
+    where = [f"{frames[-1].filename}:{frames[-1].lineno}"] if frames else []
+    return [f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}", *where]

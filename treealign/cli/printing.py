@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from treealign.checkpoint.conversion.converting import ConversionResult
     from treealign.checkpoint.loading import LoadResult
     from treealign.checkpoint.saving import SaveResult
+    from treealign.dialects.lint_checks.results import Lint
+    from treealign.dialects.regex_reading import Reading
     from treealign.mapping.conversion_mapping import ConversionMapping
+    from treealign.run.results import Proof
     from treealign.suggestion import Suggestion
 
 COLUMNS = 100
@@ -42,6 +45,9 @@ def _lines(value: Any) -> Iterable[str]:
         "SaveResult": _save,
         "ConversionResult": _conversion,
         "Audit": _audit,
+        "Proof": _proof,
+        "Lint": _lint,
+        "Reading": _reading,
     }
     render = next((kinds[kind.__name__] for kind in type(value).__mro__ if kind.__name__ in kinds), None)
     return [repr(value)] if render is None else render(value)
@@ -109,3 +115,27 @@ def _audit(found: Audit) -> Iterable[str]:
 
     labels = found.old.source or "in memory", found.new.source or "in memory"
     return audit_lines(found, labels, scanned=bool(found.references or found.skipped), everything=False)
+
+
+def _proof(proof: Proof) -> Iterator[str]:
+    """The verdict, and the keys of which the run says nothing, by the reason."""
+    yield from fold_line(proof.summary, " " * 4)
+    reasons: dict[str, list[str]] = {}
+    for key, why in proof.unproved.items():
+        reasons.setdefault(why, []).append(key)
+    for why, keys in reasons.items():
+        yield from fold_line(f"unproved    {plural(len(keys), 'key')}: {why}", " " * 12)
+        yield from (f"    {line}" for line in fold_names(keys))
+
+
+def _lint(found: Lint) -> Iterable[str]:
+    from treealign.cli.render_lint import lint_lines
+
+    return lint_lines(found, notes=True)
+
+
+def _reading(read: Reading) -> Iterator[str]:
+    """The mapping that was read, and the rules that could not be said."""
+    yield from _mapping(read.mapping)
+    for rule, why in read.unread:
+        yield from fold_line(f"unread      {rule}: {why}", " " * 12)

@@ -193,10 +193,13 @@ def _found(sides: Sides, hint: list[str] | None) -> Suggestion:
 def _run(sides: Sides, hint: list[str] | None, runs: Runs) -> Suggestion:
     """The suggestion that knows what running the model said."""
     from treealign.cli.models import resolve_live
+    from treealign.run.importing import named_object
     from treealign.suggestion import suggest as find
 
     if sides.values or sides.trace:
         raise typer.BadParameter("--values and --trace go without --original, --reference and --probe")
+    for name in {*(runs.run or ()), runs.probe} - {"", "text"}:
+        named_object(name)  # before a large model is built in vain
     run = runs.run[0] if runs.run and len(runs.run) == 1 else tuple(runs.run or ()) or None
     model = resolve_live(sides.model)
     if runs.probe:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from treealign import __version__
-from treealign.cli.arguments import Checkpoint, GraphFile, Json, Model, Trace
+from treealign.cli.arguments import Checkpoint, GraphFile, Json, Model, Source, Trace
 from treealign.cli.audit_verb import audit
 from treealign.cli.console import plural, put_json, put_lines, put_text, say, terminal
 from treealign.cli.convert_verb import convert
@@ -52,7 +53,7 @@ def treealign(
     """
 
 
-def show(source: Model, graph: GraphFile = None, json: Json = False) -> None:
+def show(source: Source, graph: GraphFile = None, json: Json = False) -> None:
     """Print the folded tree of names, shapes and counts."""
     from treealign.cli.models import absent_shards, resolve_model
     from treealign.cli.render_tree import tree_json, tree_lines
@@ -73,7 +74,7 @@ def show(source: Model, graph: GraphFile = None, json: Json = False) -> None:
 
 
 def snapshot(
-    model: Model,
+    model: Source,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the tree JSON.")],
     trace: Trace = False,
     json: Json = False,
@@ -121,7 +122,7 @@ def check(
 PORT = "data.port.original"
 TINY, NORMS = "data/llava-tiny", "data/two-norms"
 _SUGGEST = f"treealign suggest {TINY} transformers:{TINY} -o m.json"
-# each verb with commands that run from the root of the project, one after the other, and fit into 80 columns
+# each verb with commands that run from the root of the project, one after the other
 EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
     show: (f"treealign show {TINY}/model.safetensors",),
     suggest: (_SUGGEST, f"treealign suggest {NORMS}/checkpoint.json {NORMS}/model.json"),
@@ -142,8 +143,17 @@ EXAMPLES: dict[Callable[..., None], tuple[str, ...]] = {
 def _add(verb: Callable[..., None], examples: Iterable[str]) -> None:
     short = inspect.getdoc(verb) or ""
     # what stands below a \b is not wrapped
-    epilog = "\n".join(["\b", "Examples, from the root of a clone:", *(f"  {example}" for example in examples)])
+    lines = (line for example in examples for line in _in_lines(example))
+    epilog = "\n".join(["\b", "Examples, from the root of a clone:", *lines])
     app.command(short_help=short.partition("\n\n")[0], epilog=epilog)(verb)
+
+
+def _in_lines(example: str, room: int = 76) -> Iterator[str]:
+    """A command of the help, on more lines where one is too short, as a shell takes it."""
+    first, *rest = textwrap.wrap(example, room - 4, break_long_words=False, break_on_hyphens=False)
+    lines = [f"  {first}", *(f"      {line}" for line in rest)]
+    yield from (f"{line} \\" for line in lines[:-1])
+    yield lines[-1]
 
 
 for _verb, _examples in EXAMPLES.items():

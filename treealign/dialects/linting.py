@@ -107,7 +107,9 @@ def _names(entry: str | None) -> list[str]:
     if entry is not None:
         if existing(entry) is None:
             facts = look_alikes(entry, import_module(REGISTRY)._build_checkpoint_conversion_mapping(), 5)
-            raise TreealignError("the registry of transformers has no entry of this name", where=entry, facts=facts)
+            hint = "`treealign lint transformers` goes through all entries"
+            what = "the registry of transformers has no entry of this name"
+            raise TreealignError(what, where=entry, facts=facts, hint=hint)
         return [entry]
     table = import_module(REGISTRY)._build_checkpoint_conversion_mapping()
     return sorted(name for name in table if name not in _PLAIN_ENTRIES)

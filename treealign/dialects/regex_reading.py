@@ -13,6 +13,7 @@ from treealign.errors import MappingError, PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange, Rename
+from treealign.shown import Shown
 
 GAP = r"((?:[^.]*\.)*?)"
 _BODY = re.compile(
@@ -25,7 +26,7 @@ _ENDS = (r"(?=\.|$)", "(?![^.])", "$", r"\.")
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Shown):
     """What was read.
 
     Attributes
@@ -42,6 +43,9 @@ class Reading:
     unread: tuple[tuple[Any, str], ...]
     rules: tuple[Any, ...]
     _run: Callable[[str], str | None]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.rules)} rules, {len(self.unread)} unread: {self.mapping!r}>"
 
     def run(self, keys: Iterable[str]) -> Mapping[str, str | None]:
         """What all rules make of keys, as the loader does it; None where it drops one."""

@@ -18,6 +18,7 @@ HEAD = 1024
 # protocol, then the magic number of torch's first serialisation
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _TREE_JSON = re.compile(rb'"format"\s*:\s*"treealign\.tree"')
+_MAPPING = re.compile(rb'"format"\s*:\s*"treealign\.mapping"')
 
 
 class Kind(Enum):
@@ -28,12 +29,14 @@ class Kind(Enum):
     TORCH_LEGACY = "a torch file of before torch 1.6"
     INDEX = "an index of shards"
     TREE_JSON = "a tree JSON"
+    MAPPING = "a conversion mapping"
     JSON = "a JSON file that is neither a tree nor an index of shards"
     DISTRIBUTED = "the metadata of a distributed checkpoint"
     DISTRIBUTED_PART = "a part of a distributed checkpoint"
     FOLDER = "a folder"
     LFS_POINTER = "a Git LFS pointer, not the file it points to"
     HTML = "an HTML page"
+    GGUF = "a GGUF file"
     ZIP = "a zip archive that torch did not write"
     EMPTY = "an empty file"
     UNKNOWN = "a file of no known kind"
@@ -41,6 +44,10 @@ class Kind(Enum):
 
 TORCH = (Kind.TORCH_ZIP, Kind.TORCH_LEGACY)
 HINTS = {
+    Kind.TREE_JSON: "it has names and shapes only: pass the file or the folder with the weights",
+    Kind.MAPPING: "the mapping stands behind both sides: treealign check CHECKPOINT MODEL MAPPING",
+    Kind.JSON: "pass the weights, their index (*.index.json), or what `treealign snapshot` wrote",
+    Kind.GGUF: "write it as safetensors first: transformers reads it by from_pretrained(…, gguf_file=…)",
     Kind.DISTRIBUTED_PART: "pass the folder it is in",
     Kind.LFS_POINTER: "fetch the real file with `git lfs pull`",
     Kind.HTML: "a download was answered by a web page: a login or an error; open the file to see which",
@@ -72,6 +79,8 @@ def detect(path: str | os.PathLike[str]) -> Kind:
             return kind_of(file)
     except FileNotFoundError:
         hint = "check the spelling; a model on the hub is spelled hf://org/name"
+        if name.startswith("transformers:"):
+            hint = "it is the command line that builds models: in Python, build it and pass it"
         raise FormatError("there is no such file or folder", where=name, hint=hint) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -95,6 +104,8 @@ def impostor(head: bytes) -> Kind | None:
     """
     if head.startswith(b"version https://git-lfs"):
         return Kind.LFS_POINTER
+    if head.startswith(b"GGUF"):
+        return Kind.GGUF
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
     return Kind.HTML if start.startswith((b"<!doctype html", b"<html", b"<?xml")) else None
 
@@ -130,4 +141,6 @@ def _kind_of_json(file: BinaryIO, head: bytes) -> Kind:
     raw = head + file.read()
     if _TREE_JSON.search(raw):
         return Kind.TREE_JSON
-    return Kind.INDEX if b'"weight_map"' in raw else Kind.JSON
+    if b'"weight_map"' in raw:
+        return Kind.INDEX
+    return Kind.MAPPING if _MAPPING.search(raw) else Kind.JSON

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -149,26 +149,49 @@ def check_shards(where: str, weight_map: Mapping[str, str] | None, held: Mapping
     Raises
     ------
     FormatError
-        Naming each key and its shards.
+        Naming the keys and their shards, keys of which the same is wrong as one.
     """
     found: dict[str, str] = {}
-    twice = set()
-    faults = []
+    twice: dict[str, tuple[str, str]] = {}
     for shard, keys in held.items():
         for key in keys:
-            if key in found:
-                faults.append(f"{legible(key)}: in two shards, {found[key]} and {shard}")
-                twice.add(key)
-            found[key] = shard
-    for key, shard in (weight_map or {}).items():
-        if found.get(key) != shard and key not in twice:
-            place = f"but in {found[key]}" if key in found else "nor in any other"
-            faults.append(f"{legible(key)}: not in {shard}, where the index puts it, {place}")
-    if faults:
-        facts = faults[:_MAX_FACTS]
-        if len(faults) > len(facts):
-            facts.append(f"… and {len(faults) - len(facts)} more")
-        raise FormatError("the shards do not hold what they should", where=where, facts=facts, hint=_HINT)
+            if found.setdefault(key, shard) != shard:
+                twice.setdefault(key, (found[key], shard))
+    astray = {
+        key: (shard, found.get(key, ""))
+        for key, shard in (weight_map or {}).items()
+        if found.get(key) != shard and key not in twice
+    }
+    facts = [f"{keys}: in two shards, {one} and {other}" for (one, other), keys, _ in _alike(twice)]
+    for (named, place), keys, it in _alike(astray):
+        where_it_is = f"but in {place}" if place else "nor in any other"
+        facts.append(f"{keys}: not in {named}, where the index puts {it}, {where_it_is}")
+    if not facts:
+        return
+    unnamed = [key for key in found if key not in (weight_map or {})]
+    if astray and unnamed:
+        facts.append(f"{_named(unnamed)[0]}: in the shards, and the index does not know of {_named(unnamed)[1]}")
+    if len(facts) > _MAX_FACTS:
+        facts = [*facts[:_MAX_FACTS], f"… and {len(facts) - _MAX_FACTS} more"]
+    raise FormatError("the shards do not hold what they should", where=where, facts=facts, hint=_HINT)
+
+
+def _alike(faults: Mapping[str, tuple[str, str]]) -> Iterator[tuple[tuple[str, str], str, str]]:
+    """Keys of which the same is wrong as one: what is wrong, the keys, and what to call them afterwards."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for key, fault in faults.items():
+        groups.setdefault(fault, []).append(key)
+    yield from ((fault, *_named(keys)) for fault, keys in groups.items())
+
+
+def _named(keys: Sequence[str]) -> tuple[str, str]:
+    """Keys by the first of them, and what to call them afterwards.
+
+    >>> _named(["a"]), _named(["a", "b", "c"])
+    (('a', 'it'), ('a and 2 more keys', 'them'))
+    """
+    first, rest = legible(keys[0]), len(keys) - 1
+    return (f"{first} and {rest:,} more key{'s' * (rest > 1)}", "them") if rest else (first, "it")
 
 
 def _shard_name_faults(weight_map: Mapping[str, Any]) -> list[str]:

@@ -61,6 +61,9 @@ def read_torch_file(path: str | os.PathLike[str], part: str = "") -> TorchFile:
     kind = detect(name)
     if kind not in (Kind.TORCH_ZIP, Kind.TORCH_LEGACY):
         raise FormatError(f"not a torch file but {kind.value}", where=name, hint=HINTS.get(kind, ""))
+    if kind is Kind.TORCH_ZIP and not zipfile.is_zipfile(name):
+        facts = ["cut short: the list of what is in the archive, which stands at its end, is not there"]
+        raise FormatError("torch cannot load the file", where=name, facts=facts, hint="fetch or write it again")
     with suppress(OSError, ValueError, zipfile.BadZipFile):  # torch says what is wrong with it
         if kind is Kind.TORCH_ZIP:
             _refuse_inflated(name)

@@ -92,13 +92,15 @@ class ConversionMapping(Shown):
         accepted: Iterable[OpenQuestion] = (),
         answers: Iterable[str] = (),
     ) -> None:
+        hint = "it consists of PrefixChange, Rename and Convert: ConversionMapping([Rename('a', 'b')])"
+        if isinstance(transforms, Transform) or not isinstance(transforms, Iterable):
+            raise PatternError("a conversion mapping takes a list", facts=[repr(transforms)], hint=hint)
         object.__setattr__(self, "transforms", tuple(transforms))
         for name, given in (("questions", questions), ("accepted", accepted), ("answers", answers)):
             kept = getattr(transforms, name) if isinstance(transforms, ConversionMapping) else ()
             object.__setattr__(self, name, tuple(dict.fromkeys((*kept, *given))))
         odd = [repr(item) for item in self.transforms if not isinstance(item, Transform)]
         if odd:
-            hint = "they are PrefixChange, Rename and Convert"
             raise PatternError("a conversion mapping consists of transforms", facts=odd, hint=hint)
 
     def __len__(self) -> int:
@@ -220,13 +222,17 @@ class ConversionMapping(Shown):
         Raises
         ------
         MappingError
-            As `map_keys`; or some keys that a `Convert` needs are absent. Either before the first tensor is taken.
+            As `map_keys`; or some keys that a `Convert` needs are absent. Either before the first tensor is taken. Or
+            it is no state dict.
 
         Warns
         -----
         OpenQuestionsWarning
             The mapping holds guesses; once for a mapping.
         """
+        if not hasattr(state_dict, "keys"):
+            hint = "treealign.load(model, checkpoint, mapping), or treealign.convert_checkpoint from file to file"
+            raise MappingError("tensors are taken from a state dict", facts=[repr(state_dict)], hint=hint)
         self._warn()
         steps = self.plan(tuple(state_dict), converted)
         for step in steps:

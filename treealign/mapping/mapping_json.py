@@ -29,6 +29,7 @@ from treealign.mapping.transforms import Convert, PrefixChange, Rename
 FORMAT = "treealign.mapping"
 VERSION = 1
 _MARKS = ("questions", "accepted", "answers")
+_HINT = "`treealign suggest CHECKPOINT MODEL -o FILE` writes a mapping"
 
 
 def write_mapping_json(path: str | PathLike[str], mapping: ConversionMapping) -> None:
@@ -49,9 +50,10 @@ def read_mapping_json(path: str | PathLike[str]) -> ConversionMapping:
     try:
         data = json.loads(Path(path).read_bytes().decode("utf-8"), object_pairs_hook=_once_each)
     except OSError as error:
-        raise MappingError("the mapping cannot be read", where=str(path), facts=[str(error)]) from error
+        reason = error.strerror or str(error)
+        raise MappingError(f"the mapping cannot be read: {reason}", where=str(path), hint=_HINT) from error
     except (ValueError, RecursionError) as error:
-        raise MappingError("this is no JSON", where=str(path), facts=[str(error)]) from error
+        raise MappingError("this is no JSON", where=str(path), facts=[str(error)], hint=_HINT) from error
     return mapping_from_data(data, where=str(path))
 
 
@@ -84,7 +86,7 @@ def mapping_from_data(data: Any, where: str = "") -> ConversionMapping:
         The data is no mapping, is of another version, or is malformed; the message lists everything wrong.
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise MappingError("this is no conversion mapping", where=where, hint=f'it says "format": "{FORMAT}"')
+        raise MappingError("this is no conversion mapping", where=where, hint=_HINT)
     if type(data.get("version")) is not int or data["version"] != VERSION:
         facts = [f"the file says {data.get('version')!r}", f"this treealign reads {VERSION}"]
         raise MappingError("unknown version of a mapping", where=where, facts=facts, hint="upgrade treealign")

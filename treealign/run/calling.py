@@ -124,7 +124,8 @@ def _own(original: Any, model: Any) -> tuple[Any, Any]:
     if not named:
         raise TreealignError(
             "nothing says what the modules are to be run with",
-            hint="give inputs=…, what forward takes: one tensor, a tuple, or a mapping of keyword arguments",
+            hint="give run=… (--run package.module:function), which calls a module; or inputs=…, what forward takes: "
+            "one tensor, a tuple, or a mapping of keyword arguments",
         )
     names = {key: value for key, value in named.items() if "mask" not in key}
     sole = (next(iter(names.values())),)

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from treealign.errors import TreealignError
+from treealign.errors import TreealignError, look_alikes
 
 _NAMED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -39,10 +39,11 @@ def named_object(text: str) -> Any:
         made: Any = import_module(module)
     except ImportError as error:
         facts = [f"{type(error).__name__}: {error}"]
-        raise TreealignError("the module does not import", where=text, facts=facts) from error
+        hint = "modules are looked for in this folder, and among what is installed"
+        raise TreealignError("the module does not import", where=text, facts=facts, hint=hint) from error
     for name in path.split("."):
         if not hasattr(made, name):
-            raise TreealignError(f"the module has no {path}", where=text)
+            raise TreealignError(f"the module has no {path}", where=text, facts=look_alikes(name, dir(made)))
         made = getattr(made, name)
     return made
 

@@ -82,6 +82,11 @@ def _data(path: Path) -> Mapping[str, Any]:
 
             return _nested(load_file(path))
         data = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        hint = "`treealign record CODE --run CODE -o FILE` writes one"
+        raise FormatError(
+            "cannot be read as a recording of a run: there is no such file", where=str(path), hint=hint
+        ) from None
     except Exception as error:
         facts = [f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
         raise FormatError("cannot be read as a recording of a run", where=str(path), facts=facts) from error

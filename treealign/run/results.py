@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from treealign.shown import Shown
+
 PROVED, FOLLOWS, UNPROVED = "proved", "follows its module", "unproved"
 EXACT = 1e-9  # in double precision: sums in another order
 LOOSE = 1e-2  # beyond this nothing is equal, whatever a wrong mapping would do
@@ -37,7 +39,7 @@ class Verdict(str):
 
 
 @dataclass(frozen=True)
-class Proof:
+class Proof(Shown):
     """Whether a model under a mapping computes what the original computes.
 
     Attributes
@@ -71,11 +73,16 @@ class Proof:
     def __bool__(self) -> bool:
         return self.proved
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """The proof in one line."""
         counts = Counter(map(str, self.verdicts.values()))
         keys = ", ".join(f"{counts[name]} {name}" for name in (PROVED, FOLLOWS, UNPROVED) if counts[name])
         head = "proved" if self.proved else f"not proved: {self.reason}"
         return f"{head}; the outputs differ by {self.difference:.2g} in {self.precision}; keys: {keys or 'none'}"
+
+    def __repr__(self) -> str:
+        return f"<Proof: {self.summary}>"
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,18 @@ class KeyTree:
         Raises
         ------
         TreealignError
-            If a key occurs twice.
+            If a key occurs twice, or something is no such tuple.
         """
-        made = [
-            Leaf(x[0], x[1] if type(x[1]) is tuple else None if x[1] is None else tuple(x[1]), *x[2:]) for x in leaves
-        ]
+        hint = "leaves are tuples: (key, shape, dtype), or (key, shape, dtype, kind)"
+        if isinstance(leaves, Mapping | str):
+            raise TreealignError(f"leaves are no {type(leaves).__name__}", where=source, hint=hint)
+        try:
+            made = [
+                Leaf(x[0], x[1] if type(x[1]) is tuple else None if x[1] is None else tuple(x[1]), *x[2:])
+                for x in leaves
+            ]
+        except (IndexError, TypeError) as error:
+            raise TreealignError("something is no leaf", where=source, facts=[str(error)], hint=hint) from error
         if not ordered:
             made.sort(key=lambda leaf: natural_key(leaf.key))
         tree = cls(tuple(made), modules or {}, tied or {}, ordered, source, trace)

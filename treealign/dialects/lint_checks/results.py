@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from treealign.shown import Shown
+
 # kind of finding to (level, what it means)
 KINDS: dict[str, tuple[str, str]] = {
     "collision": ("error", "two keys become one, and one tensor is lost"),
@@ -105,11 +107,14 @@ class EntryReport:
 
 
 @dataclass(frozen=True)
-class Lint:
+class Lint(Shown):
     """The entries that were looked at, and the version of transformers that they are from."""
 
     version: str
     entries: tuple[EntryReport, ...]
+
+    def __repr__(self) -> str:
+        return f"<Lint of transformers {self.version}: {len(self.entries)} entries, {len(self.findings)} findings>"
 
     @property
     def findings(self) -> tuple[Finding, ...]:

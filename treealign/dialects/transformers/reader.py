@@ -29,7 +29,7 @@ _BODY = re.compile(r"\((?P<number>\\d\+)\)|\((?P<choice>[\w|-]+\|[\w|-]+)\)|\\?(
 _END = re.compile(r"(?:\(\?!\[\^\.\]\)|\(\?=\\\.\|\$\))$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RulesReading(Reading):
     """What was read of rules of transformers: renamings first in the mapping, converters behind them.
 

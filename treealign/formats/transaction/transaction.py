@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,7 @@ from treealign.formats.flushing import sync_folder
 from treealign.formats.transaction.journal import Journal, Patch, known_of
 from treealign.formats.transaction.locking import State, locked
 from treealign.formats.transaction.recovering import between, end, has_journal, recover
-from treealign.formats.transaction.stages import Stage, beside, inside, stages_around
+from treealign.formats.transaction.stages import SUFFIX, Stage, beside, inside, stages_around
 from treealign.formats.transaction.swapping import back, forget, forward, remove
 
 
@@ -24,8 +25,10 @@ def refusals(where: os.PathLike[str] | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FormatError(f"cannot write: {reason}", where=str(error.filename or os.fspath(where))) from error
+        reason, named = error.strerror or str(error), str(error.filename or "")
+        # the stage is our own affair
+        place = os.fspath(where) if SUFFIX in named or not named else named
+        raise FormatError(f"cannot write: {reason}", where=place) from error
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,8 @@ def transaction(
 def _hold(path: Path, stack: ExitStack, single: bool, mode: int, siblings: str, patience: float | None) -> Transaction:
     """Take the locks, and make an empty stage; again where what is there has changed meanwhile."""
     finished: list[Mapping[str, Any]] = []
+    if single and not siblings and not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     while True:
         finished += recover(path)
         fresh = None if single or path.is_dir() else path
