@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from aligning import aligned
+from aligning import aligned, certain_pairs
 
 from treealign import TreealignError
 
@@ -161,3 +161,50 @@ def test_what_stands_in_the_other_part_is_offered_even_where_half_of_it_is_taken
     (question,) = [q for q in aligned(here, there).questions if "norm.weight" in q.model]
     offered = {m.checkpoint[0] for option in question.options for m in option.matches if m.model == ("norm.weight",)}
     assert {"visual.ln_post.weight", "ln_final.weight"} <= offered
+
+
+@pytest.mark.parametrize("leaf", ["0.0.g", "norm.w"])
+def test_what_is_guessed_otherwise_in_one_repeat_than_in_another_can_be_read_alike_in_all(leaf):
+    """Norms before attention and MLP, in one layer here and in two members of a list there."""
+    old, new, true = {}, {}, {}
+    for tower, i in ((tower, i) for tower in ("speech", "text") for i in range(2)):
+        here, there = f"{tower}_encoder.layers.{i}", f"{tower}_transformer.layers"
+        old |= {f"{here}.{norm}.weight": (8,) for norm in ("input_rmsnorm", "post_attention_rmsnorm")}
+        old |= {f"{here}.attn.q.weight": (8, 8), f"{here}.mlp.fc1.weight": (16, 8)}
+        new |= {f"{there}.{2 * i}.{leaf}": (8,), f"{there}.{2 * i}.1.to_q.weight": (8, 8)}
+        new |= {f"{there}.{2 * i + 1}.{leaf}": (8,), f"{there}.{2 * i + 1}.1.net.0.weight": (16, 8)}
+        true[f"{here}.input_rmsnorm.weight"] = f"{there}.{2 * i}.{leaf}"
+        true[f"{here}.post_attention_rmsnorm.weight"] = f"{there}.{2 * i + 1}.{leaf}"
+    norms = aligned(old, new).questions[0]
+    ways = [{m.checkpoint[0]: m.model[0] for m in option.matches} for option in norms.options]
+    assert true in ways
+    assert true.items() <= certain_pairs(aligned(old, new, hints=norms.options[ways.index(true)].hint)).items()
+
+
+def test_attentions_of_two_classes_are_asked_of_apart_each_by_the_sizes_of_its_own_heads():
+    old, new, modules = {}, {}, {}
+    for tower, width in (("vision", 32), ("text", 48)):
+        for i in range(2):
+            old |= {f"{tower}.layers.{i}.attention.{n}.weight": (width, width) for n in "qkvo"}
+            new |= {f"{tower}.layers.{i}.attn.{n}_proj.weight": (width, width) for n in "qkvo"}
+            modules[f"{tower}.layers.{i}.attn"] = f"{tower.capitalize()}Attention"
+    norms = {f"text.layers.{i}.attn.{n}_norm.weight": (12,) for i in range(2) for n in "qk"}
+    rows = [q for q in aligned(old, new | norms, modules=modules).questions if q.about == "rows"]
+    heads = {q.model[0].split(".")[0]: " ".join(o.hint for o in q.options) for q in rows}
+    assert "heads of 12" in heads["text"]
+    assert "heads of 16" in heads["vision"]
+
+
+def test_a_part_and_the_whole_in_which_it_stands_is_a_hint_that_holds():
+    """Also where another hint has settled it before."""
+    old = {f"layers.{i}.attn.{n}.weight": (16, 16) for i in range(2) for n in ("to_q", "to_k", "to_v")}
+    new = {f"layers.{i}.attn.to_qkv.weight": (48, 16) for i in range(2)}
+    for hints in (
+        ["to_q,to_k,to_v=to_qkv", "attn.to_q=attn.to_qkv"],
+        "to_q,to_k,to_v=to_qkv and to_q=to_qkv under layers",
+    ):
+        found = aligned(old, new, hints=hints)
+        assert {frozenset(m.checkpoint) for m in found.matches} == {
+            frozenset(k for k in old if k.startswith(f"layers.{i}.")) for i in range(2)
+        }
+        assert not any(q.about in ("names", "belongs") for q in found.questions)

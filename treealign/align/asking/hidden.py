@@ -185,8 +185,10 @@ class _Case:
         ends = sorted(("checkpoint", "model"), key=lambda end: end != _turns_in(links))
         columns = [self._fitting(links, "by head", end) for end in ends if "heads" in kinds]
         several = {way.size for column in columns for way in column}  # more than one head of each part
+        now = self._now(links)
         rotary = [self._fitting(links, kind, first=several) for kind in ROTARY if "rotary" in kinds]
-        ways = [self._now(links), *(columns.pop(0) if _turns_in(links) and columns else ()), Said("rows", stored)]
+        ways = [now, *(columns.pop(0) if _turns_in(links) and columns else ()), Said("rows", stored)]
+        ways += self._turned_so(links, now) if now and self.most else []
         ways += [way for column in (*columns, *rotary) for way in column[:1]]
         ways += _other_orders(links)
         for row in zip_longest(*(column[1:] for column in (*rotary, *columns))):
@@ -210,6 +212,15 @@ class _Case:
                         return Said("rows", "to half split" if forward else "to interleaved", one.head_dim)
         return None
 
+    def _turned_so(self, links: Sequence[Link], now: Said) -> list[Said]:
+        """Where a library is known to turn rows one way: that way, for the other heads that there may be, and in part.
+
+        Rows that stand the other way round are what these libraries never have; how many are a head is what is open.
+        """
+        sizes = [layout.head_dim for layout in self._layouts(links) if not layout.rotary_dim]
+        half = [replace(now, rotated=now.size // 2)] if now.size % 4 == 0 else []
+        return [*(replace(now, size=size) for size in sizes[: SIZES + 1]), *half]
+
     def _fitting(self, links: Sequence[Link], kind: str, end: str = "", first: Set[int] = frozenset()) -> list[Said]:
         """How rows can stand in one of these ways, for the likeliest heads with which they can; some sizes first."""
         layouts = sorted(self._layouts(links), key=lambda one: bool(first) and one.head_dim not in first)
@@ -219,9 +230,10 @@ class _Case:
         return list(islice(fitting, self.layouts))
 
     def _layouts(self, links: Sequence[Link]) -> list[HeadLayout]:
-        """The heads that the rows of all of these may be arranged in."""
+        """The heads that the rows of all of these may be arranged in, first what is likeliest of one of them."""
         found = [list(self.sizes(link)) for link in links]
-        return [one for one in found[0] if all(one in layouts for layouts in found[1:])] if found else []
+        common = [one for one in found[0] if all(one in layouts for layouts in found[1:])] if found else []
+        return sorted(common, key=lambda one: min(layouts.index(one) for layouts in found))
 
     # axes
 

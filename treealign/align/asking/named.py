@@ -138,6 +138,9 @@ def _moved(alignment: Alignment, hint: Naming) -> Alignment | str:
     rights = {rest(hint.target[0], p): p for p in rights_}
     facts, heard = [], False
     for p in lefts:
+        if _is_joined(alignment, p, rights_):
+            heard = True
+            continue
         now = _partner(alignment, p)
         q = now if now in rights_ else rights.get(rest(hint.source[0], p)) or _in_place_of(now, hint, rights)
         if q is None and len(lefts) == len(rights) == 1:
@@ -154,6 +157,12 @@ def _moved(alignment: Alignment, hint: Naming) -> Alignment | str:
     if facts or not (heard or _holds(alignment, hint)):
         return "; ".join(dict.fromkeys(facts)) or _why_not(alignment, hint)
     return alignment
+
+
+def _is_joined(alignment: Alignment, p: Pattern, others: Sequence[Pattern]) -> bool:
+    """Whether a leaf is matched with one of these as a part with its whole, or as a whole with its part."""
+    joins = (link for link in alignment.links if (len(link.left), len(link.right)) != (1, 1))
+    return any(p in link.left and any(q in link.right for q in others) for link in joins)
 
 
 def _in_scope(hint: Naming, patterns: list[Pattern]) -> list[Pattern]:

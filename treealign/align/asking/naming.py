@@ -51,7 +51,7 @@ def naming_questions(alignment: Alignment) -> Iterator[Question]:
             key = frozenset((_ends(unit), _ends(paired[unit])))
         groups[key].append(unit)
     for members in groups.values():
-        asked = case.swap(members, paired) if members[0] in paired else case.choice(members)
+        asked = case.swap(members) if members[0] in paired else case.choice(members)
         yield from asked
 
 
@@ -170,17 +170,21 @@ class _Case:
         ranked = sorted(found, key=lambda p: (_numbers(p) != numbers, *(-n for n in _in_common(p, other)), p.template))
         return ranked[:LEFTOVERS]
 
-    def swap(self, units: Sequence[Unit], paired: dict[Unit, Unit]) -> Iterator[Question]:
-        """Units that trade places in pairs: as guessed, or the other way round."""
-        links = [link for unit in units for link in unit.links]
-        exchanged = [link for unit in units for e in unit.ways[0] if e.other for link in _swapped(e.link, e.other)[:1]]
-        first = links[0]
-        other = next(link for link in exchanged if link.left[0] is first.left[0] or link.right[0] is first.right[0])
-        options = (
-            self.option(self.naming(first), links, links, ()),
-            self.option(self.naming(other), exchanged, links, ()),
-        )
-        yield self.question(options, links, (links, links))
+    def swap(self, units: Sequence[Unit]) -> Iterator[Question]:
+        """Units that trade places in pairs: as guessed, or the other way round; alike in all, where guesses are not."""
+        exchanges = [e for unit in units for e in unit.ways[0]]
+        links = [e.link for e in exchanges]
+        guessed = tuple(e.rises for e in exchanges)
+        every = [(True,) * len(guessed), (False,) * len(guessed)]
+        ways = [guessed, *([tuple(not rises for rises in guessed)] if guessed in every else every)]
+        shown = [guessed.index(rises) for rises in dict.fromkeys(guessed)]
+        options = []
+        for way in ways:
+            alike = zip(exchanges, (now == then for now, then in zip(guessed, way, strict=True)), strict=True)
+            made = [e.link if same or not e.other else _swapped(e.link, e.other)[0] for e, same in alike]
+            hint = " and ".join(self.naming(_of_place(links[at], made)) for at in shown)
+            options.append(self.option(hint, made, links, ()))
+        yield self.question(tuple(options), links, (links, links))
 
     def choice(self, units: Sequence[Unit]) -> Iterator[Question]:
         """Units that have the same alternatives, by name: what fills their places, or where they go."""
@@ -248,6 +252,11 @@ class _Case:
         aspect: About = "names" if any(about(r) == "names" for r in reasons) else "belongs"
         both = tuple(sides[0]), tuple(sides[1])
         return Question(aspect, options, "; ".join(reasons), SETTLERS, tuple(links), both, self.trees)
+
+
+def _of_place(link: Link, made: Sequence[Link]) -> Link:
+    """What stands in the place of a link."""
+    return next(other for other in made if other.right[0] is link.right[0])
 
 
 def _spare(units: Sequence[Unit]) -> dict[Link, Exchange]:

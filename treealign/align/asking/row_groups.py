@@ -34,15 +34,14 @@ def by_code(
         where they are the same.
 
     """
-    groups: dict[object, list[Link]] = defaultdict(list)
+    groups: dict[tuple[object, str | None], list[Link]] = defaultdict(list)
     for link in links:
-        groups[_attention(link)].append(link)
+        groups[_attention(link), _class_around([link], model)].append(link)
     alike: dict[object, list[Link]] = defaultdict(list)
-    for name, members in groups.items():
-        code = _class_around(members, model)
+    for (name, code), members in groups.items():
         reasons = frozenset((len(k.left), len(k.right), k.open["rows"], bool(k.operations)) for k in members)
         kinds = frozenset(kind for link in members for kind in row_kinds(link))
-        alike[(code, reasons, kinds, *layouts(members)) if code else name] += members
+        alike[(code, reasons, kinds, *layouts(members)) if code else (name, code)] += members
     yield from alike.values()
 
 

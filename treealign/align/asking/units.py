@@ -11,6 +11,7 @@ from typing import NamedTuple
 from treealign.align.links import Link
 from treealign.align.paths import module_path, without_indices
 from treealign.align.patterns import MIN_SERIES, Pattern
+from treealign.tree.keys import natural_key
 
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _WORD = re.compile(r"[A-Z]*[a-z]+|[A-Z]+|[0-9]+|[{}]+", re.ASCII)
@@ -36,6 +37,13 @@ class Exchange(NamedTuple):
         left = self.other.left[0] if self.other else self.source or self.link.left[0]
         right = self.other.right[0] if self.other else self.target or self.link.right[0]
         return *_cut(self.link.left[0], left), *_cut(self.link.right[0], right)
+
+    @property
+    def rises(self) -> bool:
+        """Whether the first of two keys, by name, has the first of their two places."""
+        ends = (self.link, self.other or self.link)
+        left, right = ([natural_key(side[n][0].template) for side in ((x.left, x.right) for x in ends)] for n in (0, 1))
+        return (left[0] < left[1]) == (right[0] < right[1])
 
 
 @dataclass(frozen=True, eq=False)
