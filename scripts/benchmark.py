@@ -35,13 +35,15 @@ from speed_load import load_figures
 from speed_workers import worker_figures
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
-CORPORA = ("transformers", "pairs", "originals", "real_text", "real_vision", "synthetic", "scale")
+CORPORA = ("transformers", "pairs", "originals", "real_text", "real_vision", "single_files", "synthetic", "scale")
 SUBSETS = ("all", "renames", "conversions")
 
 
 @app.command()
 def scoreboard(
-    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but the last two.")] = None,
+    corpora: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; the first five, if none is named.")
+    ] = None,
     subset: Annotated[
         str, typer.Option(help="all, renames or conversions: cases without or with tensor changes.")
     ] = "all",
@@ -72,7 +74,9 @@ def scoreboard(
 
 @app.command()
 def person(
-    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but the last two.")] = None,
+    corpora: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; the first five, if none is named.")
+    ] = None,
     step: Annotated[int, typer.Option(help="Every so many cases.")] = 1,
     offset: Annotated[int, typer.Option(help="The first of them.")] = 0,
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
@@ -92,7 +96,9 @@ def person(
 
 @app.command()
 def laws(
-    corpora: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; all but the last two.")] = None,
+    corpora: Annotated[
+        list[str] | None, typer.Argument(help=f"Of {', '.join(CORPORA)}; the first five, if none is named.")
+    ] = None,
     step: Annotated[int, typer.Option(help="Every so many cases.")] = 1,
     offset: Annotated[int, typer.Option(help="The first of them.")] = 0,
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",

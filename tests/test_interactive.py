@@ -18,6 +18,7 @@ from treealign.cli.interactive.dialogue import Dialogue
 from treealign.cli.interactive.screen import columns_for, screen_lines
 from treealign.cli.interactive.terminal import command_to_go_on, hold
 
+NORM = {"norm.weight": (4,), "proj.weight": (8, 4)}
 THREE = Asking((question("a"), question("b", "rows", 6), question("c")))
 
 
@@ -181,6 +182,14 @@ def test_a_key_with_terminal_codes_does_not_reach_the_terminal():
 )
 def test_options_stand_in_as_many_columns_as_can_be_read(count, width, columns):
     assert columns_for(count, width) == columns
+
+
+def test_an_option_about_names_shows_its_matches_and_does_not_say_them_twice():
+    old = {f"{n}.weight": (4,) for n in ("ln_final", "ln_post")} | {"proj.weight": (8, 4)}
+    asking = Dialogue(suggest(*(KeyTree.from_leaves([(k, s, "float32") for k, s in d.items()]) for d in (old, NORM))))
+    lines = screen_lines(asking, 80, 23)
+    assert sum(line.count("->") for line in lines) == len(asking.question.options)
+    assert not any(line.startswith("^") for line in lines)
 
 
 def test_screen_and_key_take_turns():

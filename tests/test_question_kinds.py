@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from aligning import aligned, certain_pairs
+from cases import read_cases
 
-from treealign import TreealignError
+from treealign import TreealignError, suggest
 
 ATTENTIONS = [  # q, k, v, o as one library calls them and as another does, and the modules that hold them
     (("attention", "wq", "wk", "wv", "wo"), ("self_attn", "q_proj", "k_proj", "v_proj", "o_proj")),
@@ -208,3 +209,10 @@ def test_a_part_and_the_whole_in_which_it_stands_is_a_hint_that_holds():
             frozenset(k for k in old if k.startswith(f"layers.{i}.")) for i in range(2)
         }
         assert not any(q.about in ("names", "belongs") for q in found.questions)
+
+
+def test_what_is_doubted_for_unlike_reasons_is_asked_of_apart():
+    """The last block of a Stable Diffusion 3 has a modulation of another kind under the name of the others'."""
+    (case,) = read_cases("single_files", "single/SD 3")
+    rows = [q for q in suggest(*case.trees()).questions if q.about == "rows"]
+    assert sorted(len(q.model) for q in rows) == [2, 4]

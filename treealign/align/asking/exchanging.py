@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Literal
+
+from rapidfuzz.fuzz import ratio
 
 from treealign.align.converting.rearrangements import layout_changes
 from treealign.align.links import Group, Link
 from treealign.align.paths import PARAMETERS
 from treealign.align.patterns import Pattern, as_numbers
+from treealign.align.words import split_words
 from treealign.mapping.operations import Operation
 
 
@@ -59,3 +63,14 @@ def _across(old: Pattern, new: Pattern) -> dict[int, int]:
         return {at: new.cells[key] for key, at in old.cells.items()}
     ranked = ([p.cells[k] for k in sorted(p.cells, key=as_numbers)] for p in (old, new))
     return dict(zip(*ranked, strict=False))
+
+
+def numbers_in(p: Pattern) -> list[str]:
+    """The numbers in a path."""
+    return re.findall(r"[0-9]+", p.template)
+
+
+def names_in_common(p: Pattern, q: Pattern) -> tuple[float, float]:
+    """How much the names of two sides have in common: words, each in its one spelling, then letters."""
+    a, b = ({word for segment in side.segments for word in split_words(segment)} for side in (p, q))
+    return len(a & b) / len(a | b), ratio(p.template, q.template)

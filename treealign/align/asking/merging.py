@@ -141,10 +141,10 @@ def _merged(members: Sequence[Question]) -> Question:
     if len(members) == 1:
         return members[0]
     ways = list(zip(*(question.options for question in members), strict=True))
-    options = [_both([way[0] for way in [question.options for question in members]])]
+    options = [_both([question.options[0] for question in members])]
     for n, question in enumerate(members):
         options.append(_but([q.options[0] for q in members], n, question.options[1]))
-    options += [_union(way) for way in ways[1:]]
+    options += [replace(made, text=made.text if made.links else "none of it") for made in map(_union, ways[1:])]
     whole = _joined(members)
     distinct = {option.hint: option for option in options}
     return replace(whole, options=tuple(distinct.values())[:MOST])
@@ -159,8 +159,8 @@ def _both(options: Sequence[Option]) -> Option:
 def _but(options: Sequence[Option], at: int, other: Option) -> Option:
     """All options but one, and of that one another: first what belongs to nothing, for the others are named by it."""
     rest = [option for n, option in enumerate(options) if n != at]
-    text = other.text if other.links else f"{options[at].text}: not so"
-    return replace(_both([replace(other, text=text), *rest]), parts=())
+    text = f"{other.hint}; the others as guessed" if other.links else f"all of it but {options[at].text}"
+    return replace(_both([other, *rest]), text=text, parts=())
 
 
 def _why(members: Sequence[Question]) -> str:

@@ -8,7 +8,6 @@ names (all that stands under `ema` instead of `model`) share one question.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,14 +15,21 @@ from dataclasses import replace
 from rapidfuzz.fuzz import ratio
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.exchanging import alike, exchangeable, moved, reach, same_parameter
+from treealign.align.asking.exchanging import (
+    alike,
+    exchangeable,
+    moved,
+    names_in_common,
+    numbers_in,
+    reach,
+    same_parameter,
+)
 from treealign.align.asking.question import Option, Question
 from treealign.align.asking.units import Exchange, Families, Unit, chained, group_links
 from treealign.align.links import Link
 from treealign.align.paths import rooted_text
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About, about
-from treealign.align.words import split_words
 
 MOST = 6  # options of a question
 LEFTOVERS = 3  # alternatives that nothing but their shape speaks for
@@ -166,8 +172,10 @@ class _Case:
         spare = [p for p in self.spare[side] if link.operations or not alike(p, mine)]
         spare += [p for p in (self.of_left, self.of_right)[side] if not alike(p, mine)]
         found = [p for p in spare if (reach(p, other) if side == 0 else reach(other, p))]
-        numbers = _numbers(mine)
-        ranked = sorted(found, key=lambda p: (_numbers(p) != numbers, *(-n for n in _in_common(p, other)), p.template))
+        numbers = numbers_in(mine)
+        ranked = sorted(
+            found, key=lambda p: (numbers_in(p) != numbers, *(-n for n in names_in_common(p, other)), p.template)
+        )
         return ranked[:LEFTOVERS]
 
     def swap(self, units: Sequence[Unit]) -> Iterator[Question]:
@@ -231,9 +239,8 @@ class _Case:
     def option(self, hint: str, links: Sequence[Link], replaced: Sequence[Link], implied: Sequence[Link]) -> Option:
         """What an answer asserts: links whose names it settles."""
         settled = tuple(replace(link, answered=(*link.answered, *NAMES - set(link.answered))) for link in links)
-        return Option(
-            hint, hint.replace("=", " -> "), settled, tuple(dict.fromkeys(replaced)), tuple(implied), self.trees
-        )
+        text, replaces = hint.replace("^", "").replace("=", " -> "), tuple(dict.fromkeys(replaced))
+        return Option(hint, text, settled, replaces, tuple(implied), self.trees)
 
     def naming(self, link: Link) -> str:
         """The hint that names a link."""
@@ -273,16 +280,6 @@ def _spare(units: Sequence[Unit]) -> dict[Link, Exchange]:
 def _ends_of(link: Link, side: int) -> tuple[Pattern, Pattern]:
     """The leaf of one side, and the one of the other."""
     return (link.left[0], link.right[0]) if side == 0 else (link.right[0], link.left[0])
-
-
-def _numbers(p: Pattern) -> list[str]:
-    return re.findall(r"[0-9]+", p.template)
-
-
-def _in_common(p: Pattern, q: Pattern) -> tuple[float, float]:
-    """How much the names of two sides have in common: words, each in its one spelling, then letters."""
-    a, b = ({word for segment in side.segments for word in split_words(segment)} for side in (p, q))
-    return len(a & b) / len(a | b), ratio(p.template, q.template)
 
 
 def _likeness(e: Exchange) -> float:

@@ -15,13 +15,14 @@ from treealign.align.patterns import Pattern
 from treealign.mapping.operations import Interleave
 from treealign.tree.keytree import KeyTree
 
+_NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _PARAMETER = re.compile(r"[_.]?(?:weight|bias|kernel)s?$")
 
 
 def by_code(
     links: Sequence[Link], model: KeyTree, layouts: Callable[[Sequence[Link]], Sequence[HeadLayout]]
 ) -> Iterator[list[Link]]:
-    """Links by the modules around them: by class where the model's are known, else by name.
+    """Links by the modules around them, and by what is doubted: by class where the model's are known, else by name.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ def by_code(
     """
     groups: dict[tuple[object, str | None], list[Link]] = defaultdict(list)
     for link in links:
-        groups[_attention(link), _class_around([link], model)].append(link)
+        doubt = _NUMBER.sub("", link.open["rows"])
+        groups[(_attention(link), doubt), _class_around([link], model)].append(link)
     alike: dict[object, list[Link]] = defaultdict(list)
     for (name, code), members in groups.items():
         reasons = frozenset((len(k.left), len(k.right), k.open["rows"], bool(k.operations)) for k in members)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -92,7 +93,9 @@ def _options(question: AnyQuestion, width: int, room: int) -> list[str]:
     """The options beside one another, in as many rows of them as it takes, then the hints that choose them."""
     columns = columns_for(len(question.options), width)
     pairs = _differences(question.options)
-    cells = [_cell(at, option, pairs[at], (width + GAP) // columns - GAP) for at, option in enumerate(question.options)]
+    wide = (width + GAP) // columns - GAP
+    inside = question.about in ("rows", "axes")  # of the same matches
+    cells = [_cell(at, option, () if inside else pairs[at], wide) for at, option in enumerate(question.options)]
     hints = [f"hint {at + 1}  {option.hint}" for at, option in enumerate(question.options) if option.hint]
     hints = ["", *hints] if hints and room - len(hints) - 1 >= 4 * -(-len(cells) // columns) else []
     rows = [cells[at : at + columns] for at in range(0, len(cells), columns)]
@@ -122,9 +125,22 @@ def _beside(cells: Sequence[Sequence[str]], width: int, columns: int) -> list[st
 
 
 def _cell(at: int, option: Any, pairs: Sequence[Pair], width: int) -> list[str]:
-    """An option: its number, what it says, and what it matches that others do not."""
+    """An option: its number, what it says, and what it matches that others do not; pairs of names not twice."""
     first = f"[{at + 1}]{'  best guess' if at == 0 else ''}"
-    return [first, *textwrap.wrap(option.text, width), *_matched(pairs, width)]
+    spelled = re.sub(r"[\^=;]| and |->", " ", option.hint).split() == re.sub(r"[\^=;]|->", " ", option.text).split()
+    return [first, *([] if spelled and pairs else _worded(option.text, width)), *_matched(pairs, width)]
+
+
+def _worded(text: str, width: int) -> list[str]:
+    """Text on lines, keys that are longer than one broken at their dots."""
+    lines = [""]
+    for word in text.split():
+        first, *more = _broken(word, width)
+        if lines[-1] and len(lines[-1]) + 1 + len(first) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {first}".lstrip()
+        lines += more
+    return lines
 
 
 def _matched(pairs: Sequence[Pair], width: int) -> list[str]:
