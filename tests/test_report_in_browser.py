@@ -191,3 +191,15 @@ def test_a_lint_is_read_without_errors_and_without_running_what_it_names(driver,
     assert EVIL in item.text
     assert item.text.splitlines()[1:3] == ["llava[0] r", "two keys become one"]
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_list_that_scrolls_by_itself_is_reached_by_tab(driver, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    from treealign.cli.page_parts import Note, Page, Section
+
+    long, short = (Section(name, (Note("note", name),) * count) for name, count in (("long", 60), ("short", 2)))
+    write_page(tmp_path / "lists.html", Page("lists", sections=(short, long)))
+    show(driver, tmp_path / "lists.html")
+    driver.switch_to.active_element.send_keys(Keys.TAB)
+    assert driver.switch_to.active_element.text.splitlines()[1] == "long"

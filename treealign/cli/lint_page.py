@@ -44,8 +44,8 @@ def _sections(found: Lint) -> Iterator[Section]:
 
 def _note(finding: Finding, rules: tuple[str, ...]) -> Note:
     rule = "" if finding.rule is None else f"  {rules[finding.rule]}"
-    lines = [finding.says, *finding.facts, *([f"in {', '.join(finding.models)}"] if finding.models else [])]
-    return Note(finding.level, f"{place(finding)}{rule}", "\n".join(lines))
+    models = f"\nin {', '.join(finding.models)}" if finding.models else ""
+    return Note(finding.level, f"{place(finding)}{rule}", finding.says + models, keys=finding.facts)
 
 
 def _unchecked(entries: tuple[EntryReport, ...]) -> Iterator[Section]:

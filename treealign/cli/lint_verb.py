@@ -71,7 +71,7 @@ def _write_page(found: Lint, path: Path, entry: str) -> None:
     from treealign.cli.lint_page import lint_page
     from treealign.cli.report_page import write_page
 
-    write_page(path, lint_page(found, f"transformers: {entry or 'conversion entries'}"))
+    write_page(path, lint_page(found, f"lint: transformers{f':{entry}' if entry else ''}"))
     say(f"wrote {printable(str(path))}: open it in a browser")
 
 

@@ -17,6 +17,8 @@ class Note:
         ``error``, ``warning`` or ``note``.
     title, text : str
         What it is, and more about it.
+    keys : tuple of str
+        The names that it is about, folded.
     show : str
         The folded name of a module or leaf to go to in the trees, of either side; or empty.
     """
@@ -25,6 +27,7 @@ class Note:
     title: str
     text: str = ""
     show: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Ask:
-    """A question that is open: what it is about, why, and the options, each with the hint that chooses it."""
+    """A question that is open: what it is about, the names of each side, why, the options, each with its hint."""
 
     about: str
-    keys: tuple[str, ...]
+    sides: tuple[tuple[str, tuple[str, ...]], ...]
     why: str
     options: tuple[tuple[str, str], ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,16 +96,17 @@ def asks(found: Suggestion) -> tuple[Ask, ...]:
     texts: dict[str, list[Any]] = {}
     for one in found.ambiguous:
         texts.setdefault(one.settled_by, []).append(one)
-    return tuple(
-        Ask("names or operations", _names(keys for one in group for keys in (one.checkpoint, one.model)), text, ())
-        for text, group in texts.items()
-    )
+    return tuple(Ask("names or operations", _sides(group), text, ()) for text, group in texts.items())
 
 
 def _ask(question: Any) -> Ask:
     options = tuple((option.text, shlex.quote(option.hint)) for option in question.options)
-    return Ask(question.about, _names((question.checkpoint, question.model)), question.why, options)
+    return Ask(question.about, _sides([question]), question.why, options)
 
 
-def _names(sides: Any) -> tuple[str, ...]:
-    return tuple(name for keys in sides for name in fold_names(keys, 6))
+def _sides(asked: Sequence[Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The names of both sides that several questions are about; a side without any is left out."""
+    named = (("checkpoint", [one.checkpoint for one in asked]), ("model", [one.model for one in asked]))
+    return tuple(
+        (side, tuple(name for keys in each for name in fold_names(keys, 6))) for side, each in named if any(each)
+    )

@@ -9,12 +9,14 @@
   for (const button of document.querySelectorAll("button.copy")) {
     button.addEventListener("click", () => copyText(button.parentElement.querySelector("code"), button));
   }
+  // what scrolls by itself is reached by Tab; browsers differ in whether they see to it
+  for (const list of document.querySelectorAll(".notes ul")) if (list.scrollHeight > list.clientHeight) list.tabIndex = 0;
   if (!data) return;
 
   const HEIGHT = 26, GAP = 90, AROUND = 30, AT_ONCE = 400;
   const MARKS = { renamed: "↷", converted: "⇄", added: "+", removed: "−", resized: "≠", guess: "?", tied: "∞" };
   const WORDS = { renamed: "renamed or moved", converted: "converted", added: "only on the right", removed: "only on the left",
-    resized: "other size", guess: "guess, not certain", tied: "tied" };
+    resized: "other size", guess: "guess", tied: "tied" };
   const scroll = byId("scroll"), canvas = byId("canvas"), lines = byId("lines"), detail = byId("detail");
   const sides = data.sides.map((rows, at) => readSide(rows, byId(at ? "right" : "left"), at));
   let picked = null;
@@ -313,6 +315,7 @@
       getSelection().selectAllChildren(element);
       document.execCommand("copy");
     }
+    said.removeAttribute("aria-label");
     said.textContent = "copied";
   }
 })();
