@@ -15,6 +15,7 @@ from treealign.formats.legible import printable
 
 NARROW = 20  # columns; a terminal with fewer is written to as if it had these
 _WIDEST = 100
+HINT = "--hint "
 _BREAKS = ".|,/:_"  # where a line that is too long may be cut, after the character
 
 
@@ -73,8 +74,10 @@ def fold_line(text: str, indent: str = "  ") -> list[str]:
 def fitted(lines: Iterable[str], room: int | None = None) -> list[str]:
     """Lines that are no wider than the terminal: a longer one goes on below, further in. In a file they stay whole.
 
-    >>> fitted(["    a.b.c.d.e"], room=10)
-    ['    a.b.c.', '     d.e']
+    A hint is there to be pasted: it is cut at its own spaces only, where white space says nothing.
+
+    >>> fitted(["    a.b.c.d.e", "  --hint a.b=c.d"], room=10)
+    ['    a.b.c.', '     d.e', '  --hint a.b=c.d']
     """
     if room is None:
         known = sys.stdout.isatty() or sys.stderr.isatty() or "COLUMNS" in os.environ
@@ -84,11 +87,16 @@ def fitted(lines: Iterable[str], room: int | None = None) -> list[str]:
 
 def _cut(line: str, room: int) -> Iterator[str]:
     margin = " " * min(len(line) - len(line.lstrip()) + 4, room // 2)
+    is_hint = line.lstrip().startswith(HINT)
     while len(line) > room:
-        start = len(line) - len(line.lstrip())
+        start = len(line) - len(line.lstrip()) + len(HINT) * line.lstrip().startswith(HINT)
         # between words; a word that does not fit into a line by itself, where its parts meet
         at = 1 + line.rfind(" ", start + 1, room + 1)
-        if not line[start:at].strip():
+        if is_hint and not line[start:at].strip():
+            at = 1 + line.find(" ", start + 1)
+            if at == 0:
+                break
+        elif not line[start:at].strip():
             at = 1 + max(line.rfind(mark, start + 1, room) for mark in _BREAKS)
         at = at if at > start + 1 else room
         yield line[:at].rstrip()

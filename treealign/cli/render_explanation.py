@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from treealign.cli.console import fold_line, plural
+from treealign.cli.console import HINT, fitted, fold_line, plural, width
 from treealign.errors import TreealignError, look_alikes
 from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
@@ -53,7 +53,7 @@ def explanation_lines(found: Sequence[Explanation], suggestion: Suggestion) -> I
         yield from _match(one)
         yield from _section("evidence, and how much of it counts", [*_items("      ", one.evidence)])
         yield from _rivals(one)
-        yield from _section("alternatives, the guess first", [f"    {text}" for text in one.alternatives])
+        yield from _alternatives(one)
         yield from _settling(one, suggestion)
 
 
@@ -81,6 +81,16 @@ def _section(title: str, lines: Sequence[str]) -> Iterator[str]:
         yield ""
         yield title
         yield from (part for line in lines for part in fold_line(line, " " * 12))
+
+
+def _alternatives(one: Explanation) -> Iterator[str]:
+    """Each with its hint on a line of its own, to be pasted."""
+    if one.alternatives:
+        yield from ["", "alternatives, the guess first"]
+    for alternative in one.alternatives:
+        text, _, hint = alternative.partition(f": {HINT}")
+        yield from fold_line(f"    {text}", " " * 12)
+        yield from fitted([f"      {HINT}{hint}"], width()) if hint else []
 
 
 def _items(indent: str, items: Weighed) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from treealign.errors import OpenQuestionsError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.key_sets import expand_keys, fold_keys
-from treealign.mapping.open_questions import OpenOption, OpenQuestion, question_lines
+from treealign.mapping.open_questions import OpenOption, OpenQuestion, question_lines, quoted
 
 ACCEPTING = "or take the guesses as they are: mapping.accept(), or --accept-guesses"
 
@@ -112,7 +112,9 @@ def answering(questions: Iterable[OpenQuestion]) -> str:
 
 
 def _settling(questions: Iterable[OpenQuestion]) -> str:
-    hint = next((option.hint for question in questions for option in question.options if option.hint), "")
-    if not hint:
+    firsts = [next((option.hint for option in question.options if option.hint), "") for question in questions]
+    hints = [quoted(hint) for hint in firsts if hint]
+    if not hints:
         return "settle them by equal values on both sides or a probe, or write the mapping yourself"
-    return "answer each with a hint, in suggest(…, hints=[…]) or as --hint, or one by one with --interactive"
+    listed = ", ".join([*hints[:1], *["…"] * (len(hints) > 1)])
+    return f"answer each by one of its --hint lines, in Python suggest(…, hints=[{listed}]), or with --interactive"

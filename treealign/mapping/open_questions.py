@@ -59,7 +59,7 @@ class OpenQuestion:
 
 
 def question_lines(questions: Iterable[OpenQuestion], limit: int = SHOWN) -> Iterator[str]:
-    """Questions for a message: the keys, why, then a line for each option with its hint beside it."""
+    """Questions for a message: the keys, why, then each option with its hint on a line to be pasted below it."""
     listed = list(questions)
     for number, question in enumerate(listed[:limit], 1):
         yield f"{number}. {question}"
@@ -70,15 +70,13 @@ def question_lines(questions: Iterable[OpenQuestion], limit: int = SHOWN) -> Ite
 
 
 def _option_lines(options: Iterable[OpenOption]) -> Iterator[str]:
-    listed = list(options)
-    wide = min(44, max((len(option.text) for option in listed), default=0))
-    for at, option in enumerate(listed):
-        mark = "guessed" if at == 0 else "or"
-        hint = f"  hint {_quoted(option.hint)}" if option.hint else ""
-        yield f"     {mark:<8} {option.text:<{wide}}{hint}".rstrip()
+    for at, option in enumerate(options):
+        yield f"     {'guessed' if at == 0 else 'or':<8} {option.text}".rstrip()
+        if option.hint:
+            yield f"{'':14}--hint {quoted(option.hint)}"
 
 
-def _quoted(hint: str) -> str:
+def quoted(hint: str) -> str:
     """For pasting into a shell, and mostly into Python too."""
     return shlex.quote(hint) if "'" in hint else f"'{hint}'"
 
