@@ -76,8 +76,15 @@ def sides(case: Case) -> tuple[str, str]:
 
 def is_own(entry: str, side: str) -> bool:
     """Whether an entry may fire on what stands on a side; one that nothing is said of fires on anything."""
+    model, _, authors = entry.partition(" of ")
+    if authors and _plain(model) in _plain(side):
+        return True
     own = next((own for name, own in OWN.items() if re.search(name, entry)), "")
     return re.search(own, side) is not None
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.lower())
 
 
 def main() -> int:

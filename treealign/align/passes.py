@@ -26,7 +26,7 @@ from treealign.align.hinted import evidence_of
 from treealign.align.knowledge.chains import spelled_alike
 from treealign.align.knowledge.reading import read_alike, unfolded
 from treealign.align.knowledge.recognising import recognised
-from treealign.align.knowledge.settling import settled_by_layouts
+from treealign.align.knowledge.settling import Pair, settled_as_read, settled_by_layouts
 from treealign.align.linking import links_of, resized_links, with_conversions
 from treealign.align.links import Link
 from treealign.align.matching.assigning import assign_refined
@@ -179,6 +179,17 @@ def place_in_step(state: State) -> State:
     return replace(state, links=tuple(links), patterns=(left, right))
 
 
+def settle_read(state: State) -> State:
+    """Settle the names of what a known library spells so, before anything is placed by what names leave open."""
+    return replace(state, links=tuple(settled_as_read(state.links, _read(state))))
+
+
+def _read(state: State) -> Mapping[Pair, str]:
+    """Patterns of the two sides that read as one path, with what they read as."""
+    left, right = state.patterns
+    return {(left[i], right[j]): text for i, j, text in read_alike(left, right)}
+
+
 @needs_shapes
 def convert_leftovers(state: State) -> State:
     """Convert what is left over in the end, folded anew."""
@@ -212,10 +223,8 @@ def settle(state: State) -> State:
     """Settle what known layouts speak of, once all that is open about what is open stands with it."""
     if state.conventions is None:
         return state
-    left, right = state.patterns
-    read = {(left[i], right[j]): text for i, j, text in read_alike(left, right)}
     links = stacked(state.links, state.conventions, state.trees[1])
-    links = settled_by_layouts(links, state.trees[1].modules, state.conventions.habits, read)
+    links = settled_by_layouts(links, state.trees[1].modules, state.conventions.habits, _read(state))
     return replace(state, links=tuple(_with_spelling(one, state.spelled) for one in links))
 
 

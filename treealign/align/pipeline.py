@@ -74,6 +74,7 @@ PASSES: tuple[Pass, ...] = (
     passes.suspect_conventions,
     passes.fold_weight_norms,
     judge,  # what is certain by now holds its leaves in the passes that follow
+    passes.settle_read,
     passes.join_proved,
     passes.match_resized,
     passes.place_in_step,

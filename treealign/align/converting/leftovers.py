@@ -14,6 +14,7 @@ from itertools import product
 from treealign.align.converting.conversions import conversion_scores, conversion_votes, find_conversions
 from treealign.align.converting.rearrangements import rearrangements
 from treealign.align.hinted import Hint
+from treealign.align.knowledge.recognising import still_recognised
 from treealign.align.links import Link, part_of, parted
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.certainty import gather
@@ -58,9 +59,9 @@ def converted_leftovers(
     free = [_free(side, [*links, *resized], at) for at, side in enumerate((left, right))]
     if not all(free):
         return list(links), left, right
-    open_sides = [_folded(tree, at) for tree, at in zip(trees, free, strict=True)]
+    open_sides = [_folded(tree, at, side) for tree, at, side in zip(trees, free, (left, right), strict=True)]
     voters = [
-        _folded(tree, {n for p in side for n in p.cells.values()} - at)
+        _folded(tree, {n for p in side for n in p.cells.values()} - at, side)
         for tree, side, at in zip(trees, (left, right), free, strict=True)
     ]
     sides = [Side.of([*mine, *rest], tree.ordered) for mine, rest, tree in zip(open_sides, voters, trees, strict=True)]
@@ -177,8 +178,9 @@ def _free(patterns: Sequence[Pattern], links: Sequence[Link], side: int) -> set[
     return {at for p in patterns if p not in used for at in p.cells.values()}
 
 
-def _folded(tree: KeyTree, leaves: Set[int]) -> list[Pattern]:
-    return build_patterns(tree, frozenset(key for at, key in enumerate(tree.keys) if at not in leaves))
+def _folded(tree: KeyTree, leaves: Set[int], before: Sequence[Pattern]) -> list[Pattern]:
+    rest = frozenset(key for at, key in enumerate(tree.keys) if at not in leaves)
+    return still_recognised(build_patterns(tree, rest), before)
 
 
 def _agreed(links: Sequence[Link], sides: Sequence[Side]) -> dict[int, int]:

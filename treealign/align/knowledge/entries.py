@@ -9,6 +9,7 @@ the code does not.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -115,7 +116,7 @@ class Layout:
     @cached_property
     def by_number(self) -> bool:
         """Whether it says of members of a list by their own numbers what they are."""
-        return bool(self.numbers) or any(segment.isdigit() for run in self.names for segment in run)
+        return bool(self.numbers) or any(segment[-1].isdigit() for run in self.names for segment in run)
 
     def fused(self, below: Run) -> Fused | None:
         """How a leaf is made of parts; `below` are its segments below the root."""
@@ -152,16 +153,17 @@ def _is_at(below: Run, run: Run) -> bool:
 def read_name(segments: Run, library: Iterable[Known]) -> Run:
     """A path as the field spells it, by the entries that hold for it; as it is where none says so, or two differ.
 
-    An entry that was not checked by running reads nothing.
+    Of entries one of which stands inside another's tree the outer one speaks: it knows where that is. An entry that was
+    not checked by running reads nothing.
     """
-    found = {
-        (*segments[:depth], *_filled(reading, segments[depth:], run), *segments[depth + len(run) :])
-        for name, depth in library
-        if (entry := layouts()[name]).run
-        for run, reading in entry.names.items()
-        if starts_with(segments[depth:], run)
-    }
-    return found.pop() if len(found) == 1 else segments
+    found: dict[int, set[Run]] = defaultdict(set)
+    for name, depth in library:
+        entry, below = layouts()[name], segments[depth:]
+        for run, reading in entry.names.items() if entry.run else ():
+            if starts_with(below, run):
+                found[depth].add((*segments[:depth], *_filled(reading, below, run), *below[len(run) :]))
+    outer = found[min(found)] if found else set()
+    return outer.pop() if len(outer) == 1 else segments
 
 
 def _filled(reading: Run, segments: Run, run: Run) -> Run:

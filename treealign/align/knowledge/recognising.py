@@ -26,6 +26,17 @@ def recognised(patterns: Sequence[Pattern], modules: Mapping[str, str]) -> list[
     return [replace(p, library=known) if (known := _known(p, found)) else p for p in patterns]
 
 
+def still_recognised(folded: Sequence[Pattern], before: Sequence[Pattern]) -> list[Pattern]:
+    """Patterns that were folded anew, each with the entries that held for all of its leaves before."""
+    held = {at: p.library for p in before if p.library for at in p.cells.values()}
+    return [replace(p, library=_common(p, held)) for p in folded] if held else list(folded)
+
+
+def _common(p: Pattern, held: Mapping[int, tuple[Known, ...]]) -> tuple[Known, ...]:
+    first, *rest = {held.get(at, ()) for at in p.cells.values()}
+    return tuple(known for known in first if all(known in other for other in rest))
+
+
 def _known(p: Pattern, found: dict[Run, list[str]]) -> tuple[Known, ...]:
     """The entries that hold for all paths of a pattern."""
     first, *rest = (numbered(path) for path in _apart(p))

@@ -54,17 +54,21 @@ def settled_by_layouts(
 
     """
     linear = {_numbered(path): CLASSES[name] for path, name in modules.items() if name in CLASSES}
-    ordered = (_ordered(link, read) for link in links)
-    return released([link if link.certain else _settled(link, linear, habits) for link in ordered])
+    named = settled_as_read(links, read)
+    return released([link if link.certain else _settled(link, linear, habits) for link in named])
 
 
-def _ordered(link: Link, read: Mapping[Pair, str]) -> Link:
-    """The link, its order settled where its two paths read as one."""
+def settled_as_read(links: Iterable[Link], read: Mapping[Pair, str]) -> list[Link]:
+    """The links, those of two paths that read as one settled in what is asked of names."""
+    return [_as_read(link, read) for link in links]
+
+
+def _as_read(link: Link, read: Mapping[Pair, str]) -> Link:
     text = read.get((link.left[0], link.right[0])) if len(link.left) == len(link.right) == 1 else None
-    about: tuple[About, ...] = tuple(aspect for aspect in NAMED if aspect in link.open)
-    if text is None or not about:
+    if text is None or link.certain:
         return link
-    return _known(link, about, [f"{known.name}: read as {text}" for known in link.left[0].library[:1]])
+    about: tuple[About, ...] = tuple(aspect for aspect in NAMED if aspect in link.open)
+    return _known(link, about, [f"{known.name}: read as {text}" for known in link.left[0].library[:1] if about])
 
 
 def _settled(link: Link, linear: Mapping[str, str], habits: Habits) -> Link:

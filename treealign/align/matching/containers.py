@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from treealign.align.knowledge.weights import MARGIN, WHOLE
+from treealign.align.knowledge.weights import MARGIN, READ, WHOLE
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.certainty import RIVALLED, Doubt
 from treealign.align.matching.scoring import Floats, Side
@@ -185,11 +185,11 @@ class _Name(NamedTuple):
         words = {text for text in inside if text[0] != "=" and (" " not in text or text[0] in "@%$!~")}
         return cls(words, {text for text in inside if text[0] == "="})
 
-    def shared(self, other: _Name, beside: _Name, over: _Name) -> int:
+    def shared(self, other: _Name, beside: _Name, over: _Name) -> float:
         """How much two have in common; a whole name says nothing of which one beside them has a word, too."""
         rivals = beside.words | over.words
         whole = [name for name in self.whole & other.whole if rivals.isdisjoint(split_words(name[1:]))]
-        return len(self.words & other.words) + len(whole)
+        return sum(READ if word[0] == "~" else 1 for word in self.words & other.words) + len(whole)
 
 
 def _surrounded(
