@@ -27,6 +27,15 @@ def test_a_page_fits_its_columns_and_its_links_lead_somewhere(page):
     assert links == []
 
 
+@each
+def test_every_file_of_the_project_that_a_page_names_is_there(page):
+    named = re.findall(
+        r"`(?:pytest |python )?((?:treealign|tests|scripts|data|\.github)/[\w./*-]+)", page.read_text("utf-8")
+    )
+    absent = [path for path in named if not list(ROOT.glob(path.rstrip("/.")))]
+    assert [path for path in absent if not list(page.parent.glob(path))] == []
+
+
 def test_the_readme_is_a_page_one_can_finish():
     assert len(TEXT.splitlines()) <= 150
     assert len(BLOCK.findall(TEXT)) >= 3
