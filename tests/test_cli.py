@@ -249,6 +249,15 @@ def test_bad_input_ends_with_2_and_says_what_is_wrong(arguments, said):
     assert "Traceback" not in done.stderr
 
 
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_built(tmp_path):
+    sizes = {"hidden_size": 65536, "intermediate_size": 262144, "num_hidden_layers": 400, "num_attention_heads": 64}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], **sizes}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    done = run("suggest", TINY, f"transformers:{tmp_path}", "--probe", "json:dumps")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "does not fit into memory" in done.stderr
+
+
 def test_an_error_of_a_factory_names_the_users_line(tmp_path):
     (tmp_path / "my_models.py").write_text("def make():\n    raise ValueError('no such size: 13')\n")
     done = run("show", "my_models:make", cwd=tmp_path)

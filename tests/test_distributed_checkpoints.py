@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import pickle
+import sys
 import warnings
 from pathlib import Path
 
@@ -285,6 +287,14 @@ def test_an_enum_that_python_3_11_2_pickled_by_getattr_is_read(tmp_path, monkeyp
     monkeypatch.setattr(encoding, "__reduce_ex__", lambda member, protocol: (getattr, (encoding, member.name)))
     folder = written(tmp_path / "old", {"weight": torch.arange(6.0)})
     assert b"getattr" in (folder / ".metadata").read_bytes()
+    assert read_tree(folder).leaves == KeyTree.from_leaves([("weight", (6,), "float32")]).leaves
+
+
+def test_a_path_that_python_3_13_pickled_by_its_own_module_is_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pathlib._local", pathlib)
+    monkeypatch.setattr(type(tmp_path), "__module__", "pathlib._local")
+    folder = written(tmp_path / "new", {"weight": torch.arange(6.0)})
+    assert b"pathlib._local" in (folder / ".metadata").read_bytes()
     assert read_tree(folder).leaves == KeyTree.from_leaves([("weight", (6,), "float32")]).leaves
 
 

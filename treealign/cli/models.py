@@ -6,6 +6,7 @@ from its config, and no code is downloaded; `package.module:factory`, which runs
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -15,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from treealign.cli.console import say
+from treealign.cli.console import say, size
 from treealign.errors import TreealignError, install_hint, look_alikes
 from treealign.formats.remote.urls import is_url
 from treealign.tree.keytree import KeyTree
@@ -112,10 +113,31 @@ def _transformers_model(text: str, weights: bool = False) -> Any:
     model_class = _model_class(transformers, config, class_name, text)
     own = _own_config(config, model_class)
     if weights:
-        say(f"building {model_class.__name__} from its config, in memory")
+        held = _bytes_of(_on_meta(lambda: model_class(own), text))
+        say(f"building {model_class.__name__} from its config, in memory: {size(held)}")
+        _refuse_more_than_memory(held, text)
         return _in_memory(lambda: model_class(own), text)
     say(f"building {model_class.__name__} from its config, without weights")
     return _on_meta(lambda: model_class(own), text)
+
+
+def _bytes_of(module: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))
+
+
+def _refuse_more_than_memory(held: int, text: str) -> None:
+    """Refuse what the system would end this program for, without a word.
+
+    Raises
+    ------
+    TreealignError
+        The weights alone are larger than the memory of this machine.
+    """
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else held
+    if held > there:
+        hint = "name the folder of a config with two layers: what is settled there holds for all repeats"
+        facts = [f"its weights take {size(held)}, this machine has {size(there)}"]
+        raise TreealignError("the model does not fit into memory", where=text, facts=facts, hint=hint)
 
 
 def _config_and_class(rest: str) -> tuple[str, str]:

@@ -123,7 +123,8 @@ class _Unpickler(pickle.Unpickler):
             return plain
         if module == "torch" and bits_of(name):
             return name
-        if module == "pathlib" and name.endswith("Path"):
+        # Python 3.13 says where its paths are defined
+        if module in ("pathlib", "pathlib._local") and name.endswith("Path"):
             return _joined
         raise FormatError("the metadata pickles objects that do not belong there", facts=[f"{module}.{name}"])
 

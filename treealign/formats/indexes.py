@@ -121,7 +121,7 @@ def refuse_absent(index: Index, absent: Sequence[str]) -> None:
     for shard in index.weight_map.values():
         if shard in counts:
             counts[shard] += 1
-    facts = [f"{legible(shard)}: absent, with {count} keys" for shard, count in counts.items()]
+    facts = [f"{legible(shard)}: absent, with {count:,} key{'s' * (count != 1)}" for shard, count in counts.items()]
     hint = "fetch the rest of the checkpoint"
     beside = index.beside()
     if beside:
