@@ -49,6 +49,11 @@ class Greedy:
     def _first(self) -> Choice:
         return self._chooser.choose(self._costs)
 
+    @property
+    def expected(self) -> int:
+        """How many transforms there are if each content that is chosen first takes one."""
+        return len(self._first.used)
+
     @cached_property
     def bound(self) -> int:
         """No list made of these contents has fewer transforms.

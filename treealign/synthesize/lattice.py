@@ -65,6 +65,12 @@ class Lattice:
 
 def lattice(source: Name, target: Name) -> Lattice:
     """The lattice of two different names."""
+    head, tail = kept_ends(source, target)
+    return _between(source[head : len(source) - tail], target[head : len(target) - tail], head)
+
+
+def kept_ends(source: Name, target: Name) -> tuple[int, int]:
+    """How many segments are kept in front of all ways from one name to another, and how many behind them."""
     head, tail = _common(source, target)
     # what is kept at the ends may be kept otherwise: in `a -> a.a` either of the two may be the new one
     alike = set(source[head : len(source) - tail]) | set(target[head : len(target) - tail])
@@ -72,7 +78,7 @@ def lattice(source: Name, target: Name) -> Lattice:
         head -= 1
     while tail and source[len(source) - tail] in alike:
         tail -= 1
-    return _between(source[head : len(source) - tail], target[head : len(target) - tail], head)
+    return head, tail
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TypeAlias
 
-from treealign.synthesize.lattice import Lattice, lattice
+from treealign.synthesize.lattice import Lattice, kept_ends
 from treealign.synthesize.templates import Template, Values
 from treealign.tree.grammar import is_literal
 from treealign.tree.segments import Leaves, Name, Segment, cut
@@ -25,16 +25,18 @@ def join_templates(templates: Sequence[Template], known: Iterable[tuple[Template
     Its samples are those of the first. Words that change somewhere, in these templates or those `known`, stay apart:
     a rule about them has to tell them from others.
     """
-    ways = [(t, lattice(t.source, t.target)) for t in templates]
-    changing = set(chain.from_iterable(_changing(*way) for way in (*ways, *known)))
+    kept = [kept_ends(t.source, t.target) for t in templates]
+    changing = set(chain.from_iterable(_changing(*way) for way in known))
+    for t, (head, tail) in zip(templates, kept, strict=True):
+        changing.update(t.source[head : len(t.source) - tail], t.target[head : len(t.target) - tail])
     groups: dict[Hashable, list[Template]] = {}
-    for n, (t, lat) in enumerate(ways):
-        behind = len(t.source) > lat.end[0] and _is_plain(t.source[-1]) and t.source[-1] not in changing
+    for n, (t, (_, tail)) in enumerate(zip(templates, kept, strict=True)):
+        behind = tail > 0 and _is_plain(t.source[-1]) and t.source[-1] not in changing
         groups.setdefault((t.source[:-1], t.target[:-1], t.values) if behind else n, []).append(t)
     return tuple(_joined(group) if len(group) > 1 else group[0] for group in groups.values())
 
 
-def _changing(t: Template, lat: Lattice) -> Iterable[Segment]:
+def _changing(t: Template, lat: Lattice) -> Name:
     (i, j), (i2, j2) = lat.start, lat.goal
     return *t.source[i:i2], *t.target[j:j2]
 

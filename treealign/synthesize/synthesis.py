@@ -30,7 +30,7 @@ from treealign.tree.segments import Name
 
 _MOST_ROUNDS = 5
 _NAMES = 10_000  # looked at for lists of each kind, some 50 µs each
-_NEAR = 0.1  # of a bound: what is as near to it as that is left alone
+_NEAR = 0.1  # of the transforms of a choice: a list that is as near to it as that is left alone
 
 
 def synthesize(
@@ -171,7 +171,7 @@ def _shortest(task: Task) -> Synthesis | None:
         if contents is series and greedy.is_small:
             bound = greedy.bound
         best = min(filter(None, (best, greedy.best(_NAMES, accept))), key=len, default=None)
-        if best is not None and len(best) - bound <= _NEAR * bound:
+        if best is not None and len(best) <= (1.0 + _NEAR) * greedy.expected:
             break
     return None if best is None else Synthesis(best, len(best) == bound, min(len(best), bound))
 
