@@ -7,9 +7,7 @@ does a child that is forked meanwhile. Without it two threads may both compute w
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 T = TypeVar("T")
 
@@ -17,6 +15,10 @@ T = TypeVar("T")
 class cached_property(functools.cached_property[T]):  # noqa: N801  named as what it stands for
     """`functools.cached_property` as it is from Python 3.12 on."""
 
-    def __init__(self, function: Callable[[Any], T]) -> None:
-        super().__init__(function)
-        self.lock = nullcontext()
+    if not TYPE_CHECKING:
+
+        def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self.attrname] = self.func(instance)
+            return value

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from treealign.formats.cached import cached_property
 from treealign.synthesize.contents import Occurrence
-from treealign.synthesize.lattice import Edit, Lattice
+from treealign.synthesize.lattice import Edit, Lattice, Node
 from treealign.synthesize.program import Program, minimum
 
 _MOST_ENTRIES = 30_000  # of programs, one after the other
@@ -26,17 +26,16 @@ _LONG = 1e-4  # what a step costs by the square of its length: of ways with as f
 _SLIGHT = 1e-3  # of the cost of a content that is taken anyway
 _FAR = 1e9
 
-Node: TypeAlias = tuple[int, int]
 Way: TypeAlias = tuple[tuple[Edit, int], ...]  # the edits of a template in order, and the content that makes each
 Step: TypeAlias = tuple[Node, Node, Edit | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The way of each template, and a number of transforms below which no choice is."""
+    """The way of each template, and whether the program took it."""
 
     ways: tuple[Way, ...]
-    bound: int
+    proved: bool
 
     @property
     def used(self) -> set[int]:
@@ -106,19 +105,20 @@ class Chooser:
         """The fewest contents, by the number of rules that each is known to take; few, where that is too much work."""
         weights = [cost + taste for cost, taste in zip(costs, self._tastes, strict=True)]
         solved = self._solved(weights)
-        kept, bound = (self._priced(weights), 1) if solved is None else solved
+        if solved is not None:
+            self._left -= len(self._program[0].entries)
+        kept = self._priced(weights) if solved is None else solved[0]
         shapes = [shape.among(kept) for shape in self._shapes]
         left = _without_needless(shapes, kept, weights)
         prices = {n: _SLIGHT * weights[n] for n in left}
         found = [shape.among(left).way(prices) for shape in shapes]
-        return Choice(tuple(found[number] for number in self._of), bound)
+        return Choice(tuple(found[number] for number in self._of), solved is not None)
 
     def _solved(self, weights: Sequence[float]) -> tuple[set[int], int] | None:
         """The contents that the program takes, and its bound; None where it is too large."""
         if not self.is_small:
             return None
         program, columns = self._program
-        self._left -= len(program.entries)
         of = dict(zip(columns, weights, strict=True))
         solved = minimum(program, [of.get(column, 0.0) for column in range(program.size)])
         if solved is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from treealign.synthesize.lattice import Edit, Lattice
+from treealign.synthesize.lattice import Edit, Lattice, Node, columns
 from treealign.synthesize.templates import Template
 from treealign.tree.segments import Name, Segment, Slot
 
@@ -38,21 +39,23 @@ def gather(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list[C
     shorter rules, not fewer.
     """
     keys: dict[Renumbered, int] = {}
-    places: list[list[int]] = []  # of each key the templates, and in `edits` what of them
+    places: list[list[int]] = []  # of each key the templates, in `edits` what of them, in `signatures` a bit a class
     edits: list[list[Edit]] = []
+    signatures: list[int] = []
     classes = _classes(templates, lattices)
     of: dict[int, dict[Edit, int]] = {}  # of each class
     for n, (t, lat) in enumerate(zip(templates, lattices, strict=True)):
-        own_keys = of.get(classes[n])
-        if own_keys is None:
-            made = {edit: _renumbered(t, edit) for edit in lat.renamings}
-            own_keys = of[classes[n]] = {edit: keys.setdefault(key, len(keys)) for edit, key in made.items()}
-            places += [[] for _ in range(len(keys) - len(places))]
-            edits += [[] for _ in range(len(keys) - len(edits))]
-        for edit, key in own_keys.items():
+        own = of.get(classes[n])
+        if own is None:
+            own = of[classes[n]] = {edit: keys.setdefault(key, len(keys)) for edit, key in _changes(t, lat)}
+            for made in (places, edits):
+                made += [[] for _ in range(len(keys) - len(made))]
+            signatures += [0] * (len(keys) - len(signatures))
+            for key in own.values():
+                signatures[key] |= 1 << classes[n]
+        for edit, key in own.items():
             places[key].append(n)
             edits[key].append(edit)
-    signatures = [frozenset(map(classes.__getitem__, where)) for where in places]
     kept: set[int] = set()
     for c, n in {c: n for n, c in reversed(list(enumerate(classes)))}.items():
         kept |= {of[c][edit] for edit in _useful(lattices[n], {e: signatures[k] for e, k in of[c].items()})}
@@ -69,16 +72,34 @@ def _classes(templates: Sequence[Template], lattices: Sequence[Lattice]) -> list
     return found
 
 
-def _useful(lat: Lattice, signatures: dict[Edit, frozenset[int]]) -> set[Edit]:
-    groups: dict[frozenset[int], list[Edit]] = {}
+def _useful(lat: Lattice, signatures: dict[Edit, int]) -> set[Edit]:
+    """The longest edits of each signature, and the shortest that stand between, before or behind those of others."""
+    groups: dict[int, list[Edit]] = {}
     for edit in sorted(signatures, key=lambda e: (e.i - e.i2 + e.j - e.j2, e)):
         groups.setdefault(signatures[edit], []).append(edit)
     longest = {s: [e for n, e in enumerate(g) if not any(holds(o, e) for o in g[:n])] for s, g in groups.items()}
+    kept = set(lat.kept)
+    behind = _Nodes(lat.start, {s: [(e.i2, e.j2) for e in g] for s, g in longest.items()}, kept, 1)
+    before = _Nodes(lat.goal, {s: [(e.i, e.j) for e in g] for s, g in longest.items()}, kept, -1)
     useful = {edit for edits in longest.values() for edit in edits}
-    for signature, edits in groups.items():
-        shared = [e for s, others in longest.items() if s != signature for e in others]
-        useful |= _remainders(lat, shared, edits)
+    for s, edits in groups.items():
+        useful |= {e for e in edits if behind.has(s, (e.i, e.j)) and before.has(s, (e.i2, e.j2))}
     return useful
+
+
+class _Nodes:
+    """Nodes from which, in one direction, nothing but kept segments leads to one end, or to an edit of a signature."""
+
+    def __init__(self, end: Node, nodes: Mapping[int, Sequence[Node]], kept: set[Node], step: int) -> None:
+        self._end = _following(end, kept, step)
+        self._of = {
+            s: set().union(*(_following(node, kept, step) for node in dict.fromkeys(g))) for s, g in nodes.items()
+        }
+        self._count = Counter(node for found in self._of.values() for node in found)
+
+    def has(self, signature: int, node: Node) -> bool:
+        """Whether it is one of the end, or of another signature."""
+        return node in self._end or self._count[node] > (node in self._of[signature])
 
 
 def holds(a: Edit, b: Edit) -> bool:
@@ -86,15 +107,7 @@ def holds(a: Edit, b: Edit) -> bool:
     return a.i <= b.i and b.i2 <= a.i2 and a.j <= b.j and b.j2 <= a.j2
 
 
-def _remainders(lat: Lattice, shared: Iterable[Edit], edits: Iterable[Edit]) -> set[Edit]:
-    """The shortest edits that stand between edits that more names share, before or behind them."""
-    kept = set(lat.kept)
-    from_here = _following(lat.start, kept, 1).union(*(_following((e.i2, e.j2), kept, 1) for e in shared))
-    to_here = _following(lat.goal, kept, -1).union(*(_following((e.i, e.j), kept, -1) for e in shared))
-    return {e for e in edits if (e.i, e.j) in from_here and (e.i2, e.j2) in to_here}
-
-
-def _following(node: tuple[int, int], kept: set[tuple[int, int]], step: int) -> set[tuple[int, int]]:
+def _following(node: Node, kept: set[Node], step: int) -> set[Node]:
     found = {node}
     while (node if step > 0 else (node[0] - 1, node[1] - 1)) in kept:
         node = (node[0] + step, node[1] + step)
@@ -102,8 +115,12 @@ def _following(node: tuple[int, int], kept: set[tuple[int, int]], step: int) -> 
     return found
 
 
-def _renumbered(t: Template, edit: Edit) -> Renumbered:
-    return renumbered(t.source[edit.i : edit.i2], t.target[edit.j : edit.j2])
+def _changes(t: Template, lat: Lattice) -> Iterator[tuple[Edit, Renumbered]]:
+    """What each edit replaces, and by what."""
+    plain = {run: not columns(t.source[run[0] : run[1]]) for run in {edit[:2] for edit in lat.renamings}}
+    for edit in lat.renamings:
+        old, new = t.source[edit.i : edit.i2], t.target[edit.j : edit.j2]
+        yield edit, (old, new) if plain[edit[:2]] else renumbered(old, new)
 
 
 def renumbered(old: Name, new: Name) -> Renumbered:

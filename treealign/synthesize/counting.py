@@ -8,7 +8,8 @@ makes one content that stands for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from functools import lru_cache
+from itertools import chain, islice
 from typing import NamedTuple, TypeAlias
 
 from treealign.synthesize.contents import Content, Occurrence
@@ -141,11 +142,19 @@ def _is_number(at: int, piece: str | Slot) -> bool:
 
 
 def _digits(name: Name) -> Digits:
-    return tuple(p for segment in name for at, p in enumerate(_pieces(segment)) if _is_number(at, p))
+    return tuple(chain.from_iterable(_cut(segment)[0] for segment in name))
 
 
 def _bare(name: Name) -> tuple[object, ...]:
-    return tuple(tuple("#" if _is_number(at, p) else p for at, p in enumerate(_pieces(s))) for s in name)
+    return tuple(_cut(segment)[1] for segment in name)
+
+
+@lru_cache(maxsize=65536)
+def _cut(segment: Segment) -> tuple[Digits, object]:
+    """The numbers in a segment, and what is left of it without them."""
+    pieces = _pieces(segment)
+    numbers = tuple(p for at, p in enumerate(pieces) if _is_number(at, p))
+    return numbers, tuple("#" if _is_number(at, p) else p for at, p in enumerate(pieces))
 
 
 def _filled(name: Name, digits: Sequence[str | Slot]) -> Name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import lru_cache
 
 from treealign.synthesize.rules import Run
 from treealign.synthesize.templates import Values
@@ -23,6 +24,8 @@ def general(
     of what they hold, or, if that has gaps and they shall be `listed`, are choices of it.
     """
     given = {word for s in segments for word in (s if isinstance(s, Leaves) else (s,))}
+    if len(given) == 1 and isinstance(word := next(iter(given)), str) and len(cut(word)) == 1:
+        return pattern((word,))
     if len(given) > 1 and all(isinstance(s, str) and is_index(s) for s in given):
         held = [int(s) for s in given if isinstance(s, str)]
         return SegmentPattern((_capture(name, held if values else None, listed),))
@@ -84,6 +87,11 @@ def _capture(name: str, held: Iterable[int] | None, listed: bool = False) -> Cap
 
 def pattern(parts: Iterable[str | Capture | Choice]) -> SegmentPattern | None:
     """A segment from its parts, text joined; None where the text cannot stand in a pattern."""
+    return _pattern(tuple(parts))
+
+
+@lru_cache(maxsize=4096)
+def _pattern(parts: tuple[str | Capture | Choice, ...]) -> SegmentPattern | None:
     joined: list[str | Capture | Choice] = []
     for part in parts:
         if isinstance(part, str) and joined and isinstance(joined[-1], str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from functools import lru_cache
 from operator import itemgetter
 from typing import TypeVar
 
@@ -62,16 +63,20 @@ class Greedy:
         `Convert` there are at least.
         """
         problem, own = self._problem, len(self._problem.templates)
+        if not problem.conversions:
+            return self._chooser.bound
         converts = len({c.kind for c in problem.conversions})
         makes = [[o for o in c.occurrences if o.template < own] for c in self._contents]
         return converts + Chooser(problem.lattices[:own], makes, [*map(_taste, self._contents)]).bound
 
-    def best(self, work: int, accept: Callable[[Sequence[Move]], T | None]) -> T | None:
-        """What the shortest list becomes that is accepted, of those found with so much work.
+    def best(self, work: int, accept: Callable[[Sequence[Move]], T | None], most: int = _MANY) -> T | None:
+        """What the shortest list becomes that is accepted, of those of `most` transforms found with so much work.
 
         Where a list that touches names without a match is not accepted, one is tried that touches none.
         """
-        for _, built, ways in sorted(self._lists(work), key=itemgetter(0)):
+        for (size, _), built, ways in sorted(self._lists(work), key=itemgetter(0)):
+            if size > most:
+                break
             made = accept(built.moves)
             if made is None and built.loose:
                 strict = Builder(self._problem, self._contents, ways, self._hard, strict=True).build(work, _MANY)
@@ -89,7 +94,7 @@ class Greedy:
         """
         below, choice, tried = _MANY, self._first, set[tuple[Choice, frozenset[int]]]()
         hard = set[int]()
-        for _ in range(_MOST_ROUNDS):
+        for rounds_left in reversed(range(_MOST_ROUNDS)):
             if (choice, self._hard) not in tried:
                 tried.add((choice, self._hard))
                 converts = sum(n >= len(self._contents) for n in choice.used)
@@ -103,7 +108,9 @@ class Greedy:
                     if n < len(self._contents):
                         self._chooser.learn(n, length)
                 hard = {n for n in built.hard if n < len(self._contents)}
-            if work <= 0:
+            # what is left to find then is no shorter
+            fewest = not hard and choice.proved and not self._chooser.is_small
+            if work <= 0 or fewest or not rounds_left:
                 return
             if hard and not self._hard:
                 self._hard |= hard
@@ -138,5 +145,6 @@ def _haste(group: Sequence[Occurrence]) -> float:
     return float(max(o.edit.i2 - o.edit.i + o.edit.j2 - o.edit.j for o in group))
 
 
+@lru_cache(maxsize=4096)
 def _is_number(segment: Segment) -> bool:
     return is_index(segment) if isinstance(segment, str) else len(segment) == 3 and not (segment[0] or segment[2])

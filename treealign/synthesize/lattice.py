@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from treealign.formats.cached import cached_property
 from treealign.tree.keys import is_index
 from treealign.tree.segments import Name, Segment, Slot
+
+Node: TypeAlias = tuple[int, int]
 
 
 class Edit(NamedTuple):
@@ -47,10 +49,10 @@ class Lattice:
     """
 
     edits: tuple[Edit, ...]
-    kept: tuple[tuple[int, int], ...]
-    start: tuple[int, int]
-    end: tuple[int, int]
-    turn: tuple[int, int] | None = None
+    kept: tuple[Node, ...]
+    start: Node
+    end: Node
+    turn: Node | None = None
 
     @cached_property
     def renamings(self) -> tuple[Edit, ...]:
@@ -58,7 +60,7 @@ class Lattice:
         return self.edits if self.turn is None else tuple(e for e in self.edits if (e.i2, e.j2) != self.end)
 
     @property
-    def goal(self) -> tuple[int, int]:
+    def goal(self) -> Node:
         """The last node that renamings lead to."""
         return self.end if self.turn is None else self.turn
 
@@ -115,7 +117,7 @@ def _common(source: Name, target: Name) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4096)
-def _core(source: Name, target: Name) -> tuple[tuple[Edit, ...], tuple[tuple[int, int], ...]]:
+def _core(source: Name, target: Name) -> tuple[tuple[Edit, ...], tuple[Node, ...]]:
     nodes, kept = _best(source, target)
     edits = [
         Edit(i, i2, j, j2)
@@ -138,7 +140,7 @@ def columns(name: Name) -> list[int]:
     return sorted(p.column for s in name if not isinstance(s, str) for p in s if isinstance(p, Slot))
 
 
-def _best(source: Name, target: Name) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _best(source: Name, target: Name) -> tuple[list[Node], list[Node]]:
     """Nodes and kept steps of all paths that keep as many segments as possible."""
     n, m = len(source), len(target)
     before = _longest(source, target)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from treealign.formats.cached import cached_property
+
 _LARGE = 4_000
 _MOST_NODES = 50
 _MOST_PARTED = 40  # variables that the relaxation takes in part
@@ -39,6 +41,14 @@ class Program:
         self.lower.append(low)
         self.upper.append(high)
 
+    @cached_property
+    def matrix(self) -> Any:
+        """All entries, once they are collected."""
+        from scipy.sparse import csr_array
+
+        rows, columns, values = zip(*self.entries, strict=True)
+        return csr_array((values, (rows, columns)), shape=(len(self.lower), self.size))
+
 
 @dataclass(frozen=True)
 class Minimum:
@@ -55,18 +65,17 @@ def minimum(program: Program, weights: Sequence[float]) -> Minimum | None:
     solution. Where it cuts many of them in parts, branching could go on for ever, whatever is said about the number of
     nodes: then all its parts are taken.
     """
-    matrix = _matrix(program)
-    relaxed = _relaxation(program, weights, matrix)
+    relaxed = _relaxation(program, weights)
     if relaxed.x is None:
         return None
     taken = [(n, float(relaxed.x[n])) for n, weight in enumerate(weights) if weight]
     parted = sum(_SLIGHT < x < 1.0 - _SLIGHT for _, x in taken)
     branched = parted and parted <= _MOST_PARTED and len(program.entries) * parted <= _MOST_BRANCHED
-    found = _branched(program, weights, matrix) if branched else None
+    found = _branched(program, weights) if branched else None
     return found or Minimum(tuple(n for n, x in taken if x > _SLIGHT), float(relaxed.fun))
 
 
-def _branched(program: Program, weights: Sequence[float], matrix: Any) -> Minimum | None:
+def _branched(program: Program, weights: Sequence[float]) -> Minimum | None:
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -76,7 +85,7 @@ def _branched(program: Program, weights: Sequence[float], matrix: Any) -> Minimu
         np.array(weights),
         integrality=np.array([int(weight > 0.0) for weight in weights]),
         bounds=Bounds(np.zeros(program.size), np.ones(program.size)),
-        constraints=LinearConstraint(matrix, program.lower, program.upper),
+        constraints=LinearConstraint(program.matrix, program.lower, program.upper),
         # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
         options={"time_limit": _HANGING, "node_limit": _MOST_NODES, "mip_rel_gap": gap, "presolve": False},
     )
@@ -86,11 +95,11 @@ def _branched(program: Program, weights: Sequence[float], matrix: Any) -> Minimu
     return Minimum(chosen, result.mip_dual_bound if result.mip_dual_bound is not None else 0.0)
 
 
-def _relaxation(program: Program, weights: Sequence[float], matrix: Any) -> Any:
+def _relaxation(program: Program, weights: Sequence[float]) -> Any:
     import numpy as np
     from scipy.optimize import linprog
 
-    low, high = np.array(program.lower), np.array(program.upper)
+    matrix, low, high = program.matrix, np.array(program.lower), np.array(program.upper)
     fixed = low == high
     loose = None if fixed.all() else (-matrix[~fixed], -low[~fixed])
     tight = None if not fixed.any() else (matrix[fixed], low[fixed])
@@ -104,10 +113,3 @@ def _relaxation(program: Program, weights: Sequence[float], matrix: Any) -> Any:
         method="highs-ds",
         options={"presolve": False, "maxiter": _MOST_PIVOTS},
     )
-
-
-def _matrix(program: Program) -> Any:
-    from scipy.sparse import csr_array
-
-    rows, columns, values = zip(*program.entries, strict=True)
-    return csr_array((values, (rows, columns)), shape=(len(program.lower), program.size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from treealign.formats.cached import cached_property
@@ -55,7 +56,7 @@ class Side:
     @cached_property
     def skeletons(self) -> tuple[frozenset[Hashable], ...]:
         """For each segment it looks for what `lines` calls those of which one stands there."""
-        return tuple(frozenset(k for way in s.alternatives for k in _keys(way.pieces)) for s in self.patterns)
+        return tuple(_segment(s).skeletons for s in self.patterns)
 
     @cached_property
     def _scope(self) -> _Matcher:
@@ -112,7 +113,7 @@ class _Matcher:
         texts = [(at, s.literal) for at, s in enumerate(run)]
         self._plain = [(at, text) for at, text in texts if text is not None and len(cut(text)) == 1]
         plain = {at for at, _ in self._plain}
-        self._others = [(at, _Segment(s)) for at, s in enumerate(run) if at not in plain]
+        self._others = [(at, _segment(s)) for at, s in enumerate(run) if at not in plain]
 
     def starts(self, name: Name) -> Iterable[int]:
         """Where it may begin in a name."""
@@ -162,6 +163,11 @@ class _Segment:
         self._listed = [p for p in pattern.parts if isinstance(p, Choice) and all(map(is_index, p.options))]
         self._opened = SegmentPattern(tuple(Capture(p.name) if p in self._listed else p for p in pattern.parts))
 
+    @cached_property
+    def skeletons(self) -> frozenset[Hashable]:
+        """What `lines` calls the segments of which one stands there."""
+        return frozenset(k for way in self._pattern.alternatives for k in _keys(way.pieces))
+
     def match(self, found: Segment, slots: Slots) -> Captures | None:
         """As `SegmentPattern.match`; a choice of indices captures a slot that holds nothing but some of them."""
         if isinstance(found, Leaves):
@@ -191,6 +197,12 @@ class _Segment:
             if not texts.issubset(choice.options):
                 raise PartialMatch
         return captures
+
+
+@lru_cache(maxsize=4096)
+def _segment(pattern: SegmentPattern) -> _Segment:
+    """The same for equal patterns: rules share most of theirs."""
+    return _Segment(pattern)
 
 
 @dataclass(frozen=True)

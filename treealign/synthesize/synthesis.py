@@ -170,7 +170,8 @@ def _shortest(task: Task) -> Synthesis | None:
         greedy = Greedy(problem, _worthy(contents, problem))
         if contents is series and greedy.is_small:
             bound = greedy.bound
-        best = min(filter(None, (best, greedy.best(_NAMES, accept))), key=len, default=None)
+        found = greedy.best(_NAMES, accept) if best is None else greedy.best(_NAMES, accept, len(best) - 1)
+        best = min(filter(None, (best, found)), key=len, default=None)
         if best is not None and len(best) <= (1.0 + _NEAR) * greedy.expected:
             break
     return None if best is None else Synthesis(best, len(best) == bound, min(len(best), bound))
