@@ -202,3 +202,16 @@ def test_a_cut_file_is_said_to_be_cut_in_five_lines(tmp_path):
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) <= 5
     assert "cut short" in done.stderr
+
+
+def test_a_checkpoint_without_a_tensor_is_called_so_and_one_of_another_model_too():
+    net = nn.Linear(2, 3)
+    assert "the checkpoint holds no tensor" in message(net, {})
+    assert "it is of another model" in message(net, {"logit_scale": torch.zeros(7)})
+
+
+def test_of_quantised_weights_the_cause_stands_before_the_questions_that_follow_from_it():
+    net = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 8))
+    codes = {key: (value * 9).to(torch.int8) if value.dim() == 2 else value for key, value in net.state_dict().items()}
+    scales = {key.replace("weight", "weight_scale"): torch.ones(1) for key in codes if key.endswith("weight")}
+    assert "hint: see to the cause first; " in message(net, codes | scales)

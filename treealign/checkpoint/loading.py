@@ -135,13 +135,19 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
     if facts and causes:
         facts = [*(f"cause: {text}" for text in causes), *facts]
     if nothing and not causes:
-        raise LoadError(what, where=source.tree.source, facts=facts)
+        hint = "it is of another model, or of another part of it: suggest(checkpoint, model) shows both sides"
+        if not len(source.tree):
+            what, hint = (
+                "the checkpoint holds no tensor",
+                "pass the file, the folder or the state dict with the weights",
+            )
+        raise LoadError(what, where=source.tree.source, facts=facts, hint=hint)
     if (strict and facts) or not verdict.steps:
         raise LoadError(
             "the checkpoint and the model do not fit as they are; nothing was loaded",
             where=source.tree.source,
             facts=facts,
-            hint=_hint(verdict, chosen, bool(open_ends)),
+            hint="see to the cause first; " * bool(causes) + _hint(verdict, chosen, bool(open_ends)),
         )
 
 
