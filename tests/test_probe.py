@@ -117,7 +117,7 @@ def test_the_evidence_names_the_probe_and_both_scores(weights):
     (match,) = (m for m in suggestion.matches if m.checkpoint == ("model.layers.0.norm_a.weight",))
     (decision,) = suggestion.probed.decisions
     best, second = decision.trials
-    said = "probe score: ^model.layers.{i}.norm_a -> ^model.layers.{i}.input_layernorm scores"
+    said = "probe score: model.layers.{i}.norm_a -> model.layers.{i}.input_layernorm scores"
     assert match.evidence[-1].startswith(f"{said} {best.score:.6g}, next best {second.score:.6g} ")
 
 

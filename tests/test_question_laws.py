@@ -6,7 +6,15 @@ import pytest
 from cases import read_cases
 from question_laws import broken_laws
 
-STEPS = {"transformers": 69, "originals": 29, "real_text": 93, "real_vision": 43}  # every so many-th, from the first
+STEPS = {  # every so many-th, from the first
+    "transformers": 69,
+    "originals": 29,
+    "pairs": 13,
+    "real_text": 93,
+    "real_vision": 43,
+    "single_files": 4,
+    "synthetic": 43,
+}
 SAMPLE = {corpus: [case.name for case in read_cases(corpus)][::step] for corpus, step in STEPS.items()}
 NAMED = [(corpus, name) for corpus, names in SAMPLE.items() for name in names]
 

@@ -53,7 +53,8 @@ class ConversionMapping(Shown):
         `PrefixChange`, `Rename` and `Convert`; or a mapping, whose marks are then kept.
     questions : iterable of OpenQuestion
         What is still a guess. A mapping that a person writes out of transforms is that person's statement, and has
-        none; one that was suggested has what is open. `load`, `attach`, `convert_checkpoint` and `emit` refuse it.
+        none (nor has one rebuilt out of another's; `with_transforms` keeps what is open); one that was suggested has
+        what is open. `load`, `attach`, `convert_checkpoint` and `emit` refuse it.
     accepted : iterable of OpenQuestion
         What was a guess, and was taken as it is.
     answers : iterable of str

@@ -65,8 +65,8 @@ class _Case:
         self.links = alignment.links
         self.left = [p for link in alignment.links for p in link.left] + list(alignment.left)
         self.right = [p for link in alignment.links for p in link.right] + list(alignment.right)
-        habits = Habits(self.left, self.right)
-        self.sizes = sizes or (lambda link: [HeadLayout(n) for n in habits.head_sizes(link)])
+        self.habits = Habits(self.left, self.right)
+        self.sizes = sizes or (lambda link: [HeadLayout(n) for n in self.habits.head_sizes(link)])
         self.most: int | None = MOST if sizes is None else None
         self.layouts: int | None = SIZES if sizes is None else None
 
@@ -185,11 +185,11 @@ class _Case:
         ends = sorted(("checkpoint", "model"), key=lambda end: end != _turns_in(links))
         columns = [self._fitting(links, "by head", end) for end in ends if "heads" in kinds]
         several = {way.size for column in columns for way in column}  # more than one head of each part
-        now = self._now(links)
         rotary = [self._fitting(links, kind, first=several) for kind in ROTARY if "rotary" in kinds]
-        ways = [now, *(columns.pop(0) if _turns_in(links) and columns else ()), Said("rows", stored)]
-        ways += self._turned_so(links, now) if now and self.most else []
-        ways += [way for column in (*columns, *rotary) for way in column[:1]]
+        ways = [self._now(links), *(columns.pop(0) if _turns_in(links) and columns else ()), Said("rows", stored)]
+        ways += [way for column in columns for way in column[:1]]
+        ways += self._turned_as_known(links, rotary) if self.most else []
+        ways += [way for column in rotary for way in column[:1]]
         ways += _other_orders(links)
         for row in zip_longest(*(column[1:] for column in (*rotary, *columns))):
             ways += row
@@ -212,14 +212,16 @@ class _Case:
                         return Said("rows", "to half split" if forward else "to interleaved", one.head_dim)
         return None
 
-    def _turned_so(self, links: Sequence[Link], now: Said) -> list[Said]:
-        """Where a library is known to turn rows one way: that way, for the other heads that there may be, and in part.
+    def _turned_as_known(self, links: Sequence[Link], rotary: Sequence[Sequence[Said]]) -> list[Said]:
+        """Where a library is known for one order of rows: the way that leads there, for more sizes of heads, and parts.
 
-        Rows that stand the other way round are what these libraries never have; how many are a head is what is open.
+        Rows that are turned the other way are what such libraries never have; how many are a head is what is open.
         """
+        way = {self.habits.rotary_way(link) for link in links}
+        known = [one for column in rotary for one in column[:1] if way == {one.kind}]
         sizes = [layout.head_dim for layout in self._layouts(links) if not layout.rotary_dim]
-        half = [replace(now, rotated=now.size // 2)] if now.size % 4 == 0 else []
-        return [*(replace(now, size=size) for size in sizes[: SIZES + 1]), *half]
+        more = [replace(one, size=size) for one in known for size in [one.size, *sizes][: SIZES + 2]]
+        return [*more, *(replace(one, rotated=one.size // 2) for one in known if one.size % 4 == 0)]
 
     def _fitting(self, links: Sequence[Link], kind: str, end: str = "", first: Set[int] = frozenset()) -> list[Said]:
         """How rows can stand in one of these ways, for the likeliest heads with which they can; some sizes first."""

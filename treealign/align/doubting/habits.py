@@ -108,6 +108,16 @@ class Habits:
         signs: tuple[Sign, ...] = _table()["learned positions only"]
         return any(self._fits(left, tower, sign) for sign in signs)
 
+    def rotary_way(self, link: Link) -> str:
+        """Which way rows of q and k are turned if they are: by the side that is known for one order; else nothing."""
+        here, there = (
+            {kind for p in side if (known := self._rotary(left, p)) for kind in known[:1]}
+            for left, side in ((True, link.left), (False, link.right))
+        )
+        if here == there:
+            return ""
+        return "to half split" if "half split" in there or "interleaved" in here else "to interleaved"
+
     def _rotary(self, left: bool, p: Pattern) -> tuple[str, str] | None:
         for kind in ("interleaved", "half split"):
             if library := self._library(left, kind, p):
