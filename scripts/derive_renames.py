@@ -3,10 +3,10 @@
     python scripts/derive_renames.py SOURCES [--only TEXT] [--write] [--pairs FILE]
 
 SOURCES is a folder with `transformers/models`. Of a converter only the functions and tables are executed: the list of
-pairs that it makes, or what it does to each key. The keys that it is given are those of the list, those of a case of
-the corpora, or those of the model with each replacement in its source undone; each is numbered row by row, so that
-where its rows end up says what became of it. The names that come out are led to those of the present release by what
-its own registry makes of a small model, and what is no key of that is dropped. No text of a converter is kept.
+pairs that it makes, or what it does to each key. The keys that it is given are those of the list, or those of a case of
+the corpora; each is numbered row by row, so that where its rows end up says what became of it. The names that come out
+are led to those of the present release by what its own registry makes of a small model, and what is no key of that is
+dropped. No text of a converter is kept.
 
 `--write` puts the entry of each family into the table of layouts; `--pairs` writes the two trees of each as a corpus,
 with the correspondence that was run. Without either, prints what `suggest` makes of the two trees: how many leaves are
@@ -23,7 +23,7 @@ import lzma
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -52,19 +52,6 @@ def functions(path: Path) -> dict[str, Any]:
     return held
 
 
-def replacements(path: Path) -> list[tuple[str, str]]:
-    """Pairs of texts, one of which the source puts in the place of the other, in their order."""
-    pairs = []
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        called = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "replace"
-        both = list(zip(node.keys, node.values, strict=True)) if isinstance(node, ast.Dict) else []
-        for elements in [node.args, *both] if called else both:
-            texts = [element.value for element in elements if isinstance(element, ast.Constant)]
-            if len(texts) == len(elements) == 2 and all(isinstance(text, str) and text for text in texts):
-                pairs.append((elements[0].lineno, elements[0].col_offset, texts))
-    return [(old, new) for *_, (old, new) in sorted(pairs)]
-
-
 def today(family: Family) -> tuple[dict[str, str], Shapes, str, Any]:
     """The older name of each key of a small model to its name now, the shapes, and the prefix of its base model."""
     import transformers
@@ -90,7 +77,7 @@ def correspondence(sources: Path, family: Family) -> tuple[dict[str, Pieces], Sh
     path = sources / "transformers/models" / family.file
     held = functions(path)
     pairs = family.pairs(held, model.config) if family.pairs else []
-    asked = [old for old, _ in pairs] or list(_keys(family, path, names))
+    asked = [old for old, _ in pairs] or _keys(family)
     checkpoint = Asked(dict.fromkeys(asked), family.rows)
     state = dict(checkpoint)
     for old, new in pairs:
@@ -110,20 +97,10 @@ def correspondence(sources: Path, family: Family) -> tuple[dict[str, Pieces], Sh
     return told, shapes, {path: type(part).__name__ for path, part in model.named_modules()}
 
 
-def _keys(family: Family, path: Path, names: Iterable[str]) -> Iterator[str]:
-    """Keys that a converter may be given: those of a case, or those of the model with its replacements undone."""
-    if family.case:
-        (case, *_) = read_cases(*family.case.split("/", 1))
-        yield from (key for key, *_ in case.checkpoint)
-        return
-    pairs = replacements(path)
-    for name in names:
-        key = name
-        for new, old in family.undo:
-            key = re.sub(new, old, key)
-        for old, new in reversed(pairs):
-            key = key.replace(new, old)
-        yield key
+def _keys(family: Family) -> list[str]:
+    """The keys of the case that a converter is given."""
+    (case, *_) = read_cases(*family.case.split("/", 1))
+    return [key for key, *_ in case.checkpoint]
 
 
 class Sides(NamedTuple):
@@ -144,7 +121,7 @@ def sides(sources: Path, family: Family) -> Sides:
             whole[pieces[0][0]].append((pieces[0][1], target))
     groups = {key: [target for _, target in sorted(parts)] for key, parts in whole.items()}
     if family.case:
-        given = dict.fromkeys(_keys(family, Path(), ()))
+        given = set(_keys(family))
         groups = {key: parts for key, parts in groups.items() if key in given}
     groups = {key: parts for key, parts in groups.items() if len({start for start, _ in whole[key]}) == len(parts)}
     made = {}

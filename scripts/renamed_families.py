@@ -17,9 +17,8 @@ class Family:
     """One model of its authors.
 
     `pairs` makes a converter's list of both names, `run` does the rest to the state dict. `case` is a case of a corpus
-    whose keys the converter is given, `above` what its keys stand under; `undo` turns a name of transformers into the
-    authors' where no replacement in the source says so. `rows` are those of tensors whose keys contain a text, where a
-    converter counts on their number.
+    whose keys the converter is given, `above` what its keys stand under. `rows` are those of tensors whose keys
+    contain a text, where a converter counts on their number.
     """
 
     name: str
@@ -31,7 +30,6 @@ class Family:
     run: Callable[[Held, State, Any], State] = lambda held, state, model: state
     case: str = ""
     above: str = ""
-    undo: tuple[tuple[str, str], ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
     rotary: str = NONE
     lacks: tuple[str, ...] = ()
@@ -72,7 +70,9 @@ def steps(*names: str) -> Callable[[Held, State, Any], State]:
     def run(held: Held, state: State, model: Any) -> State:
         for name in names:
             wanted = held[name].__code__.co_varnames[: held[name].__code__.co_argcount]
-            given = {"config": model.config, "model": model, "hidden_size": getattr(model.config, "hidden_size", None)}
+            config = model.config
+            given = {"config": config, "model": model, "hidden_size": getattr(config, "hidden_size", None)}
+            given["backbone_config"] = getattr(config, "backbone_config", None)
             told = held[name](state, **{key: value for key, value in given.items() if key in wanted})
             state = state if told is None else told[0] if isinstance(told, tuple) else told
         return state
@@ -115,6 +115,13 @@ DETR = {
 DPT = {"backbone_out_indices": [0, 1, 2, 3], "neck_hidden_sizes": [8, 12, 16, 20], "fusion_hidden_size": 24}
 TOWERS = {"text_config": SMALL, "vision_config": SMALL}
 LAYERS = "transformer.decoder.layers.{}."
+ALL = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+SWIN: dict[str, Any] = {"embed_dim": 16, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 4, 8]}
+DEEP: dict[str, Any] = {"hidden_sizes": [16, 32, 48, 64], "depths": [3, 3, 3, 3]}
+MASKS = (
+    "sem_seg_head.adapter_1.weight", "sem_seg_head.predictor.mask_embed.layers.{}.weight",
+    "sem_seg_head.predictor.transformer.decoder.layers.{}.multihead_attn.in_proj_weight",
+)  # fmt: skip
 
 FAMILIES = (
     Family(
@@ -156,6 +163,7 @@ FAMILIES = (
         ),
         run=by_key("rename_key", "read_in_q_k_v"),
         case="originals/deformable_detr_sensetime__hf",
+        lacks=(LAYERS + "ca_text",),
     ),
     Family(
         "TimeSformer of its authors",
@@ -284,4 +292,63 @@ FAMILIES = (
             for new, old in some
         ],
     ),
-)
+    Family(
+        "SegFormer of its authors", "segformer/convert_segformer_original_to_pytorch.py",
+        "SegformerForSemanticSegmentation", configured("SegformerConfig", depths=[2, 2, 2, 2]),
+        ("backbone.patch_embed1.proj.weight", "backbone.block1.{}.attn.kv.weight",
+         "decode_head.linear_fuse.conv.weight", "decode_head.linear_c1.proj.weight"),
+        run=steps("rename_keys", "read_in_k_v"), case="originals/segformer_nvidia__hf",
+    ),
+    Family(
+        "AST of its authors",
+        "audio_spectrogram_transformer/convert_audio_spectrogram_transformer_original_to_pytorch.py",
+        "ASTForAudioClassification", configured("ASTConfig", **SMALL),
+        ("module.v.blocks.{}.attn.qkv.weight", "module.v.dist_token", "module.mlp_head.0.weight"),
+        run=steps("convert_state_dict"), case="originals/ast_yuangong__hf",
+    ),
+    Family(
+        "GIT of its authors", "git/convert_git_to_pytorch.py",
+        "GitForCausalLM", configured("GitConfig", **SMALL, vision_config=SMALL),
+        ("image_encoder.transformer.resblocks.{}.attn.in_proj_weight", "textual.visual_projection.0.weight",
+         "textual.transformer.encoder.layer.{}.attention.self.query.weight"),
+        pairs=listed(), run=steps("read_in_q_k_v"),
+    ),
+    Family(
+        "RT-DETR of its authors", "rt_detr/convert_rt_detr_original_pytorch_checkpoint_to_hf.py",
+        "RTDetrForObjectDetection", configured("RTDetrConfig", backbone_config=("RTDetrResNetConfig", {})),
+        ("backbone.conv1.conv1_1.conv.weight", "backbone.res_layers.{}.blocks.{}.branch2a.conv.weight",
+         "encoder.encoder.{}.layers.{}.self_attn.in_proj_weight",
+         "decoder.decoder.layers.{}.cross_attn.value_proj.weight"),
+        pairs=listed(), run=steps("read_in_q_k_v"), rows={"in_proj": 768},
+    ),
+    Family(
+        "MaskFormer of its authors, on a ResNet", "maskformer/convert_maskformer_resnet_to_pytorch.py",
+        "MaskFormerForInstanceSegmentation",
+        configured("MaskFormerConfig", backbone_config=("ResNetConfig", DEEP | ALL)),
+        ("backbone.stem.conv1.weight", *MASKS),
+        pairs=listed(), run=steps("read_in_decoder_q_k_v"), rows={"in_proj": 768},
+    ),
+    Family(
+        "MaskFormer of its authors, on a Swin", "maskformer/convert_maskformer_swin_to_pytorch.py",
+        "MaskFormerForInstanceSegmentation",
+        configured("MaskFormerConfig", backbone_config=("MaskFormerSwinConfig", SWIN | ALL)),
+        ("backbone.patch_embed.proj.weight", *MASKS),
+        pairs=listed(), run=steps("read_in_swin_q_k_v", "read_in_decoder_q_k_v"), rows={"predictor": 768},
+    ),
+    Family(
+        "Grounding DINO of its authors", "grounding_dino/convert_grounding_dino_to_hf.py",
+        "GroundingDinoForObjectDetection",
+        configured("GroundingDinoConfig", text_config=("BertConfig", SMALL),
+                   backbone_config=("SwinConfig", SWIN | {"out_indices": [2, 3, 4]})),
+        ("backbone.0.patch_embed.proj.weight", "transformer.encoder.fusion_layers.{}.gamma_v",
+         "transformer.decoder.layers.{}.ca_text.out_proj.weight"),
+        pairs=lambda held, config: held["create_rename_keys"]({}, config),
+    ),
+    Family(
+        "ViLT of its authors", "vilt/convert_vilt_original_to_pytorch.py",
+        "ViltForQuestionAnswering", configured("ViltConfig", **SMALL),
+        ("transformer.blocks.{}.attn.qkv.weight", "text_embeddings.word_embeddings.weight",
+         "token_type_embeddings.weight", "transformer.patch_embed.proj.weight"),
+        pairs=listed(vqa_model=True), run=steps("read_in_q_k_v"),
+    ),
+)  # fmt: skip

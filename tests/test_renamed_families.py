@@ -50,6 +50,18 @@ def test_a_list_that_a_library_numbers_the_other_way_round_is_read_member_by_mem
     assert not any(m.certain for m in aligned(FUSION, NECK).matches)
 
 
+def test_a_decoder_that_attends_to_text_as_well_is_not_known_as_deformable_detr():
+    at = "transformer.decoder.layers.{}."
+    own = ("cross_attn.sampling_offsets.weight", "self_attn.in_proj_weight", "norm3.weight")
+    leaves = [(at.format(n) + name, (4, 4), "f") for n in range(2) for name in own] + [
+        ("transformer.level_embed", (4,), "f")
+    ]
+    more = [(at.format(n) + "ca_text.out_proj.weight", (4, 4), "f") for n in range(2)]
+    for tree, wanted in ((leaves, {"Deformable DETR of its authors"}), ([*leaves, *more], set())):
+        found = recognised(build_patterns(KeyTree.from_leaves(tree)), {})
+        assert {known.name for p in found for known in p.library if "DETR" in known.name} == wanted
+
+
 def test_leaves_that_are_folded_anew_are_still_known_where_all_of_them_were():
     tree = KeyTree.from_leaves([(f"layers.{n}.{part}", (4, 4), "f") for n in range(3) for part in "qk"])
     patterns = build_patterns(tree)
