@@ -48,7 +48,7 @@ SWITCHES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "nothing": ("synthesis", "_NAMES", _same),
     "contents: series that count on": ("synthesis", "with_series", lambda _: list),
     "contents: a choice of words": ("synthesis", "with_choices", lambda _: lambda contents: []),
-    "contents: what remains beside shared edits": ("contents", "_remainders", lambda _: lambda *__: set()),
+    "contents: what remains beside shared edits": ("contents", "_Nodes.has", lambda _: lambda *__: False),
     "templates: series inside names": ("task", "merge_series", lambda _: list),
     "templates: leaves of a module as one": ("task", "join_templates", lambda _: lambda given, _: given),
     "lists cut in another way first": ("synthesis", "recut", lambda _: _nothing),
