@@ -192,9 +192,11 @@ def _read(state: State) -> Mapping[Pair, str]:
 
 @needs_shapes
 def convert_leftovers(state: State) -> State:
-    """Convert what is left over in the end, folded anew."""
+    """Convert what is left over in the end, folded anew; what is found late may hide changes as all else does."""
     links, left, right = converted_leftovers(state.links, state.resized, state.trees, state.patterns, state.hints)
-    return replace(state, links=tuple(links), patterns=(left, right))
+    known = len(state.links)
+    late = hidden_changes(links[known:], state.conventions) if state.conventions else links[known:]
+    return replace(state, links=(*links[:known], *late), patterns=(left, right))
 
 
 @needs_shapes

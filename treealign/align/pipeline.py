@@ -11,6 +11,7 @@ from dataclasses import replace
 from treealign.align import passes
 from treealign.align.contents.objections import judge_contents
 from treealign.align.converting.quantisation import judge_pieces, judge_scales
+from treealign.align.doubting.alike_modules import judge_alike_modules
 from treealign.align.doubting.axes import judge_indices
 from treealign.align.doubting.crossed import judge_crossed
 from treealign.align.doubting.folded_space import judge_orders
@@ -40,6 +41,7 @@ JUDGES: tuple[Judge, ...] = (
     judge_pieces,
     judge_contents,
     judge_crossed,
+    judge_alike_modules,
     judge_same_paths,
     judge_index_families,
     judge_left_stacks,

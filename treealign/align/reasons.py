@@ -7,6 +7,9 @@ from typing import Literal, get_args
 About = Literal["names", "belongs", "order", "rows", "axes"]
 ASPECTS: tuple[About, ...] = get_args(About)  # in the order in which to ask: rows mean nothing before names are settled
 
+WHOSE: frozenset[About] = frozenset({"names", "belongs"})  # who corresponds to whom
+NAMED: frozenset[About] = WHOSE | {"order"}  # what says what a leaf is called, not how its numbers stand
+
 
 class Reason(str):
     """A reason, in words for a person, and what it is about for the program.

@@ -1,7 +1,7 @@
 """The verdict: the only place that makes a match certain, or takes that from it.
 
 A judge says what else a match may be that it cannot refute; here, and nowhere else, that becomes a doubt. What is open
-already keeps its first reason, and what is proved is not judged.
+already keeps its first reason, with what else a judge leaves open about it beneath; what is proved is not judged.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import WHOSE, about, as_reason
 
 Rivals = tuple[tuple[Pattern, ...], tuple[Pattern, ...]]
 NOBODY: Rivals = ((), ())
@@ -49,10 +50,22 @@ def rivals_of(links: Sequence[Link]) -> Rivals:
 
 
 def judged(links: Iterable[Link], found: Alternatives, proved: Collection[Link] = ()) -> list[Link]:
-    """The links, those certain ones open of which a judge cannot refute something; what is proved stays."""
-    return [
-        doubted(link, *found[link]) if link in found and link.certain and link not in proved else link for link in links
-    ]
+    """The links, those open of which a judge cannot refute something; what is proved stays."""
+    return [_judged(link, found[link]) if link in found and link not in proved else link for link in links]
+
+
+def _judged(link: Link, other: Alternative) -> Link:
+    """The link as one that is open for this, too.
+
+    A link of which rows or axes are open already would be certain as soon as these are told: whose it is, is asked as
+    well. Of whose it is, one doubt is enough.
+    """
+    if link.certain:
+        return doubted(link, *other)
+    aspect, known = about(other.reason), {*link.open, *link.answered}
+    if aspect in known or (aspect in WHOSE and not WHOSE.isdisjoint(known)):
+        return link
+    return replace(link, beneath=(*link.beneath, as_reason(other.reason)))
 
 
 def doubted(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
+from treealign.align.reasons import NAMED
 from treealign.changes.leaves import leaf_changes
 from treealign.changes.references.scanning import MIN_CERTAINTY, scan
 from treealign.changes.results import Change, Reference, Severity, Skipped
@@ -23,8 +24,6 @@ from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
 __all__ = ["Audit", "Change", "Reference", "Severity", "Skipped", "audit"]
-
-NAMED = frozenset({"names", "belongs", "order"})  # what of a match says what a leaf is called
 
 
 @dataclass(frozen=True, eq=False)

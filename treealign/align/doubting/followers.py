@@ -13,11 +13,12 @@ from dataclasses import replace
 
 from treealign.align import verdict
 from treealign.align.links import Link
+from treealign.align.reasons import NAMED
 from treealign.align.state import State
 from treealign.tree.keytree import KeyTree
 
 OTHERS = 2  # vectors of its module that must be certain, or one matrix: of a scale and a shift either may be wrong
-WHOSE = frozenset({"names", "belongs", "order"})
+
 FOLLOWS = "its module: what is certain of it goes to the same one"
 Module = dict[str, int]
 
@@ -41,7 +42,7 @@ def follow_modules(state: State) -> State:
 
 def _may_follow(link: Link) -> bool:
     alone = not link.certain and not link.operations and len(link.left) == len(link.right) == 1
-    return alone and set(link.open) <= WHOSE and link.left[0].segments[-1] == link.right[0].segments[-1]
+    return alone and set(link.open) <= NAMED and link.left[0].segments[-1] == link.right[0].segments[-1]
 
 
 def _modules(tree: KeyTree) -> dict[str, Module]:

@@ -6,13 +6,15 @@ some call the gate `fc` and the up-projection `gate`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations, product
 
 from treealign.align.converting.part_order import own_name
+from treealign.align.doubting.transposition import is_matrix
 from treealign.align.links import Link
-from treealign.align.patterns import Digest, Pattern
+from treealign.align.patterns import Digest, Pattern, Shape
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, rivals_of
@@ -20,11 +22,13 @@ from treealign.align.words import split_words, tokens, vocabulary
 
 TORN = Reason("names", "the weight and the bias of one module went to different modules")
 PAIRED = Reason("names", "they have one shape, and not both names say which is which")
-EXCHANGED = frozenset({"@gate", "@up", "@down", "@pre_attn", "@post_attn", "@pre_mlp", "@post_mlp"})
+AROUND = frozenset({"@mlp", "@self attn", "@cross attn", "@text"})  # roles of what holds a leaf, not its own
 NEAR = 3  # levels up to the names of which it is one: `attention.output.LayerNorm`
 PARAMETERS = frozenset({"weight", "bias"})
 STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters
+DIGITS = re.compile(r"\d+")
 Path = tuple[str, ...]
+Place = tuple[Path, Path, str]  # a module of either side, and which leaves of the modules in it
 
 
 def judge_siblings(state: State) -> Alternatives:
@@ -67,7 +71,7 @@ def _paired(links: Sequence[Link]) -> dict[Link, list[Link]]:
 
 def _by_chance(links: Sequence[Link]) -> dict[Link, list[Link]]:
     """Links of two leaves of one shape, from one module to one, that nothing tells apart but a name taken by chance."""
-    beside: dict[tuple[Path, Path, str], list[Link]] = defaultdict(list)
+    beside: dict[Place, list[Link]] = defaultdict(list)
     module: dict[Path, list[Link]] = defaultdict(list)
     for link in links:
         if len(link.left) == len(link.right) == 1:
@@ -76,9 +80,9 @@ def _by_chance(links: Sequence[Link]) -> dict[Link, list[Link]]:
             if q.segments[-1] != "bias":  # which is where its weight is
                 beside[p.holder, q.holder, q.segments[-1] if q.segments[-1] in PARAMETERS else ""].append(link)
     found: dict[Link, list[Link]] = {}
-    for group in beside.values():
-        for one, other in _exchangeable(group):
-            if len(module[_module(one.left[0])]) != len(module[_module(other.left[0])]):
+    for group, repeats in _with_repeats(beside):
+        for one, other in _exchangeable(group, repeats):
+            if _leaves(module, one) != _leaves(module, other):
                 continue  # a norm that counts batches is no other norm
             if _told_by_chance(one, other) or _told_by_chance(other, one):
                 both = [o for link in (one, other) for o in module[_module(link.left[0])]]
@@ -86,16 +90,46 @@ def _by_chance(links: Sequence[Link]) -> dict[Link, list[Link]]:
     return found
 
 
+def _with_repeats(beside: Mapping[Place, Sequence[Link]]) -> Iterator[tuple[Sequence[Link], Sequence[Link]]]:
+    """The links between each two modules, and those that are folded over these and others, where they are not."""
+    repeats: dict[Place, list[Place]] = defaultdict(list)
+    for place in beside:
+        repeats[_folded(place[0]), _folded(place[1]), place[2]].append(place)
+    for (mine, theirs, leaf), places in repeats.items():
+        folded = beside.get((mine, theirs, leaf), ()) if len(places) > 1 else ()
+        yield from ((beside[place], folded if beside[place] is not folded else ()) for place in places)
+
+
+def _folded(path: Path) -> Path:
+    return tuple(DIGITS.sub("{}", segment) for segment in path)
+
+
+def _leaves(module: Mapping[Path, Sequence[Link]], link: Link) -> frozenset[str]:
+    """The names of the leaves that its module has in the checkpoint."""
+    return frozenset(other.left[0].segments[-1] for other in module[_module(link.left[0])])
+
+
 def _module(p: Pattern) -> Path:
     return p.segments[:-1] if p.segments[-1] in PARAMETERS | STATISTICS else p.segments
 
 
-def _exchangeable(links: Sequence[Link]) -> Iterator[tuple[Link, Link]]:
+def _exchangeable(links: Sequence[Link], others: Sequence[Link]) -> Iterator[tuple[Link, Link]]:
     """The links of one module to one module that have one shape, two by two, one of them of two names at least."""
     renamed = [link for link in links if own_name(link.left[0]) != own_name(link.right[0])]
     same = [link for link in links if own_name(link.left[0]) == own_name(link.right[0])]
-    pairs = chain(combinations(renamed, 2), product(renamed, same))
-    return ((a, b) for a, b in pairs if a.left[0].signature == b.left[0].signature)
+    pairs = chain(combinations(renamed, 2), product(renamed, same), product(renamed, others))
+    return ((a, b) for a, b in pairs if _sizes(a) == _sizes(b) or _one_turned(a, b))
+
+
+def _sizes(link: Link) -> frozenset[Shape]:
+    return frozenset(link.left[0].shapes.values())
+
+
+def _one_turned(link: Link, other: Link) -> bool:
+    """Whether they could be exchanged if both sides store their matrices the other way round."""
+    if link.operations or other.operations or not is_matrix(link.left[0]) or not is_matrix(other.left[0]):
+        return False
+    return {(shape or ())[::-1] for shape in _sizes(link)} == _sizes(other)
 
 
 def _told_by_chance(one: Link, other: Link) -> bool:
@@ -110,10 +144,8 @@ def _told_by_chance(one: Link, other: Link) -> bool:
     if others[0] & others[1] or _share_names(other, one):
         return False
     if not mine & theirs:
-        named = own_name(one.left[0]) == own_name(one.right[0]) and not (
-            _any_role(one.left[0]) | _any_role(one.right[0])
-        )
-        return named and _is_meaningless(one.left[0]) and not _any_role(other.left[0]) & _any_role(other.right[0])
+        named = own_name(one.left[0]) == own_name(one.right[0]) and not (_roles(one.left[0]) | _roles(one.right[0]))
+        return named and _is_meaningless(one.left[0]) and not _roles(other.left[0]) & _roles(other.right[0])
     if _share_names(one, other):
         return False
     return mine != theirs or (len(mine) > 1 and bool(others[1] & mine or others[0] & theirs))
@@ -125,8 +157,8 @@ def _is_meaningless(p: Pattern) -> bool:
     return not own_name(p).isdecimal() and "{}" not in own_name(p) and known.isdisjoint(split_words(own_name(p)))
 
 
-def _any_role(p: Pattern) -> frozenset[str]:
-    return frozenset(t.text for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1)
+def _roles(p: Pattern) -> frozenset[str]:
+    return frozenset(t.text for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1) - AROUND
 
 
 def _share_names(link: Link, other: Link) -> bool:
@@ -139,10 +171,6 @@ def _words(p: Pattern) -> frozenset[str]:
     """Words near it that tell anything by themselves."""
     near = (t for t in tokens(p.segments) if t.qualified and 1 <= t.depth <= NEAR)
     return frozenset(t.text for t in near if t.text[0] not in "@=")
-
-
-def _roles(p: Pattern) -> frozenset[str]:
-    return frozenset(t.text for t in tokens(p.segments) if t.text in EXCHANGED and t.depth <= 1)
 
 
 def _part(p: Pattern) -> str:

@@ -155,11 +155,11 @@ def _leaves_beside(side: Sequence[Pattern]) -> dict[Path, dict[Shape, list[Patte
 
 
 def _shows(link: Link) -> Shown:
-    """What one match shows; where only its rows are open, its dimensions are not.
+    """What one match shows; where only its rows are open, or the order of its parts, its dimensions are not.
 
     A whole that is made of squares shows nothing of them: each may have been turned before they were joined.
     """
-    if _is_square(link) or (not link.certain and (not link.open or set(link.open) - {"rows"})):
+    if _is_square(link) or (not link.certain and (not link.open or set(link.open) - {"rows", "order"})):
         return Shown(unsettled=1)
     return Shown(turned=1) if any(isinstance(o, Permute) for o in link.operations) else Shown(alike=1)
 
