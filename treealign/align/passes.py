@@ -192,11 +192,18 @@ def _read(state: State) -> Mapping[Pair, str]:
 
 @needs_shapes
 def convert_leftovers(state: State) -> State:
-    """Convert what is left over in the end, folded anew; what is found late may hide changes as all else does."""
+    """Convert what is left over in the end, folded anew."""
     links, left, right = converted_leftovers(state.links, state.resized, state.trees, state.patterns, state.hints)
-    known = len(state.links)
-    late = hidden_changes(links[known:], state.conventions) if state.conventions else links[known:]
-    return replace(state, links=(*links[:known], *late), patterns=(left, right))
+    return replace(state, links=tuple(links), patterns=(left, right))
+
+
+def suspect_late(state: State) -> State:
+    """See what is hidden by what was found late, or told by its place alone: it may hide it as all else does."""
+    if state.conventions is None:
+        return state
+    certain = [link for link in state.links if link.certain]
+    judged_anew = dict(zip(certain, hidden_changes(certain, state.conventions), strict=True))
+    return replace(state, links=tuple(judged_anew.get(link, link) for link in state.links))
 
 
 @needs_shapes

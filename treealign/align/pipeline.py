@@ -20,6 +20,7 @@ from treealign.align.doubting.index_families import judge_index_families
 from treealign.align.doubting.joined_squares import turn_joined_squares
 from treealign.align.doubting.left_stacks import judge_left_stacks
 from treealign.align.doubting.lists import judge_lists
+from treealign.align.doubting.members import judge_members
 from treealign.align.doubting.other_tower import judge_other_tower
 from treealign.align.doubting.same_paths import judge_same_paths
 from treealign.align.doubting.siblings import judge_siblings
@@ -42,6 +43,7 @@ JUDGES: tuple[Judge, ...] = (
     judge_contents,
     judge_crossed,
     judge_alike_modules,
+    judge_members,
     judge_same_paths,
     judge_index_families,
     judge_left_stacks,
@@ -82,6 +84,7 @@ PASSES: tuple[Pass, ...] = (
     passes.place_in_step,
     passes.convert_leftovers,
     settle_places,
+    passes.suspect_late,
     passes.stack_doubts,
     passes.match_same_names,
     turn_joined_squares,

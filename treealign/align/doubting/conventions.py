@@ -214,11 +214,12 @@ def _rows_doubt(link: Link, rotary: Rotary, gates: Gates) -> Reason | None:
 
 
 def _may_stand_by_head(link: Link) -> bool:
-    """Whether q, k and v are fused on either side."""
+    """Whether q, k and v are fused on either side; of two fused ones, whether but one is called so."""
     fused = {r for p in (*link.left, *link.right) for r in roles(p)}
     parts = [roles(p) for p in (link.left if len(link.left) > 1 else link.right)]
-    if any("qkv" in r for r in (roles(p) for p in (*link.left, *link.right))):
-        return bool(link.operations)
+    called = ["qkv" in roles(p) for p in (*link.left, *link.right)]
+    if any(called):
+        return bool(link.operations) or not all(called)
     whole = len(parts) == 3 and {"q", "k", "v"} <= fused
     return whole and bool(link.operations)
 
