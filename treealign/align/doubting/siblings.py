@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, combinations, product
 
 from treealign.align.converting.part_order import own_name
-from treealign.align.doubting.transposition import is_matrix
 from treealign.align.links import Link
 from treealign.align.patterns import Digest, Pattern, Shape
 from treealign.align.reasons import Reason
@@ -33,7 +32,7 @@ Place = tuple[Path, Path, str]  # a module of either side, and which leaves of t
 
 def judge_siblings(state: State) -> Alternatives:
     """Matches that the leaves beside them speak against."""
-    torn, paired = _torn(state.known), _by_chance(state.known) | _paired(state.known)
+    torn, paired = _torn(state.known), _by_chance(state.known) | _paired(state.known) | _beside_left_over(state)
     return {
         link: Alternative(TORN if link in torn else PAIRED, rivals_of(others))
         for link, others in {**paired, **torn}.items()
@@ -78,7 +77,7 @@ def _by_chance(links: Sequence[Link]) -> dict[Link, list[Link]]:
             p, q = link.left[0], link.right[0]
             module[_module(p)].append(link)
             if q.segments[-1] != "bias":  # which is where its weight is
-                beside[p.holder, q.holder, q.segments[-1] if q.segments[-1] in PARAMETERS else ""].append(link)
+                beside[p.holder, q.holder, _parameter(q)].append(link)
     found: dict[Link, list[Link]] = {}
     for group, repeats in _with_repeats(beside):
         for one, other in _exchangeable(group, repeats):
@@ -104,6 +103,46 @@ def _folded(path: Path) -> Path:
     return tuple(DIGITS.sub("{}", segment) for segment in path)
 
 
+def _beside_left_over(state: State) -> dict[Link, list[Link]]:
+    """Links that a name may mean or not, where a leaf of one's own size beside it has no partner and may be meant."""
+    used = {p for link in (*state.known, *state.resized) for p in (*link.left, *link.right)}
+    left_over: dict[tuple[int, Path, str], list[Pattern]] = defaultdict(list)
+    for side, some in enumerate(state.patterns):
+        for p in some:
+            if p not in used:
+                left_over[side, p.holder, _parameter(p)].append(p)
+    found: dict[Link, list[Link]] = {}
+    for link in state.known if left_over else ():
+        if link.certain and len(link.left) == len(link.right) == 1 and not link.operations:
+            ends = link.left[0], link.right[0]
+            roles = tuple(map(_roles, ends))
+            if roles[0] & roles[1] and roles[0] != roles[1] and own_name(ends[0]) != own_name(ends[1]):
+                rivals = (
+                    p
+                    for side, end in enumerate(ends)
+                    for p in left_over.get((side, end.holder, _parameter(end)), ())
+                    if _could_stand_for(p, end) and (not _roles(p) or _roles(p) & roles[1 - side])
+                )
+                if next(rivals, None) is not None:
+                    found[link] = [link]
+    return found
+
+
+def _could_stand_for(p: Pattern, other: Pattern) -> bool:
+    """Whether it has the other's sizes, or those of its transpose."""
+    mine, theirs = frozenset(p.shapes.values()), frozenset(other.shapes.values())
+    return mine == theirs or {_turned(shape) for shape in mine} == theirs
+
+
+def _turned(shape: Shape) -> Shape:
+    """The shape with its last two dimensions the other way round: those of a matrix, or of all matrices of experts."""
+    return shape if shape is None or len(shape) < 2 else (*shape[:-2], shape[-1], shape[-2])
+
+
+def _parameter(p: Pattern) -> str:
+    return p.segments[-1] if p.segments[-1] in PARAMETERS else ""
+
+
 def _leaves(module: Mapping[Path, Sequence[Link]], link: Link) -> frozenset[str]:
     """The names of the leaves that its module has in the checkpoint."""
     return frozenset(other.left[0].segments[-1] for other in module[_module(link.left[0])])
@@ -127,9 +166,8 @@ def _sizes(link: Link) -> frozenset[Shape]:
 
 def _one_turned(link: Link, other: Link) -> bool:
     """Whether they could be exchanged if both sides store their matrices the other way round."""
-    if link.operations or other.operations or not is_matrix(link.left[0]) or not is_matrix(other.left[0]):
-        return False
-    return {(shape or ())[::-1] for shape in _sizes(link)} == _sizes(other)
+    renamed = not (link.operations or other.operations)
+    return renamed and {_turned(shape) for shape in _sizes(link)} == _sizes(other) != _sizes(link)
 
 
 def _told_by_chance(one: Link, other: Link) -> bool:
