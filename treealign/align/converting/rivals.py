@@ -13,7 +13,7 @@ from treealign.align.knowledge.weights import SURE
 from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
-from treealign.align.words import vocabulary
+from treealign.align.words import split_words, vocabulary
 
 RIVALS = Reason("names", "others beside them have the same sizes, and the names do not say which is which")
 
@@ -36,7 +36,7 @@ def naming(part: Pattern, whole: Pattern) -> int:
 
     A role of a whole is each of those of which it is made.
     """
-    if own_name(part) == own_name(whole):
+    if split_words(own_name(part)) == split_words(own_name(whole)):
         return 3
     known, compositions = vocabulary().part_roles, vocabulary().compositions
     mine, theirs = own_roles(part), own_roles(whole)

@@ -94,9 +94,19 @@ def _with_repeats(beside: Mapping[Place, Sequence[Link]]) -> Iterator[tuple[Sequ
     repeats: dict[Place, list[Place]] = defaultdict(list)
     for place in beside:
         repeats[_folded(place[0]), _folded(place[1]), place[2]].append(place)
-    for (mine, theirs, leaf), places in repeats.items():
-        folded = beside.get((mine, theirs, leaf), ()) if len(places) > 1 else ()
-        yield from ((beside[place], folded if beside[place] is not folded else ()) for place in places)
+    for places in repeats.values():
+        wide = [place for place in places if any("{}" in segment for segment in place[0])] if len(places) > 1 else []
+        for place in places:
+            over = (other for other in wide if other != place and _covers(other, place))
+            yield beside[place], [link for other in over for link in beside[other]]
+
+
+def _covers(wide: Place, place: Place) -> bool:
+    """Whether what is folded stands in this module, too."""
+    return all(
+        len(a) == len(b) and all(x == y or "{}" in x for x, y in zip(a, b, strict=True))
+        for a, b in zip(wide[:2], place[:2], strict=True)
+    )
 
 
 def _folded(path: Path) -> Path:

@@ -90,10 +90,18 @@ class Surroundings:
         if any(isinstance(o, Permute) for o in link.operations) or not _is_square(link):
             return False
         above = self.near(link)
+        if self._is_in_unsettled_block(link):
+            return _differ(link)
         near = next((s for s in above if s.alike or s.turned), None)
         if near is not None and (near.alike >= ENOUGH or not near.unsettled):
             return not near.alike
         return bool(above) and (_differ(link) or bool(near and near.turned and not near.alike))
+
+    def _is_in_unsettled_block(self, link: Link) -> bool:
+        """Whether its block has matrices that could show it, and none does: a head may stand otherwise than blocks."""
+        block = _block(link.right[0])
+        shown = self._shown.get(block)
+        return bool(block) and shown is not None and not shown.alike and not shown.turned
 
     def is_turned_alone(self, link: Link) -> bool:
         """Whether it is turned, though a leaf of its own shape is beside its partner, and nothing else around is."""
@@ -113,18 +121,33 @@ class Surroundings:
         p, q = link.left[0], link.right[0]
         turned = (_shape(q) or ())[::-1]
         others = self._model.get(_plain(q.segments[:-2]), {}).get(turned, ())
-        if p.template == q.template or naming(p, q) > max((naming(p, other) for other in others), default=0):
+        if p.template == q.template or all(self._is_named(p, q, other) for other in others):
             return False
         if not all(
             turned in beside.get(_plain(r.segments[:-2]), ()) for r, beside in ((p, self._checkpoint), (q, self._model))
         ):
             return False
         both = 2  # it, and its counterpart, which stands as it does
-        return not any(near.alike > both for near in self.near(link))
+        block = _block(link.right[0])
+        return not any(near.alike > both for path, near in self._near(link) if path[: len(block)] == block)
+
+    def _is_named(self, p: Pattern, q: Pattern, other: Pattern) -> bool:
+        """Whether names say more for what is matched than for p with the other, and what the other has with q."""
+        theirs = self._partners.get(other)
+        if theirs is None:
+            return naming(p, q) > naming(p, other)
+        return naming(p, q) + naming(theirs, other) > naming(p, other) + naming(theirs, q)
+
+    @cached_property
+    def _partners(self) -> dict[Pattern, Pattern]:
+        return {link.right[0]: link.left[0] for link in self.links if len(link.left) == len(link.right) == 1}
 
     def near(self, link: Link) -> list[Shown]:
         """What is shown around its model leaf, the nearest first."""
-        return [self._shown[path] for path in _around(link.right[0]) if path in self._shown]
+        return [shown for _, shown in self._near(link)]
+
+    def _near(self, link: Link) -> list[tuple[Path, Shown]]:
+        return [(path, self._shown[path]) for path in _around(link.right[0]) if path in self._shown]
 
     @cached_property
     def _model(self) -> dict[Path, dict[Shape, list[Pattern]]]:
@@ -185,6 +208,12 @@ def _shape(p: Pattern) -> Shape:
 def _differ(link: Link) -> bool:
     """Whether any of it stands at another path on the other side."""
     return {p.template for p in link.left} != {p.template for p in link.right}
+
+
+def _block(p: Pattern) -> Path:
+    """The repeat in which it stands, its indices counting for nothing; the root where it stands in none."""
+    path = _plain(p.segments)
+    return path[: max((at for at, segment in enumerate(path) if "{}" in segment), default=-1) + 1]
 
 
 def _plain(path: Path) -> Path:
