@@ -43,6 +43,7 @@ WAY = Reason(
 )
 BARE = Reason("axes", "a square matrix of its own on one side, of a layer on the other: either may be the transpose")
 ALIKE = "all others of its kind are turned alike"
+LAYER = 2  # levels from a leaf to a module that holds its layer
 BOTH = frozenset({(0, 1), (1, 0)})
 Path = tuple[str, ...]
 
@@ -217,11 +218,16 @@ def _may_stand_by_head(link: Link) -> bool:
     """Whether q, k and v are fused on either side; of two fused ones, whether but one is called so."""
     fused = {r for p in (*link.left, *link.right) for r in roles(p)}
     parts = [roles(p) for p in (link.left if len(link.left) > 1 else link.right)]
-    called = ["qkv" in roles(p) for p in (*link.left, *link.right)]
+    called = [_is_called_fused(p) for p in (*link.left, *link.right)]
     if any(called):
         return bool(link.operations) or not all(called)
     whole = len(parts) == 3 and {"q", "k", "v"} <= fused
     return whole and bool(link.operations)
+
+
+def _is_called_fused(p: Pattern) -> bool:
+    """Whether its module is called so, or the one that holds a layer of it: `qkv_proj.convolution`."""
+    return "qkv" in roles(p) or any(t.text == "@qkv" and t.depth <= LAYER for t in tokens(p.named))
 
 
 def _axes_doubt(link: Link, both_ways: BothWays) -> Reason | None:

@@ -16,7 +16,7 @@ from treealign.align.converting.rivals import naming
 from treealign.align.doubting.layouts import is_table
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern, Shape
-from treealign.align.reasons import Reason
+from treealign.align.reasons import WHOSE, Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, alone, judged
 from treealign.formats.cached import cached_property
@@ -71,10 +71,13 @@ def judge_turns(state: State) -> Alternatives:
 
 
 def _reason(link: Link, around: Surroundings) -> Reason | None:
-    if not link.certain:
-        return None
-    reason = UNSHOWN if around.may_be_turned(link) else ALONE if around.is_turned_alone(link) else None
-    return reason or (EITHER if around.fits_either_way(link) else None)
+    if link.certain and around.may_be_turned(link):
+        return UNSHOWN
+    if link.certain and around.is_turned_alone(link):
+        return ALONE
+    # rows and the order of a list say nothing of whose it is
+    known = link.certain or (bool(link.open) and WHOSE.isdisjoint(link.open))
+    return EITHER if known and around.fits_either_way(link) else None
 
 
 @dataclass(frozen=True, eq=False)
