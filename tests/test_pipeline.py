@@ -42,7 +42,13 @@ def test_what_is_proved_is_not_judged(link):
 
 def test_what_is_open_keeps_its_first_reason(link):
     first = doubted(link, Reason("names", "first"))
-    assert judged([first], {first: alone(link, OTHERS)}) == [first]
+    (after,) = judged([first], {first: alone(link, OTHERS)})
+    assert (after.reason, after.beneath) == (first.reason, (OTHERS,))
+
+
+def test_of_whose_a_leaf_is_one_doubt_is_enough(link):
+    first = doubted(link, Reason("names", "first"))
+    assert judged([first], {first: alone(link, Reason("belongs", "second"))}) == [first]
 
 
 def test_an_answer_makes_certain_only_what_nothing_else_is_open_about(link):

@@ -201,7 +201,8 @@ def suspect_late(state: State) -> State:
     """See what is hidden by what was found late, or told by its place alone: it may hide it as all else does."""
     if state.conventions is None:
         return state
-    certain = [link for link in state.links if link.certain]
+    proved = set(state.anchors.links)
+    certain = [link for link in state.links if link.certain and link not in proved]
     judged_anew = dict(zip(certain, hidden_changes(certain, state.conventions), strict=True))
     return replace(state, links=tuple(judged_anew.get(link, link) for link in state.links))
 

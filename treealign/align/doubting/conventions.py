@@ -18,7 +18,7 @@ from treealign.align.doubting.axis_orders import AxisOrders, link_orders
 from treealign.align.doubting.gates import FUSED, Gates
 from treealign.align.doubting.habits import Guess, Habits
 from treealign.align.doubting.layouts import BothWays, is_bare, is_cut_square, is_kernel, is_table
-from treealign.align.doubting.rotary import Rotary, roles
+from treealign.align.doubting.rotary import PROJECTIONS, Rotary, roles
 from treealign.align.doubting.transposition import block, is_matrix, is_square
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
@@ -218,16 +218,17 @@ def _may_stand_by_head(link: Link) -> bool:
     """Whether q, k and v are fused on either side; of two fused ones, whether but one is called so."""
     fused = {r for p in (*link.left, *link.right) for r in roles(p)}
     parts = [roles(p) for p in (link.left if len(link.left) > 1 else link.right)]
-    called = [_is_called_fused(p) for p in (*link.left, *link.right)]
-    if any(called):
-        return bool(link.operations) or not all(called)
+    both = (*link.left, *link.right)
+    if any("qkv" in roles(p) for p in both):
+        return bool(link.operations) or not all(map(_is_called_fused, both))
     whole = len(parts) == 3 and {"q", "k", "v"} <= fused
     return whole and bool(link.operations)
 
 
 def _is_called_fused(p: Pattern) -> bool:
     """Whether its module is called so, or the one that holds a layer of it: `qkv_proj.convolution`."""
-    return "qkv" in roles(p) or any(t.text == "@qkv" and t.depth <= LAYER for t in tokens(p.named))
+    own = roles(p) & PROJECTIONS
+    return "qkv" in own or (not own and any(t.text == "@qkv" and t.depth <= LAYER for t in tokens(p.named)))
 
 
 def _axes_doubt(link: Link, both_ways: BothWays) -> Reason | None:
