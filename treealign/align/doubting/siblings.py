@@ -166,18 +166,14 @@ def _exchangeable(links: Sequence[Link], others: Sequence[Link]) -> Iterator[tup
     """The links of one module to one module that have one shape, two by two, one of them of two names at least."""
     renamed = [link for link in links if own_name(link.left[0]) != own_name(link.right[0])]
     same = [link for link in links if own_name(link.left[0]) == own_name(link.right[0])]
+    sizes = {link: _sizes(link) for link in (*links, *others)}  # once each: the pairs are many
+    turned = {link: frozenset() if link.operations else frozenset(map(_turned, sizes[link])) for link in sizes}
     pairs = chain(combinations(renamed, 2), product(renamed, same), product(renamed, others))
-    return ((a, b) for a, b in pairs if _sizes(a) == _sizes(b) or _one_turned(a, b))
+    return ((a, b) for a, b in pairs if sizes[a] == sizes[b] or (turned[a] == sizes[b] and not b.operations))
 
 
 def _sizes(link: Link) -> frozenset[Shape]:
     return frozenset(link.left[0].shapes.values())
-
-
-def _one_turned(link: Link, other: Link) -> bool:
-    """Whether they could be exchanged if both sides store their matrices the other way round."""
-    renamed = not (link.operations or other.operations)
-    return renamed and {_turned(shape) for shape in _sizes(link)} == _sizes(other) != _sizes(link)
 
 
 def _told_by_chance(one: Link, other: Link) -> bool:
