@@ -21,7 +21,6 @@ from truths import Truth
 
 from treealign import ConversionMapping, Convert
 from treealign.align.links import Match
-from treealign.align.words import tokens
 
 ODD = ("a", "b", "c", "x", "xx", "x1", "x10", "l", "m", "unit", "zeta", "unit_1", "unit_10", "y", "yy", "eta", "rho")
 WORDS = {
@@ -338,14 +337,8 @@ def _spelled(fused: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
 
 
 def _straightened(theirs: Style, ours: Style) -> Style:
-    """Theirs without names that are exchanged in a circle with ours, or a tower called as our other one is.
-
-    Nothing could show them.
-    """
+    """Theirs without names that are exchanged in a circle with ours: nothing could show them."""
     words = dict(theirs.words)
-    for role, other in (("tower", "tower2"), ("tower2", "tower")):
-        if _said(words[role]) & _said(ours.words[other]):
-            words[role] = ours.words[role]
     while True:
         meant: dict[str, set[str]] = {}
         for role, word in words.items():
@@ -356,10 +349,6 @@ def _straightened(theirs: Style, ours: Style) -> Style:
             return replace(theirs, words=words)
         role = next(r for r, w in words.items() if w == circle and ours.words.get(r, w) != w)
         words[role] = ours.words[role]
-
-
-def _said(word: str) -> set[str]:
-    return {token.text for token in tokens((word, "weight")) if token.qualified and token.depth == 1}
 
 
 def _returns(word: str, meant: dict[str, set[str]]) -> bool:
