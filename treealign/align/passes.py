@@ -202,9 +202,9 @@ def suspect_late(state: State) -> State:
     if state.conventions is None:
         return state
     proved = set(state.anchors.links)
-    certain = [link for link in state.links if link.certain and link not in proved]
-    judged_anew = dict(zip(certain, hidden_changes(certain, state.conventions), strict=True))
-    return replace(state, links=tuple(judged_anew.get(link, link) for link in state.links))
+    suspected = zip(state.links, hidden_changes(state.links, state.conventions), strict=True)
+    links = (new if link.certain and link not in proved else link for link, new in suspected)
+    return replace(state, links=tuple(links))
 
 
 @needs_shapes
