@@ -9,9 +9,9 @@ from cases import read_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from person import tell
+from test_layouts import known
 
 from treealign import KeyTree, TreealignError, suggest
-from treealign.align.knowledge import entries, reading, recognising, saying
 from treealign.align.knowledge.entries import layouts
 from treealign.align.patterns import Pattern
 from treealign.align.reading_hints import read
@@ -245,9 +245,7 @@ def test_the_truth_can_be_answered_whatever_the_guess_was(texts, kind, name):
 
 def without(monkeypatch, words):
     """No entry of this name among the known layouts: what they settle is not asked."""
-    table = {name: row for name, row in layouts().items() if words not in name}
-    for module in (entries, reading, recognising, saying):
-        monkeypatch.setattr(module, "layouts", lambda: table)
+    known(monkeypatch, *(row for name, row in layouts().items() if words not in name))
 
 
 @pytest.fixture(scope="module")
