@@ -17,12 +17,11 @@ from typing import Any
 from treealign.align import verdict
 from treealign.align.alignment import Alignment
 from treealign.align.asking.hidden import Sizes
-from treealign.align.asking.naming import NAMES
 from treealign.align.asking.questions import find_questions
 from treealign.align.asking.rows import ROTARY, HeadLayout
 from treealign.align.hints import Statement, parse
 from treealign.align.links import Link
-from treealign.align.reasons import About, Reason
+from treealign.align.reasons import WHOSE, About, Reason
 from treealign.run.equivalence import Places
 from treealign.run.pair import Sides
 from treealign.run.realising import Realiser
@@ -132,7 +131,7 @@ class _Settling:
         others = [
             (choice, way)
             for choice in self.search.choices(self.alignment)
-            if choice.questions[0].about not in NAMES
+            if choice.questions[0].about not in WHOSE
             for way in choice.ways[1:]
         ]
         blind = {choice for choice, way in others if self._is_blind(way.hints)}
@@ -173,7 +172,7 @@ class _Settling:
     # each link
 
     def _judged(self, link: Link, unseen: frozenset[About]) -> Link:
-        aspects = (link.open.keys() or NAMES) | unseen
+        aspects = (link.open.keys() or WHOSE) | unseen
         seen = self._effect(link) > self.floor
         same = [o for o in self.places.alike[link] if self._effect(o) > self.floor] if seen else []
         same += self._same_contents(link) if seen and not self.search.pair.generic else []
@@ -183,7 +182,7 @@ class _Settling:
         for aspect in aspects:
             if not seen:
                 left_open[aspect] = UNREAD
-            elif (aspect in NAMES and same) or aspect in unseen:
+            elif (aspect in WHOSE and same) or aspect in unseen:
                 left_open[aspect] = UNSEEN
         return self._with(link, left_open, same)
 

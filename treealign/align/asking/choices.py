@@ -15,13 +15,13 @@ from treealign.align.alignment import Alignment
 from treealign.align.asking.answering import answered
 from treealign.align.asking.exchanging import alike, same_parameter
 from treealign.align.asking.hidden import Sizes
-from treealign.align.asking.naming import NAMES
 from treealign.align.asking.question import Option, Question
 from treealign.align.asking.questions import find_questions
 from treealign.align.doubting.conventions import HEADS
 from treealign.align.hints import parse
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import WHOSE
 from treealign.errors import TreealignError
 
 MOST_WAYS = 64  # combinations of answers about names that are looked at
@@ -87,9 +87,9 @@ def find_choices(alignment: Alignment, sizes: Sizes | None = None) -> list[Choic
     That keys belong to nothing cannot: the model would lack them.
     """
     questions = find_questions(alignment, sizes)
-    names = [question for question in questions if question.about in NAMES]
+    names = [question for question in questions if question.about in WHOSE]
     found = [_names_choice(alignment, group) for group in _connected(names)]
-    found += [_hidden_choice(question) for question in questions if question.about not in NAMES]
+    found += [_hidden_choice(question) for question in questions if question.about not in WHOSE]
     return [choice for choice in found if len(choice.ways) > 1]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.naming import NAMES
 from treealign.align.asking.question import Option
 from treealign.align.asking.questions import find_questions
 from treealign.align.doubting.stacking import judged_anew
@@ -14,6 +13,7 @@ from treealign.align.hints import Naming, Statement
 from treealign.align.knowledge.settling import settled_by_layouts
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
+from treealign.align.reasons import WHOSE
 from treealign.align.verdict import doubted, settled_if_answered
 
 Hint = Statement | Naming
@@ -24,7 +24,7 @@ def chosen(alignment: Alignment, option: Option) -> Alignment:
     said = f"answered: {option.hint}"
     made = []
     for link in option.links:
-        is_other = set(link.answered) >= NAMES and link not in option.replaces and _is_moved(link, option.replaces)
+        is_other = set(link.answered) >= WHOSE and link not in option.replaces and _is_moved(link, option.replaces)
         made.append(settled(anew(alignment, link) if is_other else link, said))
     gone = set(option.replaces)
     implied = [doubted(anew(alignment, link), link.reason) for link in option.implied]

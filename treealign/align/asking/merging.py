@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from treealign.align.asking.naming import MOST, NAMES
+from treealign.align.asking.naming import MOST
 from treealign.align.asking.question import Option, Question
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import About
+from treealign.align.reasons import WHOSE, About
 
 _NUMBER = re.compile(r"\{\}|[0-9]+", re.ASCII)
 PARTS = MOST - 2  # questions that are put together: all are so, all but one of them, none is
@@ -74,7 +74,7 @@ def _by_doubt(questions: Sequence[Question]) -> Iterator[list[Question]]:
 
 
 def _doubts(question: Question) -> Iterator[object]:
-    aspect = "names" if question.about in NAMES else question.about
+    aspect = "names" if question.about in WHOSE else question.about
     yield from ((aspect, reason) for reason in question.why.split("; "))
     for link in question.links:
         for side, patterns in enumerate((link.left, link.right)):
@@ -97,7 +97,7 @@ def _by_change(questions: Sequence[Question]) -> list[list[Question]]:
     found: dict[object, list[Question]] = defaultdict(list)
     for question in sorted(questions, key=lambda q: sorted(map(str, _doubts(q)))):
         said = question.options[0].hint.rpartition(": ")[2]
-        found[tuple(dict.fromkeys(map(_change, question.links))) if question.about in NAMES else said].append(question)
+        found[tuple(dict.fromkeys(map(_change, question.links))) if question.about in WHOSE else said].append(question)
     return list(found.values())
 
 

@@ -9,14 +9,13 @@ from dataclasses import replace
 from treealign.align.alignment import Alignment
 from treealign.align.asking.choosing import all_patterns, anew, chosen, settled, spelled, with_links
 from treealign.align.asking.exchanging import moved
-from treealign.align.asking.naming import NAMES
 from treealign.align.asking.question import Option, Question
 from treealign.align.asking.questions import find_questions
 from treealign.align.hints import Naming
 from treealign.align.links import Link
 from treealign.align.paths import fits, is_limited, leaves_of, rest
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import Reason, as_reason
+from treealign.align.reasons import WHOSE, Reason, as_reason
 from treealign.align.verdict import doubted
 
 Path = tuple[str, ...]
@@ -91,7 +90,7 @@ def _told(question: Question, hint: Naming) -> Option | None:
     """The one option that a hint tells from all others of a question."""
     if question.about == "order":
         return _told_order(question, hint)
-    if question.about not in NAMES:
+    if question.about not in WHOSE:
         return None
     if parts := question.options[0].parts:  # a hint that names one of them speaks of no other
         return next((part for part in parts if _verdict(part, hint)), None)
@@ -184,8 +183,8 @@ def _partner(alignment: Alignment, p: Pattern) -> Pattern | None:
 
 def _confirmed(alignment: Alignment, p: Pattern, hint: Naming) -> Alignment:
     links = tuple(
-        settled(replace(link, answered=(*link.answered, *NAMES)), f"answered: {hint.text}")
-        if link.left == (p,) and NAMES & link.open.keys()
+        settled(replace(link, answered=(*link.answered, *WHOSE)), f"answered: {hint.text}")
+        if link.left == (p,) and WHOSE & link.open.keys()
         else link
         for link in alignment.links
     )
@@ -198,7 +197,7 @@ def _exchanged(alignment: Alignment, p: Pattern, q: Pattern, hint: Naming) -> Al
     base = theirs if theirs is not None and len(theirs.left) == len(theirs.right) == 1 else None
     made = moved(base, source=p) if base else Link((p,), (q,))
     beneath = list(dict.fromkeys(r for link in (base, mine) if link for r in _besides_names(link)))
-    made = replace(doubted(made, "", beneath=beneath), answered=(*made.answered, *NAMES))
+    made = replace(doubted(made, "", beneath=beneath), answered=(*made.answered, *WHOSE))
     links = [link for link in alignment.links if link not in (mine, theirs)]
     links.append(settled(anew(alignment, made), f"answered: {hint.text}"))
     if mine is not None and base is not None and len(mine.left) == len(mine.right) == 1:
@@ -208,7 +207,7 @@ def _exchanged(alignment: Alignment, p: Pattern, q: Pattern, hint: Naming) -> Al
 
 def _besides_names(link: Link) -> list[Reason]:
     """What is open about a link whatever it is called."""
-    return [as_reason(reason) for aspect, reason in link.open.items() if aspect not in NAMES]
+    return [as_reason(reason) for aspect, reason in link.open.items() if aspect not in WHOSE]
 
 
 def _sizes(p: Pattern) -> str:

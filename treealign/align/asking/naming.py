@@ -29,19 +29,18 @@ from treealign.align.asking.units import Exchange, Families, Unit, chained, grou
 from treealign.align.links import Link
 from treealign.align.paths import rooted_text
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import About, about
+from treealign.align.reasons import WHOSE, About, about
 
 MOST = 6  # options of a question
 LEFTOVERS = 3  # alternatives that nothing but their shape speaks for
 Path = tuple[str, ...]
 Names = tuple[Path, ...]
-NAMES: frozenset[About] = frozenset({"names", "belongs"})
 SETTLERS = ("a hint", "equal values on both sides", "a probe")
 
 
 def naming_questions(alignment: Alignment) -> Iterator[Question]:
     """All questions about names that the open links of an alignment ask."""
-    opened = [link for link in alignment.links if NAMES & link.open.keys()]
+    opened = [link for link in alignment.links if WHOSE & link.open.keys()]
     case = _Case(alignment, opened)
     units = chained([case.unit(links) for links in group_links(opened, case.families)])
     owner = {link: unit for unit in units for link in unit.links}
@@ -238,7 +237,7 @@ class _Case:
 
     def option(self, hint: str, links: Sequence[Link], replaced: Sequence[Link], implied: Sequence[Link]) -> Option:
         """What an answer asserts: links whose names it settles."""
-        settled = tuple(replace(link, answered=(*link.answered, *NAMES - set(link.answered))) for link in links)
+        settled = tuple(replace(link, answered=(*link.answered, *WHOSE - set(link.answered))) for link in links)
         text, replaces = hint.replace("^", "").replace("=", " -> "), tuple(dict.fromkeys(replaced))
         return Option(hint, text, settled, replaces, tuple(implied), self.trees)
 
@@ -255,7 +254,7 @@ class _Case:
         self, options: tuple[Option, ...], links: Sequence[Link], sides: tuple[Sequence[Link], Sequence[Link]]
     ) -> Question:
         """A question about these links."""
-        reasons = dict.fromkeys(reason for link in links for at, reason in link.open.items() if at in NAMES)
+        reasons = dict.fromkeys(reason for link in links for at, reason in link.open.items() if at in WHOSE)
         aspect: About = "names" if any(about(r) == "names" for r in reasons) else "belongs"
         both = tuple(sides[0]), tuple(sides[1])
         return Question(aspect, options, "; ".join(reasons), SETTLERS, tuple(links), both, self.trees)

@@ -17,11 +17,10 @@ from typing import Protocol
 from treealign.align.alignment import Alignment
 from treealign.align.asking.choices import Choice, find_choices, with_answers
 from treealign.align.asking.hidden import Sizes
-from treealign.align.asking.naming import NAMES
 from treealign.align.asking.question import Question
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import Reason, about
+from treealign.align.reasons import WHOSE, Reason, about
 
 SHUFFLES = 3
 Picks = tuple[int, ...]
@@ -269,7 +268,7 @@ def _evidence(name: str, decision: Decision) -> str:
 
 def _with_reason(alignment: Alignment, question: Question, why: str) -> Alignment:
     """The alignment whose links say besides why a probe could not answer a question about them."""
-    aspects = NAMES if question.about in NAMES else {question.about}
+    aspects = WHOSE if question.about in WHOSE else {question.about}
     asked = set(question.links)
 
     def added(reason: str) -> Reason:

@@ -8,10 +8,10 @@ from dataclasses import replace
 from treealign.align.alignment import Alignment
 from treealign.align.asking.hidden import MOST, Sizes, hidden_questions
 from treealign.align.asking.merging import merge_questions
-from treealign.align.asking.naming import NAMES, naming_questions
+from treealign.align.asking.naming import naming_questions
 from treealign.align.asking.question import Question
 from treealign.align.links import Ambiguity, Link
-from treealign.align.reasons import ASPECTS
+from treealign.align.reasons import ASPECTS, WHOSE
 
 
 def find_questions(alignment: Alignment, sizes: Sizes | None = None) -> tuple[Question, ...]:
@@ -61,7 +61,7 @@ def _with_names(question: Question, told: Sequence[Question]) -> Question:
 
 
 def _named(link: Link) -> Link:
-    return replace(link, answered=tuple(dict.fromkeys((*link.answered, *sorted(NAMES)))))
+    return replace(link, answered=tuple(dict.fromkeys((*link.answered, *sorted(WHOSE)))))
 
 
 def _in_context(question: Question, alignment: Alignment) -> Question:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from treealign.align.links import Link
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from treealign.align.state import State
 
 ALIKE = Reason("names", "the module beside it holds the same, and no name tells which is which")
-MOST = 24  # modules of one content under one module of which each pair is judged
+MOST = 24  # modules of one content under one module of which each pair is judged: all are open where there are more
 LEAST = 2  # leaves: a single one is judged as a leaf
 Path = tuple[str, ...]
 Contents = frozenset[tuple[Path, Digest]]
@@ -46,8 +46,10 @@ def judge_alike_modules(state: State) -> Alternatives:
     found: dict[Link, Alternative] = {}
     for group in _alike(below):
         wholes = [whole for path in group if (whole := _whole(path, below[path], links)) is not None]
-        for one, other in combinations(wholes, 2):
-            if _could_change_places(one, other) and not _told(one, other):
+        unlike = [whole for whole in wholes if whole.here[-1] != whole.there[-1]]  # others are told by their name
+        pairs = combinations(unlike, 2) if len(unlike) <= MOST else pairwise(unlike)
+        for one, other in pairs:
+            if len(unlike) > MOST or (_could_change_places(one, other) and not _told(one, other)):
                 both = (*one.links, *other.links)
                 found |= dict.fromkeys(both, Alternative(ALIKE, rivals_of(both)))
     return found
@@ -69,7 +71,7 @@ def _alike(below: Mapping[Path, Sequence[Pattern]]) -> Iterator[list[Path]]:
         rests = frozenset((p.segments[len(path) :], p.signature) for p in some)
         if len(some) >= LEAST and not path[-1].isdecimal() and min(len(rest) for rest, _ in rests) > 1:
             groups[path[:-1], rests].append(path)
-    yield from (group for group in groups.values() if 1 < len(group) <= MOST)
+    yield from (group for group in groups.values() if len(group) > 1)
 
 
 def _whole(here: Path, below: Sequence[Pattern], links: Mapping[Pattern, Link]) -> _Whole | None:
@@ -93,9 +95,7 @@ def _could_change_places(one: _Whole, other: _Whole) -> bool:
 
 
 def _told(one: _Whole, other: _Whole) -> bool:
-    """Whether a name of theirs says which is which: one that both sides use, or a word that the other has not."""
-    if one.here[-1] == one.there[-1] or other.here[-1] == other.there[-1]:
-        return True
+    """Whether a word of their names says which is which."""
     straight = _shared(one, one) + _shared(other, other)
     return straight > _shared(one, other) + _shared(other, one)
 

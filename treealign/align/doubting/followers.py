@@ -18,7 +18,6 @@ from treealign.align.state import State
 from treealign.tree.keytree import KeyTree
 
 OTHERS = 2  # vectors of its module that must be certain, or one matrix: of a scale and a shift either may be wrong
-
 FOLLOWS = "its module: what is certain of it goes to the same one"
 Module = dict[str, int]
 

@@ -17,11 +17,11 @@ from treealign.align.patterns import Digest, Pattern, Shape
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, rivals_of
-from treealign.align.words import split_words, tokens, vocabulary
+from treealign.align.words import CONTAINERS, split_words, tokens, vocabulary
 
 TORN = Reason("names", "the weight and the bias of one module went to different modules")
 PAIRED = Reason("names", "they have one shape, and not both names say which is which")
-AROUND = frozenset({"@mlp", "@self attn", "@cross attn", "@text"})  # roles of what holds a leaf, not its own
+AROUND = frozenset(f"@{role}" for role in CONTAINERS)
 NEAR = 3  # levels up to the names of which it is one: `attention.output.LayerNorm`
 PARAMETERS = frozenset({"weight", "bias"})
 STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters

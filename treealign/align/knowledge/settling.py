@@ -21,14 +21,13 @@ from treealign.align.knowledge.entries import Layout, Run
 from treealign.align.knowledge.saying import Saying, agreed, entries_of
 from treealign.align.links import Link, joining
 from treealign.align.patterns import Pattern, Shape
-from treealign.align.reasons import About
+from treealign.align.reasons import NAMED, About
 from treealign.align.verdict import settled, settled_if_answered
 from treealign.mapping.operations import Permute, invert
 
 Pair = tuple[Pattern, Pattern]
 NOTHING: Mapping[Pair, str] = MappingProxyType({})
 WAYS_ROUND = (ALONE, EITHER)
-NAMED: tuple[About, ...] = ("names", "belongs", "order")  # what is no question of two paths that read as one
 MATRIX = 2
 KERNEL = "window inputs outputs"  # as Flax and Keras have it
 CONVOLUTION = "outputs inputs window"  # as torch.nn has it, transposed ones aside
@@ -67,7 +66,7 @@ def _as_read(link: Link, read: Mapping[Pair, str]) -> Link:
     text = read.get((link.left[0], link.right[0])) if len(link.left) == len(link.right) == 1 else None
     if text is None or link.certain:
         return link
-    about: tuple[About, ...] = tuple(aspect for aspect in NAMED if aspect in link.open)
+    about: tuple[About, ...] = tuple(aspect for aspect in link.open if aspect in NAMED)
     return _known(link, about, [f"{known.name}: read as {text}" for known in link.left[0].library[:1] if about])
 
 
