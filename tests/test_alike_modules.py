@@ -30,6 +30,19 @@ def test_two_attentions_of_which_only_one_bears_a_name_are_no_match_for_certain(
     assert of_attentions(aligned(old, new)) == {}
 
 
+def test_two_modules_that_could_change_places_are_one_question_and_one_answer_moves_all_of_both():
+    lacks = {key: shape for key, shape in NAMED.items() if key != "k_proj.weight"}
+    old = block(below("attn", PLAIN), below("l", PLAIN), MLP)
+    found = aligned(old, block(below("encoder_attn", NAMED), below("mixer", lacks), MLP))
+    (swap,) = [q for q in found.questions if q.about == "names" and len(q.model) > 1]
+    assert len(swap.options) == 2
+    moved = {m.checkpoint[0]: m.model[0] for m in found.answer(swap, swap.options[1]).matches}
+    assert {a.split(".")[2]: b.split(".")[2] for a, b in moved.items() if ".wo." in a or ".wv." in a} == {
+        "attn": "mixer",
+        "l": "encoder_attn",
+    }
+
+
 def test_two_attentions_that_bear_one_name_on_both_sides_are_a_match_for_certain():
     old = block(below("self_attn", PLAIN), below("cross_attn", PLAIN), MLP)
     new = block(below("self_attn", NAMED), below("cross_attn", NAMED), MLP)

@@ -50,8 +50,18 @@ def judge_alike_modules(state: State) -> Alternatives:
         pairs = combinations(unlike, 2) if len(unlike) <= MOST else pairwise(unlike)
         for one, other in pairs:
             if len(unlike) > MOST or (_could_change_places(one, other) and not _told(one, other)):
-                both = (*one.links, *other.links)
-                found |= dict.fromkeys(both, Alternative(ALIKE, rivals_of(both)))
+                found |= _exchanged(one, other) | _exchanged(other, one)
+    return found
+
+
+def _exchanged(one: _Whole, other: _Whole) -> dict[Link, Alternative]:
+    """What is open about the one: each leaf could go where the same leaf of the other goes, all at once."""
+    partners = {link.left[0].segments[len(other.here) :]: link for link in other.links}
+    found = {}
+    for link in one.links:
+        partner = partners.get(link.left[0].segments[len(one.here) :])
+        near = ((), ()) if partner is None else (partner.left, partner.right)
+        found[link] = Alternative(ALIKE, rivals_of([link] if partner is None else [link, partner]), near)
     return found
 
 
