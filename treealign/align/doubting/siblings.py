@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations, product
+from itertools import chain, product
 
 from treealign.align.converting.part_order import own_name
 from treealign.align.links import Link
@@ -165,11 +165,19 @@ def _module(p: Pattern) -> Path:
 def _exchangeable(links: Sequence[Link], others: Sequence[Link]) -> Iterator[tuple[Link, Link]]:
     """The links of one module to one module that have one shape, two by two, one of them of two names at least."""
     renamed = [link for link in links if own_name(link.left[0]) != own_name(link.right[0])]
-    same = [link for link in links if own_name(link.left[0]) == own_name(link.right[0])]
-    sizes = {link: _sizes(link) for link in (*links, *others)}  # once each: the pairs are many
-    turned = {link: frozenset() if link.operations else frozenset(map(_turned, sizes[link])) for link in sizes}
-    pairs = chain(combinations(renamed, 2), product(renamed, same), product(renamed, others))
-    return ((a, b) for a, b in pairs if sizes[a] == sizes[b] or (turned[a] == sizes[b] and not b.operations))
+    every = (*links, *others)
+    by_chance = set(filter(_may_be_by_chance, every))  # of the others nothing is to be seen: most names mean something
+    sizes = {link: _sizes(link) for link in every}
+    turned = {link: frozenset() if link.operations else frozenset(map(_turned, sizes[link])) for link in every}
+    pairs = chain(
+        product([link for link in renamed if link in by_chance], every),
+        product([link for link in renamed if link not in by_chance], [link for link in every if link in by_chance]),
+    )
+    return (
+        (a, b)
+        for a, b in pairs
+        if a is not b and (sizes[a] == sizes[b] or (turned[a] == sizes[b] and not b.operations))
+    )
 
 
 def _sizes(link: Link) -> frozenset[Shape]:
@@ -188,11 +196,17 @@ def _told_by_chance(one: Link, other: Link) -> bool:
     if others[0] & others[1] or _share_names(other, one):
         return False
     if not mine & theirs:
-        named = own_name(one.left[0]) == own_name(one.right[0]) and not (_roles(one.left[0]) | _roles(one.right[0]))
-        return named and _is_meaningless(one.left[0]) and not _roles(other.left[0]) & _roles(other.right[0])
+        return _may_be_by_chance(one) and not _roles(other.left[0]) & _roles(other.right[0])
     if _share_names(one, other):
         return False
     return mine != theirs or (len(mine) > 1 and bool(others[1] & mine or others[0] & theirs))
+
+
+def _may_be_by_chance(link: Link) -> bool:
+    """Whether it bears one role on both sides, or one name that means nothing."""
+    mine, theirs = _roles(link.left[0]), _roles(link.right[0])
+    named = own_name(link.left[0]) == own_name(link.right[0]) and not mine | theirs
+    return bool(mine & theirs) or (named and _is_meaningless(link.left[0]))
 
 
 def _is_meaningless(p: Pattern) -> bool:
