@@ -15,8 +15,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from treealign.dialects.lint_checks.registered_models import LAYERS, homes
-from treealign.dialects.transformers.default_configs import completed, guessed, rebuilt, sub_configs
+from treealign.dialects.lint_checks.registered_models import LAYERS, completed, guessed, homes, rebuilt, sub_configs
 
 WIDTH = re.compile(
     r"(hidden|embed|inter|ffn|model|head|latent|state|channel|conv|codebook|proj|output|text|audio|feature|kv|q|v|qk|nope|rope|adapter)"

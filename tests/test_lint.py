@@ -401,7 +401,7 @@ def test_heads_that_do_not_divide_the_width_are_made_to():
 
 
 def test_the_default_config_that_was_given_stays_as_it_is():
-    from treealign.dialects.transformers.default_configs import completed, guessed
+    from treealign.dialects.lint_checks.registered_models import completed, guessed
 
     kind = model_class("Dots1Model")
     config = kind.config_class()

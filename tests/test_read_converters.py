@@ -10,7 +10,7 @@ from releases import leave_out, need_entry, need_rule, need_setting
 
 from treealign import Convert, KeyTree, PrefixChange, Rename, operations
 from treealign.dialects.reading import read_mapping
-from treealign.dialects.transformers import operation_readers
+from treealign.dialects.transformers import operations as table
 from treealign.dialects.transformers.collecting import fresh
 
 # between them they have every operation of the registry; `scripts/read_registry.py` does all entries
@@ -35,7 +35,7 @@ def test_every_operation_of_the_registry_has_a_reader():
     used = {type(step).__name__ for rule in rules for step in getattr(rule, "operations", ())}
     # gave way to `Chunk` and `PermuteForRope`; where entries still have it, they are reported as unread
     deprecated = {"VisionUnfuseAndPermuteForRope"}
-    assert used - operation_readers.KINDS.keys() - deprecated == set()
+    assert used - table.READERS.keys() - deprecated == set()
 
 
 def converter(sources, targets, *steps):
@@ -130,7 +130,7 @@ def test_a_reader_that_is_wrong_is_found_out_by_numbers(monkeypatch):
     need_rule("Interleave")
     turns = converter("old", "new", ("Interleave", {"dim": 0}))
     assert next(iter(read([turns], {"h.old": (4, 2)}).mapping)).operations == (operations.Deinterleave(0, (1, 1)),)
-    monkeypatch.setitem(operation_readers.KINDS, "Interleave", lambda moment: [operations.Deinterleave(0, (2, 2))])
+    monkeypatch.setitem(table.READERS, "Interleave", lambda moment: [operations.Deinterleave(0, (2, 2))])
     ((_, reason),) = read([turns], {"h.old": (4, 2)}).unread
     assert reason == "transformers makes other numbers than ours, in h.new"
 

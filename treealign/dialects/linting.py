@@ -12,8 +12,15 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
-from treealign.dialects.lint_checks.conversion_checks import conversions, converters_in
-from treealign.dialects.lint_checks.model_checks import collisions, converted, reversal, smaller, uncovered
+from treealign.dialects.lint_checks.model_checks import (
+    collisions,
+    conversions,
+    converted,
+    converters_in,
+    reversal,
+    smaller,
+    uncovered,
+)
 from treealign.dialects.lint_checks.models import Case, case_of
 from treealign.dialects.lint_checks.registered_models import build, classes_of, variants
 from treealign.dialects.lint_checks.results import KINDS, EntryReport, Finding, Lint

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from treealign.dialects.given import given
+from treealign.dialects.given import differences, given, heading, refuse, renamings
 from treealign.dialects.regex_reading import Reading, read_all
-from treealign.dialects.renaming_only import differences, heading, refuse, renamings
 from treealign.dialects.substitutions import Substitution, renamed, substitutions
 from treealign.errors import TreealignError
 from treealign.formats.legible import raw_literal

@@ -29,8 +29,9 @@ def read_mapping(
     keys : iterable of str, optional
         Keys of a checkpoint, for rules whose meaning depends on them.
     checkpoint : optional
-        Whatever `read_tree` takes, in place of keys. Rules of transformers are then read by what they do to it, those
-        that convert tensors among them, with sizes; see `treealign.dialects.transformers.reader.read_rules`.
+        Whatever `read_tree` takes, in place of keys: code is run on its shapes, which also say what vLLM stacks. Rules
+        of transformers are then read by what they do to it, those that convert tensors among them, with sizes; see
+        `treealign.dialects.transformers.reader.read_rules`.
     model : optional
         The model that rules of transformers are for.
 
@@ -49,5 +50,4 @@ def read_mapping(
         raise TreealignError(f"{dialect} cannot be read back")
     if dialect == "transformers":
         return function(spoken.read)(source, keys, checkpoint, model)
-    names = keys if checkpoint is None else read_tree(checkpoint).keys
-    return function(spoken.read)(source, names)
+    return function(spoken.read)(source, keys if checkpoint is None else read_tree(checkpoint))

@@ -35,7 +35,7 @@ class Dialect(NamedTuple):
 
 
 _HERE = "treealign.dialects"
-_FUNCTION = f"{_HERE}.function_reading:read_function"
+_FUNCTION = f"{_HERE}.modules:read_function"
 
 DIALECTS: dict[str, Dialect] = {
     "transformers": Dialect(
@@ -50,9 +50,7 @@ DIALECTS: dict[str, Dialect] = {
         f"{_HERE}.transformers.key_mapping:write_key_mapping",
         read=f"{_HERE}.transformers.reader:read_rules",
     ),
-    "vllm": Dialect(
-        "a WeightsMapper for vLLM", f"{_HERE}.vllm_writing:write_mapper", read=f"{_HERE}.vllm_reading:read_mapper"
-    ),
+    "vllm": Dialect("a WeightsMapper for vLLM", f"{_HERE}.vllm:write_mapper", read=f"{_HERE}.vllm:read_mapper"),
     "mmengine": Dialect(
         "the revise_keys of mmengine's load_checkpoint",
         f"{_HERE}.mmengine:write_source",

@@ -34,9 +34,13 @@ _HINT = "`treealign suggest CHECKPOINT MODEL -o FILE` writes a mapping"
 
 def write_mapping_json(path: str | PathLike[str], mapping: ConversionMapping) -> None:
     """Write a mapping file, whole or not at all."""
-    text = json.dumps(mapping_to_data(mapping), indent=2, ensure_ascii=False)
     with written_whole(path) as file:
-        file.write(f"{text}\n".encode())
+        file.write(mapping_to_text(mapping).encode())
+
+
+def mapping_to_text(mapping: ConversionMapping) -> str:
+    """What a mapping file holds."""
+    return f"{json.dumps(mapping_to_data(mapping), indent=2, ensure_ascii=False)}\n"
 
 
 def read_mapping_json(path: str | PathLike[str]) -> ConversionMapping:

@@ -1,15 +1,20 @@
-"""Findings about an entry as a whole: whether what is saved loads again, and what has the model's names already."""
+"""Findings about an entry as a whole: whether what is saved loads again, and what has the model's names already.
+
+Its converters are read with their sizes: whether they lose numbers, and whether fewer rules would do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-from treealign.dialects.lint_checks.models import Case, Loaded
+from treealign.dialects.lint_checks.models import Case, Loaded, Shapes
 from treealign.dialects.lint_checks.rule_checks import Said, rule_text
 from treealign.dialects.lint_checks.walks import Walk
+from treealign.dialects.transformers.reader import RulesReading, read_rules
 from treealign.dialects.transformers.writer import write_live
 from treealign.errors import TreealignError
-from treealign.synthesize import synthesize
+from treealign.synthesize import Conversion, synthesize
 from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
 
@@ -87,23 +92,71 @@ def smaller(case: Case) -> Iterator[Said]:
     """Fewer renamings that do the same, both ways, in transformers."""
     rules = case.rules()
     own = [n for n in range(case.own) if case.loading.touched.get(n) and not hasattr(rules[n], "operations")]
+    if not case.loading.converted:
+        yield from _fewer(case, len(own), lambda: _shortest_renamings(case, len(own)))
+
+
+def _fewer(case: Case, count: int, shortest: Callable[[], Sequence[Any]]) -> Iterator[Said]:
+    """Only where every rule in use is the entry's own: what other entries say is not its business."""
     apart = any(n >= case.own for n in case.loading.touched)
-    if len(own) < 2 or apart or case.loading.converted or len(case.saved) > _MOST_KEYS or case.loading.collisions():
+    if count < 2 or apart or len(case.saved) > _MOST_KEYS or case.loading.collisions():
         return
-    shapes = case.saved
-    left = KeyTree.from_leaves([(key, shape, None) for key, shape in shapes.items()])
-    right = KeyTree.from_leaves([(case.loading.ends[key], shape, None) for key, shape in shapes.items()])
     try:
-        found = synthesize(list(case.loading.ends.items()), (), left, right)
-        if found.findings or len(found.mapping) >= len(own):
-            return
-        made = write_live(found.mapping, left, right)
+        made = shortest()
     except TreealignError:
         return
-    if len(made) < len(own):
-        says = f"{len(made)} rules do what {len(own)} do"
-        yield Said("smaller", None, says, tuple(map(rule_text, made)))
+    if 0 < len(made) < count:
+        yield Said("smaller", None, f"{len(made)} rules do what {count} do", tuple(map(rule_text, made)))
+
+
+def _shortest_renamings(case: Case, count: int) -> Sequence[Any]:
+    left = _tree(case.saved)
+    right = _tree({case.loading.ends[key]: shape for key, shape in case.saved.items()})
+    found = synthesize(list(case.loading.ends.items()), (), left, right)
+    return [] if found.findings or len(found.mapping) >= count else write_live(found.mapping, left, right)
 
 
 def _shown(keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(fold_names(keys, limit=_FEW))
+
+
+# -- converters --------------------------------------------------------------------------------------------------------
+
+
+def converters_in(case: Case) -> frozenset[int]:
+    """The entry's own converters that take something when what was saved is loaded."""
+    rules = case.rules()
+    return frozenset(n for n in case.loading.touched if n < case.own and hasattr(rules[n], "operations"))
+
+
+def conversions(case: Case) -> Iterator[Said]:
+    """Converters that saving does not undo, on numbers; and fewer rules that convert and rename the same."""
+    if case.given or case.failure or not case.loading.converted:
+        return
+    rules = case.rules()
+    try:
+        reading = read_rules(rules, checkpoint=_tree(case.saved), model=case.meta)
+    except TreealignError:
+        # what cannot be read at all is looked at by its names and shapes only
+        return
+    own = {id(rule): n for n, rule in enumerate(rules[: case.own])}
+    for rule, note in reading.notes:
+        if id(rule) in own:
+            yield Said("reversal", own[id(rule)], note)
+    used = len(case.loading.touched)
+    if not (reading.unread or reading.notes or reading.findings) and len(reading.read) == used:
+        yield from _fewer(case, used, lambda: _shortest(case, reading))
+
+
+def _shortest(case: Case, reading: RulesReading) -> Sequence[Any]:
+    """The rules for the shortest mapping that does the same; transformers has loaded and saved by them."""
+    steps = [s for s in reading.mapping.plan(list(case.saved)) if case.model.keys() >= {*s.targets}]
+    left, right = _tree(case.saved), _tree(case.model)
+    pairs = [(step.sources[0], step.targets[0]) for step in steps if not step.operations]
+    groups = [Conversion(step.sources, step.targets, step.operations) for step in steps if step.operations]
+    found = synthesize(pairs, groups, left, right)
+    return [] if found.findings else write_live(found.mapping, left, right)
+
+
+def _tree(shapes: Shapes) -> KeyTree:
+    return KeyTree.from_leaves([(key, shape, None) for key, shape in shapes.items()])

@@ -6,16 +6,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from treealign.dialects.transformers.calls import Call, converter
-from treealign.dialects.transformers.held_out import KEYS, elsewhere
-from treealign.dialects.transformers.operating import operation_calls
-from treealign.dialects.transformers.pieces import AFTER_DOT, AFTER_SEGMENT, BEFORE_SEGMENT, START, re_text
+from treealign.dialects.transformers.entries import Call, converter
+from treealign.dialects.transformers.operations import write_operations
+from treealign.dialects.transformers.pieces import (
+    AFTER_DOT,
+    AFTER_SEGMENT,
+    BEFORE_SEGMENT,
+    MOST_RULES,
+    START,
+    re_text,
+    shared_head,
+)
+from treealign.dialects.transformers.stages import KEYS, elsewhere
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert
 from treealign.mapping.operations import Operation, Parallel, Stack
 from treealign.mapping.planning import Step
-
-MOST_RULES = 64
 
 
 class Shape(NamedTuple):
@@ -89,7 +95,7 @@ def _share_patterns(calls: Sequence[Call]) -> bool:
 def _own_context(convert: Convert) -> int:
     """How many segments the patterns share in front, down from their last capture."""
     runs = [pattern.segments for side in convert._patterns for pattern in side]
-    shared = runs[0][: _shared(runs)]
+    shared = runs[0][: shared_head(*runs)]
     return next((n for n, s in enumerate(reversed(shared)) if s.literal is None), len(shared))
 
 
@@ -121,7 +127,7 @@ def _candidates(steps: Sequence[Step], config: Any, said: Said) -> Iterator[tupl
     where others end otherwise.
     """
     heads = [_parts(step, whole=False).head for step in steps]
-    module = heads[0][: _shared(heads)]
+    module = heads[0][: shared_head(*heads)]
     lists = (True, False) if any(_lists(step.operations) for step in steps) else (True,)
     ends, most = (True, False) if said.ends else (False, True), max(map(len, heads))
     for kept, whole, starred in product(range(min(said.context, most), most + 1), ends, lists):
@@ -145,18 +151,14 @@ def _parts(step: Step, whole: bool) -> _Parts:
     """The segments that all keys of a group begin with, and what follows them, with or without what all end with."""
     sides = [[tuple(key.split(".")) for key in keys] for keys in (step.sources, step.targets)]
     every = [*sides[0], *sides[1]]
-    head = _shared(every)
+    head = shared_head(*every)
     ends = [name[head:] for name in every]
-    tail = min(_shared([end[::-1] for end in ends]), min(len(end) for end in ends) - 1)
+    tail = min(shared_head(*(end[::-1] for end in ends)), min(len(end) for end in ends) - 1)
     if tail < 0:  # one name begins as all do and ends there
         head, tail = head + tail, 0
     tail *= not whole
     cut = [[name[head : len(name) - tail] for name in side] for side in sides]
     return _Parts(every[0][:head], tuple(cut[0]), tuple(cut[1]))
-
-
-def _shared(names: Sequence[Sequence[object]]) -> int:
-    return next((at for at, parts in enumerate(zip(*names, strict=False)) if len(set(parts)) > 1), min(map(len, names)))
 
 
 def _lists(operations: Sequence[Operation]) -> bool:
@@ -233,7 +235,7 @@ def _stars(shapes: Sequence[Shape]) -> tuple[str, ...]:
 
 
 def _call(shape: Shape, left: str, star: str, config: Any) -> Call:
-    made = operation_calls(shape.operations, shape.sources, shape.targets, config)
+    made = write_operations(shape.operations, shape.sources, shape.targets, config)
     mark = START if shape.start else left
     right = BEFORE_SEGMENT if any(not text[-1].isalnum() for text in (*shape.sources, *shape.targets)) else ""
     sides = ([f"{mark}{_text(text, star)}{right}" for text in side] for side in (shape.sources, shape.targets))

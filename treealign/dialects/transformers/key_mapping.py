@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from treealign.dialects.transformers.calls import Call
+from treealign.dialects.transformers.entries import Call
 from treealign.dialects.transformers.proving import prove
 from treealign.dialects.transformers.renaming import rename_calls
 from treealign.dialects.transformers.sides import sides_of

@@ -13,9 +13,9 @@ from typing import Any
 
 from treealign.dialects.samples import are_few, counted, shrunk
 from treealign.dialects.transformers.installed import LOADING, load_into
+from treealign.dialects.transformers.joint_operations import joined_steps
 from treealign.dialects.transformers.skeleton import Part, skeleton
 from treealign.dialects.transformers.stages import Journey
-from treealign.dialects.transformers.towers import joined_steps
 from treealign.errors import MappingError
 from treealign.mapping import execution
 from treealign.mapping.operations import output_shapes

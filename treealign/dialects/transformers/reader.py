@@ -14,8 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from treealign.dialects.regex_reading import Reading
-from treealign.dialects.transformers.both import Both, both_of
-from treealign.dialects.transformers.collecting import fresh, run_one
+from treealign.dialects.transformers.collecting import Both, both_of, fresh, run_one
 from treealign.dialects.transformers.entries import existing
 from treealign.dialects.transformers.installed import LOADING, REGISTRY, renamed
 from treealign.dialects.transformers.sides import sample_keys

@@ -10,11 +10,9 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-from treealign.dialects.by_value import filled_parts, held_values
-from treealign.dialects.transformers.calls import Call, group_renaming, prefix_change, renaming
-from treealign.dialects.transformers.held_out import KEYS, stage_elsewhere
+from treealign.dialects.substitutions import filled_parts, held_values
+from treealign.dialects.transformers.entries import Call, group_renaming, prefix_change, renaming
 from treealign.dialects.transformers.installed import LOADING, has
-from treealign.dialects.transformers.one_by_one import MOST_RULES, one_by_one, shared_head
 from treealign.dialects.transformers.pieces import (
     AFTER_DOT,
     AFTER_SEGMENT,
@@ -22,13 +20,16 @@ from treealign.dialects.transformers.pieces import (
     BEFORE_DOT,
     BEFORE_SEGMENT,
     GAP,
+    MOST_RULES,
     START,
     Pair,
     Variable,
     as_pairs,
+    one_by_one,
     segment_parts,
+    shared_head,
 )
-from treealign.dialects.transformers.stages import Stage
+from treealign.dialects.transformers.stages import KEYS, Stage, stage_elsewhere
 from treealign.errors import MappingError
 from treealign.mapping.scope import has_range
 from treealign.mapping.transforms import PrefixChange, Rename

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, NamedTuple
 
-from treealign.dialects.transformers.held_out import SAMPLES
 from treealign.dialects.transformers.skeleton import Part, parts_named, parts_of
-from treealign.dialects.transformers.stages import Journey, follow
+from treealign.dialects.transformers.stages import SAMPLES, Journey, follow
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.convert import Convert

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from treealign.dialects.transformers.both import Both, Shapes
-from treealign.dialects.transformers.collecting import Collected, Names, Taken, collect
-from treealign.dialects.transformers.converter_reading import Group, groups_of, refuse_other_numbers
-from treealign.dialects.transformers.operation_readers import Shape
+from treealign.dialects.transformers.collecting import Both, Collected, Names, Shapes, Taken, collect
+from treealign.dialects.transformers.converters import Group, groups_of, refuse_other_numbers
+from treealign.dialects.transformers.single_operations import Shape
 from treealign.dialects.transformers.skeleton import skeleton
 from treealign.errors import MappingError, PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
