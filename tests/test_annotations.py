@@ -8,7 +8,7 @@ import pytest
 from auditing import NEW, OLD, audited, llava, scanned
 from typer.testing import CliRunner
 
-from treealign.cli.render_annotations import github_lines, sarif
+from treealign.cli.render_audit import github_lines, sarif
 from treealign.cli.verbs import app
 
 LINE = 'x = "model.vision_tower.vision_model.encoder.layers.1"\n'

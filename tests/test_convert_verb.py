@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 from weights import write
 
-from treealign.cli.render_conversion import parse_size
+from treealign.cli.convert_verb import parse_size
 from treealign.cli.verbs import app
 from treealign.errors import TreealignError
 

@@ -364,8 +364,8 @@ def test_sarif_names_the_rule_the_level_and_the_line(tmp_path):
 
 
 def test_every_result_of_sarif_has_a_file_and_the_rule_that_it_names():
+    from treealign.cli.render_lint import sarif
     from treealign.dialects.lint_checks.results import EntryReport, Finding, Lint
-    from treealign.dialects.lint_checks.sarif import sarif
 
     found = [Finding(kind, "made_by_code", None, "says") for kind in KINDS]
     (run_,) = sarif(Lint("5", (EntryReport("made_by_code", (), (), tuple(found)),)))["runs"]

@@ -8,8 +8,9 @@ import pytest
 from auditing import audited, llava
 from browser import browser, needed, show
 
+from treealign.cli.page import Page, write_page
 from treealign.cli.paired_trees import PairedTrees, Row
-from treealign.cli.report_page import Page, audit_page, write_page
+from treealign.cli.render_audit import audit_page
 
 EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 MODULE = "model.vision_tower.vision_model"
@@ -180,7 +181,7 @@ def test_a_hundred_thousand_open_rows_are_not_all_drawn(driver, tmp_path):
 
 @pytest.mark.parametrize(("scheme", "size"), [("light", (1400, 900)), ("dark", (400, 800))])
 def test_a_lint_is_read_without_errors_and_without_running_what_it_names(driver, tmp_path, scheme, size):
-    from treealign.cli.lint_page import lint_page
+    from treealign.cli.render_lint import lint_page
     from treealign.dialects.lint_checks.results import EntryReport, Finding, Lint
 
     finding = Finding("collision", "llava", 0, "two keys become one", ("a." * 200, EVIL), ("LlavaModel",))
@@ -196,7 +197,7 @@ def test_a_lint_is_read_without_errors_and_without_running_what_it_names(driver,
 def test_a_list_that_scrolls_by_itself_is_reached_by_tab(driver, tmp_path):
     from selenium.webdriver.common.keys import Keys
 
-    from treealign.cli.page_parts import Note, Page, Section
+    from treealign.cli.page import Note, Page, Section
 
     long, short = (Section(name, (Note("note", name),) * count) for name, count in (("long", 60), ("short", 2)))
     write_page(tmp_path / "lists.html", Page("lists", sections=(short, long)))

@@ -13,10 +13,11 @@ from releases import need_entry
 from typer.testing import CliRunner
 
 from treealign import TreealignError, audit, suggest
-from treealign.cli.lint_page import lint_page
-from treealign.cli.page_parts import Note, Page, Section
+from treealign.cli.page import Note, Page, Section, page_text
 from treealign.cli.paired_trees import PairedTrees, Row, paired_trees
-from treealign.cli.report_page import audit_page, page_text, suggestion_page
+from treealign.cli.render_audit import audit_page
+from treealign.cli.render_lint import lint_page
+from treealign.cli.render_suggestion import suggestion_page
 from treealign.cli.verbs import app
 from treealign.tree.keytree import KeyTree
 

@@ -83,9 +83,8 @@ def audit(
 
 
 def _put_data(found: Audit, sarif: bool, github: bool, everything: bool) -> None:
-    from treealign.cli.render_annotations import github_lines
-    from treealign.cli.render_annotations import sarif as sarif_log
-    from treealign.cli.render_audit import audit_json
+    from treealign.cli.render_audit import audit_json, github_lines
+    from treealign.cli.render_audit import sarif as sarif_log
 
     if github:
         put_text("\n".join(github_lines(found)))
@@ -101,7 +100,8 @@ def _put_tree(found: Audit) -> None:
 
 
 def _write_page(found: Audit, labels: tuple[str, str], path: Path) -> None:
-    from treealign.cli.report_page import audit_page, write_page
+    from treealign.cli.page import write_page
+    from treealign.cli.render_audit import audit_page
 
     write_page(path, audit_page(found, labels))
     say(f"wrote {printable(str(path))}: open it in a browser")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from treealign.cli.console import put_json, put_lines, say
 from treealign.cli.guesses import AcceptGuesses, read_mapping
+from treealign.errors import TreealignError
 
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 Source = Annotated[
     str,
     typer.Argument(metavar="CHECKPOINT", help="A .safetensors, .pt or .bin file, an index of shards, or a folder."),
@@ -59,7 +62,7 @@ def convert(
     """Write a checkpoint under the model's names, file to file, without a model."""
     from treealign.checkpoint.conversion.converting import convert_checkpoint
     from treealign.cli.progress import progress_bar
-    from treealign.cli.render_conversion import conversion_json, conversion_lines, parse_answer, parse_size, sort_out
+    from treealign.cli.render_conversion import conversion_json, conversion_lines
 
     target, rules = sort_out(destination, mapping, in_place=in_place)
     with progress_bar("converting") as progress:
@@ -84,3 +87,55 @@ def convert(
     else:
         put_lines(conversion_lines(result, reverse=reverse, in_place=in_place))
     raise typer.Exit(1 if result.rounded else 0)
+
+
+def sort_out(destination: Path, mapping: Path | None, *, in_place: bool) -> tuple[Path | None, Path]:
+    """Destination and mapping; in place the mapping stands where the destination would.
+
+    Raises
+    ------
+    TreealignError
+        One is absent, or one too many is there.
+    """
+    if in_place and mapping is None:
+        return None, destination
+    if mapping is None:
+        hint = "treealign convert CHECKPOINT DEST MAPPING, or with --in-place CHECKPOINT MAPPING"
+        raise TreealignError("there is no mapping", hint=hint)
+    return destination, mapping
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes; None for no text.
+
+    >>> parse_size("5GB"), parse_size("1.5 GiB"), parse_size("300"), parse_size("")
+    (5000000000, 1610612736, 300, None)
+
+    Raises
+    ------
+    TreealignError
+        It is no size.
+    """
+    if not text:
+        return None
+    found = _SIZE.fullmatch(text.strip())
+    count = 0
+    if found:
+        unit = (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ")
+        count = int(float(found[1]) * unit)
+    if not count:
+        raise TreealignError(f"{text!r} is no size of a file", hint="for example 5GB, 500MB or 2GiB")
+    return count
+
+
+def parse_answer(text: str) -> bool | None:
+    """Yes or no; None for no text.
+
+    Raises
+    ------
+    TreealignError
+        It is neither.
+    """
+    if text not in ("", "yes", "no"):
+        raise TreealignError(f"--converted is {text!r}", hint="it is yes or no")
+    return None if not text else text == "yes"

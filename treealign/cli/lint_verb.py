@@ -44,7 +44,7 @@ def lint(
         raise typer.BadParameter("--checkpoint is for one entry: transformers:<model type or class name>")
     found = check(entry or None, checkpoint or None, workers=workers, progress=None if entry else _progress())
     if sarif is not None:
-        from treealign.dialects.lint_checks.sarif import sarif as as_sarif
+        from treealign.cli.render_lint import sarif as as_sarif
 
         _write(sarif, as_sarif(found))
     if html is not None:
@@ -68,8 +68,8 @@ def _progress() -> Callable[[object], None]:
 
 
 def _write_page(found: Lint, path: Path, entry: str) -> None:
-    from treealign.cli.lint_page import lint_page
-    from treealign.cli.report_page import write_page
+    from treealign.cli.page import write_page
+    from treealign.cli.render_lint import lint_page
 
     write_page(path, lint_page(found, f"lint: transformers{f':{entry}' if entry else ''}"))
     say(f"wrote {printable(str(path))}: open it in a browser")

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from treealign.cli.console import fitted, fold_line, plural
+from treealign.cli.render_mapping import plain_lines
 from treealign.formats.legible import printable
 from treealign.tree.fold import fold_names
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from treealign.checkpoint.saving import SaveResult
     from treealign.dialects.lint_checks.results import Lint
     from treealign.dialects.regex_reading import Reading
-    from treealign.mapping.conversion_mapping import ConversionMapping
     from treealign.run.results import Proof
     from treealign.suggestion import Suggestion
 
@@ -40,7 +40,7 @@ def html(value: Any) -> str:
 def _lines(value: Any) -> Iterable[str]:
     kinds: dict[str, Callable[[Any], Iterable[str]]] = {
         "Suggestion": _suggestion,
-        "ConversionMapping": _mapping,
+        "ConversionMapping": plain_lines,
         "LoadResult": _load,
         "SaveResult": _save,
         "ConversionResult": _conversion,
@@ -60,24 +60,11 @@ def _suggestion(found: Suggestion) -> Iterator[str]:
     return suggestion_lines(found, left, right, (left.source or "in memory", right.source or "in memory"))
 
 
-def _mapping(mapping: ConversionMapping) -> Iterator[str]:
-    from treealign.cli.render_mapping import transform_lines
-
-    if not len(mapping):
-        yield "no transform, checkpoint -> model: names and tensors stay as they are"
-        return
-    yield f"{plural(len(mapping), 'transform')}, checkpoint -> model:"
-    for at, transform in enumerate(mapping, 1):
-        first, *others = transform_lines(transform)
-        yield f"{at:>4}  {first}"
-        yield from (f"{'':6}{line}" for line in others)
-
-
 def _load(result: LoadResult) -> Iterator[str]:
     filled = {key for step in result.record.steps for key in step.targets}
     by = {"mapping": "the mapping given", "record": "the record beside the files"}.get(result.decided_by)
     yield f"loaded      {plural(len(filled), 'key')} of the model, by {by or 'a suggestion'}"
-    yield from _mapping(result.mapping)
+    yield from plain_lines(result.mapping)
     lists = (
         ("missing", "keys of the model that were not filled", result.missing_keys),
         ("unexpected", "keys of the checkpoint that were not used", result.unexpected_keys),
@@ -136,6 +123,6 @@ def _lint(found: Lint) -> Iterable[str]:
 
 def _reading(read: Reading) -> Iterator[str]:
     """The mapping that was read, and the rules that could not be said."""
-    yield from _mapping(read.mapping)
+    yield from plain_lines(read.mapping)
     for rule, why in read.unread:
         yield from fold_line(f"unread      {rule}: {why}", " " * 12)

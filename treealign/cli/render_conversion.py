@@ -1,74 +1,18 @@
-"""What a conversion did, for a person and for a program; and the arguments of its verb."""
+"""What a conversion did, for a person and for a program."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from treealign.cli.console import fold_line, plural, size
-from treealign.errors import TreealignError
 from treealign.tree.fold import fold_names
 
 if TYPE_CHECKING:
     from treealign.checkpoint.conversion.converting import ConversionResult
 
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _INDENT = " " * 12
-
-
-def sort_out(destination: Path, mapping: Path | None, *, in_place: bool) -> tuple[Path | None, Path]:
-    """Destination and mapping; in place the mapping stands where the destination would.
-
-    Raises
-    ------
-    TreealignError
-        One is absent, or one too many is there.
-    """
-    if in_place and mapping is None:
-        return None, destination
-    if mapping is None:
-        hint = "treealign convert CHECKPOINT DEST MAPPING, or with --in-place CHECKPOINT MAPPING"
-        raise TreealignError("there is no mapping", hint=hint)
-    return destination, mapping
-
-
-def parse_size(text: str) -> int | None:
-    """Bytes; None for no text.
-
-    >>> parse_size("5GB"), parse_size("1.5 GiB"), parse_size("300"), parse_size("")
-    (5000000000, 1610612736, 300, None)
-
-    Raises
-    ------
-    TreealignError
-        It is no size.
-    """
-    if not text:
-        return None
-    found = _SIZE.fullmatch(text.strip())
-    count = 0
-    if found:
-        unit = (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ")
-        count = int(float(found[1]) * unit)
-    if not count:
-        raise TreealignError(f"{text!r} is no size of a file", hint="for example 5GB, 500MB or 2GiB")
-    return count
-
-
-def parse_answer(text: str) -> bool | None:
-    """Yes or no; None for no text.
-
-    Raises
-    ------
-    TreealignError
-        It is neither.
-    """
-    if text not in ("", "yes", "no"):
-        raise TreealignError(f"--converted is {text!r}", hint="it is yes or no")
-    return None if not text else text == "yes"
 
 
 def conversion_json(result: ConversionResult) -> dict[str, Any]:

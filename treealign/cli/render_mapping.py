@@ -1,11 +1,14 @@
-"""A conversion mapping as a person reads it: one numbered transform a line, the direction said once above them."""
+"""A conversion mapping as people read it: one numbered transform a line, the direction said once above them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from json import dumps
 
-from treealign.cli.console import fold_line, width
+from treealign.cli.console import fold_line, plural, width
+from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.convert import Convert
+from treealign.mapping.mapping_json import mapping_to_data
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange, Rename
 
@@ -73,3 +76,26 @@ def _wrapped(head: str, pattern: str) -> Iterator[str]:
 
 def _list(patterns: Iterable[str]) -> str:
     return ", ".join(patterns) or "(nothing)"
+
+
+def plain_lines(mapping: ConversionMapping) -> Iterator[str]:
+    """The transforms alone, for a mapping that nothing was run on."""
+    if not len(mapping):
+        yield "no transform, checkpoint -> model: names and tensors stay as they are"
+        return
+    yield f"{plural(len(mapping), 'transform')}, checkpoint -> model:"
+    for at, transform in enumerate(mapping, 1):
+        first, *others = transform_lines(transform)
+        yield f"{at:>4}  {first}"
+        yield from (f"{'':6}{line}" for line in others)
+
+
+def rule_rows(mapping: ConversionMapping) -> tuple[str, ...]:
+    """The lines for a page, numbered."""
+    numbered = ((at, list(transform_lines(transform))) for at, transform in enumerate(mapping, 1))
+    return tuple(f"{at if n == 0 else '':>3}  {line}" for at, lines in numbered for n, line in enumerate(lines))
+
+
+def mapping_text(mapping: ConversionMapping) -> str:
+    """The JSON for a page, to be copied; empty where there is no transform."""
+    return dumps(mapping_to_data(mapping), indent=2, ensure_ascii=False) if len(mapping) else ""

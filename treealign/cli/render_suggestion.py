@@ -1,24 +1,29 @@
-"""What `treealign suggest` prints: the transforms, what proves them, and what is left open, repeats folded."""
+"""A suggestion as it is printed, as a page and as data: the transforms, what proves them, and what is left open."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from treealign.cli.console import fold_line, plural, width
 from treealign.cli.listing import key_lines
-from treealign.cli.render_laws import proof_lines
-from treealign.cli.render_mapping import mapping_lines
+from treealign.cli.page import Ask, Note, Page, Section, Verdict
+from treealign.cli.paired_trees import paired_trees
+from treealign.cli.render_laws import laws_json, proof_lines
+from treealign.cli.render_mapping import mapping_lines, mapping_text, rule_rows
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.laws import Finding, check_laws
+from treealign.mapping.laws import Finding, check_laws, faults
+from treealign.mapping.mapping_json import mapping_to_data
+from treealign.mapping.operations import sequence_to_json
 from treealign.tree.fold import fold, fold_names
 from treealign.tree.keytree import KeyTree
 
 if TYPE_CHECKING:
-    from treealign.suggestion import Suggestion
+    from treealign.suggestion import Match, Suggestion
 
 RIVALS_SHOWN = 12
+_MOST_NOTES = 500
 
 
 def suggestion_lines(
@@ -163,3 +168,127 @@ def _findings(suggestion: Suggestion) -> Iterator[str]:
     if suggestion.findings:
         yield "findings:"
         yield from (line for finding in suggestion.findings for line in fold_line(f"  - {finding}", "    "))
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+_CHECKED = "complete, injective, exact, reversible, idempotent and minimal: checked by running the mapping"
+
+
+def suggestion_page(suggestion: Suggestion, labels: tuple[str, str]) -> Page:
+    """The page of `treealign suggest`."""
+    left, right = suggestion.alignment.checkpoint, suggestion.alignment.model
+    open_ends = Section("Open", tuple(_open_notes(suggestion)))
+    return Page(
+        f"suggest: {labels[0]} → {labels[1]}",
+        (f"checkpoint  {labels[0]}", f"model  {labels[1]}"),
+        (
+            f"{plural(len(left), 'checkpoint key')}, {plural(len(right), 'model key')}",
+            f"{plural(len(suggestion.mapping), 'transform')}, checkpoint → model",
+        ),
+        (open_ends,) if open_ends.notes else (),
+        paired_trees(suggestion.alignment),
+        _page_verdict(suggestion, labels),
+        asks(suggestion),
+        rule_rows(suggestion.mapping),
+        mapping_text(suggestion.mapping),
+        "checkpoint → model",
+    )
+
+
+def _open_notes(suggestion: Suggestion) -> Iterator[Note]:
+    from treealign.changes.leaves import whole_modules
+
+    sides = suggestion.alignment.checkpoint, suggestion.alignment.model
+    listed = ("unexpected", sides[0], suggestion.unexpected_keys), ("missing", sides[1], suggestion.missing_keys)
+    for title, tree, keys in listed:
+        for name, members in whole_modules(tree, keys)[:_MOST_NOTES]:
+            yield Note("error", f"{title}: {plural(len(members), 'key')}", show=name)
+    yield from (Note("error", "mismatched", text) for text in dict.fromkeys(map(str, suggestion.mismatched_keys)))
+    yield from (Note("note", "finding", text) for text in suggestion.findings)
+
+
+def _page_verdict(found: Suggestion, labels: tuple[str, str]) -> Verdict:
+    """What a suggestion comes to."""
+    broken = tuple(dict.fromkeys(finding.law for finding in faults(prove(found))))
+    certain = sum(match.certain for match in found.matches)
+    counts = (
+        (len(found.ambiguous), "question", "to be answered"),
+        (len(found.missing_keys), "model key", "that nothing fills"),
+        (len(found.unexpected_keys), "checkpoint key", "that the model has no place for"),
+        (len(found.mismatched_keys), "pair", "whose tensors do not fit"),
+        (len(found.findings), "finding", "about the two as a whole"),
+    )
+    left = tuple(f"{plural(count, noun)} {what}" for count, noun, what in counts if count)
+    holds = (f"{certain:,} of {len(found.matches):,} matches are certain", *(() if broken else (_CHECKED,)))
+    words = " ".join(shlex.quote(label) for label in labels)
+    if found.ok:
+        title = "Nothing is open: the checkpoint loads as it is, or through this mapping"
+        return Verdict("ok", title, holds, (), (f"treealign suggest {words} -o mapping.json",))
+    hint = next((hint for ask in asks(found) for _, hint in ask.options if hint), "")
+    command = f"treealign suggest {words} --hint {hint}" if hint else ""
+    lax = "load(…, strict=False) takes what is certain and lists the rest" if certain else ""
+    ask = "answer the questions below" + (", for example:" if command else ": each says what settles it")
+    todo = tuple(text for text in (ask if found.ambiguous else "", command, lax) if text)
+    title = f"{len(left)} {'thing is' if len(left) == 1 else 'things are'} open"
+    return Verdict("broken" if broken else "open", title, holds, (*(f"BROKEN: {law}" for law in broken), *left), todo)
+
+
+def asks(found: Suggestion) -> tuple[Ask, ...]:
+    """The open questions in the order in which to ask."""
+    questions: tuple[Any, ...] = getattr(found, "questions", ())
+    if questions:
+        return tuple(_ask(question) for question in questions)
+    texts: dict[str, list[Any]] = {}
+    for one in found.ambiguous:
+        texts.setdefault(one.settled_by, []).append(one)
+    return tuple(Ask("names or operations", _sides(group), text, ()) for text, group in texts.items())
+
+
+def _ask(question: Any) -> Ask:
+    options = tuple((option.text, shlex.quote(option.hint)) for option in question.options)
+    return Ask(question.about, _sides([question]), question.why, options)
+
+
+def _sides(asked: Sequence[Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The names of both sides that several questions are about; a side without any is left out."""
+    named = (("checkpoint", [one.checkpoint for one in asked]), ("model", [one.model for one in asked]))
+    return tuple(
+        (side, tuple(name for keys in each for name in fold_names(keys, 6))) for side, each in named if any(each)
+    )
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def suggestion_json(suggestion: Suggestion, laws: Sequence[Finding], labels: tuple[str, str]) -> dict[str, Any]:
+    """Everything a `Suggestion` says; keys are written out, nothing is folded."""
+    return {
+        "checkpoint": labels[0],
+        "model": labels[1],
+        "direction": "checkpoint -> model",
+        "ok": suggestion.ok,
+        "mapping": mapping_to_data(suggestion.mapping),
+        "laws": laws_json(laws),
+        "fewest": {"proved": suggestion.synthesis.optimal, "bound": suggestion.synthesis.bound},
+        "matches": [_match(match) for match in suggestion.matches],
+        "ambiguous": [
+            {"checkpoint": list(one.checkpoint), "model": list(one.model), "settled_by": one.settled_by}
+            for one in suggestion.ambiguous
+        ],
+        "missing_keys": list(suggestion.missing_keys),
+        "unexpected_keys": list(suggestion.unexpected_keys),
+        "mismatched_keys": [list(one) for one in suggestion.mismatched_keys],
+        "tied": dict(suggestion.tied),
+        "findings": [str(finding) for finding in suggestion.findings],
+    }
+
+
+def _match(match: Match) -> dict[str, Any]:
+    return {
+        "checkpoint": list(match.checkpoint),
+        "model": list(match.model),
+        "operations": sequence_to_json(match.operations),
+        "certain": match.certain,
+        "evidence": list(match.evidence),
+    }

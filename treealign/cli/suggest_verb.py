@@ -128,7 +128,8 @@ def suggest(
     if output is not None:
         write_mapping(taken(found.mapping, accept_guesses), output, "checkpoint -> model")
     if html is not None:
-        from treealign.cli.report_page import suggestion_page, write_page
+        from treealign.cli.page import write_page
+        from treealign.cli.render_suggestion import suggestion_page
 
         write_page(html, suggestion_page(found, sides.labels))
         say(f"wrote {printable(str(html))}: open it in a browser")
@@ -159,8 +160,7 @@ def _asked(found: Suggestion, sides: Sides, output: Path | None) -> Suggestion:
 
 
 def _put(found: Suggestion, sides: Sides, accept_guesses: bool, json: bool) -> None:
-    from treealign.cli.render_suggestion import prove, suggestion_lines
-    from treealign.cli.suggestion_json import suggestion_json
+    from treealign.cli.render_suggestion import prove, suggestion_json, suggestion_lines
     from treealign.mapping.mapping_json import mapping_to_data
 
     if json:

@@ -1,10 +1,17 @@
-"""What a page consists of: data that is finished, for the template."""
+"""A page (`--html`): what it consists of, data that is finished, and the one file it becomes, which loads nothing."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from importlib.resources import files
+from os import PathLike
+from typing import Any
 
 from treealign.cli.paired_trees import PairedTrees
+from treealign.errors import TreealignError, install_hint
+from treealign.formats.atomic import written_whole
+from treealign.formats.legible import printable
 
 
 @dataclass(frozen=True)
@@ -109,3 +116,40 @@ class Page:
     rules: tuple[str, ...] = ()
     mapping: str = ""
     mapping_title: str = ""
+
+
+def write_page(path: str | PathLike[str], page: Page) -> None:
+    """Write a page, whole or not at all.
+
+    Raises
+    ------
+    TreealignError
+        jinja2 is not installed, or the file cannot be written.
+    """
+    with written_whole(path) as file:
+        file.write(page_text(page).encode("utf-8"))
+
+
+def page_text(page: Page) -> str:
+    """The HTML of a page. Raises `TreealignError` where jinja2 is not installed."""
+    try:
+        from jinja2 import Environment
+    except ImportError as error:
+        hint = install_hint("html")
+        raise TreealignError("a report as HTML needs jinja2, which is not installed", hint=hint) from error
+    folder = files("treealign.cli") / "report"
+    parts = {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js", "html")}
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_printable)
+    template = environment.from_string(parts["html"])
+    data = page.trees.as_dict() if page.trees is not None else None
+    return template.render(page=page, css=parts["css"], js=parts["js"], data=_safe(data))
+
+
+def _printable(value: Any) -> Any:
+    """What a page shows of a name that holds controls or marks of direction; its markup is left alone."""
+    return printable(value, keep="\n\t") if type(value) is str else value
+
+
+def _safe(data: Any) -> str:
+    """JSON that cannot end the element it stands in, whatever the names hold."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
