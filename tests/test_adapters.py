@@ -84,6 +84,9 @@ KINDS = {
     "HRA": peft.HRAConfig(r=2, target_modules=TARGETS),
     "layer norm tuning": peft.LNTuningConfig(target_modules=["score"]),
 }
+# kinds of later releases of peft: parts that are modules, lists, or stand beside the base model
+_LATER = ("BeftConfig", "DeloraConfig", "GloraConfig", "OSFConfig", "PsoftConfig", "TinyLoraConfig", "UniLoraConfig")
+KINDS |= {name: getattr(peft, name)(target_modules=TARGETS) for name in _LATER if hasattr(peft, name)}
 kinds = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 
 

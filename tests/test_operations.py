@@ -19,11 +19,15 @@ from treealign.mapping.operations import (
     Interleave,
     Join,
     Keep,
+    MinusOne,
+    NegativeExp,
+    NegativeLog,
     Once,
     Operation,
     Pad,
     Parallel,
     Permute,
+    PlusOne,
     Reorder,
     Repeat,
     Reshape,
@@ -57,6 +61,10 @@ EACH = [
     Reorder((2, 0, 1)),
     Parallel((RotaryPermute(8, 64), Parallel((Stack(0, EXPERTS), Keep())))),
     FoldWeightNorm(0),
+    PlusOne(),
+    MinusOne(),
+    NegativeExp(),
+    NegativeLog(),
     UnfoldWeightNorm(2),
     Trim(0, 128, 100),
     Pad(0, 100, 128),
@@ -153,7 +161,8 @@ def test_lists_are_taken_for_tuples():
 
 def test_only_what_cannot_give_back_all_that_went_in_is_lossy():
     lossy = {type(operation) for operation in EACH if operation.lossy}
-    assert lossy == {FoldWeightNorm, UnfoldWeightNorm, Trim, Pad, DiagonalBlocks, Once}
+    computed = {PlusOne, MinusOne, NegativeExp, NegativeLog}
+    assert lossy == {FoldWeightNorm, UnfoldWeightNorm, Trim, Pad, DiagonalBlocks, Once, *computed}
 
 
 def test_a_parallel_with_a_lossy_part_is_lossy():

@@ -12,6 +12,7 @@ from functools import wraps
 from treealign.align.adapter_parts import with_adapter_parts
 from treealign.align.causes import causes
 from treealign.align.contents.anchors import find_anchors, likely, no_anchors
+from treealign.align.converting.arithmetic import with_arithmetic
 from treealign.align.converting.companions import with_companions
 from treealign.align.converting.leftovers import converted_leftovers
 from treealign.align.converting.same_names import enough, nothing_shared, quantised_findings, same_names
@@ -242,6 +243,12 @@ def _with_spelling(link: Link, spelled: Mapping[int, str]) -> Link:
     """The link, with what says that its leaf is read under the model's name."""
     said = dict.fromkeys(spelled[at] for p in link.left for at in p.cells.values() if at in spelled)
     return replace(link, evidence=(*link.evidence, *said)) if said else link
+
+
+@needs_shapes
+def compute_known(state: State) -> State:
+    """Undo what a known library does to numbers, where names and shapes are the same."""
+    return replace(state, links=tuple(with_arithmetic(state.links, state.given, set(state.anchors.links))))
 
 
 def leave_over(state: State) -> State:

@@ -92,6 +92,7 @@ PASSES: tuple[Pass, ...] = (
     follow_modules,
     passes.settle,
     judge_settled,
+    passes.compute_known,
     passes.leave_over,
     passes.find_causes,
 )

@@ -12,7 +12,8 @@ from treealign.formats.safetensors_header import Header
 from treealign.formats.safetensors_writer import canonical_order, plan_of
 from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 
-_TORCH_NAME = re.compile(r"(?:pytorch_)?(.*)\.(?:bin|pt|pth|ckpt)(\.index\.json)?", re.DOTALL)
+_ENDINGS = "bin|pt|pth|ckpt|gguf|npz|msgpack|h5|onnx|nemo"
+_OTHER_NAME = re.compile(rf"(?:pytorch_)?(.*)\.(?:{_ENDINGS})(\.index\.json)?", re.DOTALL)
 
 
 def layout_of(found: Checkpoint) -> Layout:
@@ -55,5 +56,5 @@ def safetensors_name(name: str) -> str:
     >>> safetensors_name("pytorch_model.bin.index.json"), safetensors_name("model.safetensors")
     ('model.safetensors.index.json', 'model.safetensors')
     """
-    found = _TORCH_NAME.fullmatch(name)
+    found = _OTHER_NAME.fullmatch(name)
     return f"{found[1]}.safetensors{found[2] or ''}" if found else name

@@ -18,6 +18,7 @@ from treealign.formats.cached import cached_property
 from treealign.formats.checkpoints import Checkpoint, File, open_checkpoint
 from treealign.formats.collector import collector_paused
 from treealign.formats.distributed import DistributedFolder, DistributedTensor
+from treealign.formats.exports.listed import ListedFile
 from treealign.formats.safetensors_header import Header
 from treealign.formats.stamps import Stamp
 from treealign.formats.torch_files import TorchFile
@@ -240,6 +241,8 @@ def _tensors(file: File) -> Iterator[tuple[str, SourceTensor]]:
     if isinstance(file, Header):
         start, path = file.data_start, file.path
         return ((e.key, Stored(path, start + e.begin, e.dtype, e.shape, e.key)) for e in file.tensors)
+    if isinstance(file, ListedFile):
+        return ((key, Stored(file.path, file.plain(key), *spelled(one), key)) for key, one in file.tensors.items())
     return ((key, _pickled(file, key, tensor)) for key, tensor in file.tensors.items())
 
 

@@ -12,6 +12,9 @@ from treealign.errors import FormatError
 from treealign.formats.addresses import split_address
 from treealign.formats.detect import HINTS, TORCH, Kind, detect
 from treealign.formats.distributed import DistributedFolder, read_distributed
+from treealign.formats.exports.listed import ListedFile
+from treealign.formats.exports.orbax import METADATA, read_orbax
+from treealign.formats.exports.reading import LISTERS, read_listed
 from treealign.formats.folders import SeveralError, choose_weights, named_in
 from treealign.formats.indexes import Index, check_shards, read_index, refuse_absent
 from treealign.formats.parallel import Piece, join_shards
@@ -22,8 +25,8 @@ from treealign.formats.stamps import Stamp, refuse_others, stamp_of, stamps_arou
 from treealign.formats.torch_files import TorchFile, read_torch_file
 from treealign.formats.transaction.recovering import is_changing, recover
 
-_PLAIN = (Kind.SAFETENSORS, Kind.INDEX, Kind.TREE_JSON)
-File: TypeAlias = Header | TorchFile | DistributedFolder
+_PLAIN = (Kind.SAFETENSORS, Kind.INDEX, Kind.TREE_JSON, *LISTERS)
+File: TypeAlias = Header | TorchFile | DistributedFolder | ListedFile
 _MAX_FACTS = 50
 _ATTEMPTS = 5  # to read what others go on changing
 
@@ -38,7 +41,7 @@ class Checkpoint:
         What was asked for.
     index : Index or None
         The index that names the shards.
-    files : tuple of Header, TorchFile or DistributedFolder
+    files : tuple of Header, TorchFile, DistributedFolder or ListedFile
         One a file, in the order of their names; none where only the index is there.
     stamps : mapping of str to Stamp
         By what the files are known again, by their paths.
@@ -111,6 +114,8 @@ def _no_parts(name: str, part: str) -> FormatError:
 
 
 def _open_folder(name: str, part: str) -> Checkpoint:
+    if (Path(name) / METADATA).is_file():
+        return Checkpoint(name, None, (read_orbax(Path(name)),))
     try:
         choice = choose_weights(name)
     except SeveralError as error:
@@ -131,14 +136,16 @@ def _shapes(name: str) -> dict[str, tuple[int, ...]]:
     file = _read(name, detect(name))
     if isinstance(file, Header):
         return {entry.key: entry.shape for entry in file.tensors}
-    return {key: tuple(tensor.shape) for key, tensor in file.tensors.items()}
+    return {key: tuple(tensor.shape or ()) for key, tensor in file.tensors.items()}
 
 
 def _pieces(name: str) -> dict[str, Piece]:
     file = _read(name, detect(name))
     if isinstance(file, Header):
         return {entry.key: Piece(entry.torch_shape, entry.torch_dtype) for entry in file.tensors}
-    return {key: Piece(tuple(one.shape), str(one.dtype).removeprefix("torch.")) for key, one in file.tensors.items()}
+    return {
+        key: Piece(tuple(one.shape or ()), str(one.dtype).removeprefix("torch.")) for key, one in file.tensors.items()
+    }
 
 
 def _open_index(name: str, index: Index, names_suffice: bool) -> Checkpoint:
@@ -196,6 +203,8 @@ def _read(name: str, kind: Kind, part: str = "") -> File:
         return read_torch_file(name, part)
     if kind is Kind.DISTRIBUTED:
         return read_distributed(Path(name).parent, part)
+    if kind in LISTERS:
+        return read_listed(name, kind)
     raise FormatError(f"not a checkpoint but {kind.value}", where=name, hint=HINTS.get(kind, ""))
 
 

@@ -37,21 +37,35 @@ class Kind(Enum):
     LFS_POINTER = "a Git LFS pointer, not the file it points to"
     HTML = "an HTML page"
     GGUF = "a GGUF file"
+    ONNX = "an ONNX file"
+    MSGPACK = "a msgpack of Flax"
+    HDF5 = "an HDF5 file"
+    NPZ = "an archive of numpy's arrays"
+    NEMO = "an archive of NeMo"
     ZIP = "a zip archive that torch did not write"
+    GZIP = "a file that gzip has compressed"
     EMPTY = "an empty file"
     UNKNOWN = "a file of no known kind"
 
 
+_MAGIC = {
+    _LEGACY: Kind.TORCH_LEGACY,
+    b"GGUF": Kind.GGUF,
+    b"\x89HDF\r\n\x1a\n": Kind.HDF5,
+    b"\x1f\x8b": Kind.GZIP,
+}
+# formats that begin with nothing that only they begin with
+_ENDINGS = {".onnx": Kind.ONNX, ".msgpack": Kind.MSGPACK}
 TORCH = (Kind.TORCH_ZIP, Kind.TORCH_LEGACY)
 HINTS = {
     Kind.TREE_JSON: "it has names and shapes only: pass the file or the folder with the weights",
     Kind.MAPPING: "the mapping stands behind both sides: treealign check CHECKPOINT MODEL MAPPING",
     Kind.JSON: "pass the weights, their index (*.index.json), or what `treealign snapshot` wrote",
-    Kind.GGUF: "write it as safetensors first: transformers reads it by from_pretrained(…, gguf_file=…)",
     Kind.DISTRIBUTED_PART: "pass the folder it is in",
     Kind.LFS_POINTER: "fetch the real file with `git lfs pull`",
     Kind.HTML: "a download was answered by a web page: a login or an error; open the file to see which",
     Kind.ZIP: "unpack it, or fetch the checkpoint that torch.save wrote",
+    Kind.GZIP: "unpack it: gunzip, or tar -xzf",
     Kind.EMPTY: "the file was cut short: fetch or write it again",
 }
 
@@ -93,6 +107,8 @@ def kind_by_name(name: str) -> Kind | None:
         return Kind.SAFETENSORS
     if name.endswith(".distcp"):
         return Kind.DISTRIBUTED_PART
+    if ending := next((end for end in _ENDINGS if name.endswith(end)), None):
+        return _ENDINGS[ending]
     return Kind.DISTRIBUTED if Path(name).name == METADATA else None
 
 
@@ -104,8 +120,6 @@ def impostor(head: bytes) -> Kind | None:
     """
     if head.startswith(b"version https://git-lfs"):
         return Kind.LFS_POINTER
-    if head.startswith(b"GGUF"):
-        return Kind.GGUF
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
     return Kind.HTML if start.startswith((b"<!doctype html", b"<html", b"<?xml")) else None
 
@@ -118,21 +132,24 @@ def kind_of(file: BinaryIO) -> Kind:
     if head[8:9] == b"{" and head[4:8] == bytes(4):
         return Kind.SAFETENSORS
     if head.startswith(ZIP):
-        return Kind.TORCH_ZIP if _is_torch_zip(file, head) else Kind.ZIP
-    if head.startswith(_LEGACY):
-        return Kind.TORCH_LEGACY
+        return _kind_of_zip(file, head)
+    if kind := next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None):
+        return kind
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return _kind_of_json(file, head)
-    return impostor(head) or Kind.UNKNOWN
+    return impostor(head) or (Kind.NEMO if head[257:262] == b"ustar" else Kind.UNKNOWN)
 
 
-def _is_torch_zip(file: BinaryIO, head: bytes) -> bool:
+def _kind_of_zip(file: BinaryIO, head: bytes) -> Kind:
     try:
         with zipfile.ZipFile(file) as archive:
-            return any(member.rpartition("/")[2] == "data.pkl" for member in archive.namelist())
+            names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         # cut short: the names stand at the end of the file; torch writes this one first
-        return b"/data.pkl" in head
+        return Kind.TORCH_ZIP if b"/data.pkl" in head else Kind.ZIP
+    if any(member.rpartition("/")[2] == "data.pkl" for member in names):
+        return Kind.TORCH_ZIP
+    return Kind.NPZ if names and all(member.endswith(".npy") for member in names) else Kind.ZIP
 
 
 def _kind_of_json(file: BinaryIO, head: bytes) -> Kind:

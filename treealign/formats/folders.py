@@ -13,9 +13,12 @@ from treealign.errors import FormatError
 from treealign.formats.distributed_metadata import METADATA
 from treealign.formats.indexes import Index, is_plain_name, read_index
 
-_SUFFIXES = ((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"))
+_SUFFIXES = (
+    *((".safetensors",), (".bin", ".pt", ".pth", ".ckpt"), (".gguf",)),
+    *((".npz",), (".msgpack",), (".h5",), (".onnx",), (".nemo",)),
+)
 # what the libraries call the weights of a whole model; these go before any other name
-_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")
+_STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "flax_model", "tf_model", "model_weights")
 # what trainers write beside the weights, in the same formats
 NOT_WEIGHTS = (
     *("training_args", "optim", "scheduler", "rng_state", "scaler", "random_states", "sampler", "dl_state_dict"),
@@ -150,4 +153,4 @@ def _absence_hint(base: Path) -> str:
         return (
             "its metadata is absent: were all processes done when it was written? Those that saved alone cannot be read"
         )
-    return "pass the folder or file that holds the weights (.safetensors, .bin, .pt, .pth, .ckpt)"
+    return f"pass the folder or file that holds the weights ({', '.join(end for ends in _SUFFIXES for end in ends)})"

@@ -53,9 +53,11 @@ class KeyTree:
         Where the tree was read from, for messages.
     trace : Trace or None
         What one run of the model showed; see `treealign.tree.tracing`.
+    architecture : str
+        What the file says it is a model of, as GGUF's header does; empty where nothing says it.
     """
 
-    __slots__ = ("__dict__", "leaves", "modules", "ordered", "source", "tied", "trace")
+    __slots__ = ("__dict__", "architecture", "leaves", "modules", "ordered", "source", "tied", "trace")
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class KeyTree:
         ordered: bool,
         source: str,
         trace: Trace | None = None,
+        architecture: str = "",
     ) -> None:
         self.leaves = leaves
         self.modules: Mapping[str, str] = MappingProxyType(dict(modules))
@@ -72,6 +75,7 @@ class KeyTree:
         self.ordered = ordered
         self.source = source
         self.trace = trace
+        self.architecture = architecture
 
     @classmethod
     def from_leaves(
@@ -82,6 +86,7 @@ class KeyTree:
         ordered: bool = False,
         source: str = "",
         trace: Trace | None = None,
+        architecture: str = "",
     ) -> KeyTree:
         """A tree from (key, shape, dtype) or (key, shape, dtype, kind).
 
@@ -99,6 +104,8 @@ class KeyTree:
             Where the leaves come from, for messages.
         trace : Trace, optional
             What one run of the model showed.
+        architecture : str
+            What the file says it is a model of.
 
         Raises
         ------
@@ -117,7 +124,7 @@ class KeyTree:
             raise TreealignError("something is no leaf", where=source, facts=[str(error)], hint=hint) from error
         if not ordered:
             made.sort(key=lambda leaf: natural_key(leaf.key))
-        tree = cls(tuple(made), modules or {}, tied or {}, ordered, source, trace)
+        tree = cls(tuple(made), modules or {}, tied or {}, ordered, source, trace, architecture)
         if len(tree._position) != len(made):
             raise TreealignError(
                 "a key occurs twice", where=source, facts=_repeated(made), hint="name each parameter once"

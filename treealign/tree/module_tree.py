@@ -48,10 +48,11 @@ def state_dict_tree(state: Mapping[Any, Any]) -> KeyTree:
     return tensors_tree(tensors, ordered=hasattr(state, "_metadata"), source="a state dict")
 
 
-def tensors_tree(tensors: Mapping[str, Any], ordered: bool, source: str) -> KeyTree:
+def tensors_tree(tensors: Mapping[str, Any], ordered: bool, source: str, architecture: str = "") -> KeyTree:
     """The tree of tensors by key, all of them taken for parameters: a file does not say which are buffers."""
     leaves = [_leaf(key, value, "parameter") for key, value in tensors.items()]
-    return KeyTree.from_leaves(leaves, tied=tied_keys(tensors), ordered=ordered, source=source)
+    tied = tied_keys(tensors)
+    return KeyTree.from_leaves(leaves, tied=tied, ordered=ordered, source=source, architecture=architecture)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -69,6 +70,6 @@ def _leaf(key: str, tensor: Any, kind: str) -> Leaf:
 
 def _shape(tensor: Any) -> tuple[int, ...] | None:
     try:
-        return tuple(tensor.shape)
+        return None if tensor.shape is None else tuple(tensor.shape)
     except RuntimeError:  # a lazy module's parameter, which has none before the first batch
         return None

@@ -13,6 +13,7 @@ from treealign.formats.checkpoints import Checkpoint, open_checkpoint
 from treealign.formats.collector import collector_paused
 from treealign.formats.detect import Kind, detect
 from treealign.formats.dtypes import TORCH, torch_shape
+from treealign.formats.exports.listed import ListedFile
 from treealign.formats.remote.urls import is_url
 from treealign.formats.safetensors_header import Header
 from treealign.formats.state_dicts import single_state_dict
@@ -119,9 +120,11 @@ def _checkpoint_tree(checkpoint: Checkpoint) -> KeyTree:
         return KeyTree.from_leaves([(key, None, None) for key in checkpoint.index.weight_map], source=checkpoint.path)
     files = checkpoint.files
     if len(files) == 1 and not isinstance(only := files[0], Header):
-        return tensors_tree(only.tensors, only.ordered, f"{only.path}{only.taken}")
+        says = only.architecture if isinstance(only, ListedFile) else ""
+        return tensors_tree(only.tensors, only.ordered, f"{only.path}{only.taken}", says)
     leaves: list[tuple[Any, ...]] = []
     tied: dict[str, str] = {}
+    says = next((file.architecture for file in files if isinstance(file, ListedFile)), "")
     for file in files:
         if isinstance(file, Header):
             leaves += [(key, torch_shape(dtype, shape), TORCH[dtype]) for key, dtype, shape, _, _ in file.tensors]
@@ -130,4 +133,4 @@ def _checkpoint_tree(checkpoint: Checkpoint) -> KeyTree:
             part = tensors_tree(file.tensors, False, file.path)
             leaves += part.leaves
             tied |= part.tied
-    return KeyTree.from_leaves(leaves, tied=tied, source=checkpoint.path)
+    return KeyTree.from_leaves(leaves, tied=tied, source=checkpoint.path, architecture=says)

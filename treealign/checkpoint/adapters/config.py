@@ -171,14 +171,17 @@ class _Migration:
 
     def _expression(self, name: str, text: str) -> Any:
         try:
-            held = matching(text, list(self.moved.pairs))
+            if held := matching(text, list(self.moved.pairs)):
+                spelled = respelled_expression(text, held, self.moved)
+                return sorted(self.moved.wanted(held)) if spelled is None else spelled
+            beside = self.moved.beside(self.rename)
+            held = matching(text, list(beside.pairs))
         except re.error:
             held = []
-        if not held:
-            return self._unknown(name, text)
-        wanted = self.moved.wanted(held)
-        spelled = respelled_expression(text, held, self.moved)
-        return sorted(wanted) if spelled is None else spelled
+        spelled = respelled_expression(text, held, beside) if held else None
+        if spelled is None and not text.startswith(".*"):
+            self.notes.append(f"{name} is {text!r}, on which the adapter has no weights: it was left as it is")
+        return text if spelled is None else spelled
 
     def _parameter(self, name: str, entry: str) -> Sequence[str]:
         """A parameter by the end of its name: its module moves, and it keeps its own name."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from treealign.checkpoint.adapters.parts import PREFIX, has_part
 from treealign.formats.cached import cached_property
+
+_INDEX = re.compile(r"(?<![^.])[0-9]+(?![^.])", re.ASCII)
+_MOST_BESIDE = 200  # numbers to try: no model has more layers
 
 
 def module_of(key: str) -> str:
@@ -68,6 +72,17 @@ class Moved:
             for new in names:
                 found |= {one: (other,) for one, other in _ancestors(old, new) if one not in self.pairs}
         return found
+
+    def beside(self, rename: Callable[[str], str]) -> Moved:
+        """The modules that differ from these by indices only, and have no weights here: those that were left out."""
+        found: dict[str, tuple[str, ...]] = {}
+        highest = max((int(s) for name in self.pairs for s in name.split(".") if s.isdigit()), default=-1)
+        for template in {_INDEX.sub("{}", name) for name in self.pairs}:
+            for index in range(min(highest + 1, _MOST_BESIDE) + 1) if "{}" in template else ():
+                name = template.replace("{}", str(index))
+                if name not in self.pairs:
+                    found[name] = (rename(name),)
+        return Moved(found)
 
     def wanted(self, names: Iterable[str]) -> frozenset[str]:
         """What modules of before are after."""

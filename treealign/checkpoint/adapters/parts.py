@@ -10,7 +10,13 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PARTS = (
     *("lora_", "loha_", "lokr_", "hada_", "vera_", "vblora_", "ia3_", "oft_", "boft_", "adalora_", "fourierft_"),
     *("hra_", "c3a_", "randlora_", "shira_", "miss_", "road_", "waveft_", "trainable_tokens_", "ln_tuning_"),
-    *("prompt_embeddings", "prompt_task_", "adaption_", "modules_to_save"),
+    *("adamss_", "beft_", "deft_", "delora_", "frod_", "glora_", "gralora_", "hira_", "lily_", "osf_svd_", "peanut_"),
+    *("poly_lora_", "poly_router", "psoft_", "pvera_", "supertuning_", "tinylora_", "unilora_"),
+    *("prompt_embeddings", "prompt_task_", "prefix_task_", "adaption_", "modules_to_save"),
+)
+# what kinds whose part is a module or a list of parameters save behind it
+_TAILS = frozenset(
+    ["weight", "bias", "Xd", "Xu", "zeros", "vector_a", "vector_b", "S_low", "U_low", "V_low", "module_logits"]
 )
 
 
@@ -31,7 +37,8 @@ def _is_named(key: str) -> bool:
     """
     segments = key.split(".")
     at = next((at for at, segment in enumerate(segments) if segment.startswith(_PARTS)), len(segments))
-    return segments[at + 1 :] not in ([], ["weight"], ["bias"]) and at < len(segments)
+    behind = segments[at + 1 :]
+    return len(behind) > 1 or any(one not in _TAILS and not one.isdigit() for one in behind)
 
 
 def is_adapter(keys: Iterable[str]) -> bool:

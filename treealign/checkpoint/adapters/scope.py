@@ -165,11 +165,11 @@ def scope_of(model: nn.Module, places: Places, tree: KeyTree, folder: Path | Non
     LoadError
         There is no adapter of that name, or the checkpoint fits several.
     """
-    if not is_adapter(tree.keys):
+    found = scopes(model, places, tree.keys)
+    if not is_adapter(tree.keys) and not any(set(scope.saved) == set(tree.keys) for scope in found.values()):
         if wanted:
             raise LoadError("the checkpoint is no adapter's alone", where=tree.source, hint="load it without `adapter`")
         return None
-    found = scopes(model, places, tree.keys)
     if wanted:
         return chosen(found, wanted, tree.source)
     return _fitting(found, tree, folder)

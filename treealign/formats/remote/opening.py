@@ -11,6 +11,7 @@ from treealign.formats.checkpoints import Checkpoint, File, all_or_errors, keys_
 from treealign.formats.detect import HINTS, Kind, kind_by_name, kind_of
 from treealign.formats.distributed import distributed_folder
 from treealign.formats.distributed_metadata import METADATA
+from treealign.formats.exports.reading import LISTERS
 from treealign.formats.folders import choose_among
 from treealign.formats.indexes import Index, check_shards, parse_index, refuse_absent
 from treealign.formats.remote.ranged import AbsentError, RangedFile, RemoteFolder
@@ -147,4 +148,6 @@ def _read(file: RangedFile, kind: Kind) -> File:
         raise FormatError(
             "its names stand among its data: this format is older than torch 1.6", where=file.url, hint=hint
         )
+    if kind in LISTERS:
+        return LISTERS[kind](file, file.url, file.size)  # type: ignore[arg-type]  # a RawIOBase reads as a BinaryIO does
     raise FormatError(f"not a checkpoint but {kind.value}", where=file.url, hint=HINTS.get(kind, ""))

@@ -18,15 +18,13 @@ import torch
 from torch import Tensor
 
 from treealign.errors import MappingError
-from treealign.mapping.execution.moves import copy_bytes, moved
+from treealign.mapping.execution.moves import COMPUTING, copy_bytes, moved
 from treealign.mapping.execution.views import shares, views
 from treealign.mapping.operations import (
-    FoldWeightNorm,
     Operation,
     Parallel,
     Reorder,
     Shape,
-    UnfoldWeightNorm,
     invert,
     is_lossy,
     output_shapes,
@@ -220,8 +218,8 @@ def _one_kind(operation: Operation, kinds: Sequence[Kind]) -> Kind:
         facts = sorted({f"{dtype} on {device}" for dtype, device in kinds})
         raise MappingError(f"{operation!r} joins tensors of different kinds", facts=facts)
     dtype = kinds[0][0]
-    if isinstance(operation, FoldWeightNorm | UnfoldWeightNorm) and not dtype.is_floating_point:
-        raise MappingError(f"{operation!r} computes norms, which {dtype} cannot hold")
+    if isinstance(operation, COMPUTING) and not dtype.is_floating_point:
+        raise MappingError(f"{operation!r} computes numbers that {dtype} cannot hold")
     return kinds[0]
 
 

@@ -5,7 +5,7 @@ A move and its inverse are one list of pairs of views, read in either direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -20,9 +20,13 @@ from treealign.mapping.operations import (
     FoldWeightNorm,
     Interleave,
     Join,
+    MinusOne,
+    NegativeExp,
+    NegativeLog,
     Once,
     Operation,
     Pad,
+    PlusOne,
     Repeat,
     RotaryPermute,
     RotaryUnpermute,
@@ -36,6 +40,14 @@ from treealign.mapping.operations import (
 # a weight norm is folded in slices of about this many numbers, held in float32 or float64 for a moment
 SLICE_NUMBERS = 1 << 22
 
+# what computes new numbers, which only a floating dtype holds
+COMPUTING = (FoldWeightNorm, UnfoldWeightNorm, PlusOne, MinusOne, NegativeExp, NegativeLog)
+_COMPUTED: Mapping[type[Operation], Callable[[Tensor], Tensor]] = {
+    PlusOne: lambda numbers: numbers + 1,
+    MinusOne: lambda numbers: numbers - 1,
+    NegativeExp: lambda numbers: -numbers.exp(),
+    NegativeLog: lambda numbers: (-numbers).log(),
+}
 Pairs: TypeAlias = Iterator[tuple[Tensor, Tensor]]
 
 
@@ -45,6 +57,8 @@ def moved(operation: Operation, run: Sequence[Tensor]) -> list[Tensor]:
         return [_folded(operation.dim, *run)]
     if isinstance(operation, UnfoldWeightNorm):
         return [_unfolded(operation.dim, run[0]), run[0]]
+    if type(operation) in _COMPUTED:
+        return [_COMPUTED[type(operation)](run[0].double()).to(run[0].dtype)]
     shapes = operation.output_shapes([tuple(tensor.shape) for tensor in run])
     results = [torch.empty(shape, dtype=run[0].dtype, device=run[0].device) for shape in shapes]
     for place, tensor in _MOVES[type(operation)](operation, results, run):

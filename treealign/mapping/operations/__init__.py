@@ -26,7 +26,16 @@ from treealign.mapping.operations.blocks import BlockDiagonal, DiagonalBlocks, O
 from treealign.mapping.operations.grouping import Concat, Join, Select, Split, Stack, Unstack, offsets
 from treealign.mapping.operations.layout import Deinterleave, Interleave, Permute, Reshape
 from treealign.mapping.operations.lists import Keep, Parallel, Reorder
-from treealign.mapping.operations.lossy import FoldWeightNorm, Pad, Trim, UnfoldWeightNorm
+from treealign.mapping.operations.lossy import (
+    FoldWeightNorm,
+    MinusOne,
+    NegativeExp,
+    NegativeLog,
+    Pad,
+    PlusOne,
+    Trim,
+    UnfoldWeightNorm,
+)
 from treealign.mapping.operations.rotary import RotaryPermute, RotaryUnpermute, head_layout
 from treealign.mapping.operations.sequence import (
     invert,
@@ -49,11 +58,15 @@ __all__ = [
     "Interleave",
     "Join",
     "Keep",
+    "MinusOne",
+    "NegativeExp",
+    "NegativeLog",
     "Once",
     "Operation",
     "Pad",
     "Parallel",
     "Permute",
+    "PlusOne",
     "Reorder",
     "Repeat",
     "Reshape",

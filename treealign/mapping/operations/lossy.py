@@ -120,3 +120,49 @@ def _not_fewer(fewer: Size, more: Size) -> str | None:
 def _norm_shape(operation: Operation, dim: int, shape: Shape) -> Shape:
     check_dim(operation, dim, None, shape)
     return tuple(size if at == dim else 1 for at, size in enumerate(shape))
+
+
+class _Computed:
+    """A number for each number; lossy by rounding."""
+
+    def _lossy(self) -> bool:
+        return True
+
+    def _run_shapes(self, shapes: tuple[Shape, ...]) -> Iterable[Shape]:
+        return shapes
+
+
+@dataclass(frozen=True, repr=False)
+class PlusOne(_Computed, Operation):
+    """``x + 1`` of every number: the factor of a norm, where the model holds how much it differs from one.
+
+    >>> PlusOne().output_shapes([(8,)])
+    ((8,),)
+    """
+
+    def _inverse(self) -> MinusOne:
+        return MinusOne()
+
+
+@dataclass(frozen=True, repr=False)
+class MinusOne(_Computed, Operation):
+    """``x - 1`` of every number, undoes `PlusOne`."""
+
+    def _inverse(self) -> PlusOne:
+        return PlusOne()
+
+
+@dataclass(frozen=True, repr=False)
+class NegativeExp(_Computed, Operation):
+    """``-exp(x)`` of every number: a decay, where the model holds its logarithm."""
+
+    def _inverse(self) -> NegativeLog:
+        return NegativeLog()
+
+
+@dataclass(frozen=True, repr=False)
+class NegativeLog(_Computed, Operation):
+    """``log(-x)`` of every number, undoes `NegativeExp`."""
+
+    def _inverse(self) -> NegativeExp:
+        return NegativeExp()

@@ -1,0 +1,1 @@
+"""What other programs export: names, shapes and dtypes as far as headers tell, and where the numbers lie."""

@@ -1,0 +1,43 @@
+"""HDF5: Keras' ``.weights.h5`` and older ``.h5``; the datasets by their paths, numbers where they lie in one piece.
+
+h5py reads it (``pip install h5py``); a path's slashes are written as dots.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, BinaryIO
+
+from treealign.errors import FormatError
+from treealign.formats.exports.listed import ListedFile, ListedTensor, listed
+
+_HINT = "h5py.File(path) reads it: pass {name: dataset[()]}"
+
+
+def hdf5_of(file: BinaryIO, name: str, size: int) -> ListedFile:
+    """The datasets of an open file of `size` bytes; `name` stands for it in errors.
+
+    Raises
+    ------
+    FormatError
+        h5py is not installed, or it cannot read the file.
+    """
+    try:
+        h5py: Any = import_module("h5py")
+    except ImportError:
+        raise FormatError("HDF5 is read by h5py, which is not installed", where=name, hint="pip install h5py") from None
+    found: list[tuple[str, ListedTensor]] = []
+
+    def visit(path: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
+            plain = item.dtype.newbyteorder("=") == item.dtype and sys.byteorder == "little"
+            begin = item.id.get_offset() if plain and item.chunks is None else None
+            found.append((path.replace("/", "."), ListedTensor(tuple(item.shape), item.dtype.name, begin)))
+
+    try:
+        with h5py.File(file, "r") as opened:
+            opened.visititems(visit)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise FormatError("h5py cannot read the file", where=name, facts=[str(error)]) from error
+    return listed(name, found, size, hint=_HINT)
