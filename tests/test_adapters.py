@@ -86,7 +86,12 @@ KINDS = {
 }
 # kinds of later releases of peft: parts that are modules, lists, or stand beside the base model
 _LATER = ("BeftConfig", "DeloraConfig", "GloraConfig", "OSFConfig", "PsoftConfig", "TinyLoraConfig", "UniLoraConfig")
-KINDS |= {name: getattr(peft, name)(target_modules=TARGETS) for name in _LATER if hasattr(peft, name)}
+_OF_RANK = ("DeloraConfig", "GloraConfig", "PsoftConfig", "TinyLoraConfig")
+KINDS |= {
+    name: getattr(peft, name)(target_modules=TARGETS, **({"r": 2} if name in _OF_RANK else {}))
+    for name in _LATER
+    if hasattr(peft, name)
+}
 kinds = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 
 

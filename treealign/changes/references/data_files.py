@@ -6,13 +6,14 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from treealign.changes.references.items import reader_of
 from treealign.changes.references.mentions import Mention, Strength, with_holes
 from treealign.changes.references.readers import READERS
-from treealign.changes.references.settings import Setting, setting_of
+from treealign.changes.references.settings import JSON_TEXT, Setting, setting_of
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _PLAIN = Setting("run", "run", "run", strength="text")
@@ -55,7 +56,8 @@ def _json_mentions(source: str) -> Iterator[Mention]:
         if count > _MOST:
             raise NotReadError("too long for a file of settings")
         if text in "{[":
-            path.append((text, key))
+            # a list in a list stands under the key of that one
+            path.append((text, path[-1][1] if path and path[-1][0] == "[" else key))
             key, is_key = "", text == "{"
         elif text in "}]":
             path.pop()
@@ -87,6 +89,9 @@ def settings_mentions(
 ) -> Iterator[Mention]:
     """What a text is read as that stands under the key `owner`: as a key itself, an item of a list, or the value."""
     setting = setting_of(owner) or _PLAIN
+    if setting is JSON_TEXT and value.lstrip().startswith("{"):
+        yield from _inside(value, line, column, span)
+        return
     reader: str = getattr(setting, role)
     if not reader or not value or len(value) > 2000 or "\n" in value:
         return
@@ -97,6 +102,18 @@ def settings_mentions(
         if bare:
             text = bare if READERS[how].is_regex else with_holes(bare)
             yield Mention(text, how, strength, line, column, span, group=owner if strength == "consumer" else "")
+
+
+def _inside(value: str, line: int, column: int, span: tuple[int, int]) -> Iterator[Mention]:
+    """What stands in JSON that is written as one text; its places are known where the text is written as it is read."""
+    try:
+        found = json_mentions(value)
+    except NotReadError:
+        return
+    as_read = span[1] - span[0] == len(value) and "\n" not in value
+    for mention in found:
+        place = (span[0] + mention.span[0], span[0] + mention.span[1]) if as_read else (0, 0)
+        yield replace(mention, line=line, column=column + (mention.column if as_read else 0), span=place)
 
 
 def yaml_mentions(source: str) -> list[Mention]:

@@ -61,6 +61,7 @@ READERS: dict[str, Reader] = {
     "run": Reader(lambda t: rf"(?:^|\.){_literal(t)}(?:\.|$)", "names"),
     "chain": Reader(lambda t: rf"(?:^|\.){_literal(t)}(?:\.|$)", "names"),
     "suffix": Reader(lambda t: rf"(?:^|\.){_literal(t)}$", "modules"),
+    "key search": Reader(lambda t: t, "keys", is_regex=True),
     "key suffix": Reader(lambda t: rf"(?:^|\.){_literal(t)}$", "keys"),
     "startswith": Reader(lambda t: f"^{_literal(t)}", "names"),
     "endswith": Reader(lambda t: f"{_literal(t)}$", "names"),

@@ -17,6 +17,7 @@ from treealign.formats.cached import cached_property
 # in which names a reader looks; where it finds keys, the modules above them add nothing
 _KINDS = {"keys": ("keys",), "modules": ("modules",), "layers": ("layers",), "names": ("keys", "modules")}
 
+_ALL_OTHERS = "_default"  # torchao's key for whatever no other key names
 _CLASS = re.compile(r"[A-Z]\w*")
 
 
@@ -139,7 +140,11 @@ class Resolver:
 
     def is_dead(self, text: str, reader: str) -> bool:
         """Whether a text finds nothing in either tree; classes, and parts of names, are listed for several models."""
-        if reader in ("class", "contains") or (READERS[reader].names == "layers" and _CLASS.fullmatch(text)):
+        if (
+            text == _ALL_OTHERS
+            or reader in ("class", "contains")
+            or (READERS[reader].names == "layers" and _CLASS.fullmatch(text))
+        ):
             return False
         if READERS[reader].is_regex and compiled(text, reader) is None:
             return False

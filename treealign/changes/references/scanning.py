@@ -12,9 +12,11 @@ from treealign.changes.references.data_files import NotReadError, json_mentions,
 from treealign.changes.references.judging import Judge
 from treealign.changes.references.mentions import Mention
 from treealign.changes.references.names import common_segments
+from treealign.changes.references.notebooks import notebook_mentions
 from treealign.changes.references.python_files import python_mentions
 from treealign.changes.references.resolving import Resolver
 from treealign.changes.references.settings import setting_of
+from treealign.changes.references.toml_files import toml_mentions
 from treealign.changes.references.walking import WEIGHTS, files_below, read_text
 from treealign.changes.results import Reference, Skipped
 from treealign.changes.translation import Translation
@@ -24,6 +26,8 @@ from treealign.formats.collector import collector_paused
 MIN_CERTAINTY = 0.7
 _WORDS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _ADAPTER_FILE = re.compile(r"adapter.*\.(bin|pt|pth)$")
+
+_DATA = {".json": json_mentions, ".toml": toml_mentions}
 
 Found = Reference | Skipped
 
@@ -94,7 +98,9 @@ def references_in(source: str, path: str, judge: Judge) -> Iterator[Found]:
 def _mentions(source: str, path: str, words: Set[str]) -> list[Mention]:
     if path.endswith((".py", ".pyi")):
         return python_mentions(source, words)
-    return json_mentions(source) if path.endswith(".json") else yaml_mentions(source)
+    if path.endswith(".ipynb"):
+        return notebook_mentions(source, words)
+    return _DATA.get(os.path.splitext(path)[1], yaml_mentions)(source)  # noqa: PTH122  a text, once for each file
 
 
 def _in_weights(path: str, resolver: Resolver) -> Iterator[Found]:

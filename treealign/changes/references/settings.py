@@ -28,6 +28,9 @@ TARGETS = Setting("layer", "layer", "layer")
 PLAN = Setting("plan", "plan", "plan")
 FREEZE = Setting("contains", "contains", "contains", split=True)
 CLASSES = Setting("class", "class", split=True)
+SEARCHED = Setting("search", "search", "search")
+GGUF = Setting("key search", "key search", "key search", split=True)
+JSON_TEXT = Setting()  # settings that are written as one text of JSON
 NOTHING = Setting()
 
 # underscores at the ends are not looked at
@@ -66,9 +69,41 @@ _SETTINGS: dict[str, Setting] = {
     "keys_to_ignore_on_load_unexpected": Setting("search", "search"),
     "keys_to_ignore_on_save": Setting("search", "search"),
     "tied_weights_keys": Setting("key suffix", "key suffix", "key suffix"),
+    "lora_attn_modules": LISTED,  # torchtune
+    "supported_lora_modules": LISTED,  # vLLM: the ends of names
+    "packed_modules_mapping": Setting(keys="suffix"),
+    "embedding_modules": Setting(keys="suffix"),
+    "hf_overrides": JSON_TEXT,
+    "additional_config": JSON_TEXT,
+    "smooth_layer": TARGETS,  # of the mappings of llm-compressor's modifiers
+    "balance_layers": TARGETS,
+    "mappings": Setting("layer", "layer"),
+    "sequential_targets": Setting("layer", "layer"),
+    "module_fqn_to_config": Setting(keys="layer"),  # torchao
+    "fqn_to_config": Setting(keys="layer"),
+    "filter_fqns": FREEZE,  # torchtitan: parts of names
+    "split_points": Setting("path", "path", split=True),
+    "pipeline_parallel_split_points": Setting("path", "path", split=True),
+    "module_fqns_per_model_part": Setting("path", "path"),
+    "modules_in_block_to_quantize": Setting("suffix", "suffix"),  # GPTQ: below a block
+    "inside_layer_modules": Setting("suffix", "suffix"),
+    "block_name_to_quantize": Setting(text="path"),
+    "module_name_preceding_first_block": Setting("path", "path"),
+    "config_for_layers": Setting(keys="path"),  # VPTQ
+    "quant_cfg": Setting(keys="glob"),  # ModelOpt
+    "layer_quant_config": Setting(keys="glob"),  # Quark
+    "override_tensor": GGUF,  # llama.cpp
+    "tensor_type": GGUF,
+    "ignored_modules": Setting("module fullmatch", "module fullmatch"),  # accelerate's FSDP plugin
+    "only_if_contains": FREEZE,  # ai-toolkit
+    "ignore_if_contains": FREEZE,
+    "exclude_patterns": Setting("match", "match"),  # musubi-tuner
+    "include_patterns": Setting("match", "match"),
     "no_split_modules": CLASSES,
     "no_split_module_classes": CLASSES,
     "transformer_layer_cls_to_wrap": CLASSES,
+    "moe_layer_cls_names": CLASSES,  # DeepSpeed's leaf modules, by accelerate
+    "leaf_module_classes": CLASSES,
     "skip_keys_device_placement": NOTHING,  # names of arguments
 }
 _FREEZE = re.compile(r"freez|frozen|trainable|no_decay|skip|exclude|keys_to_ignore|ignored?_(keys|names|param)|lr_mult")

@@ -13,7 +13,7 @@ from treealign.errors import TreealignError
 from treealign.formats.transaction.recovering import recover
 from treealign.formats.transaction.stages import SUFFIX
 
-TEXTS = (".py", ".pyi", ".json", ".yaml", ".yml")
+TEXTS = (".py", ".pyi", ".ipynb", ".json", ".yaml", ".yml", ".toml")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 LARGEST = 16 << 20  # bytes of a text: settings and sources are smaller
 _PASSED = frozenset(["__pycache__", "node_modules"])
