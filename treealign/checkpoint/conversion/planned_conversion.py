@@ -32,6 +32,8 @@ from treealign.mapping.scope import Transform
 
 _CONFIGS = (CONFIG, AFTER)
 
+_OPTIMIZER = "optim"
+
 
 @dataclass(frozen=True)
 class ConvertOptions:
@@ -100,7 +102,15 @@ def plan_conversion(source: Source, options: ConvertOptions) -> PlannedConversio
         plan = replace(plan, tasks=(*plan.tasks, *originals))
     rounded = (*route.approximate, *rounded)
     same = _is_same(route, options)
-    return PlannedConversion(route.source, route, plan, beside, rounded, same, config.notes)
+    notes = config.notes if same else (*config.notes, *_left_behind(route.source))
+    return PlannedConversion(route.source, route, plan, beside, rounded, same, notes)
+
+
+def _left_behind(source: Source) -> Iterable[str]:
+    """What is said of the states of optimizers, which go along as they are."""
+    names = [] if source.folder is None else sorted(path.name for path in source.folder.iterdir() if path.is_file())
+    said = "it is as it was, for the parameters of before: treealign.checkpoint.optimizers.convert_optimizer turns it"
+    return (f"{name}: {said}" for name in names if name.startswith(_OPTIMIZER))
 
 
 def _marks(route: Route, made: Mapping[str, Made], options: ConvertOptions) -> tuple[Mark, ...]:
