@@ -45,4 +45,5 @@ def respelled(tree: KeyTree, keys: Sequence[str], modules: Mapping[str, str] | N
     names = dict(zip(tree.keys, keys, strict=True))
     tied = {names[a]: names[b] for a, b in tree.tied.items() if a in names and b in names}
     leaves = tuple(leaf._replace(key=key) for leaf, key in zip(tree.leaves, keys, strict=True))
-    return KeyTree(leaves, tree.modules if modules is None else modules, tied, tree.ordered, tree.source, tree.trace)
+    classes = tree.modules if modules is None else modules
+    return KeyTree(leaves, classes, tied, tree.ordered, tree.source, tree.trace, tree.architecture)

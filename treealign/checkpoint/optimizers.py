@@ -240,7 +240,7 @@ def convert_optimizer(
     made = convert_optimizer_state(state, mapping, before, after, converted)
     written = {**whole, name: made} if name else made
     if distributed:
-        from torch.distributed.checkpoint import save
+        from torch.distributed.checkpoint.state_dict_saver import save
 
         if target.exists():
             raise FormatError("there is something already", where=str(target), hint="name a folder that is not there")
@@ -257,13 +257,14 @@ def _loaded(path: Path) -> Any:
 
 
 def _distributed(folder: Path) -> dict[str, Any]:
-    from torch.distributed.checkpoint import FileSystemReader
     from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
     found: dict[str, Any] = {}
     reader = FileSystemReader(str(folder))
-    _load_state_dict(found, storage_reader=reader, planner=_EmptyStateDictLoadPlanner(), no_dist=True)
+    planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
+    _load_state_dict(found, storage_reader=reader, planner=planner, no_dist=True)
     return found
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import zipfile
 from typing import BinaryIO
 
-import numpy as np
-
 from treealign.errors import FormatError
 from treealign.formats.bounds import MAX_ENTRIES, refuse_more
 from treealign.formats.exports.listed import ListedFile, ListedTensor, listed
@@ -37,6 +35,8 @@ def npz_of(file: BinaryIO, name: str, size: int) -> ListedFile:
 
 
 def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file: BinaryIO) -> tuple[str, ListedTensor]:
+    import numpy as np
+
     with archive.open(entry) as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
