@@ -226,6 +226,7 @@ def _tree_of(found: Checkpoint) -> KeyTree:
     leaves: list[Leaf] = []
     tied: dict[str, str] = {}
     ordered = False
+    says = next((file.architecture for file in found.files if isinstance(file, ListedFile)), "")
     for file in found.files:
         if isinstance(file, Header):
             leaves += [Leaf(entry.key, entry.torch_shape, entry.torch_dtype) for entry in file.tensors]
@@ -234,7 +235,7 @@ def _tree_of(found: Checkpoint) -> KeyTree:
             part = tensors_tree(file.tensors, ordered, file.path)
             leaves += part.leaves
             tied |= part.tied
-    return KeyTree.from_leaves(leaves, tied=tied, ordered=ordered, source=found.path)
+    return KeyTree.from_leaves(leaves, tied=tied, ordered=ordered, source=found.path, architecture=says)
 
 
 def _tensors(file: File) -> Iterator[tuple[str, SourceTensor]]:

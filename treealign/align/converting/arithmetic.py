@@ -1,8 +1,9 @@
 """Numbers that a known library writes otherwise than the model holds them: a norm plus one, a decay for its logarithm.
 
 Names and shapes are the same, so that a plain rename would load, and compute something else. Data:
-``knowledge/arithmetic.json``, each entry with its source. Which norms are meant is told by the class of the model's
-module, or by the architecture that the file names.
+``knowledge/arithmetic.json``, each entry with its source. It is undone where a file says by its architecture that this
+library wrote its numbers; names alone may be anybody's. Which norms are meant is told by the class of the model's
+module, or by that architecture.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ class Entry:
     """What one library does to some leaves; `operations` undo it."""
 
     library: str
-    has: frozenset[str]
     key: str
     other: str
     classes: frozenset[str]
@@ -48,12 +48,12 @@ def _entry(said: Mapping[str, object]) -> Entry:
     operation = from_json(said["operation"])
     texts = (str(said.get(what, "")) for what in ("library", "key", "other"))
     library, key, other = texts
-    return Entry(library, names("has"), key, other, names("classes"), names("architectures"), (operation,))
+    return Entry(library, key, other, names("classes"), names("architectures"), (operation,))
 
 
 def with_arithmetic(links: Iterable[Link], trees: tuple[KeyTree, KeyTree], proved: Collection[Link]) -> Iterator[Link]:
     """The links, those of numbers that are written otherwise made conversions; what contents have proved stays."""
-    written = [entry for entry in entries() if any(all(key in tree for key in entry.has) for tree in trees)]
+    written = entries() if any(tree.architecture for tree in trees) else ()
     for link in links:
         plain = not link.operations and len(link.left) == len(link.right) == 1 and link not in proved
         yield _converted(link, trees, written) if plain and written else link
@@ -64,7 +64,7 @@ def _converted(link: Link, trees: tuple[KeyTree, KeyTree], written: Sequence[Ent
         for at in (0, 1):
             ends = (link.left[0], link.right[0])[:: -1 if at else 1]
             sides = trees[:: -1 if at else 1]
-            if all(key in sides[0] for key in entry.has) and _speaks(entry, ends, sides):
+            if sides[0].architecture and _speaks(entry, ends, sides):
                 operations = invert(entry.operations) if at else entry.operations
                 said = f"{entry.library} writes other numbers than the model holds: {operations[0]!r}"
                 return replace(
