@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from treealign import ConversionMapping, Rename
 from treealign.mapping.folded import start
-from treealign.mapping.moving import Moving
+from treealign.mapping.running import Moving
 from treealign.tree.fold import fold
 
 WORDS = [f"w{chr(97 + n)}" for n in range(12)]

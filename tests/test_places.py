@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from treealign.checkpoint.assigning import room, settle
+from treealign.checkpoint.packing import pack_keys, pack_lists, unpack_keys, unpack_lists
 from treealign.checkpoint.places import find_places
-from treealign.mapping.packing import pack_keys, pack_lists, unpack_keys, unpack_lists
 
 
 class Tied(nn.Module):

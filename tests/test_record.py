@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from treealign import ConversionMapping, Convert, PrefixChange, Rename, convert_checkpoint, operations
+from treealign.checkpoint.layouts import FileLayout, Layout
+from treealign.checkpoint.load_record import Record, make_record
 from treealign.checkpoint.newcomers import Newcomers
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, moved, read_parts, to_bytes
 from treealign.checkpoint.stripping import levels_above
 from treealign.errors import FormatError
 from treealign.mapping.guards import GuardDecision
-from treealign.mapping.layout import FileLayout, Layout
-from treealign.mapping.load_record import Record, make_record
 from treealign.mapping.planning import Step
 
 LAYERS = [f"model.layers.{i}.{name}" for i in range(40) for name in ("attn.w", "norm.w")]

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from treealign.checkpoint.layouts import Layout
+from treealign.checkpoint.load_record import Record
 from treealign.checkpoint.record_file import moved
-from treealign.mapping.layout import Layout
-from treealign.mapping.load_record import Record
 
 ATTRIBUTE = "_treealign_record"
 _CACHE_SIZE = 32

@@ -14,9 +14,9 @@ from typing import NamedTuple
 from torch import nn
 
 from treealign.checkpoint.carrying import Slice, slices
+from treealign.checkpoint.load_record import Record
 from treealign.checkpoint.places import Places, join
 from treealign.formats.cached import cached_property
-from treealign.mapping.load_record import Record
 
 
 @dataclass(frozen=True)

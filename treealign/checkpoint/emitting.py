@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from treealign.checkpoint.conversion.casting import cast_back
 from treealign.checkpoint.conversion.recalling import with_originals
 from treealign.checkpoint.conversion.results import Made, results
+from treealign.checkpoint.layouts import Layout
 from treealign.checkpoint.naming import Naming
 from treealign.checkpoint.sources import Source
 from treealign.checkpoint.tensors import SourceTensor, in_memory
 from treealign.checkpoint.writable import writable
 from treealign.errors import LoadError, MappingError
 from treealign.formats.dtypes import torch_dtype
-from treealign.mapping.layout import Layout
 from treealign.mapping.planning import Step
 
 _KEPT = "kept:"

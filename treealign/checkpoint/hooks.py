@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from treealign.checkpoint.carrying import carry, slices
+from treealign.checkpoint.layouts import SINGLE, FileLayout, Layout
+from treealign.checkpoint.load_record import make_record
 from treealign.checkpoint.naming import Naming, mapped_names, original_names
 from treealign.checkpoint.places import Place, Places, find_places
 from treealign.errors import MappingError
@@ -19,8 +21,6 @@ from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.execution.execute import run
 from treealign.mapping.guards import GuardDecision
-from treealign.mapping.layout import SINGLE, FileLayout, Layout
-from treealign.mapping.load_record import make_record
 from treealign.mapping.marking import refuse_open
 from treealign.mapping.planning import Step
 

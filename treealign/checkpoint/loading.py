@@ -16,6 +16,7 @@ from treealign.checkpoint.choosing import Chosen, Track, choose, open_questions
 from treealign.checkpoint.filling import fill, start_counters
 from treealign.checkpoint.judging import Verdict, judge
 from treealign.checkpoint.layouts import in_folder
+from treealign.checkpoint.load_record import Record, make_record
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.save_pretrained import remember
 from treealign.checkpoint.sources import Source, hold_source
@@ -23,7 +24,6 @@ from treealign.errors import LoadError, TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision
-from treealign.mapping.load_record import Record, make_record
 from treealign.mapping.marking import answering
 from treealign.mapping.mismatches import Mismatch
 from treealign.mapping.operations import is_lossy

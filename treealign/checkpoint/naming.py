@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 
 from treealign.checkpoint.claims import Claim, Claims, Root, find_claims
+from treealign.checkpoint.layouts import Layout
+from treealign.checkpoint.load_record import make_record
 from treealign.checkpoint.newcomers import Newcomers
 from treealign.checkpoint.places import Place, Places
 from treealign.checkpoint.record_file import Levels, Part, moved
@@ -17,8 +19,6 @@ from treealign.checkpoint.stripping import levels_above
 from treealign.errors import LoadError, MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import GuardDecision, Verdict
-from treealign.mapping.layout import Layout
-from treealign.mapping.load_record import make_record
 from treealign.mapping.operations import Operation, invert, output_shapes
 from treealign.mapping.planning import Step
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from treealign.checkpoint.load_record import Record
 from treealign.formats.cached import cached_property
-from treealign.mapping.load_record import Record
 
 
 class Newcomer(NamedTuple):

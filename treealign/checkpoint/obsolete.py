@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from treealign.checkpoint.layouts import INDEX, SINGLE
 from treealign.checkpoint.record_file import NAME
 from treealign.errors import FormatError
 from treealign.formats.folders import choose_weights
 from treealign.formats.indexes import read_index
-from treealign.mapping.layout import INDEX, SINGLE
 
 # what an earlier conversion has left beside the weights: it speaks of them, and of no others
 CONVERSIONS = "treealign_conversion."

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from treealign.checkpoint.load_record import Record
 from treealign.errors import FormatError, MappingError
-from treealign.mapping.load_record import Record
 from treealign.mapping.planning import Step
 
 NAME = "treealign_record.json"

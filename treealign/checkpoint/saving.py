@@ -23,6 +23,7 @@ from treealign.checkpoint.conversion.planning import ConversionPlan, plan_files
 from treealign.checkpoint.conversion.running import run_tasks
 from treealign.checkpoint.conversion.side_files import SideFiles
 from treealign.checkpoint.emitting import Outgoing, emit_tensors
+from treealign.checkpoint.load_record import Record
 from treealign.checkpoint.managed import refuse_managed
 from treealign.checkpoint.naming import Naming, mapped_names, original_names, own_names
 from treealign.checkpoint.obsolete import CONVERSIONS, obsolete
@@ -34,7 +35,6 @@ from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
-from treealign.mapping.load_record import Record
 from treealign.mapping.marking import refuse_open
 from treealign.shown import Shown
 from treealign.tree.fold import fold_names

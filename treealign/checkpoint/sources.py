@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from treealign.checkpoint.layouts import layout_of, safetensors_name
+from treealign.checkpoint.layouts import FORMAT_METADATA, SINGLE, FileLayout, Layout, layout_of, safetensors_name
 from treealign.checkpoint.readers import Reader
 from treealign.checkpoint.tensors import Distributed, InMemory, Pickled, SourceTensor, Stored, in_memory, spelled
 from treealign.errors import FormatError, TreealignError
@@ -22,7 +22,6 @@ from treealign.formats.exports.listed import ListedFile
 from treealign.formats.safetensors_header import Header
 from treealign.formats.stamps import Stamp
 from treealign.formats.torch_files import TorchFile
-from treealign.mapping.layout import FORMAT_METADATA, SINGLE, FileLayout, Layout
 from treealign.tree.keytree import KeyTree, Leaf
 from treealign.tree.module_tree import state_dict_tree, tensors_tree
 

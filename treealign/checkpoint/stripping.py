@@ -7,8 +7,8 @@ for the path of the tower and the second for something that was removed inside i
 
 from __future__ import annotations
 
+from treealign.checkpoint.load_record import Record
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.load_record import Record
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold
 

@@ -12,13 +12,13 @@ from treealign.errors import MappingError, OpenQuestionsWarning, PatternError
 from treealign.formats.cached import cached_property
 from treealign.formats.collector import collector_paused
 from treealign.mapping import execution
+from treealign.mapping.folded import targets_of
 from treealign.mapping.guards import GuardDecision, decide
 from treealign.mapping.open_questions import SHOWN, OpenQuestion
 from treealign.mapping.planning import Step, plan_steps
 from treealign.mapping.running import Run, run, several_positions
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Rename
-from treealign.mapping.writing import targets_of
 from treealign.shown import Shown
 from treealign.tree.fold import Fold, fold
 from treealign.tree.keytree import KeyTree

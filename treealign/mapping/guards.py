@@ -15,10 +15,9 @@ from typing import NamedTuple, TypeAlias
 
 from treealign.errors import UndecidedError
 from treealign.formats.cached import cached_property
-from treealign.mapping.folded import State, settle, start
+from treealign.mapping.folded import State, expander, settle, start
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import PrefixChange
-from treealign.mapping.writing import expander
 from treealign.tree.fold import Fold, fold_names
 from treealign.tree.patterns import KeyPattern
 from treealign.tree.segments import Slot

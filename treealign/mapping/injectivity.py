@@ -8,9 +8,8 @@ from itertools import chain, repeat
 from typing import NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
-from treealign.mapping.folded import State
+from treealign.mapping.folded import State, expand, one_to_one, written
 from treealign.mapping.scope import Transform
-from treealign.mapping.writing import expand, one_to_one, written
 from treealign.tree.segments import Name, Slot, cut
 
 _MOST_FACTS = 20

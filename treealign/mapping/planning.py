@@ -7,10 +7,9 @@ from typing import NamedTuple, TypeAlias
 
 from treealign.errors import MappingError
 from treealign.mapping.convert import Convert, Group
-from treealign.mapping.folded import State
+from treealign.mapping.folded import State, expand, targets_of, written
 from treealign.mapping.operations import Operation, resolve
 from treealign.mapping.scope import Transform
-from treealign.mapping.writing import expand, targets_of, written
 from treealign.tree.fold import fold_names
 
 

@@ -14,10 +14,10 @@ from treealign.checkpoint.adapters.config import migrated_config
 from treealign.checkpoint.adapters.parts import CONFIG, WEIGHTS
 from treealign.checkpoint.adapters.scope import Scope, adapted, chosen, scopes
 from treealign.checkpoint.claims import Claims, find_claims
+from treealign.checkpoint.layouts import SINGLE, Layout
 from treealign.checkpoint.naming import Emission, Naming, original_names
 from treealign.checkpoint.places import Places
 from treealign.errors import LoadError
-from treealign.mapping.layout import SINGLE, Layout
 
 
 def as_adapter(layout: Layout) -> Layout:

@@ -12,9 +12,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from treealign.checkpoint.layouts import Layout
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.convert import Convert
-from treealign.mapping.layout import Layout
 from treealign.mapping.mapping_json import mapping_to_data
 from treealign.mapping.scope import Transform
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from treealign.checkpoint.conversion.marks import Mark, with_marks
 from treealign.checkpoint.conversion.results import Made
+from treealign.checkpoint.layouts import FORMAT_METADATA, INDEX, SINGLE, FileLayout, Layout
 from treealign.checkpoint.sources import Source
 from treealign.formats.index_text import USUAL, IndexText
 from treealign.formats.safetensors_writer import Shard, TensorPlan, canonical_order, split_into_shards
-from treealign.mapping.layout import FORMAT_METADATA, INDEX, SINGLE, FileLayout, Layout
 from treealign.tree.keys import natural_key
 
 

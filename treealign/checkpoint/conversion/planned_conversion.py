@@ -17,6 +17,7 @@ from treealign.checkpoint.conversion.results import Made, results
 from treealign.checkpoint.conversion.routing import Route, find_route, refuse_lossy
 from treealign.checkpoint.conversion.tasks import ShardTask
 from treealign.checkpoint.conversion.undoing import ORIGINALS, Conversion, is_undone_by
+from treealign.checkpoint.load_record import make_record
 from treealign.checkpoint.record_file import BEFORE, NAME, to_bytes
 from treealign.checkpoint.sources import Source
 from treealign.errors import TreealignError
@@ -25,7 +26,6 @@ from treealign.formats.dtypes import safetensors_dtype, torch_dtype
 from treealign.formats.safetensors_writer import Shard
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
 from treealign.mapping.convert import Convert
-from treealign.mapping.load_record import make_record
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from treealign.checkpoint.conversion.undoing import ORIGINALS, Conversion, read_conversion
+from treealign.checkpoint.layouts import Layout
 from treealign.checkpoint.readers import Reader
 from treealign.checkpoint.record_file import BEFORE, NAME
 from treealign.checkpoint.sources import Source
@@ -15,7 +16,6 @@ from treealign.errors import FormatError, MappingError
 from treealign.formats.safetensors_header import read_header
 from treealign.formats.stamps import stamp_of
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.layout import Layout
 from treealign.mapping.operations import invert, is_lossy
 from treealign.mapping.planning import Step
 

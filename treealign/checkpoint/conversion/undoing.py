@@ -16,14 +16,14 @@ from treealign.checkpoint.conversion.again import marks_after, needs_mark
 from treealign.checkpoint.conversion.marks import Mark
 from treealign.checkpoint.conversion.placing import Placement, place
 from treealign.checkpoint.conversion.results import Made, results
+from treealign.checkpoint.layouts import FileLayout, Layout, refuse_elsewhere
+from treealign.checkpoint.load_record import Record
 from treealign.checkpoint.record_file import read_section
 from treealign.checkpoint.sources import Source
 from treealign.checkpoint.tensors import Stored
 from treealign.errors import MappingError
 from treealign.formats.safetensors_writer import Shard, TensorPlan
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.layout import FileLayout, Layout, refuse_elsewhere
-from treealign.mapping.load_record import Record
 from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data
 from treealign.mapping.operations import invert, is_lossy
 from treealign.mapping.planning import Step

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from treealign.checkpoint.packing import pack_keys, pack_lists, unpack_keys, unpack_lists
 from treealign.errors import FormatError, MappingError
 from treealign.formats.cached import cached_property
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.guards import Decided, Evidence, Groups, GuardDecision, Verdict
 from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data
 from treealign.mapping.operations import sequence_from_json, sequence_to_json
-from treealign.mapping.packing import pack_keys, pack_lists, unpack_keys, unpack_lists
 from treealign.mapping.planning import Step
 
 FORMAT = "treealign.record"
