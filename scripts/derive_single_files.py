@@ -362,7 +362,7 @@ def entries_of(source: Source) -> list[dict[str, Any]]:
                 rows[1][targets[0]].add("scale shift by part" if swapped else ALIKE)
         elif (told := _fused(targets)) is not None:
             rows[0][mine].add(f"{told[0]} by part")
-            names[mine].add(told[1])
+            names[mine] |= {told[1]} - {""}
     spelled = {mine: theirs for mine, theirs in _single(names).items() if mine != theirs}
     convert = SOURCE.format(source.convert)
     ours = {"name": f"{source.name} of its authors", "has": list(source.marks), "rows": _single(rows[0])}
@@ -402,11 +402,13 @@ def _module(key: str) -> str:
 
 
 def _fused(targets: Sequence[str]) -> tuple[str, str] | None:
-    """The roles of parts, and the name of the whole that they make beside others."""
-    letters = [next((c for c in "qkv" if re.search(rf"(to_|add_){c}(_proj)?$", t)), "") for t in targets]
-    if not all(letters):
+    """The roles of parts, and the name of the whole that they make beside others: none where it is an MLP's as well."""
+    ends = [re.search(r"(?:to_|add_)([qkv])(?:_proj)?$|proj_(mlp)$", target) for target in targets]
+    parts = [end[1] or end[2] for end in ends if end]
+    if len(parts) < len(targets):
         return None
-    return " ".join(letters), re.sub(r"(to_|add_)[qkv](_proj)?$", rf"\g<1>{''.join(letters)}\2", targets[0])
+    name = re.sub(r"(to_|add_)[qkv](_proj)?$", rf"\g<1>{''.join(parts)}\2", targets[0])
+    return " ".join(parts), "" if "mlp" in parts else name
 
 
 def main() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
 import treealign
-from treealign import KeyTree
+from treealign import KeyTree, suggest
 
 
 def certain(checkpoint, model, modules=None):
@@ -26,6 +29,40 @@ SHAPES = {"norm.weight": (64,), "norm.bias": (64,), "reduction.weight": (32, 64)
 def test_what_stands_behind_a_fold_is_not_certain_where_the_path_is_another():
     modules = {"stages.0.downsample.sampler": "Unfold", "stages.1.downsample.sampler": "Unfold"}
     assert certain(merge("layers"), merge("stages"), modules) == {}
+
+
+CHANNELS = (2, 4)
+FOLDS = {  # of a batch of maps; the places of a window by columns, as Swin's own code has them, and by torch's rows
+    "slices": lambda x: torch.cat([x[:, :, n % 2 :: 2, n // 2 :: 2].flatten(2) for n in range(4)], 1),
+    "unfold": nn.Unfold(2, stride=2),
+}
+
+
+def test_one_answer_says_how_rows_behind_a_fold_stand_in_stages_of_all_sizes():
+    leaves = {"norm.weight": (4,), "norm.bias": (4,), "reduction.weight": (2, 4)}
+    shapes = {
+        f"{n}.down.{key}": tuple(c * size for size in shape)
+        for n, c in enumerate(CHANNELS)
+        for key, shape in leaves.items()
+    }
+    generator = torch.Generator().manual_seed(0)
+    state = {f"layers.{key}": torch.randn(shape, generator=generator) for key, shape in shapes.items()}
+    model = [(f"stages.{key}", shape, "float32") for key, shape in shapes.items()]
+    folding = {f"stages.{n}.down.sampler": "Unfold" for n in range(len(CHANNELS))}
+    found = suggest(state, KeyTree.from_leaves(model, modules=folding, ordered=True))
+    (question,) = found.questions
+    option = next(one for one in question.options if one.text == "rows from w,h,c to c,h,w, windows of 2")
+    mapping = found.answer(question, option).mapping
+    made = {"slices": state, "unfold": dict(mapping.apply(state))}
+    for stage, channels in enumerate(CHANNELS):
+        maps = torch.randn(1, channels, 4, 4, generator=generator)
+        outputs = []
+        for way, list_name in (("slices", "layers"), ("unfold", "stages")):
+            weight, bias, matrix = (made[way][f"{list_name}.{stage}.down.{key}"] for key in leaves)
+            rows = FOLDS[way](maps).transpose(1, 2)
+            outputs.append(nn.functional.layer_norm(rows, weight.shape, weight, bias) @ matrix.T)
+        torch.testing.assert_close(*outputs)
+    assert set(dict(mapping.reverse.apply(made["unfold"]))) == set(state)
 
 
 def test_it_is_where_both_sides_call_it_alike():

@@ -16,6 +16,7 @@ hint                                                    says
 ``qkv: rows by head of 64 in the checkpoint``           q, k and v of one head, then of the next; or ``in the model``
 ``qkv: rows by head …, from interleaved to half split``   both: the rows of q and k in another rotary order besides
 ``gate_up: rows in turns in the model``                 one row of each by turns; or ``in the checkpoint``
+``norm,reduction: rows from w,h,c to c,h,w, windows of 2``  behind a fold of patches, the outermost first
 ``gate_up: halves swapped``                             the second half comes first on the other side
 ``proj: axes as stored``, ``axes transposed``           which way round a matrix stands
 ``kernel: axes 3,2,0,1``                                the model's dimensions, each by its number in the checkpoint
@@ -46,6 +47,7 @@ End = Literal["checkpoint", "model"]
 _HEADS = r"heads of (?P<size>[1-9][0-9]*)(?:, (?P<rotated>[1-9][0-9]*) rotated)?"
 _ROTARY = {"to half split": "from interleaved to half split", "to interleaved": "from half split to interleaved"}
 _BESIDES = f"(?:, (?P<rotary>{'|'.join(_ROTARY.values())}))?"
+_FOLD = r"(?P<fold_{}>[hwc](?:,[hwc]){{2}})"
 _FORMS: tuple[tuple[About, str, str], ...] = (
     ("order", "as numbered", r"order as numbered"),
     ("order", "reversed", r"order reversed"),
@@ -56,6 +58,7 @@ _FORMS: tuple[tuple[About, str, str], ...] = (
     ("rows", "in turns", r"rows in turns in the (?P<end>checkpoint|model)"),
     ("rows", "to half split", r"rows from interleaved to half split, " + _HEADS),
     ("rows", "to interleaved", r"rows from half split to interleaved, " + _HEADS),
+    ("rows", "folded", rf"rows from {_FOLD.format('from')} to {_FOLD.format('to')}, windows of (?P<size>[2-9])"),
     ("rows", "swapped", r"halves swapped"),
     ("axes", "as stored", r"axes as stored"),
     ("axes", "transposed", r"axes transposed"),
@@ -75,6 +78,7 @@ FORMS = (  # one of each, as they are written
     "rows in turns in the model",
     "rows from interleaved to half split, heads of 64",
     "rows from half split to interleaved, heads of 64",
+    "rows from w,h,c to c,h,w, windows of 2",
     "halves swapped",
     "axes as stored",
     "axes transposed",
@@ -108,6 +112,9 @@ class Said:
         How many rows of a head are in rotary order; 0 for all.
     rotary : str
         The kind of rotary order that rows by head are in besides; empty for none.
+    fold : tuple of str
+        How the places of a window and its channels stand in the rows of the checkpoint and of the model, the outermost
+        first: ``("w,h,c", "c,h,w")``. The size is then the side of the window.
     """
 
     about: About
@@ -118,6 +125,7 @@ class Said:
     parts: tuple[str, ...] = ()
     rotated: int = 0
     rotary: str = ""
+    fold: tuple[str, str] = ("", "")
 
     @property
     def text(self) -> str:
@@ -134,6 +142,7 @@ class Said:
             "in turns": f"rows in turns in the {self.end}",
             "to half split": f"rows from interleaved to half split, {heads}",
             "to interleaved": f"rows from half split to interleaved, {heads}",
+            "folded": f"rows from {self.fold[0]} to {self.fold[1]}, windows of {self.size}",
             "swapped": "halves swapped",
             "transposed": "axes transposed",
             "permuted": "axes " + ",".join(map(str, self.dims)),
@@ -245,5 +254,8 @@ def _said(text: str) -> Said | None:
             parts = tuple((groups.get("parts") or "").split(" then ")) if groups.get("parts") else ()
             sizes = (int(groups.get(name) or 0) for name in ("size", "rotated"))
             rotary = next((k for k, words in _ROTARY.items() if words == groups.get("rotary")), "")
-            return Said(about, kind, next(sizes), groups.get("end") or "", dims, parts, next(sizes), rotary)
+            fold = groups.get("fold_from") or "", groups.get("fold_to") or ""
+            if kind == "folded" and (fold[0] == fold[1] or any(len(set(way)) < len("c,h,w") - 1 for way in fold)):
+                return None
+            return Said(about, kind, next(sizes), groups.get("end") or "", dims, parts, next(sizes), rotary, fold)
     return None

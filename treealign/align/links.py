@@ -167,6 +167,21 @@ def part_of(p: Pattern, leaves: set[int]) -> Pattern:
     return part(p, keys) if keys else Pattern(p.segments, {}, {}, p.whole, p.library)
 
 
+def piece_of(link: Link, groups: Sequence[Group]) -> Link:
+    """A link of some of its groups only."""
+    left, right = (
+        tuple(part_of(p, {at for group in groups for at in group[n]}) for p in patterns)
+        for n, patterns in enumerate((link.left, link.right))
+    )
+    made = replace(link, left=left, right=right, groups=tuple(groups) if link.groups else ())
+    return made if link.groups or _is_same(made, groups) else replace(made, groups=tuple(groups))
+
+
+def _is_same(link: Link, groups: Sequence[Group]) -> bool:
+    keys = [p.shapes.keys() for p in (link.left[0], link.right[0])]
+    return keys[0] == keys[1] and set(link.expand()) == set(groups)
+
+
 def swapped(link: Link) -> Link:
     """The same match from the model to the checkpoint."""
     groups = tuple(Group(g.right, g.left) for g in link.groups)

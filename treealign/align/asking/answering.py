@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.arranging import arranged
+from treealign.align.asking.arranging import arranged_apart
 from treealign.align.asking.choosing import all_patterns, chosen, settled, spelled, with_links
 from treealign.align.asking.named import named, paired_by
 from treealign.align.asking.parting import parted_for
@@ -99,8 +99,8 @@ def _speaks_of(hint: Statement, link: Link) -> bool:
 
 
 def _says_the_same(link: Link, one: Statement, other: Statement) -> bool:
-    made = [arranged(link, hint.said) for hint in (one, other)]
-    return len({None if x is None else (x.operations, tuple(x.expand())) for x in made}) == 1
+    made = [arranged_apart(link, hint.said) for hint in (one, other)]
+    return len({tuple((x.operations, tuple(x.expand())) for x in ones) for ones in made}) == 1
 
 
 def _refuse(facts: Sequence[str]) -> None:
@@ -136,8 +136,7 @@ def _stated(alignment: Alignment, hint: Statement) -> Alignment | str:
         return chosen(alignment, option)
     made, gone = [], set()
     for link in links:
-        new = arranged(link, hint.said)
-        if new is not None:
+        for new in arranged_apart(link, hint.said):
             gone.add(link)
             aspects: tuple[About, ...] = (about, "order") if hint.said.parts else (about,)
             made.append(settled(replace(new, answered=(*new.answered, *aspects)), f"answered: {hint.text}"))

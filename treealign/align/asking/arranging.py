@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,8 +14,8 @@ from treealign.align.doubting.joined_squares import JOINED, in_way
 from treealign.align.doubting.layouts import is_cut_square
 from treealign.align.doubting.transposition import is_square
 from treealign.align.hints import Said
-from treealign.align.links import Group, Link
-from treealign.align.patterns import Indices, Shape
+from treealign.align.links import Group, Link, piece_of
+from treealign.align.patterns import Indices, Pattern, Shape
 from treealign.mapping.operations import Operation, Permute
 
 
@@ -25,6 +26,20 @@ def arranged(link: Link, said: Said) -> Link | None:
     if said.about == "axes":
         return _turned(link, said)
     return with_rows(link, said)
+
+
+def arranged_apart(link: Link, said: Said) -> tuple[Link, ...]:
+    """The same, where need be one link for each size of its leaves, as operations know sizes; empty if it cannot be."""
+    whole = arranged(link, said)
+    if whole is not None:
+        return (whole,)
+    sizes: dict[object, list[Group]] = defaultdict(list)
+    here, there = (_shapes_at(link.left[0]), _shapes_at(link.right[0]))
+    for group in link.expand() if len(link.left) == len(link.right) == 1 else ():
+        sizes[here[group.left[0]], there[group.right[0]]].append(group)
+    made = [arranged(piece_of(link, groups), said) for groups in sizes.values()] if len(sizes) > 1 else []
+    whole_ones = [one for one in made if one is not None]
+    return tuple(whole_ones) if len(whole_ones) == len(made) else ()
 
 
 def _turned(link: Link, said: Said) -> Link | None:
@@ -78,9 +93,12 @@ def _fits_shapes(link: Link, operations: Sequence[Operation]) -> bool:
 
 
 def _shape_pairs(link: Link) -> set[tuple[Shape, Shape]]:
-    here = {at: link.left[0].shapes[key] for key, at in link.left[0].cells.items()}
-    there = {at: link.right[0].shapes[key] for key, at in link.right[0].cells.items()}
+    here, there = _shapes_at(link.left[0]), _shapes_at(link.right[0])
     return {(here[g.left[0]], there[g.right[0]]) for g in link.expand()}
+
+
+def _shapes_at(p: Pattern) -> dict[int, Shape]:
+    return {at: p.shapes[key] for key, at in p.cells.items()}
 
 
 def link_orders(link: Link) -> list[Order]:
@@ -113,8 +131,7 @@ def _listed(link: Link, said: Said) -> Link | None:
 def _regrouped(link: Link, groups: list[Group] | None) -> Link | None:
     if not groups or {g.right for g in groups} != {g.right for g in link.expand()}:
         return None
-    here = {at: link.left[0].shapes[key] for key, at in link.left[0].cells.items()}
-    there = {at: link.right[0].shapes[key] for key, at in link.right[0].cells.items()}
+    here, there = _shapes_at(link.left[0]), _shapes_at(link.right[0])
     if any(here[g.left[0]] != there[g.right[0]] for g in groups):
         return None
     return replace(link, groups=tuple(groups))

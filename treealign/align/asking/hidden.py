@@ -8,11 +8,13 @@ from dataclasses import replace
 from itertools import islice, permutations, product, zip_longest
 
 from treealign.align.alignment import Alignment
-from treealign.align.asking.arranging import arranged, link_orders, turned_alike
+from treealign.align.asking.arranging import arranged, arranged_apart, link_orders, turned_alike
+from treealign.align.asking.folded import fold_ways
 from treealign.align.asking.question import Option, Question
 from treealign.align.asking.row_groups import by_code, module_of, row_kinds
-from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list, order_of
+from treealign.align.asking.rows import ROTARY, HeadLayout, fold_dim, in_order, is_join, is_list, order_of
 from treealign.align.asking.series import families, reversed_members
+from treealign.align.converting.part_order import ATTENTION, parted_neighbours
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
@@ -83,13 +85,13 @@ class _Case:
         found: list[Option] = []
         seen: list[list[object]] = []
         for way in ways:
-            made = [arranged(link, way) for link in links]
-            whole = [link for link in made if link is not None]
-            result = [(link.operations, tuple(link.expand())) for link in whole]
-            if len(whole) == len(links) and result not in seen:
+            made = [arranged_apart(link, way) for link in links]
+            result = [[(one.operations, tuple(one.expand())) for one in ones] for ones in made]
+            if all(made) and result not in seen:
                 seen.append(list(result))
+                whole = [one for ones in made for one in ones]
                 found.append(self.option(f"{paths}: {way.text}", way.text, whole, links, about))
-        now = [(link.operations, tuple(link.expand())) for link in links]
+        now = [[(link.operations, tuple(link.expand()))] for link in links]
         order = sorted(range(len(found)), key=lambda n: -sum(a == b for a, b in zip(seen[n], now, strict=True)))
         return [found[n] for n in order]
 
@@ -150,9 +152,10 @@ class _Case:
         yield from groups.values()
 
     def part_options(self, links: Sequence[Link]) -> list[Option]:
-        """The orders in which the parts can stand, those first that move least."""
+        """The orders in which the parts can stand: those first that part fewest, and no q, k and v among themselves."""
         parts = joining(links[0]).left
-        orders = sorted(permutations(range(len(parts))), key=lambda o: (sum(a != n for n, a in enumerate(o)), o))
+        inner = {n for n, p in enumerate(parts) if roles(p) & ATTENTION}
+        orders = sorted(permutations(range(len(parts))), key=lambda order: (*parted_neighbours(order, inner), order))
         found = []
         for order in orders[: self.most]:
             made = [in_order(link, order) for link in links]
@@ -181,6 +184,9 @@ class _Case:
     def row_options(self, links: Sequence[Link]) -> list[Option]:
         """How rows can stand, as stored first, for the sizes that heads are likely to have."""
         kinds = {kind for link in links for kind in row_kinds(link)}
+        if kinds == {"folds"}:
+            rows = [shape[fold_dim(link)] for link in links for shape in link.left[0].shapes.values() if shape]
+            return self.said(links, [Said("rows", "as stored"), *fold_ways(rows)])
         stored = "by part" if all(is_join(joining(link)) for link in links) else "as stored"
         ends = sorted(("checkpoint", "model"), key=lambda end: end != _turns_in(links))
         columns = [self._fitting(links, "by head", end) for end in ends if "heads" in kinds]

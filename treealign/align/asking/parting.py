@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from treealign.align.alignment import Alignment
 from treealign.align.hints import Naming, Statement
-from treealign.align.links import Group, Link, part_of
+from treealign.align.links import Group, Link, piece_of
 from treealign.align.paths import is_limited, leaves_of
 from treealign.align.patterns import Indices, Pattern
 
@@ -38,7 +38,7 @@ def parted_for(alignment: Alignment, hint: Hint) -> Alignment:
     if not cuts:
         return alignment
     cuts = _with_rivals(alignment.links, cuts)
-    made = {link: {part: _piece(link, groups) for part, groups in parts.items()} for link, parts in cuts.items()}
+    made = {link: {part: piece_of(link, groups) for part, groups in parts.items()} for link, parts in cuts.items()}
     pieces: dict[Pattern, dict[Part, Pattern]] = defaultdict(dict)
     for link, ones in made.items():
         for part, piece in ones.items():
@@ -96,21 +96,6 @@ def _with_rivals(links: Sequence[Link], cuts: Mapping[Link, Parts]) -> dict[Link
 
 def _is_plain(link: Link) -> bool:
     return len(link.left) == len(link.right) == 1
-
-
-def _piece(link: Link, groups: Sequence[Group]) -> Link:
-    """A link of some of its groups only."""
-    left, right = (
-        tuple(part_of(p, {at for group in groups for at in group[n]}) for p in patterns)
-        for n, patterns in enumerate((link.left, link.right))
-    )
-    made = replace(link, left=left, right=right, groups=tuple(groups) if link.groups else ())
-    return made if link.groups or _is_same(made, groups) else replace(made, groups=tuple(groups))
-
-
-def _is_same(link: Link, groups: Sequence[Group]) -> bool:
-    keys = [p.shapes.keys() for p in (link.left[0], link.right[0])]
-    return keys[0] == keys[1] and set(link.expand()) == set(groups)
 
 
 def _between(link: Link, part: Part, pieces: Pieces) -> Link:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from treealign.align.asking.folded import is_refold, refolded
+from treealign.align.doubting.folded_space import UNFOLDED
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
 from treealign.align.links import Group, Link, joining, rejoined
@@ -30,6 +32,7 @@ from treealign.mapping.operations.base import as_ints
 Order = tuple[int, ...]
 HIDDEN = (RotaryPermute, RotaryUnpermute, Interleave, Deinterleave)  # what changes rows and no shape
 ROTARY = ("to half split", "to interleaved")
+MATRIX = 2
 EXPERTS = 3  # dimensions of the matrices of all experts
 DEFAULT = {"checkpoint": True, "model": False}
 
@@ -107,7 +110,7 @@ def with_rows(link: Link, said: Said) -> Link | None:
     base = without_rows(link)
     if said.kind in ("as stored", "by part"):
         return base
-    extra = _single_rows(base, said)
+    extra = (_folded_rows if said.kind == "folded" else _single_rows)(base, said)
     if extra is None:
         return None
     first, last = extra
@@ -123,7 +126,7 @@ def without_rows(link: Link) -> Link:
 def _without_swap(operations: list[Operation]) -> list[Operation]:
     for at in range(len(operations) - 2):
         a, b, c = operations[at : at + 3]
-        if isinstance(a, Split) and isinstance(b, Reorder) and isinstance(c, Concat):
+        if (isinstance(a, Split) and isinstance(b, Reorder) and isinstance(c, Concat)) or is_refold((a, b, c)):
             return operations[:at] + operations[at + 3 :]
     return operations
 
@@ -233,6 +236,18 @@ def _blocks_of_whole(shape: Sequence[int], dim: int, head_dim: int) -> Order | N
     if inputs and not odd and 0 < keys <= inputs and (blocks := head_blocks((inputs, keys, keys), head_dim)):
         return blocks
     return head_blocks((rows // 3,) * 3, head_dim) if rows % 3 == 0 else None
+
+
+def _folded_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
+    shapes = {shape for shape in link.left[0].shapes.values() if shape}
+    made = refolded(shapes.pop(), fold_dim(link), said) if len(shapes) == 1 and not link.operations else None
+    return None if made is None else (made, ())
+
+
+def fold_dim(link: Link) -> int:
+    """Along which dimension a leaf has the rows that a fold makes, or those of which it makes places: its inputs."""
+    shape = next(iter(link.left[0].shapes.values())) or ()
+    return 0 if len(shape) < MATRIX or link.open.get("rows") == UNFOLDED else 1
 
 
 def _fused_dim(link: Link, shape: Sequence[int], left: bool) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from treealign.align.converting.across import across
 from treealign.align.converting.claims import roles_of
 from treealign.align.converting.part_cells import Cells, cell_groups
 from treealign.align.converting.part_order import is_composed, order_parts, series_order
@@ -139,22 +140,21 @@ def _doubted(link: Link, reason: Reason) -> Link:
 def _proposals(
     wholes: Side, parts: Side, free_wholes: Sequence[int], free_parts: Sequence[int], scores: Floats
 ) -> Iterator[Whole]:
-    families = _families(parts, free_parts)
+    families = _families(parts, free_parts).values()
+    some = [c for members in families for c in _combinations(members, parts) if not _has_an_output(parts, c)]
+    some += across(parts, free_parts)
     lists = _lists([wholes.patterns[w] for w in free_wholes])
     for w in free_wholes:
         pattern = wholes.patterns[w]
-        for members in families.values():
-            for combination in _combinations(members, parts):
-                made_of = [parts.patterns[p] for p in combination]
-                if _has_an_output(parts, combination):
-                    continue
-                stacked = _makes(made_of, pattern)
-                if stacked is None or (len(made_of) == 1 and _members(made_of[0], pattern, lists)):
-                    continue
-                score = float(np.mean([scores[w, p] for p in combination])) + 0.05 * len(combination)
-                score += COMPOSED * is_composed(pattern, made_of)
-                if score >= MIN_SCORE:
-                    yield Whole(score, w, combination, stacked)
+        for combination in some:
+            made_of = [parts.patterns[p] for p in combination]
+            stacked = _makes(made_of, pattern)
+            if stacked is None or (len(made_of) == 1 and _members(made_of[0], pattern, lists)):
+                continue
+            score = float(np.mean([scores[w, p] for p in combination])) + 0.05 * len(combination)
+            score += COMPOSED * is_composed(pattern, made_of)
+            if score >= MIN_SCORE:
+                yield Whole(score, w, combination, stacked)
 
 
 def _has_an_output(side: Side, members: Sequence[int]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from itertools import pairwise
 from typing import NamedTuple
 
 from treealign.align.hinted import Hint, hinted_order
@@ -15,6 +16,7 @@ from treealign.tree.keys import number_of
 CONVENTION = Reason("order", "the order of the parts is a convention that the names do not spell")
 UNKNOWN = Reason("order", "nothing says in which order the parts stand")
 GIVEN = "order of the parts given by a hint"
+ATTENTION = frozenset({"q", "k", "v"})
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 
 
@@ -60,6 +62,18 @@ def series_order(parts: Sequence[Pattern]) -> tuple[int, ...] | None:
         return None
     ranked = sorted(range(len(parts)), key=lambda at: numbers[at])
     return tuple(ranked) if [numbers[at][0] for at in ranked] == list(range(len(parts))) else None
+
+
+def parted_neighbours(order: Sequence[int], inner: Set[int]) -> tuple[bool, int]:
+    """Whether an order moves some of the inner parts among themselves, and how many neighbours it parts.
+
+    These are the breakpoints of a permutation (Watterson et al. 1982): whole runs that change places count little.
+
+    >>> parted_neighbours((3, 0, 1, 2), {0, 1, 2}), parted_neighbours((1, 0, 2), {0, 1, 2})
+    ((False, 1), (True, 2))
+    """
+    among = [n for n in order if n in inner]
+    return among != sorted(among), sum(b - a != 1 for a, b in pairwise(order))
 
 
 def own_name(p: Pattern) -> str:
@@ -116,9 +130,13 @@ def _composed(whole: Pattern, roles: Sequence[frozenset[str]]) -> tuple[int, ...
 
 
 def _conventional(parts: Sequence[Pattern], roles: Sequence[frozenset[str]]) -> tuple[int, ...]:
-    """The vocabulary's usual order of roles; where it says nothing, the order of the names."""
+    """The vocabulary's usual order of roles, an attention's before others; else the order of the names."""
     for line in vocabulary().conventional_order:
         places = [next((n for n, word in enumerate(line) if word in mine), None) for mine in roles]
         if None not in places and len(set(places)) == len(places):
             return tuple(sorted(range(len(places)), key=lambda n: places[n] or 0))
-    return tuple(sorted(range(len(parts)), key=lambda n: parts[n].template))
+    runs = [[n for n, mine in enumerate(roles) if bool(mine & ATTENTION) == inner] for inner in (True, False)]
+    if not all(runs):
+        return tuple(sorted(range(len(parts)), key=lambda n: parts[n].template))
+    made = [_conventional([parts[n] for n in run], [roles[n] for n in run]) for run in runs]
+    return tuple(run[n] for run, order in zip(runs, made, strict=True) for n in order)

@@ -7,6 +7,8 @@ certain where the two sides spell them differently; where they spell them alike,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
@@ -18,11 +20,15 @@ from treealign.tree.keytree import KeyTree
 FOLDED = Reason(
     "rows", "what stands behind a fold of patches may be in another order: the modules are called otherwise on one side"
 )
+UNFOLDED = Reason(
+    "rows", "what a fold makes places of may be in another order: the modules are called otherwise on one side"
+)
 HALVES = Reason(
     "rows",
     "a modulation makes shift and scale, in an order that shapes cannot show: it is called otherwise on one side",
 )
-FOLDING = frozenset({"Unfold", "PixelUnshuffle", "PixelShuffle"})
+FOLDING = frozenset({"Unfold", "PixelUnshuffle"})
+SPREADING = frozenset({"PixelShuffle", "Fold"})
 MODULATING = frozenset({"modulation", "mod", "ada", "adaln", "film"})
 Path = tuple[str, ...]
 
@@ -35,20 +41,30 @@ def judge_orders(state: State) -> Alternatives:
     return {link: alone(link, reason) for link, reason in reasons.items() if reason}
 
 
-def folds(model: KeyTree) -> set[str]:
-    """The modules that fold patches together."""
-    return {_parent(path) for path, name in model.modules.items() if name in FOLDING}
+def folds(model: KeyTree) -> dict[str, Reason]:
+    """The modules that fold patches together or make places of channels, and what that leaves open."""
+    kinds = {**dict.fromkeys(FOLDING, FOLDED), **dict.fromkeys(SPREADING, UNFOLDED)}
+    return {_parent(path): kinds[name] for path, name in model.modules.items() if name in kinds}
 
 
-def order_doubt(link: Link, model: KeyTree, merges: set[str]) -> Reason | None:
+def order_doubt(link: Link, model: KeyTree, merges: Mapping[str, Reason]) -> Reason | None:
     """What a plain match of leaves behind a fold, or of a modulation, may hide."""
     if link.operations:
         return None
     a, b = link.left[0], link.right[0]
     key = model.keys[next(iter(b.cells.values()))]
-    if any(merge and key.startswith(f"{merge}.") for merge in merges) and a.segments[-5:] != b.segments[-5:]:
-        return FOLDED
+    inside = (reason for merge, reason in merges.items() if merge and key.startswith(f"{merge}."))
+    reason = next(inside, None) if a.segments[-5:] != b.segments[-5:] else None
+    if reason is not None and not (reason is FOLDED and _is_of_outputs(key, model)):
+        return reason
     return HALVES if _modulating(a) != _modulating(b) else None
+
+
+def _is_of_outputs(key: str, model: KeyTree) -> bool:
+    """Whether a bias stands beside a matrix: what that takes in is in another order, and what it gives is not."""
+    module, _, name = key.rpartition(".")
+    weight = f"{module}.weight"
+    return name == "bias" and weight in model and len(model.leaf(weight).shape or ()) > 1
 
 
 def _modulating(p: Pattern) -> frozenset[str]:

@@ -6,7 +6,7 @@ were settled, and all that is open stands with it from the start.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from treealign.align.doubting.conventions import SQUARE, Conventions, is_turned_square, without_guess
@@ -48,7 +48,9 @@ def judged_anew(link: Link, conventions: Conventions, model: KeyTree) -> Link:
     return _with_all(made, conventions, model, folds(model))
 
 
-def _with_all(link: Link, conventions: Conventions, model: KeyTree, merges: set[str], order: bool = False) -> Link:
+def _with_all(
+    link: Link, conventions: Conventions, model: KeyTree, merges: Mapping[str, Reason], order: bool = False
+) -> Link:
     base = without_guess(link)
     found: Sequence[Reason | None] = (
         *link.beneath,

@@ -150,6 +150,14 @@ def _is_at(below: Run, run: Run) -> bool:
     return len(below) == len(run) and starts_with(below, run)
 
 
+def parts_of(segments: Run, library: Iterable[Known]) -> frozenset[str]:
+    """The roles of which a leaf is made, by the entries that hold for it; none where none says so, or two differ."""
+    said = {
+        made for name, depth in library if layouts()[name].run and (made := layouts()[name].fused(segments[depth:]))
+    }
+    return frozenset(said.pop().parts) if len(said) == 1 else frozenset()
+
+
 def read_name(segments: Run, library: Iterable[Known]) -> Run:
     """A path as the field spells it, by the entries that hold for it; as it is where none says so, or two differ.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from treealign.align.knowledge.entries import parts_of
 from treealign.align.knowledge.weights import SAME_NODE, SMALL_NODE
 from treealign.align.matching.scoring import Side, Votes
 from treealign.align.patterns import Pattern
@@ -76,11 +77,12 @@ class Agreement:
         """The same for the parts of a whole: each must be able to be one of its parts."""
         sides = (self.left, self.right) if parts_left else (self.right, self.left)
         wanted = composed_roles(_own_roles(sides[1], whole))
+        made_of = parts_of(sides[1].patterns[whole].segments, sides[1].patterns[whole].library)
         for p in parts:
-            mine = _own_roles(sides[0], p)
-            if mine and wanted and not mine & wanted:
+            mine, known = _own_roles(sides[0], p), any(f"@{role}" in _near(sides[0], p) for role in made_of)
+            if mine and wanted and not mine & wanted and not known:
                 return ROLES
-            if not (mine & wanted) and not _near(sides[0], p) & _near(sides[1], whole):
+            if not (mine & wanted or known) and not _near(sides[0], p) & _near(sides[1], whole):
                 return WORDS
             pair = (p, whole) if parts_left else (whole, p)
             if objection := self._ancestors(*pair):
