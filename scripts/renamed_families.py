@@ -80,6 +80,19 @@ def steps(*names: str) -> Callable[[Held, State, Any], State]:
     return run
 
 
+def written(converter: str, *methods: str) -> Callable[[Held, State, Any], State]:
+    """Run the methods of a converter that is a class: each writes what it takes out of one state dict into another."""
+
+    def run(held: Held, state: State, model: Any) -> State:
+        made: State = {}
+        own = held[converter](None, model.config)
+        for method in methods:
+            getattr(own, method)(made, state)
+        return made
+
+    return run
+
+
 def listed(function: str = "create_rename_keys", *more: Any, **options: Any) -> Callable[[Held, Any], Any]:
     """The list of pairs that a function makes of the configuration."""
     return lambda held, config: held[function](*(more or (config,)), **options)
@@ -334,6 +347,19 @@ FAMILIES = (
         configured("MaskFormerConfig", backbone_config=("MaskFormerSwinConfig", SWIN | ALL)),
         ("backbone.patch_embed.proj.weight", *MASKS),
         pairs=listed(), run=steps("read_in_swin_q_k_v", "read_in_decoder_q_k_v"), rows={"predictor": 768},
+    ),
+    Family(
+        "Mask2Former of its authors, on a Swin",
+        "mask2former/convert_mask2former_original_pytorch_checkpoint_to_pytorch.py",
+        "Mask2FormerForUniversalSegmentation",
+        configured("Mask2FormerConfig", backbone_config=("SwinConfig", SWIN | ALL), decoder_layers=4, encoder_layers=2),
+        ("backbone.patch_embed.proj.weight", "sem_seg_head.pixel_decoder.adapter_1.weight",
+         "sem_seg_head.predictor.transformer_cross_attention_layers.{}.multihead_attn.in_proj_weight",
+         "sem_seg_head.predictor.mask_embed.layers.{}.weight"),
+        pairs=lambda held, config: [("criterion.empty_weight", "criterion.empty_weight")],
+        run=written("OriginalMask2FormerCheckpointToOursConverter", "replace_pixel_module",
+                    "replace_transformer_module", "replace_universal_segmentation_module"),
+        rows={"in_proj": 768},
     ),
     Family(
         "Grounding DINO of its authors", "grounding_dino/convert_grounding_dino_to_hf.py",
