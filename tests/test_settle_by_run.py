@@ -210,3 +210,25 @@ def test_a_leaf_that_bears_its_name_is_no_other_leaf_of_its_module():
 
     original, model = Recurrent("one", "two"), Recurrent("beta", "alpha")
     assert suggest(original.state_dict(), model, original=original, inputs=INPUTS).ok
+
+
+def test_heads_of_which_a_part_rotates_are_tried_by_the_size_that_the_model_says():
+    """Rows of q, k and v one after the other, as litgpt keeps them, beside those by head of GPT-NeoX."""
+    transformers = pytest.importorskip("transformers")
+    from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXAttention
+
+    class ByPart(GPTNeoXAttention):
+        @property
+        def query_key_value(self):
+            return lambda x: self.qkv(x).unflatten(-1, (3, -1, 8)).transpose(-3, -2).flatten(-3)
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    original, model = (
+        transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(vocab_size=50, **sizes)) for _ in range(2)
+    )
+    attention = original.gpt_neox.layers[0].attention
+    attention.qkv = attention._modules.pop("query_key_value")
+    attention.__class__ = ByPart
+    found = suggest(original.state_dict(), model, original=original, run=lambda m: m(torch.arange(9)[None]).logits)
+    assert found.ok
+    assert found.ran.hints == ("query_key_value: rows by head of 8 in the model",)

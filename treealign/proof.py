@@ -103,9 +103,9 @@ def record(original: Any, run: Any, file: str | PathLike[str], *, inputs: Any = 
     import torch
 
     from treealign.run.calling import runners
+    from treealign.run.copying import copied
     from treealign.run.importing import module_of
     from treealign.run.recorder import recording
-    from treealign.run.subject import copied
 
     module = copied(module_of(original), "original")
     call = runners(run, inputs, module, module)[0]

@@ -151,7 +151,8 @@ def _by_gradients(pair: Pair) -> dict[str, float]:
         return {}
     finally:
         for leaf in leaves:
-            leaf.requires_grad_(False)
+            if leaf.is_leaf:
+                leaf.requires_grad_(False)
     pairs = zip(keys, leaves, grads, strict=True)
     return {key: float((grad * leaf).norm()) for key, leaf, grad in pairs if grad is not None}
 

@@ -66,11 +66,12 @@ class Realiser:
         steps = [step for step in self.steps.all(self.links) if not step.absent]
         targets = {key for step in steps for key in step.targets}
         due = [step for step in steps if any(self._loaded.get(key) != step for key in step.targets)]
+        model.restore()
         with open_source(self._values) as source, torch.no_grad():
             fill(due, source, model.places, to_model=True)
+        model.keep()
         model.put({key: self._own[key] for key in self._loaded.keys() - targets})
         self._loaded = {key: step for step in steps for key in step.targets}
-        model.keep()
 
 
 def _invented(leaf: Leaf, generator: torch.Generator) -> torch.Tensor:

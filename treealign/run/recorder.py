@@ -8,8 +8,8 @@ and the signatures of all that is computed on the way.
 
 from __future__ import annotations
 
-import copy
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -89,11 +89,13 @@ def _rounded(value: torch.Tensor) -> str:
 def calm(seed: int, *, double: bool) -> Iterator[None]:
     """One run under equal conditions: seeds, maths attention, and all numbers in double precision.
 
-    The state of torch's and Python's random numbers, the default dtype, and the fast path of attention are as they were
-    afterwards.
+    The state of torch's, numpy's and Python's random numbers, the default dtype, and the fast path of attention are as
+    they were afterwards.
     """
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
+    numpy: Any = sys.modules.get("numpy")
+    state = numpy.random.get_state() if numpy else None
     kept, default, fast = random.getstate(), torch.get_default_dtype(), torch.backends.mha.get_fastpath_enabled()
     mode: Any = DoublePrecision() if double else nullcontext()  # type: ignore[no-untyped-call]  # as above
     try:
@@ -102,12 +104,16 @@ def calm(seed: int, *, double: bool) -> Iterator[None]:
         with torch.random.fork_rng(), sdpa_kernel(SDPBackend.MATH):
             torch.manual_seed(seed)
             random.seed(seed)
+            if numpy:
+                numpy.random.seed(seed)
             with mode:
                 yield
     finally:
         torch.set_default_dtype(default)
         torch.backends.mha.set_fastpath_enabled(fast)
         random.setstate(kept)
+        if numpy:
+            numpy.random.set_state(state)
 
 
 def drawn(held: torch.Tensor, generator: torch.Generator, *, near: bool = False) -> torch.Tensor:
@@ -178,11 +184,16 @@ def _parts(result: Any) -> Mapping[Any, Any]:
         return result
     if isinstance(result, list | tuple):
         return dict(enumerate(result))
-    return {name: getattr(result, name) for name in getattr(result, "__dataclass_fields__", ())}
+    if hasattr(result, "__dataclass_fields__"):
+        return {name: getattr(result, name) for name in result.__dataclass_fields__}
+    if isinstance(result, torch.nn.Module | type) or not hasattr(result, "__dict__"):
+        return {}
+    held = vars(result).items()  # of an object that is no container: a distribution, a namespace
+    return {name: value for name, value in held if isinstance(value, torch.Tensor | Mapping | list | tuple)}
 
 
 def recording(module: Any, run: Callable[[Any], Any], seed: int = 0) -> dict[str, Any]:
-    """Run a copy of a module with its own weights, and with random ones.
+    """Run a module with its own weights, and with random ones, which it has afterwards.
 
     Returns
     -------
@@ -195,7 +206,9 @@ def recording(module: Any, run: Callable[[Any], Any], seed: int = 0) -> dict[str
     ValueError
         Two runs with the same weights differ.
     """
-    module = copy.deepcopy(module).double().eval().requires_grad_(False)
+    module = module.double().eval()
+    for parameter in filter(lambda one: one.is_leaf, module.parameters()):  # of a compiled module they are not
+        parameter.requires_grad_(False)
     inputs: list[Any] = []
     depth = [0]
 
@@ -211,8 +224,9 @@ def recording(module: Any, run: Callable[[Any], Any], seed: int = 0) -> dict[str
         depth[0] -= 1
 
     for part in module.modules():
-        part.register_forward_pre_hook(enter, with_kwargs=True)
-        part.register_forward_hook(leave)
+        if not isinstance(part, torch.jit.ScriptModule):  # which allows no hooks
+            part.register_forward_pre_hook(enter, with_kwargs=True)
+            part.register_forward_hook(leave)
     own, again = _one_run(module, run, seed), _one_run(module, run, seed)
     if not all(torch.equal(a, b) for a, b in zip(own["outputs"], again["outputs"], strict=True)):
         raise ValueError("two runs with the same weights, inputs and seeds differ")
@@ -253,19 +267,19 @@ def _wide_copy(one: Any) -> Any:
 
 def _one_run(module: Any, run: Callable[[Any], Any], seed: int) -> dict[str, Any]:
     watch = Events()
-    kept = {key: value.clone() for key, value in module.named_buffers()}
+    held = [(part, name, one) for part in module.modules() for name, one in part._buffers.items() if one is not None]
+    kept = [(*place, place[2].clone()) for place in held]
     with torch.no_grad(), calm(seed, double=True), watch:
         outputs = [tensor.detach().clone() for _, tensor in named_tensors(run(module))]
     with torch.no_grad():
-        for key, value in module.named_buffers():
-            value.copy_(kept[key])
+        for part, name, buffer, value in kept:
+            part._buffers[name] = buffer.copy_(value)
     return {"outputs": outputs, "events": [list(one) for one in watch.seen]}
 
 
 def main() -> None:
     """Record from the command line."""
     import argparse
-    import sys
     from importlib import import_module
 
     parser = argparse.ArgumentParser(description="Record what a module computes, for treealign.")

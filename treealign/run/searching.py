@@ -106,7 +106,10 @@ class Search:
         return agrees(trial.difference, self.pair.precision) or trial.difference < LOOSE
 
     def choices(self, alignment: Alignment) -> list[Choice]:
-        """What an alignment leaves open, each question by itself: what is guessed, and the other answers."""
+        """What an alignment leaves open, each question by itself, with all its answers.
+
+        Where the model says how large heads are, what was guessed without it may be none of them.
+        """
         asked = (
             Choice((question,), tuple(Way(option.text, (option.hint,)) for option in question.options if option.links))
             for question in find_questions(alignment, self.sizes)
@@ -126,9 +129,9 @@ class Search:
         """Answers that bring the model nearer, the best of each question; then of two questions together."""
         choices = [*self.choices(alignment), *leftovers(alignment)]
         for choice in (*choices, *exchanges(alignment)):
-            yield from self._best(alignment, [way.hints for way in choice.ways[1:]], best)
+            yield from self._best(alignment, [way.hints for way in choice.ways], best)
         for one, other in combinations(choices, 2):
-            pairs = [(*a.hints, *b.hints) for a in one.ways[1:] for b in other.ways[1:]]
+            pairs = [(*a.hints, *b.hints) for a in one.ways for b in other.ways]
             yield from self._best(alignment, pairs, best)
 
     def _best(self, alignment: Alignment, answers: Sequence[Sequence[str]], best: Trial) -> Iterator[Alignment]:

@@ -132,7 +132,7 @@ class _Settling:
             (choice, way)
             for choice in self.search.choices(self.alignment)
             if choice.questions[0].about not in WHOSE
-            for way in choice.ways[1:]
+            for way in choice.ways
         ]
         blind = {choice for choice, way in others if self._is_blind(way.hints)}
         for (one, way), (other, further) in combinations(others, 2):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from treealign.checkpoint.places import Place, Places, find_places
 from treealign.errors import TreealignError
 from treealign.run.calling import Runner
+from treealign.run.copying import copied
 from treealign.run.outputs import tensors_of
 from treealign.run.recorder import calm
 
@@ -43,16 +44,21 @@ class Subject:
         self._run = run
         self.module = copied(module, name)
         self.module = self.module.double() if double else self.module.float()
-        self.module.requires_grad_(False)
+        for parameter in self.module.parameters():
+            if parameter.is_leaf:  # of a compiled module they are not
+                parameter.requires_grad_(False)
         if getattr(getattr(self.module, "config", None), "use_cache", False):
             self.module.config.use_cache = False  # type: ignore[union-attr]
         self.places: Places = find_places(self.module, raw=wrappers)
         self._tie()
         self._depth = 0
         for part in self.module.modules():
-            part.register_forward_pre_hook(self._enter, with_kwargs=True)
-            part.register_forward_hook(self._leave, always_call=True)
-        self._buffers: dict[str, torch.Tensor] = {}
+            if not isinstance(part, torch.jit.ScriptModule):  # which allows no hooks
+                part.register_forward_pre_hook(self._enter, with_kwargs=True)
+                part.register_forward_hook(self._leave, always_call=True)
+        held = [value for part in self.module.modules() for value in vars(part).values()]
+        self._generators = [(one, one.get_state()) for one in held if isinstance(one, torch.Generator)]
+        self._buffers: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self.keep()
 
     @property
@@ -64,11 +70,22 @@ class Subject:
         """Begin each run with the buffers as they are now; forget what was computed from other values."""
         self.module.train()  # some modules fold parameters into tables when they leave this mode
         self.module.eval()
-        self._buffers = {k: p.tensor.detach().clone() for k, p in self.tensors.items() if p.kind != "parameter"}
+        buffers = {key: place.tensor for key, place in self.tensors.items() if place.kind != "parameter"}
+        self._buffers = {key: (tensor, tensor.detach().clone()) for key, tensor in buffers.items()}
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Let buffers be what they were before the last run, and hold what they held."""
+        tensors = self.tensors
+        for key, (tensor, value) in self._buffers.items():
+            tensors[key].put(tensor.copy_(value))
+        for generator, state in self._generators:
+            generator.set_state(state)
 
     @torch.no_grad()
     def put(self, values: Mapping[str, torch.Tensor]) -> None:
         """Give tensors values, by key."""
+        self.restore()
         tensors = self.tensors
         for key, value in values.items():
             tensors[key].tensor.copy_(value)
@@ -76,6 +93,7 @@ class Subject:
 
     def values(self, keys: Iterable[str]) -> dict[str, torch.Tensor]:
         """Copies of what tensors hold."""
+        self.restore()
         tensors = self.tensors
         return {key: tensors[key].tensor.detach().clone() for key in keys}
 
@@ -98,15 +116,11 @@ class Subject:
         """
         self.runs += 1
         self._depth = 0
-        with torch.no_grad():
-            for key, value in self._buffers.items():
-                self.tensors[key].tensor.copy_(value)
+        self.restore()
         try:
-            with calm(seed, double=self.double), torch.set_grad_enabled(grad):
-                if inside is None:
-                    return self._run(self.module)
-                with inside():
-                    return self._run(self.module)
+            with calm(seed, double=self.double), torch.set_grad_enabled(grad), (inside or nullcontext)():
+                result = self._run(self.module)
+                return list(result) if isinstance(result, Iterator) else result
         except Exception as error:
             raise TreealignError(
                 f"the run of the {self.name} raises {type(error).__name__}",
@@ -140,38 +154,6 @@ class Subject:
             return value
         wanted = (torch.float64 if self.double else torch.float32) if value.is_floating_point() else value.dtype
         return value.detach().to(wanted, copy=True)
-
-
-def copied(module: Any, name: str) -> nn.Module:
-    """A deep copy of a module, what compiles it, or parts of it, left out.
-
-    Raises
-    ------
-    TreealignError
-        It is no module, it has no values (meta device), or cannot be copied.
-    """
-    module = getattr(module, "_orig_mod", module)
-    if not isinstance(module, nn.Module):
-        hint = "pass the module itself, made in memory"
-        raise TreealignError(f"the {name} is {type(module).__name__}, which cannot be run", hint=hint)
-    meta = [key for key, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
-    if meta:
-        hint = "build it in memory; what is in its parameters does not matter"
-        raise TreealignError(f"the {name} is on the meta device and cannot be run", facts=meta[:5], hint=hint)
-    # tensors that were computed from parameters cannot be copied with their history
-    made = [v for part in module.modules() for v in vars(part).values() if isinstance(v, torch.Tensor)]
-    memo = {id(value): value.detach().clone() for value in made if not value.is_leaf}
-    try:
-        found: nn.Module = copy.deepcopy(module, memo)
-    except Exception as error:
-        facts = [f"{type(error).__name__}: {error}"]
-        raise TreealignError(f"the {name} cannot be copied", facts=facts, hint="build it anew") from error
-    for part in found.modules():
-        part._compiled_call_impl = None
-        for child, held in part.named_children():
-            if hasattr(held, "_orig_mod"):
-                setattr(part, child, held._orig_mod)
-    return found
 
 
 def uncompiled(key: str) -> str:

@@ -56,11 +56,15 @@ class Choice:
         At least two, the best guess first.
     complete : bool
         Whether these are all ways that evidence leaves open.
+    guessed : bool
+        Whether the first way is what the alignment has now: where the model says how large heads are, what was guessed
+        without it may be none of the ways.
     """
 
     questions: tuple[Question, ...]
     ways: tuple[Way, ...]
     complete: bool = True
+    guessed: bool = True
 
     @property
     def hints(self) -> set[str]:
@@ -97,7 +101,14 @@ def _hidden_choice(question: Question) -> Choice:
     ways = tuple(Way(option.text, (option.hint,)) for option in _filling(question))
     whole = any(link.open.get("rows") == HEADS and len(link.left) == len(link.right) == 1 for link in question.links)
     # the heads of a fused qkv and their rows may stand in more ways than can be listed
-    return Choice((question,), ways, complete=not (whole and question.about == "rows"))
+    first = _filling(question)[:1]
+    made, now = (_arranged(links) for links in (first[0].links if first else (), question.links))
+    return Choice((question,), ways, complete=not (whole and question.about == "rows"), guessed=made == now)
+
+
+def _arranged(links: Sequence[Link]) -> list[object]:
+    """What moves which values where."""
+    return [(link.operations, tuple(link.expand())) for link in links]
 
 
 def _filling(question: Question) -> list[Option]:

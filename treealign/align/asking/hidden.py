@@ -232,8 +232,8 @@ class _Case:
     def _fitting(self, links: Sequence[Link], kind: str, end: str = "", first: Set[int] = frozenset()) -> list[Said]:
         """How rows can stand in one of these ways, for the likeliest heads with which they can; some sizes first."""
         layouts = sorted(self._layouts(links), key=lambda one: bool(first) and one.head_dim not in first)
-        ways = (Said("rows", kind, size, end, rotated=rotated) for size, rotated in layouts)
-        ways = (way for way in ways if not (end and way.rotated))
+        # where heads begin has nothing to do with how many of their rows rotate
+        ways = dict.fromkeys(Said("rows", kind, size, end, rotated=0 if end else rotated) for size, rotated in layouts)
         fitting = (way for way in ways if all(arranged(link, way) is not None for link in links))
         return list(islice(fitting, self.layouts))
 

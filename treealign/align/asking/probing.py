@@ -194,7 +194,8 @@ class _Search:
     def candidate(self, picks: Picks) -> Alignment | None:
         """The alignment with the answers of a combination; None where they cannot hold together."""
         if picks not in self._made:
-            ways = (choice.ways[pick] for choice, pick in zip(self.choices, picks, strict=True) if pick)
+            chosen = zip(self.choices, picks, strict=True)
+            ways = (choice.ways[pick] for choice, pick in chosen if pick or not choice.guessed)
             made = with_answers(self.alignment, [hint for way in ways for hint in way.hints])
             # a model with further holes says nothing
             self._made[picks] = None if made is None or set(made.right) - set(self.alignment.right) else made
