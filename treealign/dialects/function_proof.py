@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from treealign.dialects.given import Given
-from treealign.dialects.samples import are_few, counted, shrunk
+from treealign.dialects.samples import counted, samples
 from treealign.errors import MappingError
 from treealign.mapping import execution
 from treealign.mapping.planning import Step
@@ -36,7 +36,7 @@ def prove(held: Given, forward: Function, backward: Function | None, what: str) 
     shapes = dict(_shapes(held))
     state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     faults = _faults(state, held.steps, forward, backward, values=False)
-    for step, small in _samples(held, shapes) if not faults else ():
+    for step, small in samples(held.steps, shapes) if not faults else ():
         faults += _faults(dict(counted(step, small)), [step], forward, backward, values=True)
     if faults:
         raise MappingError(
@@ -62,14 +62,15 @@ def _shapes(held: Given) -> Iterator[tuple[str, tuple[int, ...]]]:
 def _faults(
     state: dict[str, Any], steps: Sequence[Step], forward: Function, backward: Function | None, values: bool
 ) -> list[str]:
-    same = import_module("torch").equal if values else _same_shape
+    same = import_module("torch").equal if values else lambda a, b: a.shape == b.shape
     try:
         made = forward(dict(state))
         wanted = dict(_wanted(state, steps))
         faults = _compare(made, wanted, state, steps, same, "loading")
         if backward is not None and not faults:
             back = backward(dict(made))
-            faults += _compare(back, state, made, [_turned(step) for step in steps], same, "saving")
+            turned = [step._replace(sources=step.targets, targets=step.sources) for step in steps]
+            faults += _compare(back, state, made, turned, same, "saving")
     except (KeyError, IndexError, ValueError, RuntimeError) as error:
         return [f"{type(error).__name__}: {error}"]
     return faults
@@ -102,23 +103,3 @@ def _compare(
     return faults + [
         f"{way}: {key} comes out otherwise" for key in wanted if key not in kept and not same(made[key], wanted[key])
     ]
-
-
-def _same_shape(a: Any, b: Any) -> bool:
-    return bool(a.shape == b.shape)
-
-
-def _turned(step: Step) -> Step:
-    return step._replace(sources=step.targets, targets=step.sources)
-
-
-def _samples(held: Given, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[Step, list[tuple[int, ...]]]]:
-    """One group of each kind of conversion, as small as its operations allow."""
-    found: dict[Any, Step] = {}
-    for step in held.steps:
-        if step.operations:
-            found.setdefault((step.operations, step.transforms, tuple(shapes[k] for k in step.sources)), step)
-    for step in found.values():
-        small = shrunk(step, [shapes[key] for key in step.sources])
-        if are_few(small):
-            yield step, small

@@ -25,7 +25,7 @@ from treealign.errors import MappingError, TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.mapping_json import mapping_to_text
 from treealign.suggestion import Suggestion, suggest
-from treealign.tree.keytree import KeyTree, Leaf
+from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
 _TITAN = "torchtitan.protocols.state_dict_adapter"
@@ -239,14 +239,10 @@ def _numbers(tree: KeyTree) -> Iterable[tuple[str, Any]]:
     torch = import_module("torch")
     drawn = torch.Generator().manual_seed(0)
     for leaf in tree.leaves:
-        if _is_whole(leaf):
+        if (leaf.dtype or "").startswith(("int", "uint", "bool")):
             yield leaf.key, torch.randint(1 << 62, leaf.shape, generator=drawn)
         else:
             yield leaf.key, torch.randn(leaf.shape, generator=drawn)
-
-
-def _is_whole(leaf: Leaf) -> bool:
-    return (leaf.dtype or "").startswith(("int", "uint", "bool"))
 
 
 def _settled(state: State, made: State) -> tuple[Suggestion, list[str]]:

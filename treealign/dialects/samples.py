@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from math import prod
 from typing import Any
@@ -37,3 +37,14 @@ def counted(step: Step, shapes: Sequence[tuple[int, ...]]) -> Iterator[tuple[str
     for key, shape in zip(step.sources, shapes, strict=True):
         yield key, torch.arange(total, total + prod(shape)).reshape(shape)
         total += prod(shape)
+
+
+def samples(steps: Iterable[Step], shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[Step, list[tuple[int, ...]]]]:
+    """One group of each kind of conversion, and shapes for it as small as its operations allow, where they are few."""
+    found: dict[Any, Step] = {}
+    for step in steps:
+        if step.operations:
+            # two transforms that do the same are two rules
+            found.setdefault((step.operations, step.transforms, tuple(shapes[key] for key in step.sources)), step)
+    small = [(step, shrunk(step, [shapes[key] for key in step.sources])) for step in found.values()]
+    return [(step, sizes) for step, sizes in small if are_few(sizes)]

@@ -204,7 +204,8 @@ def stacked_entries(converts: Sequence[Convert], held: Given) -> list[list[Entry
             facts=list(map(repr, converts)),
             hint="pass the checkpoint, or the model",
         )
-    return [_distinct(_entries(converts, end, whole)) for whole in (False, True) for end in (".", "")]
+    # towers of other sizes are stacked by the same names
+    return [list(dict.fromkeys(_entries(converts, end, whole))) for whole in (False, True) for end in (".", "")]
 
 
 def _refuse_other(held: Given, converts: Sequence[Convert]) -> None:
@@ -256,11 +257,6 @@ def _shards(names: Sequence[str]) -> Sequence[str | int]:
 
 def _says(name: str, letter: str) -> bool:
     return any(word.startswith(letter) for word in name.split("_"))
-
-
-def _distinct(entries: Iterator[Entry]) -> list[Entry]:
-    """Without repeats: towers of other sizes are stacked by the same names."""
-    return list(dict.fromkeys(entries))
 
 
 def wrong_shards(entries: Sequence[Entry], held: Given) -> list[str]:

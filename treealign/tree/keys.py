@@ -48,19 +48,3 @@ def natural_key(key: str) -> tuple[tuple[tuple[int, int, str], ...], ...]:
     ['layers.2.w', 'layers.10.w']
     """
     return tuple(map(_natural_segment, key.split(".")))
-
-
-def check_key(key: str) -> str | None:
-    """What makes a key unusable as a dotted path, or None.
-
-    An empty segment (leading, trailing or double dots) cannot be an attribute path of a module; a file may hold it
-    all the same, so this is for findings and for patterns, not for refusing a file.
-    """
-    if not key:
-        return "the key is empty"
-    segments = key.split(".")
-    if len(segments) > MAX_SEGMENTS:
-        return f"the key has {len(segments)} segments, more than {MAX_SEGMENTS}"
-    if "" in segments:
-        return "the key has an empty segment"
-    return None

@@ -5,25 +5,13 @@ Nothing is ever undone: going back is going on with the suggestion from before t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from treealign.errors import TreealignError
 from treealign.mapping.marking import AnyQuestion
 
 Identity: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-
-
-class AnySuggestion(Protocol):
-    """What is asked of a suggestion; see `treealign.suggestion`."""
-
-    @property
-    def questions(self) -> Sequence[Any]:
-        """What is open, in the order in which to ask."""
-
-    def answer(self, question: Any, option: Any) -> Self:
-        """The suggestion that knows the answer; None for none of the options."""
 
 
 @dataclass(frozen=True)

@@ -92,11 +92,12 @@ def shapes_of(state: Mapping[str, Any]) -> Shapes:
 def case_of(model: Any, given: Shapes | None = None) -> Case:
     """Walk through the rules of a model; `given` are the keys of a checkpoint to take in place of what it saves."""
     registry = import_module(REGISTRY)
-    state = {key: tensor for key, tensor in model.state_dict().items() if not _tied(model, key)}
+    tied = getattr(model, "all_tied_weights_keys", None) or ()
+    state = {key: tensor for key, tensor in model.state_dict().items() if key not in tied}
     rules = registry.get_model_conversion_mapping(model, add_legacy=False)
     saved, failure = _saved(model, rules, state)
     taken = saved if given is None else given
-    halfway, _ = _saved(model, _converters(rules), state)
+    halfway, _ = _saved(model, [rule for rule in rules if hasattr(rule, "operations")], state)
     fresh = registry.get_model_conversion_mapping(model, add_legacy=False)
     return Case(
         type(model).__name__,
@@ -111,14 +112,6 @@ def case_of(model: Any, given: Shapes | None = None) -> Case:
         forward(registry.get_model_conversion_mapping(model, add_legacy=False), state),
         given is not None,
     )
-
-
-def _tied(model: Any, key: str) -> bool:
-    return key in (getattr(model, "all_tied_weights_keys", None) or ())
-
-
-def _converters(rules: list[Any]) -> list[Any]:
-    return [rule for rule in rules if hasattr(rule, "operations")]
 
 
 def _saved(model: Any, rules: list[Any], state: Mapping[str, Any]) -> tuple[Shapes, str]:

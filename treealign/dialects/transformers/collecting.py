@@ -110,15 +110,12 @@ def collect(rules: Sequence[Any], keys: Iterable[str], model: Collection[str] | 
     stages, names = list[tuple[int, Names]](), {key: key for key in given}
     for at, rule in _numbered(rules, "WeightRenaming"):
         # names that two keys share are seen in the order of their keys
-        made = _renamed(fresh(rule), given, names)
+        met = fresh(rule)
+        made = {key: met.rename_source_key(names[key])[0] for key in given}
         if made != names:
             stages.append((at, made))
         names = made
     return _ended(rules, given, (stages, names), model, prefix)
-
-
-def _renamed(rule: Any, given: Sequence[str], names: Names) -> dict[str, str]:
-    return {key: rule.rename_source_key(names[key])[0] for key in given}
 
 
 def _numbered(rules: Sequence[Any], kind: str) -> list[tuple[int, Any]]:

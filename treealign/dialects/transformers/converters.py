@@ -6,6 +6,7 @@ It is run on tensors without numbers, whose shapes give the sizes that our opera
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -56,7 +57,8 @@ def sized(rule: Any, first: str, given: Tensors, model: Any) -> Sized:
         It does what no operation of ours does, or fails on these shapes; the message says why.
     """
     absent = [pattern for pattern in rule.source_patterns if pattern not in given]
-    tensors = {p: [_meta(shape) for shape in given[p]] for p in rule.source_patterns if p in given}
+    made_up = partial(import_module("torch").empty, device="meta")
+    tensors = {p: [*map(made_up, given[p])] for p in rule.source_patterns if p in given}
     config = getattr(model, "config", None)
     found = list[Operation]()
     for operation in _parts(rule.operations):
@@ -105,10 +107,6 @@ def _parts(operations: Sequence[Any]) -> list[Any]:
         names = pairs.get(type(operation).__name__)
         found += [getattr(operation, name) for name in names] if names else [operation]
     return found
-
-
-def _meta(shape: Shape) -> Any:
-    return import_module("torch").empty(shape, device="meta")
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, list[Shape]]:

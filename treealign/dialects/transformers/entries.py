@@ -153,7 +153,11 @@ def source_text(entries: Sequence[Entry], heading: str, remarks: Sequence[str] =
     """Python source that registers the entries, ready to run."""
     calls = [call for entry in entries for call in entry.calls]
     needed = sorted({name for call in calls for name in call.names()})
-    lines = [*_docstring(heading), *([""] if remarks else []), *(line for text in remarks for line in _comment(text))]
+    lines = [
+        *_docstring(heading),
+        *([""] if remarks else []),
+        *(line for text in remarks for line in wrap(text, WIDTH, subsequent_indent="# ")),
+    ]
     if entries:
         lines += ["", *import_lines(REGISTRY, ["register_checkpoint_conversion_mapping"])]
     if needed:
@@ -168,10 +172,6 @@ def source_text(entries: Sequence[Entry], heading: str, remarks: Sequence[str] =
 def _docstring(text: str) -> list[str]:
     first, *rest = wrap(f'"""{text}', WIDTH - 3)
     return [first, *rest, '"""'] if rest else [f'{first}"""']
-
-
-def _comment(text: str) -> list[str]:
-    return wrap(text, WIDTH, subsequent_indent="# ")
 
 
 def import_lines(module: str, names: Sequence[str]) -> list[str]:

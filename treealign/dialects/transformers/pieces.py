@@ -186,8 +186,8 @@ def one_by_one(stage: Stage) -> Iterator[tuple[Call, ...]]:
             continue
         starts = {(old, new): start for old, new, start in runs}
         for left, right in ((AFTER_DOT, BEFORE_DOT), (AFTER_DOT, ""), (AFTER_SEGMENT, BEFORE_SEGMENT)):
-            marks = {pair: START if starts[pair] else left for pair in ordered}
-            yield tuple(_literal(*pair, marks[pair], right) for pair in ordered)
+            sides = ([(START if starts[pair] else left, re_text(side), right) for side in pair] for pair in ordered)
+            yield tuple(renaming("".join(old), "".join(new)) for old, new in sides)
 
 
 def _literal_run(old: str, new: str, kept: int, following: int) -> tuple[str, str, bool]:
@@ -203,10 +203,6 @@ def _literal_run(old: str, new: str, kept: int, following: int) -> tuple[str, st
 def shared_head(*sequences: Sequence[object]) -> int:
     """How many items all sequences begin with alike."""
     return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences, strict=False)))
-
-
-def _literal(old: str, new: str, left: str, right: str) -> Call:
-    return renaming(f"{left}{re_text(old)}{right}", f"{left}{re_text(new)}{right}")
 
 
 def _in_order(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]] | None:

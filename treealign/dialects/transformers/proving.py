@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from treealign.dialects.samples import are_few, counted, shrunk
+from treealign.dialects.samples import counted, samples
 from treealign.dialects.transformers.installed import LOADING, load_into
 from treealign.dialects.transformers.joint_operations import joined_steps
 from treealign.dialects.transformers.skeleton import Part, skeleton
@@ -54,7 +54,7 @@ def prove(rules: Sequence[Any], journey: Journey, shapes: Shapes, parts: Mapping
             facts=faults[:20],
             hint="treealign's own load and save do it",
         )
-    for step, sizes in _samples(journey, given):
+    for step, sizes in _all_samples(journey, given):
         _prove_numbers(rules, step, sizes, parts)
 
 
@@ -162,18 +162,12 @@ def samples_of(journey: Journey, shapes: Shapes) -> list[tuple[Step, list[tuple[
     MappingError
         Shapes of keys that are converted are not known.
     """
-    return _samples(journey, _shapes(journey, shapes)[0])
+    return _all_samples(journey, _shapes(journey, shapes)[0])
 
 
-def _samples(journey: Journey, given: Mapping[str, tuple[int, ...]]) -> list[tuple[Step, list[tuple[int, ...]]]]:
-    found: dict[Any, Step] = {}
+def _all_samples(journey: Journey, given: Mapping[str, tuple[int, ...]]) -> list[tuple[Step, list[tuple[int, ...]]]]:
     together = joined_steps(journey.steps)
-    for step in (together.get(step, step) for step in journey.steps):
-        if step.operations:
-            # two transforms that do the same are two rules
-            found.setdefault((step.operations, step.transforms, tuple(given[key] for key in step.sources)), step)
-    small = [(step, shrunk(step, [given[key] for key in step.sources])) for step in found.values()]
-    return [(step, shapes) for step, shapes in small if are_few(shapes)]
+    return samples((together.get(step, step) for step in journey.steps), given)
 
 
 def _prove_numbers(
@@ -184,10 +178,8 @@ def _prove_numbers(
     wanted = dict(zip(step.targets, made, strict=True))
     loaded, _, saved = run(rules, state, {key: tuple(tensor.shape) for key, tensor in wanted.items()}, parts)
     faults = [f"loading: other numbers in {k}" for k, v in wanted.items() if not torch.equal(v, loaded[k])]
-    faults += [f"saving: other numbers in {k}" for k, v in state.items() if not _equal(torch, v, saved.get(k))]
+    faults += [
+        f"saving: other numbers in {k}" for k, v in state.items() if k not in saved or not torch.equal(v, saved[k])
+    ]
     if faults:
         raise MappingError("transformers converts otherwise than the mapping says", facts=faults[:20])
-
-
-def _equal(torch: Any, wanted: Any, made: Any) -> bool:
-    return made is not None and bool(torch.equal(wanted, made))

@@ -71,13 +71,9 @@ def _reach(modules: dict[str, Any], path: str, parts: Mapping[str, Part]) -> Any
     if path not in modules:
         above, _, name = path.rpartition(".")
         part = parts.get(path)
-        modules[path] = _module(part) if part else _plain()
+        modules[path] = _module(part) if part else import_module("torch.nn").Module()
         _reach(modules, above, parts)._modules[name] = modules[path]
     return modules[path]
-
-
-def _plain() -> Any:
-    return import_module("torch.nn").Module()
 
 
 def _module(part: Part) -> Any:

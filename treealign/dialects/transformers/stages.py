@@ -81,8 +81,9 @@ def follow(mapping: ConversionMapping, keys: Sequence[str], model_keys: Sequence
     _refuse_late(mapping, steps)
     stages = _renamings(mapping, used, decision, touched)
     names = dict(zip(used, stages[-1].after if stages else used, strict=True))
+    entering = [step._replace(sources=tuple(names[key] for key in step.sources)) for step in steps]
     conversions = tuple(
-        (transform, tuple(_entering(step, names) for step in steps if at in step.transforms))
+        (transform, tuple(step for step in entering if at in step.transforms))
         for at, transform in enumerate(mapping)
         if isinstance(transform, Convert) and at in touched
     )
@@ -108,10 +109,6 @@ def _renamings(
         found.append(Stage(transform, names, after))
         names = after
     return found
-
-
-def _entering(step: Step, names: dict[str, str]) -> Step:
-    return step._replace(sources=tuple(names[key] for key in step.sources))
 
 
 def _refuse_late(mapping: ConversionMapping, steps: Sequence[Step]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 from treealign.dialects.transformers.collecting import Both, Collected, Names, Shapes, Taken, collect
 from treealign.dialects.transformers.converters import Group, groups_of, refuse_other_numbers
-from treealign.dialects.transformers.single_operations import Shape
 from treealign.dialects.transformers.skeleton import skeleton
 from treealign.errors import MappingError, PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -114,7 +113,8 @@ def _bare(mapping: ConversionMapping) -> list[Transform]:
 
 
 def _read_converters(found: Found, rules: Sequence[Any], collected: Collected, names: Names, both: Both) -> None:
-    model = None if both.model is None else skeleton(_known(both.model), both.parts)
+    known = {key: shape for key, shape in (both.model or {}).items() if shape is not None}
+    model = None if both.model is None else skeleton(known, both.parts)
     for at in sorted({taken.rule for taken in collected.taken}):
         taken = [each for each in collected.taken if each.rule == at]
         _read(found, rules[at], partial(_converter, found, (rules[at], rules), taken, names, both, model))
@@ -131,10 +131,6 @@ def _converter(
     found.notes += [(rule, note) for note in notes]
     found.conversions += [Conversion(g.keys, g.targets, g.operations) for g in groups]
     return made
-
-
-def _known(shapes: Shapes) -> dict[str, Shape]:
-    return {key: shape for key, shape in shapes.items() if shape is not None}
 
 
 def _refuse_misfits(groups: Sequence[Group], wanted: Shapes) -> None:
