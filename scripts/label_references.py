@@ -152,6 +152,7 @@ def quoted(text: str) -> str:
 
 FORMS = {
     "json": as_json,
+    "text": as_text,
     "yaml": as_yaml,
     "map": as_map,
     "toml": as_toml,

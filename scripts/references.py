@@ -5,6 +5,8 @@ python scripts/references.py
 
 from __future__ import annotations
 
+import json
+import lzma
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -133,6 +135,17 @@ def shifted(first: int) -> dict[str, tuple[int, ...]]:
     return {"trunk.head.weight": (9, 3), **{f"trunk.norm{i + first}.weight": (3 + 2 * i,) for i in range(3)}}
 
 
+def version_pair(name: str) -> tuple[KeyTree, KeyTree]:
+    """A model as two releases of transformers build it."""
+    with lzma.open(DATA / "version-pairs.jsonl.xz", "rt") as file:
+        found = next(one for one in map(json.loads, file) if one["name"] == name)
+    old, new = (
+        KeyTree.from_leaves(found[side]["leaves"], found[side]["modules"], found[side]["tied"], ordered=True)
+        for side in ("old", "new")
+    )
+    return old, new
+
+
 @cache
 def pair(name: str) -> Audit:
     """The audit of a pair of trees."""
@@ -150,15 +163,16 @@ def pair(name: str) -> Audit:
         "bert": (tree(bert("gamma", "beta"), "BertModel"), tree(bert("weight", "bias"), "BertModel")),
         "shifted": (tree(shifted(0), "Trunk"), tree(shifted(1), "Trunk")),
     }
-    return treealign.audit(*sides[name])
+    return treealign.audit(*(sides[name] if name in sides else version_pair(name)))
 
 
 # -- the score
 
 
-def cases() -> list[dict[str, Any]]:
-    """The labelled files."""
-    loaded: list[dict[str, Any]] = yaml.safe_load((DATA / "references" / "labelled.yaml").read_text(encoding="utf-8"))
+@cache
+def cases(name: str = "labelled") -> list[dict[str, Any]]:
+    """The labelled files: those that the scan was made with, or the ``untuned`` ones."""
+    loaded: list[dict[str, Any]] = yaml.safe_load((DATA / "references" / f"{name}.yaml").read_text(encoding="utf-8"))
     return loaded
 
 
@@ -192,10 +206,11 @@ def judged(case: dict[str, Any], found: list[Reference]) -> Iterator[tuple[str, 
     yield from (("wrong", "") for _ in left)
 
 
-def score() -> Score:
+@cache
+def score(name: str = "labelled") -> Score:
     """All cases, scanned and held against their labels."""
     with tempfile.TemporaryDirectory() as folder:
-        results = [one for case in cases() for one in judged(case, references(case, Path(folder)))]
+        results = [one for case in cases(name) for one in judged(case, references(case, Path(folder)))]
     count = {name: sum(figure == name for figure, _ in results) for name in (*Score._fields, "wrong")}
     faults = tuple(what for figure, what in results if figure == "fault")
     return Score(
@@ -208,8 +223,12 @@ def score() -> Score:
 
 
 def main() -> None:
-    one = score()
-    print(f"labelled references        {one.labelled}")
+    for name in ("labelled", "untuned"):
+        show(name, score(name))
+
+
+def show(name: str, one: Score) -> None:
+    print(f"{name} references".ljust(27) + str(one.labelled))
     print(f"lost their meaning         {one.stale}, found {one.found}, recall {one.recall:.1%}")
     print(f"reported                   {one.reported}, right {one.right}, precision {one.precision:.1%}")
     print(f"with a new spelling        {one.spelled}, as labelled {one.spelled_right}")
