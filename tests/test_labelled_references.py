@@ -21,3 +21,11 @@ def test_stale_references_are_found_and_little_else():
 def test_the_new_spelling_is_the_one_that_a_person_would_write():
     figures = score()
     assert figures.spelled_right >= 0.95 * figures.spelled, figures.faults
+
+
+def test_references_that_nothing_was_tuned_on_are_found_and_little_else():
+    figures = score("untuned")
+    assert figures.labelled >= 300
+    assert figures.recall >= 0.95, figures.faults
+    assert figures.precision >= 0.98, figures.faults
+    assert figures.spelled_right == figures.spelled, figures.faults

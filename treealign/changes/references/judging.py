@@ -20,6 +20,7 @@ from treealign.changes.results import DEAD, Reference
 from treealign.formats.cached import cached_property
 
 _WORDS = re.compile(r"[A-Za-z_]\w*")
+_LITERAL = re.compile(r"[\w.-]*")
 _STEM = re.compile(r"(For[A-Z]|Model|With[A-Z]|LMHead|PreTrained|Pipeline|Encoder|Decoder|Config)")
 _WRAPPERS = ("base_model.model.", "module.", "_orig_mod.", "_fsdp_wrapped_module.")
 _CONFIGS = frozenset(
@@ -128,7 +129,7 @@ def _unwrapped(text: str) -> str:
 
 def _begins(text: str, names: Sequence[str]) -> bool:
     """Whether the text begins where the tree begins."""
-    first = text.partition(HOLE)[0].strip(".^(")
+    first = _LITERAL.match(text.lstrip(".^(").replace("\\.", "."))[0].rstrip(".")  # type: ignore[index]  # it may be empty
     return bool(first) and any(name.startswith(first) for name in names[:100])
 
 
@@ -138,8 +139,8 @@ def _base(mention: Mention, text: str, count: int, telling: int, begins: bool) -
         return 0.9 if telling else 0.75  # segments that every model has may be those of another one
     if mention.strength in ("loop", "maybe"):
         less = 0.1 * (mention.strength == "maybe")
-        if begins and mention.reader in ("startswith", "exact"):
-            return (0.9 if several else 0.6) - less
+        if begins and mention.reader in ("startswith", "exact", "match"):
+            return (0.9 if several else 0.8 if telling else 0.6) - less
         plain = 0.8 if depth >= 3 else 0.6 if several else 0.4
         return (0.9 if telling and several else 0.8 if telling else plain) - less
     if not several:

@@ -83,7 +83,7 @@ class Resolver:
 
     def _judged(self, text: str, reader: str, kind: str, matched: list[str]) -> Resolution:
         meant, found = self._meanings(text, reader, kind, matched)
-        if found == meant:
+        if found == meant or (found and self._same_tensors(kind, matched, found)):
             # what was removed is no longer matched, of course; a text that meant nothing else has lost its meaning
             return Resolution(STILL if meant else NOTHING, None, tuple(matched))
         spellings = self._spellings(text, reader, matched)
@@ -91,6 +91,14 @@ class Resolver:
         guess = any(map(self.translation.is_guess, matched))
         exact = not (found or guess) and self._is_exact(matched) and (new is None or self._is_new(new, reader, kind))
         return Resolution(OTHER if found else NOTHING, new, tuple(matched), exact, guess)
+
+    def _same_tensors(self, kind: str, matched: Iterable[str], found: Iterable[str]) -> bool:
+        """Whether layers hold the tensors that those of before held, though they are other modules: fused ones, say."""
+        if kind != "layers":
+            return False
+        pairs, back = self.translation.pairs, self.translation.back
+        before = {new for leaf in _leaves(matched, pairs) for new in pairs[leaf]}
+        return before == {leaf for leaf in _leaves(found, back) if back[leaf]}
 
     def _class(self, name: str) -> Resolution | None:
         """What became of the modules of a class: a name of another class only where all of them got the same."""
@@ -154,6 +162,12 @@ class Resolver:
     def run_in(self, text: str) -> str:
         """The longest run of segments of a text that stand side by side in the old tree; empty if shorter than two."""
         return longest_run(text.split("."), self.old)
+
+
+def _leaves(layers: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """The leaves that layers hold themselves."""
+    held = frozenset(layers)
+    return (leaf for leaf in known if leaf.rpartition(".")[0] in held)
 
 
 def longest_run(segments: list[str], names: Names) -> str:
