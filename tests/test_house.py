@@ -82,6 +82,22 @@ def test_no_module_imports_from_a_higher_floor():
     assert [finding for path in MODULES for finding in upward(path)] == []
 
 
+def picture() -> list[str]:
+    """A line for each floor: a dot for each floor below that it imports from, in the order of the lines."""
+    below = {floor: set[int]() for floor in FLOORS}
+    for path in MODULES:
+        here = floor_of(module_name(path))
+        if here is not None:
+            found = {floor_of(name) for _, name in imports(path, ast.parse(path.read_text()))}
+            below[FLOORS[here]] |= found - {None, here}
+    rows = ("".join("●" if at in below[floor] else "·" for at in range(n)) for n, floor in enumerate(FLOORS))
+    return [f"    {floor:<12}{' '.join(row)}".rstrip() for floor, row in zip(FLOORS, rows, strict=True)]
+
+
+def test_the_picture_of_imports_is_true():
+    assert "\n".join(picture()) in (PACKAGE / "README.md").read_text()
+
+
 def test_an_upward_import_would_be_found(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     low = tmp_path / "treealign" / "tree" / "low.py"

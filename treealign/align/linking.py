@@ -13,9 +13,9 @@ from treealign.align.links import Link
 from treealign.align.matching.agreement import Agreement
 from treealign.align.matching.assignment import Assignment
 from treealign.align.matching.certainty import SHAPE_ONLY, Doubt
+from treealign.align.matching.evidence import describe_evidence
 from treealign.align.matching.mismatches import find_mismatches
 from treealign.align.matching.scoring import Floats, Side
-from treealign.align.matching.telling import told
 from treealign.align.verdict import Alternative, doubted
 
 
@@ -27,7 +27,7 @@ def links_of(sides: tuple[Side, Side], assignment: Assignment, found: Mapping[in
         if i in assignment.given.pairs and i not in assignment.given.same:
             continue
         doubt = found.get(i)
-        link = Link((left[i],), (right[j],), evidence=told(sides, i, j))
+        link = Link((left[i],), (right[j],), evidence=describe_evidence(sides, i, j))
         links.append(link if doubt is None else doubted(link, *_alternative(sides, doubt)))
     return links
 

@@ -18,7 +18,7 @@ Numbers = dict[int, set[int]]
 def edited(state: State) -> Iterator[tuple[Name, Name]]:
     """What a folded name was and became, without the last segments that stayed; a whole module where one did."""
     for name in state.names:
-        mine, other = list(state.origin), list(name)
+        mine, other = list(state.source), list(name)
         while mine and other and mine[-1] == other[-1]:
             last = mine.pop()
             other.pop()

@@ -90,7 +90,7 @@ class State:
         What it has become: one name, or several behind a `Convert`.
     rows : Rows
         The keys that it stands for.
-    origin : Name
+    source : Name
         What it was at first.
     touched : tuple of int
         The transforms that touched it.
@@ -102,7 +102,7 @@ class State:
 
     names: tuple[Name, ...]
     rows: Rows
-    origin: Name
+    source: Name
     touched: tuple[int, ...] = ()
     unsure: tuple[int, ...] = ()
     entry: Entry | None = None
@@ -118,7 +118,7 @@ class State:
 
     def untouched(self) -> State:
         """The state before any transform."""
-        return State((self.origin,), self.rows, self.origin)
+        return State((self.source,), self.rows, self.source)
 
     def parted(self, taken: Sequence[bool]) -> list[State]:
         """The state for the rows that are taken, and for the others, where there are any."""
@@ -185,7 +185,7 @@ def targets_of(states: Iterable[State], keys: Sequence[str]) -> dict[str, tuple[
 
 
 def _place_one(state: State, keys: Sequence[str], placed: list[tuple[str, ...]]) -> None:
-    splice = _splice(state.origin, state.names[0])
+    splice = _splice(state.source, state.names[0])
     if not state.touched:
         for position in state.rows.positions:
             placed[position] = (keys[position],)
@@ -207,13 +207,13 @@ class _Splice(NamedTuple):
     tail: str
 
 
-def _splice(origin: Name, name: Name) -> _Splice | None:
+def _splice(source: Name, name: Name) -> _Splice | None:
     """How to get a name from a key where nothing changed between its indices: cheaper than writing out each of them."""
-    old, new = _slotted(origin), _slotted(name)
-    if old is None or new is None or origin[old] != name[new]:
+    old, new = _slotted(source), _slotted(name)
+    if old is None or new is None or source[old] != name[new]:
         return None
-    end = len(_after(origin[old.stop :]))
-    kept = slice(len(_before(origin[: old.start])), -end if end else None)
+    end = len(_after(source[old.stop :]))
+    kept = slice(len(_before(source[: old.start])), -end if end else None)
     return _Splice(_before(name[: new.start]), kept, _after(name[new.stop :]))
 
 

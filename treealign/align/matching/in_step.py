@@ -13,7 +13,7 @@ from typing import Any
 
 from treealign.align.hinted import Hint, speaks_of
 from treealign.align.links import Group, Link, part_of, parted
-from treealign.align.matching.walk import Kind, walk
+from treealign.align.matching.sequences import Kind, align_sequences
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.verdict import doubted
@@ -63,7 +63,7 @@ def placed_in_step(
         return list(links), left, right
     sized = {p for link in resized for p in (*link.left, *link.right)}
     owners = _owners(left, sized), _owners(right, sized)
-    found = dict(walk(*trees, _kinds(fixed, trees, owners)))
+    found = dict(align_sequences(*trees, _kinds(fixed, trees, owners)))
     held = {i for link in fixed for group in link.expand() for i in group.left}
     current = {g.left[0]: g.right[0] for link in loose for g in link.expand() if len(g.left) == len(g.right) == 1}
     moved = {i: j for i, j in found.items() if i not in held and current.get(i) != j}

@@ -9,7 +9,7 @@ from treealign.align.patterns import Pattern
 from treealign.align.words import Token
 
 
-def told(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
+def describe_evidence(sides: tuple[Side, Side], i: int, j: int) -> tuple[str, ...]:
     """What the two share, in words."""
     a, b = sides[0].patterns[i], sides[1].patterns[j]
     if a.template == b.template:

@@ -33,7 +33,9 @@ _NUMBER = re.compile(r"[0-9]+|(?:(?<=_)|^)[a-f]$", re.ASCII)  # `a, b, c` count 
 BUDGET = 4_000_000  # entries of contents to be looked at; what takes more is left as it is
 
 
-def walk(checkpoint: KeyTree, model: KeyTree, kinds: tuple[Mapping[int, Kind], Mapping[int, Kind]]) -> list[Pair]:
+def align_sequences(
+    checkpoint: KeyTree, model: KeyTree, kinds: tuple[Mapping[int, Kind], Mapping[int, Kind]]
+) -> list[Pair]:
     """Positions of leaves that correspond, as far as what they are and the order of the layers tells.
 
     Parameters

@@ -14,7 +14,7 @@ import treealign
 from treealign import KeyTree
 from treealign.align.hinted import evidence_of
 from treealign.align.links import Link, part_of
-from treealign.align.matching import walk as walking
+from treealign.align.matching import sequences
 from treealign.align.matching.in_step import EVIDENCE, placed_in_step
 from treealign.align.patterns import build_patterns
 from treealign.align.reading_hints import read
@@ -24,20 +24,20 @@ def tree(*leaves, ordered=False):
     return KeyTree.from_leaves([(key, shape, "float32") for key, shape in leaves], ordered=ordered)
 
 
-def walked(checkpoint, model):
-    """Keys of the checkpoint to those of the model, by a walk over shapes alone."""
+def in_order(checkpoint, model):
+    """Keys of the checkpoint to those of the model, in the order of both, by shapes alone."""
     kinds = tuple({at: leaf.shape for at, leaf in enumerate(side.leaves)} for side in (checkpoint, model))
-    return {checkpoint.keys[i]: model.keys[j] for i, j in walking.walk(checkpoint, model, kinds)}
+    return {checkpoint.keys[i]: model.keys[j] for i, j in sequences.align_sequences(checkpoint, model, kinds)}
 
 
 @given(cut_twice(distinct=True))
 def test_a_sequence_of_different_layers_is_followed_however_it_is_cut(trees):
-    assert walked(*trees) == dict(zip(trees[0].keys, trees[1].keys, strict=True))
+    assert in_order(*trees) == dict(zip(trees[0].keys, trees[1].keys, strict=True))
 
 
 @given(cut_twice())
 def test_what_is_paired_is_of_one_shape_and_paired_once(trees):
-    found = walked(*trees)
+    found = in_order(*trees)
     assert all(trees[0].leaf(a).shape == trees[1].leaf(b).shape for a, b in found.items())
     assert len(set(found.values())) == len(found)
 
@@ -51,7 +51,7 @@ def test_one_block_here_is_two_layers_there():
         )
     )
     layers = tree(*((f"layer.{n}.weight", ((4, 4, 1, 1) if n % 2 else (4, 1, 3, 3))) for n in range(6)))
-    assert walked(blocks, layers) == {
+    assert in_order(blocks, layers) == {
         f"blocks.{n}.{name}": f"layer.{2 * n + (name == 'pw')}.weight" for n in range(3) for name in ("dw", "pw")
     }
 
@@ -60,43 +60,43 @@ def test_a_list_that_differs_only_in_where_its_like_parts_stand_is_opened():
     """The first part of the one holds what the second of the other holds, by chance."""
     here = tree(("a.0.0", (4,)), ("a.0.1", (8,)), ("a.1.0", (4,)))
     there = tree(("b.0.0", (4,)), ("b.1.0", (8,)), ("b.1.1", (4,)))
-    assert walked(here, there) == {"a.0.0": "b.0.0", "a.0.1": "b.1.0", "a.1.0": "b.1.1"}
+    assert in_order(here, there) == {"a.0.0": "b.0.0", "a.0.1": "b.1.0", "a.1.0": "b.1.1"}
 
 
 def test_twins_with_other_names_are_left_out():
     here = tree(("attn.query", (4, 4)), ("attn.key", (4, 4)), ("attn.out", (8, 4)))
     there = tree(("sa.first", (4, 4)), ("sa.second", (4, 4)), ("sa.last", (8, 4)), ordered=True)
-    assert walked(here, there) == {"attn.out": "sa.last"}
+    assert in_order(here, there) == {"attn.out": "sa.last"}
 
 
 def test_twins_are_told_apart_by_names_that_both_sides_have():
     here = tree(("x.query", (4, 4)), ("x.key", (4, 4)))
     there = tree(("y.z.key", (4, 4)), ("y.z.query", (4, 4)), ordered=True)
-    assert walked(here, there) == {"x.query": "y.z.query", "x.key": "y.z.key"}
+    assert in_order(here, there) == {"x.query": "y.z.query", "x.key": "y.z.key"}
 
 
 def test_a_numbered_list_follows_the_order_of_definition():
     here = tree(("bn1", (4,)), ("bn2", (4,)))
     there = tree(("expand_bn", (4,)), ("depthwise_bn", (4,)), ordered=True)
-    assert walked(here, there) == {"bn1": "expand_bn", "bn2": "depthwise_bn"}
+    assert in_order(here, there) == {"bn1": "expand_bn", "bn2": "depthwise_bn"}
 
 
 def test_names_in_the_order_of_the_alphabet_are_no_order():
     here = tree(("bn1", (4,)), ("bn2", (4,)))
     there = tree(("expand_bn", (4,)), ("depthwise_bn", (4,)))
-    assert walked(here, there) == {}
+    assert in_order(here, there) == {}
 
 
 def test_what_one_side_lacks_does_not_stop_the_rest():
     here = tree(*((f"a.{n}.weight", (n + 2,)) for n in range(4)), *((f"a.{n}.count", ()) for n in range(4)))
     there = tree(*((f"b.{n // 2}.{n % 2}.weight", (n + 2,)) for n in range(4)))
-    assert walked(here, there) == {f"a.{n}.weight": f"b.{n // 2}.{n % 2}.weight" for n in range(4)}
+    assert in_order(here, there) == {f"a.{n}.weight": f"b.{n // 2}.{n % 2}.weight" for n in range(4)}
 
 
 def test_the_work_is_bounded(monkeypatch):
-    monkeypatch.setattr(walking, "BUDGET", 10)
+    monkeypatch.setattr(sequences, "BUDGET", 10)
     trees = [tree(*((f"{name}.{n}.weight", (n + 2,)) for n in range(50))) for name in ("a", "b")]
-    assert walked(*trees) == {}
+    assert in_order(*trees) == {}
 
 
 @pytest.fixture(scope="module")
