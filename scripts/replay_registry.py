@@ -9,14 +9,20 @@ What names and shapes cannot settle, such as the order of rotary rows, `suggest`
 came out wrong, the class is replayed with the numbers of the model at hand, as a porter has them (`values=True`); the
 table says which classes needed it.
 
+With ``--write``, all that was emitted becomes one file, a conversion mapping generated from trees, and the rules in it
+are counted against those that are written by hand; with ``--with``, every class is loaded and saved by that file alone.
+
 python scripts/replay_registry.py                    all classes
 python scripts/replay_registry.py --sample 30        every ninth or so, as the tests do
 python scripts/replay_registry.py --only Llava       those whose name contains it
+python scripts/replay_registry.py --write made.py    and keep what was emitted
+python scripts/replay_registry.py --with made.py     use it
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import gc
 import json
 import sys
@@ -24,9 +30,9 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cases import read_cases
 from tiny_models import model_class, tiny_config
@@ -37,6 +43,15 @@ LISTED = "all listed as ambiguous"
 
 class FaultError(Exception):
     """Why a class does not pass."""
+
+
+class Replayed(NamedTuple):
+    """How a class passes, or why not; what was emitted for it; how many rules that are, and how many by hand."""
+
+    result: str
+    text: str = ""
+    rules: int = 0
+    by_hand: int = 0
 
 
 def class_names() -> list[str]:
@@ -52,34 +67,43 @@ def sample(count: int) -> list[str]:
 
 def replay(name: str) -> str:
     """Replay one class; gives ``"pass"``, how it passes, or the reason why not."""
-    result = _result(name, values=False)
-    if not result.endswith(LISTED):
-        return result
-    settled = _result(name, values=True)
-    return BY_VALUES if settled == "pass" else f"{result}; with values: {settled}"
+    return replayed(name).result
 
 
-def _result(name: str, values: bool) -> str:
+def replayed(name: str, text: str = "") -> Replayed:
+    """Replay one class, by emitted source where that is given."""
+    found = _replayed(name, text, values=False)
+    if not found.result.endswith(LISTED):
+        return found
+    settled = _replayed(name, text, values=True)
+    if settled.result == "pass":
+        return settled._replace(result=BY_VALUES)
+    return found._replace(result=f"{found.result}; with values: {settled.result}")
+
+
+def _replayed(name: str, text: str, values: bool) -> Replayed:
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _replay(name, Path(folder), values)
+            return _replay(name, Path(folder), text, values)
     except FaultError as fault:
-        return str(fault)
+        return Replayed(str(fault))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} ({where.name})"
-    return "pass"
+        said = str(error).splitlines()[0] if str(error) else ""
+        return Replayed(f"{type(error).__name__}: {said} ({where.name})")
 
 
-def _replay(name: str, folder: Path, values: bool) -> None:
+def _replay(name: str, folder: Path, given: str, values: bool) -> Replayed:
     import torch
 
     model = built(name)
     numbers = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     write_published(model, folder / "published")
-    text, doubted = _emitted(model, folder / "published", values)
+    by_hand = _rule_count(model)
+    text, doubted = (given, set[str]()) if given else _emitted(model, folder / "published", values)
     with _forgetful():
         exec(compile(text, "<emitted>", "exec"), {"__name__": "emitted"})
+        rules = _rule_count(model)
         loaded, info = _loaded(type(model), folder / "published")
         _refuse_gaps(info)
         loaded.save_pretrained(folder / "again")
@@ -91,6 +115,33 @@ def _replay(name: str, folder: Path, values: bool) -> None:
     files = [(folder / side / "model.safetensors").read_bytes() for side in ("published", "again")]
     if files[0] != files[1]:
         raise FaultError("the file comes back otherwise")
+    return Replayed("pass", text, rules, by_hand)
+
+
+def _rule_count(model: Any) -> int:
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    return len(get_model_conversion_mapping(model, add_legacy=False))
+
+
+def together(texts: Iterable[str]) -> str:
+    """Emitted sources as one file: what they import and define once, each entry once."""
+    imports, entries = dict[str, set[str]](), dict[str, str]()
+    for text in texts:
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ImportFrom):
+                imports.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+            elif not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+                entries.setdefault(_name_of(node), str(ast.get_source_segment(text, node)))
+    lines = [f"from {module} import {', '.join(sorted(names))}" for module, names in imports.items()]
+    return "\n\n".join(['"""Conversion mappings generated from trees."""', "\n".join(lines), *entries.values()]) + "\n"
+
+
+def _name_of(node: ast.stmt) -> str:
+    """Under what name source registers an entry, or what function it defines."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        return ast.unparse(node.value.args[0])
+    return ast.unparse(node).partition("(")[0]
 
 
 def _refuse_own_change(model: Any, folder: Path, keys: list[str]) -> None:
@@ -199,26 +250,32 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", action="store_true", help="one line for each class")
+    parser.add_argument("--write", type=Path, help="where to keep what was emitted, as one file")
+    parser.add_argument("--with", type=Path, dest="made", help="such a file, in place of suggesting")
     options = parser.parse_args()
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     names = [n for n in (sample(options.sample) if options.sample else class_names()) if options.only in n]
-    results: dict[str, str] = {}
-    start = time.perf_counter()
+    results: dict[str, Replayed] = {}
+    start, made = time.perf_counter(), options.made.read_text() if options.made else ""
     for name in names:
-        results[name] = replay(name)
+        results[name] = replayed(name, made)
         gc.collect()
+        result = results[name].result
         if options.json:
-            print(json.dumps({"class": name, "result": results[name]}), flush=True)
-        elif results[name] != "pass":
-            print(f"{name}: {results[name]}", flush=True)
-    counts = Counter(results.values())
+            print(json.dumps({"class": name, "result": result}), flush=True)
+        elif result != "pass":
+            print(f"{name}: {result}", flush=True)
+    counts = Counter(one.result for one in results.values())
     passed = counts["pass"] + counts[BY_VALUES]
     share, took = 100 * passed / max(1, len(results)), time.perf_counter() - start
     print(f"transformers {transformers.__version__}: {passed} of {len(results)} classes, {share:.1f} %, {took:.0f} s")
     print(f"by names and shapes: {counts['pass']}; by values: {counts[BY_VALUES]}")
+    print(f"rules: {sum(r.rules for r in results.values())}, by hand {sum(r.by_hand for r in results.values())}")
+    if options.write:
+        options.write.write_text(together(one.text for one in results.values()), encoding="utf-8")
     sys.exit(0 if share >= 95 else 1)
 
 

@@ -94,6 +94,21 @@ def picture() -> list[str]:
     return [f"    {floor:<12}{' '.join(row)}".rstrip() for floor, row in zip(FLOORS, rows, strict=True)]
 
 
+def test_every_file_that_a_page_names_is_there():
+    """By its path from the root, by a link, or as what to run."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md")]
+    pages += [page for room in ("treealign", "data", "scripts", "tests") for page in (ROOT / room).rglob("*.md")]
+    missing = []
+    for page in pages:
+        text = page.read_text()
+        named = re.findall(r"`((?:treealign|tests|scripts|data)/[\w./-]+)`", text)
+        named += re.findall(r"(?:python|pytest) ((?:scripts|tests)/[\w./]+)", text)
+        places = [ROOT / place for place in named]
+        places += [page.parent / place for place in re.findall(r"\]\(([\w./-]+)\)", text)]
+        missing += [f"{page.relative_to(ROOT)}: {place.name}" for place in places if not place.exists()]
+    assert missing == []
+
+
 def test_the_picture_of_imports_is_true():
     assert "\n".join(picture()) in (PACKAGE / "README.md").read_text()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from real_models import quiet_transformers
 from releases import leave_out, need_class
-from replay_registry import BY_VALUES, replay, sample
+from replay_registry import BY_VALUES, replay, sample, together
+
+from treealign import PrefixChange, Rename, emit
 
 # checkpoints that keep rotary rows in another order, which no shape shows: listed as ambiguous, and settled by values
 ROTARY = {"Step3p7Model"}
@@ -24,3 +26,9 @@ def test_a_hidden_entry_is_suggested_emitted_and_loads_and_saves_with_transforme
 def test_what_transformers_changes_by_itself_is_told_apart():
     quiet_transformers()
     assert replay("ChineseCLIPModel").startswith("transformers changes text_model.embeddings.word_embeddings.weight")
+
+
+def test_what_is_emitted_for_several_classes_becomes_one_file(empty_registry):
+    rules = {"FirstModel": [PrefixChange(remove="model")], "SecondModel": [Rename("**.attn", "**.self_attn")]}
+    exec(together([*(emit(held, name=name) for name, held in rules.items())] * 2), {})
+    assert {name: len(empty_registry[name]) for name in rules} == dict.fromkeys(rules, 1)

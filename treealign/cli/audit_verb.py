@@ -104,7 +104,6 @@ def _write_page(found: Audit, labels: tuple[str, str], path: Path) -> None:
     from treealign.cli.render_audit import audit_page
 
     write_page(path, audit_page(found, labels))
-    say(f"wrote {printable(str(path))}: open it in a browser")
 
 
 def _write_shim(found: Audit, path: Path) -> None:

@@ -14,7 +14,7 @@ from treealign.cli.console import put_json, put_lines, say
 from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
-    from treealign.dialects.lint_checks.results import Lint
+    pass
 
 _WORKERS = 2
 _OFTEN = 25
@@ -48,7 +48,10 @@ def lint(
 
         _write(sarif, as_sarif(found))
     if html is not None:
-        _write_page(found, html, entry)
+        from treealign.cli.page import write_page
+        from treealign.cli.render_lint import lint_page
+
+        write_page(html, lint_page(found, f"lint: transformers{f':{entry}' if entry else ''}"))
     if json:
         put_json(found.as_dict())
     else:
@@ -65,14 +68,6 @@ def _progress() -> Callable[[object], None]:
             say(f"{number} entries")
 
     return told
-
-
-def _write_page(found: Lint, path: Path, entry: str) -> None:
-    from treealign.cli.page import write_page
-    from treealign.cli.render_lint import lint_page
-
-    write_page(path, lint_page(found, f"lint: transformers{f':{entry}' if entry else ''}"))
-    say(f"wrote {printable(str(path))}: open it in a browser")
 
 
 def _write(path: Path, data: object) -> None:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from os import PathLike
 from typing import Any
 
+from treealign.cli.console import say
 from treealign.cli.paired_trees import PairedTrees
 from treealign.errors import TreealignError, install_hint
 from treealign.formats.atomic import written_whole
@@ -119,7 +120,7 @@ class Page:
 
 
 def write_page(path: str | PathLike[str], page: Page) -> None:
-    """Write a page, whole or not at all.
+    """Write a page, whole or not at all, and say so.
 
     Raises
     ------
@@ -128,6 +129,7 @@ def write_page(path: str | PathLike[str], page: Page) -> None:
     """
     with written_whole(path) as file:
         file.write(page_text(page).encode("utf-8"))
+    say(f"wrote {printable(str(path))}: open it in a browser")
 
 
 def page_text(page: Page) -> str:

@@ -10,7 +10,6 @@ import typer
 from treealign.cli.arguments import Checkpoint, GraphFile, Json, Model, Trace
 from treealign.cli.console import plural, put_json, put_lines, say
 from treealign.cli.guesses import AcceptGuesses, Hints, taken, write_mapping
-from treealign.formats.legible import printable
 
 if TYPE_CHECKING:
     from treealign.suggestion import Suggestion
@@ -132,7 +131,6 @@ def suggest(
         from treealign.cli.render_suggestion import suggestion_page
 
         write_page(html, suggestion_page(found, sides.labels))
-        say(f"wrote {printable(str(html))}: open it in a browser")
     if graph is not None:
         from treealign.cli.graph_file import put_graph
 

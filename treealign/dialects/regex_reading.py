@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -149,19 +149,31 @@ def _without(replacement: str, start: str, pattern: str) -> str:
     return replacement.removeprefix(start)
 
 
-def _read(body: str, pattern: str) -> tuple[str, list[str]]:
-    text, at, holes = "", 0, list[str]()
+def parts_of(body: str, part: re.Pattern[str], pattern: str) -> Iterator[re.Match[str]]:
+    """A regular expression as the parts that a key pattern knows, one after the other.
+
+    Raises
+    ------
+    PatternError
+        It holds something else; the message says where.
+    """
+    at = 0
     while at < len(body):
-        found = _BODY.match(body, at)
+        found = part.match(body, at)
         if not found:
             raise PatternError(f"`{pattern}` is a regular expression beyond key patterns at `{body[at:]}`")
+        yield found
+        at = found.end()
+
+
+def _read(body: str, pattern: str) -> tuple[str, list[str]]:
+    text, holes = "", list[str]()
+    for found in parts_of(body, _BODY, pattern):
         if found["number"] or found["choice"] or found["low"]:
-            name = f"h{len(holes) + 1}"
-            holes.append(name)
-            text += f"{{{name}{_limit(found)}}}"
+            holes.append(f"h{len(holes) + 1}")
+            text += f"{{{holes[-1]}{_limit(found)}}}"
         else:
             text += found["escaped"] or found["text"] or "."
-        at = found.end()
     return text, holes
 
 

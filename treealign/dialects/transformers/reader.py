@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from treealign.dialects.regex_reading import Reading
+from treealign.dialects.regex_reading import Reading, parts_of
 from treealign.dialects.transformers.collecting import Both, both_of, fresh, run_one
 from treealign.dialects.transformers.entries import existing
 from treealign.dialects.transformers.installed import LOADING, REGISTRY, renamed
@@ -172,7 +172,11 @@ def read_rule(rule: Any, names: Iterable[str] | None = None) -> Transform:
     """
     kind = type(rule).__name__
     if kind not in _READERS:
-        why = "takes its sizes from the tensors: pass the checkpoint and the model" if _converts(rule) else "is code"
+        why = (
+            "takes its sizes from the tensors: pass the checkpoint and the model"
+            if hasattr(rule, "operations")
+            else "is code"
+        )
         raise PatternError(f"a {kind} {why}")
     try:
         transform = _READERS[kind](rule, names is None, rule.scope_prefix or "")
@@ -183,10 +187,6 @@ def read_rule(rule: Any, names: Iterable[str] | None = None) -> Transform:
     else:
         _refuse_difference_on(rule, transform, names)
     return transform
-
-
-def _converts(rule: Any) -> bool:
-    return hasattr(rule, "operations")
 
 
 def _prefix(rule: Any, exact: bool, under: str) -> Transform:
@@ -251,18 +251,11 @@ def _in_front(body: str, anchored: bool, exact: bool) -> str:
 
 
 def _read(body: str, source: str) -> tuple[str, list[str]]:
-    text, at, holes = "", 0, list[str]()
-    while at < len(body):
-        found = _BODY.match(body, at)
-        if not found:
-            raise PatternError(f"`{source}` is a regular expression beyond key patterns at `{body[at:]}`")
+    text, holes = "", list[str]()
+    for found in parts_of(body, _BODY, source):
         if found["number"] or found["choice"]:
-            hole = "{i}" if found["number"] else f"{{part:{found['choice']}}}"
-            holes.append(hole)
-            text += hole
-        else:
-            text += found["dot"] or found["text"]
-        at = found.end()
+            holes.append("{i}" if found["number"] else f"{{part:{found['choice']}}}")
+        text += found["dot"] or found["text"] or holes[-1]
     if len(holes) > 1:
         raise PatternError(f"`{source}` has several groups, of which transformers carries over one")
     return text, holes
