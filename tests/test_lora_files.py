@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from treealign import Convert, KeyTree, Rename, TreealignError, convert_checkpoint, operations
+from treealign import ConversionMapping, Convert, KeyTree, Rename, TreealignError, convert_checkpoint, operations
 from treealign.dialects.lora_files.diffusers import diffusers_to_peft, peft_to_diffusers
 from treealign.dialects.lora_files.kohya import kohya_to_peft, peft_to_kohya
 
@@ -281,5 +281,169 @@ def test_a_file_of_the_shape_of_flux_goes_on_to_the_layout_of_diffusers_and_back
     ]
     torch.testing.assert_close(*loaded, rtol=1e-12, atol=1e-12)
     convert_checkpoint(tmp_path / "new", tmp_path / "back", FLUX, reverse=True)
+    peft_to_kohya(tmp_path / "back", tmp_path / "back.safetensors")
+    assert same(tmp_path / "back.safetensors", path)
+
+
+def products(net, config):
+    """A file of LyCORIS, and what a model with these Kronecker products computes."""
+    model = peft.get_peft_model(net, config).double()
+    state = {k.removeprefix("base_model.model."): v for k, v in peft.get_peft_model_state_dict(model).items()}
+    ranks = {name: module for name, module in model.named_modules() if hasattr(module, "lokr_w1")}
+    flat = {f"lycoris_{k.rpartition('.')[0].replace('.', '_')}.{k.rpartition('.')[2]}": v for k, v in state.items()}
+    for name in ranks:
+        flat[f"lycoris_{name.removeprefix('base_model.model.').replace('.', '_')}.alpha"] = torch.tensor(3.0)
+    return model.eval(), {key: value.detach().contiguous() for key, value in flat.items()}
+
+
+PRODUCTS = {
+    "one factor parted": peft.LoKrConfig(r=2, alpha=3, target_modules=["a", "b"], init_weights=False),
+    "both parted": peft.LoKrConfig(r=1, alpha=3, decompose_both=True, target_modules=["a", "b"], init_weights=False),
+    "a given factor": peft.LoKrConfig(r=2, alpha=3, decompose_factor=2, target_modules=["a", "b"], init_weights=False),
+    "convolutions": peft.LoKrConfig(r=2, alpha=3, target_modules=["conv"], init_weights=False),
+    "of kernels": peft.LoKrConfig(r=2, alpha=3, target_modules=["conv"], use_effective_conv2d=True, init_weights=False),
+}
+
+
+class Mixed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.a, self.b = torch.nn.Linear(16, 36), torch.nn.Linear(36, 16)
+        self.conv = torch.nn.Conv2d(16, 36, 3, padding=1)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x))) + self.conv(x.T[None, :, :, None]).mean()
+
+
+@pytest.mark.parametrize("config", PRODUCTS.values(), ids=PRODUCTS)
+def test_kronecker_products_of_lycoris_are_pefts(config, tmp_path):
+    x = torch.randn(3, 16, dtype=torch.float64)
+    model, flat = products(Mixed(), config)
+    save_file(flat, tmp_path / "lycoris.safetensors")
+    kohya_to_peft(tmp_path / "lycoris.safetensors", tmp_path / "peft", Mixed(), "lycoris_")
+    again = peft.PeftModel.from_pretrained(Mixed(), tmp_path / "peft", autocast_adapter_dtype=False).double().eval()
+    assert torch.equal(again(x), model(x))
+    peft_to_kohya(tmp_path / "peft", tmp_path / "back.safetensors")
+    assert same(tmp_path / "back.safetensors", tmp_path / "lycoris.safetensors")
+
+
+def test_a_product_of_two_whole_matrices_is_not_scaled(tmp_path):
+    first, second = torch.randn(4, 4), torch.randn(9, 4)
+    parts = {"lokr_w1": first, "lokr_w2": second, "alpha": torch.tensor(1e6)}
+    save_file({f"lycoris_a.{name}": part for name, part in parts.items()}, tmp_path / "l.safetensors")
+    kohya_to_peft(tmp_path / "l.safetensors", tmp_path / "peft", Mixed(), "lycoris_")
+    merged = peft.PeftModel.from_pretrained(Mixed(), tmp_path / "peft").merge_and_unload()
+    torch.testing.assert_close(merged.a.weight, Mixed().a.weight + torch.kron(first, second))
+    peft_to_kohya(tmp_path / "peft", tmp_path / "back.safetensors")
+    assert same(tmp_path / "back.safetensors", tmp_path / "l.safetensors")
+
+
+def test_products_that_peft_factorises_otherwise_are_refused_with_the_reason(tmp_path):
+    parts = {"a.lokr_w1": torch.ones(2, 4), "a.lokr_w2": torch.ones(18, 4)}
+    save_file({f"lycoris_{name}": part for name, part in parts.items()}, tmp_path / "l.safetensors")
+    with pytest.raises(TreealignError, match="no factor gives the sizes"):
+        kohya_to_peft(tmp_path / "l.safetensors", tmp_path / "peft", Mixed(), "lycoris_")
+    mixed = {"lycoris_a.lokr_w1": torch.ones(4, 4), "lycoris_b.hada_w1_a": torch.ones(16, 2)}
+    save_file(mixed, tmp_path / "m.safetensors")
+    with pytest.raises(TreealignError, match="another kind"):
+        kohya_to_peft(tmp_path / "m.safetensors", tmp_path / "peft", Mixed(), "lycoris_")
+
+
+def small_sdxl():
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16, 16),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=8,
+        attention_head_dim=(1, 2, 2),
+        transformer_layers_per_block=[1, 1, 2],
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=32,
+    )
+
+
+def drawn(model):
+    torch.manual_seed(4)
+    more = {"text_embeds": torch.randn(1, 8), "time_ids": torch.arange(6.0)[None]}
+    with torch.no_grad():
+        return model.eval()(torch.randn(1, 4, 8, 8), 5, torch.randn(1, 3, 8), added_cond_kwargs=more).sample
+
+
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+_SINGLE = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+
+
+def as_stability_names(name):
+    """The name of a module in Stability AI's generative-models, which kohya trains: blocks in one series."""
+    part, _, rest = name.partition(".")
+    if part == "mid_block":
+        kind, number, tail = rest.split(".", 2)
+        at = 1 if kind == "attentions" else 2 * int(number)
+        return f"middle_block.{at}.{tail if kind == 'attentions' else _RESNET[tail]}"
+    if part not in ("down_blocks", "up_blocks"):
+        return _SINGLE[name]
+    block, kind, number, tail = rest.split(".", 3)
+    first = part == "down_blocks"
+    if kind == "downsamplers":
+        return f"input_blocks.{3 * (int(block) + 1)}.0.op"
+    if kind == "upsamplers":
+        return f"output_blocks.{3 * int(block) + 2}.2.conv"
+    at = 3 * int(block) + int(number) + first
+    series = f"{'input' if first else 'output'}_blocks.{at}"
+    return f"{series}.1.{tail}" if kind == "attentions" else f"{series}.0.{_RESNET[tail]}"
+
+
+def test_a_file_of_the_shape_of_sdxl_goes_on_to_the_layout_of_diffusers_and_back(tmp_path):
+    from diffusers.loaders import StableDiffusionXLLoraLoaderMixin as Loader
+
+    new = small_sdxl()
+    layers = {name: module for name, module in new.named_modules() if getattr(module, "weight", None) is not None}
+    leaves = [
+        (f"{as_stability_names(name)}.{leaf}", tuple(value.shape), "float32")
+        for name, module in layers.items()
+        for leaf, value in module.named_parameters(recurse=False)
+    ]
+    named = [name for name in layers if name.endswith(("to_q", "to_v", "to_out.0", "proj_in", "ff.net.0.proj"))]
+    flat = {}
+    for name in named:
+        front = "lora_unet_" + as_stability_names(name).replace(".", "_")
+        flat[f"{front}.lora_down.weight"] = torch.randn(2, layers[name].weight.shape[1])
+        flat[f"{front}.lora_up.weight"] = torch.randn(layers[name].weight.shape[0], 2)
+        flat[f"{front}.alpha"] = torch.tensor(1.0)
+    path = tmp_path / "sdxl.safetensors"
+    save_file(flat, path)
+    original = KeyTree.from_leaves(leaves)
+    mapping = ConversionMapping([Rename(as_stability_names(name), name) for name in named])
+    kohya_to_peft(path, tmp_path / "original", original)
+    convert_checkpoint(tmp_path / "original", tmp_path / "new", mapping)
+    ours = drawn(peft.PeftModel.from_pretrained(small_sdxl(), tmp_path / "new"))
+    state, alphas = Loader.lora_state_dict(str(path), unet_config=new.config)
+    Loader.load_lora_into_unet(state, alphas, new)
+    torch.testing.assert_close(ours, drawn(new), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(ours, drawn(small_sdxl()), atol=1e-3)
+    convert_checkpoint(tmp_path / "new", tmp_path / "back", mapping, reverse=True)
     peft_to_kohya(tmp_path / "back", tmp_path / "back.safetensors")
     assert same(tmp_path / "back.safetensors", path)

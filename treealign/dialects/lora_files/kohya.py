@@ -15,13 +15,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from treealign.dialects.lora_files.lokr import PARTS as LOKR
+from treealign.dialects.lora_files.lokr import Product, product_of, settings_of
 from treealign.dialects.lora_files.update import Update, read_peft, write_files, write_peft
 from treealign.errors import FormatError, MappingError
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
 _PARTS = {"lora_down.weight": "lora_A.weight", "lora_up.weight": "lora_B.weight", "dora_scale": "lora_magnitude_vector"}
-_SAME = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+_HADAMARD = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
+_SAME = (*_HADAMARD, *LOKR)
 _ALPHA = "alpha"
 
 
@@ -105,17 +108,48 @@ def _update(tensors: Mapping[str, dict[str, Any]], tree: KeyTree, notes: dict[st
             elif fitted.shape != tensor.shape:
                 shapes[f"{module}.{tail}"] = list(tensor.shape)
                 parts[tail] = fitted
+    faults += _mixed(found)
     if faults:
         raise MappingError("parts that PEFT does not have", facts=faults[:20])
     given = {module: parts[_ALPHA] for module, parts in tensors.items() if _ALPHA in parts}
-    # without an alpha, kohya and LyCORIS scale by one
-    found.alphas.update({module: float(given.get(module, rank)) for module, rank in found.ranks.items()})
+    whole = _settle_products(found, {module: shape or () for module, shape in bases.items()})
+    # without an alpha, kohya and LyCORIS scale by one; so does LyCORIS where both factors are whole
+    found.alphas.update({m: float(rank if m in whole else given.get(m, rank)) for m, rank in found.ranks.items()})
+    notes |= {"alphas": {module: float(given[module]) for module in whole if module in given}}
     notes |= {
         "without alpha": [module for module in tensors if module not in given],
         "alpha dtypes": {module: str(alpha.dtype).removeprefix("torch.") for module, alpha in given.items()},
         "shapes": shapes,
     }
     return found
+
+
+def _mixed(update: Update) -> list[str]:
+    """PEFT's adapters are of one kind."""
+    kinds = {kind: module for module, parts in update.tensors.items() for kind in {part[:5] for part in parts}}
+    return [f"{module} has {kind}…, others are of another kind" for kind, module in kinds.items()] * (len(kinds) > 1)
+
+
+def _settle_products(update: Update, bases: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Ranks and settings of Kronecker products; the modules of which both factors are whole.
+
+    Raises
+    ------
+    MappingError
+        PEFT has no settings that give such parts.
+    """
+    own = {m: parts for m, parts in update.tensors.items() if any(name in LOKR for name in parts)}
+    if not own:
+        return []
+    told = {module: product_of(parts, bases[module]) for module, parts in own.items()}
+    facts = [f"{module}: {one}" for module, one in told.items() if isinstance(one, str)]
+    products = {module: one for module, one in told.items() if isinstance(one, Product)}
+    settled = "" if facts else settings_of(products, bases)
+    if isinstance(settled, str):
+        raise MappingError("Kronecker products that PEFT does not have", facts=[*facts, settled][:20])
+    update.given_ranks.update(settled[0])
+    update.settings.update(settled[1])
+    return [module for module, one in products.items() if one.rank is None]
 
 
 def _named(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,7 +166,7 @@ def _fitted(tail: str, tensor: Any, base: tuple[int, ...] | None) -> Any:
         return tensor.reshape(-1) if tensor.ndim == 2 and tensor.shape[1] == 1 else None
     if tail.startswith("lora_") and base is not None and len(base) == 2 and tensor.ndim == 4:
         return tensor.reshape(tensor.shape[:2]) if tensor.shape[2:] == (1, 1) else None
-    if tail in _SAME and tensor.ndim != 2:
+    if tail in _HADAMARD and tensor.ndim != 2:
         return None
     return tensor
 
@@ -165,7 +199,7 @@ def peft_to_kohya(
             shape = notes.get("shapes", {}).get(f"{module}.{tail}", _shape(tail, tensor))
             made[f"{flat}.{_tail(module, tail)}"] = tensor.reshape(shape)
         if module not in notes.get("without alpha", ()):
-            alpha, rank = update.alphas[module], ranks[module]
+            alpha, rank = notes.get("alphas", {}).get(module, update.alphas[module]), ranks[module]
             scaled = alpha * rank**0.5 if update.config.get("use_rslora") else alpha
             dtype = getattr(torch, notes.get("alpha dtypes", {}).get(module, "float32"))
             made[f"{flat}.{_ALPHA}"] = torch.tensor(scaled, dtype=dtype)

@@ -32,17 +32,21 @@ class Update:
         Other settings of PEFT's config.
     notes : dict
         What another format has and PEFT has not, so that it can be given back.
+    given_ranks, settings : dict
+        Ranks that no part shows, and what its kind needs besides in PEFT's config.
     """
 
     tensors: dict[str, dict[str, Any]]
     alphas: dict[str, float]
     config: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    given_ranks: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ranks(self) -> dict[str, int]:
         """Module to the rank of its update."""
-        return {
+        return self.given_ranks or {
             module: int(parts[name].shape[dim])
             for module, parts in self.tensors.items()
             for name, dim in _RANKED.items()
@@ -50,6 +54,7 @@ class Update:
         }
 
 
+_KINDS = {"hada_": "LOHA", "lokr_": "LOKR"}
 _NOTES = "treealign.notes"
 
 
@@ -74,6 +79,8 @@ def read_peft(folder: str | PathLike[str]) -> Update:
             tensors.setdefault(module, {})[tail] = file.get_tensor(key)
         notes = json.loads((file.metadata() or {}).get(_NOTES, "{}"))
     found = Update(tensors, {}, config, notes)
+    if config.get("peft_type") == "LOKR":
+        found.given_ranks.update({module: _by_pattern("rank_pattern", "r", module, config) for module in tensors})
     found.alphas.update({module: _alpha_of(module, config) for module in found.ranks})
     return found
 
@@ -107,9 +114,14 @@ def split_key(name: str, where: str) -> tuple[str, str]:
 
 
 def _alpha_of(module: str, config: Mapping[str, Any]) -> float:
-    patterns = config.get("alpha_pattern") or {}
     name = "alpha" if config.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha"
-    return float(next((alpha for key, alpha in patterns.items() if by_pattern(key, module)), config.get(name, 8)))
+    return float(_by_pattern("alpha_pattern", name, module, config))
+
+
+def _by_pattern(patterns: str, name: str, module: str, config: Mapping[str, Any]) -> Any:
+    """A setting of a module: by the first pattern that fits, or that of all."""
+    found = (value for key, value in (config.get(patterns) or {}).items() if by_pattern(key, module))
+    return next(found, config.get(name, 8))
 
 
 def write_peft(update: Update, folder: str | PathLike[str], config: dict[str, Any] | None = None) -> tuple[str, ...]:
@@ -140,15 +152,17 @@ def config_of(update: Update) -> dict[str, Any]:
     """PEFT's config: every module by its name, the rank and alpha that most have, and what differs from these."""
     ranks, alphas = update.ranks, update.alphas
     rank, alpha = _most(ranks.values()), _most(alphas.values())
-    loha = any("hada_w1_a" in parts for parts in update.tensors.values())
+    held = {part for parts in update.tensors.values() for part in parts}
+    kind = next((kind for start, kind in _KINDS.items() if any(part.startswith(start) for part in held)), "LORA")
     given: dict[str, Any] = {
-        "peft_type": "LOHA" if loha else "LORA",
+        "peft_type": kind,
         "target_modules": sorted(update.tensors),
         "r": rank,
-        "alpha" if loha else "lora_alpha": alpha,
+        "lora_alpha" if kind == "LORA" else "alpha": alpha,
         "rank_pattern": {module: one for module, one in ranks.items() if one != rank},
         "alpha_pattern": {module: one for module, one in alphas.items() if one != alpha},
         "inference_mode": True,
+        **update.settings,
     }
     if any("lora_magnitude_vector" in parts for parts in update.tensors.values()):
         given["use_dora"] = True
