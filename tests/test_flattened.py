@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from treealign import KeyTree, suggest
+from treealign import KeyTree, load, read_tree, save, suggest
 from treealign.align.flattened import unflattened
 
 SIZES = {
@@ -114,3 +115,34 @@ def test_averages_beside_the_weights_themselves_stay_open():
     averages = {"model_ema." + key.removeprefix("model.").replace(".", ""): size for key, size in plain.items()}
     found = matches(plain | averages, {key.removeprefix("model."): size for key, size in plain.items()})
     assert {key: old for key, (old, _) in found.items()} == {key.removeprefix("model."): key for key in plain}
+
+
+class Pair(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+        self.norm = torch.nn.BatchNorm1d(4)
+
+
+def averages(model, file):
+    """As diffusers' `EMAModel` and torch_ema save them: a list, in the order of the parameters."""
+    shadow = [parameter.detach() + 1 for parameter in model.parameters()]
+    torch.save({"model": model.state_dict(), "ema": {"decay": 0.9, "shadow_params": shadow}}, file)
+    return shadow
+
+
+def test_a_list_of_averages_without_names_reaches_the_parameters_in_their_order(tmp_path):
+    shadow = averages(Pair(), tmp_path / "both.pt")
+    model = Pair()
+    load(model, tmp_path / "both.pt", select="shadow_params", strict=False)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), shadow, strict=True))
+    save(model.first, tmp_path / "out")
+    found = read_tree(tmp_path / "out")
+    assert found.keys == ("shadow_params.0", "shadow_params.1")
+
+
+def test_a_list_that_is_not_the_parameters_of_this_model_is_no_evidence(tmp_path):
+    averages(Pair(), tmp_path / "both.pt")
+    other = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 4))
+    found = suggest(f"{tmp_path / 'both.pt'}#shadow_params", other)
+    assert not any(match.certain for match in found.matches)

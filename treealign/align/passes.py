@@ -45,6 +45,7 @@ from treealign.align.reading_hints import read as read_hints
 from treealign.align.second_names import second_names
 from treealign.align.spelling import with_dots, without_wrappers
 from treealign.align.state import Pass, State
+from treealign.align.unnamed import with_names
 from treealign.align.verdict import judged
 from treealign.align.words import Token
 
@@ -65,6 +66,7 @@ def read_names(state: State) -> State:
     """Read both trees under dotted names; lists that one side numbers in stages are numbered alike."""
     refuse_depth(*state.given)
     here, there = map(without_wrappers, map(with_dots, state.given))
+    here, there = with_names(here, there), with_names(there, here)
     here, there = unflattened(here, there), unflattened(there, here)
     here, there = with_adapter_parts(here, there), with_adapter_parts(there, here)
     if not state.shapes:

@@ -26,6 +26,7 @@ _NOT_WEIGHTS = (
     "hparams",
     "hyper_",
 )
+_LISTS = ("shadow_params",)  # of averages, a model's parameters in their order
 _EXTRA_STATE = "_extra_state"
 _MOST, _MOST_FOUND = 20, 200  # that are shown, and that are looked for
 
@@ -83,6 +84,8 @@ def _state_dicts(
 
     `barren` keeps where there is none, and how far down: a pickle may hold one container in many places.
     """
+    if isinstance(node, list | tuple) and path and path[-1] in _LISTS and node and all(map(is_tensor, node)):
+        yield path, {f"{path[-1]}.{at}": one for at, one in enumerate(node)}
     if not isinstance(node, Mapping) or "param_groups" in node or (id(node), depth) in barren:
         return
     bare: dict[int, int] = {}
