@@ -104,6 +104,7 @@ def test_a_notebook_that_is_none_is_listed(tmp_path):
     assert "no notebook" in skipped.reason
 
 
+BLOCK = r"language_model\.layers\.0\..*"
 GATE = "language_model.layers.0.mlp.gate_proj"
 OVERRIDES = {"quantization_config": {"ignored_layers": [GATE, "lm_head"]}}
 SETTINGS = {
@@ -115,6 +116,7 @@ SETTINGS = {
     "GPTQ": ("a.json", '{"block_name_to_quantize": "language_model.layers"}', "language_model.layers"),
     "lists in lists": ("a.json", f'{{"module_fqns_per_model_part": [["lm_head"], ["{GATE}"]]}}', GATE),
     "llama.cpp": ("a.json", r'{"override_tensor": ["^language_model\\.layers=CPU"]}', r"^language_model\.layers"),
+    "GPTQModel": ("a.json", json.dumps({"dynamic": {rf"-:{BLOCK}": {}}}), BLOCK),
     "accelerate": ("a.yaml", r"ignored_modules: language_model\.layers\.0\.mlp", r"language_model\.layers\.0\.mlp"),
 }
 
@@ -132,3 +134,14 @@ def test_the_settings_of_other_tools_are_read(name, tmp_path):
 def test_the_loras_that_vllm_supports_are_ends_of_names(tmp_path):
     text = 'supported_lora_modules = ["q_proj", "gate_proj"]\npacked_modules_mapping = {"qkv_proj": ["q_proj"]}\n'
     assert stale("a.py", text, tmp_path)[0] == []
+
+
+def test_the_level_that_an_adapter_numbers_and_ends_of_names_below_it_are_respelled(tmp_path):
+    old, new = ([(f"{level}.{i}.attn.q.weight", (8, 8)) for i in range(2)] for level in ("net.h", "model.layers"))
+    config = {"layers_pattern": ["h"], "layers_to_transform": [1], "rank_pattern": {"h.1.attn.q": 4}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    found = audited(old, new).scan([tmp_path], 0.0).references
+    assert {(one.old, one.new, one.status) for one in found} == {
+        ("h", "layers", NOTHING),
+        ("h.1.attn.q", "layers.1.attn.q", NOTHING),
+    }

@@ -12,6 +12,8 @@ def reader_of(text: str, reader: str) -> tuple[str, str]:
     """How an item is read, and the text of it that counts: `re:` and `*` say it where readers go by them."""
     if reader == "key search":  # llama.cpp's --override-tensor: a pattern, and the buffer or type for what it finds
         return reader, text.partition("=")[0]
+    if reader == "layer match":
+        return reader, text.removeprefix("-:").removeprefix("+:")
     if text.startswith("re:") and reader in ("skip", "layer"):
         return "layer match", text.removeprefix("re:")
     return ("layer glob" if "*" in text and reader in ("layer", "suffix") else reader), text

@@ -60,6 +60,7 @@ READERS: dict[str, Reader] = {
     "path": Reader(lambda t: rf"^{_literal(t)}(?:\.|$)", "names"),
     "run": Reader(lambda t: rf"(?:^|\.){_literal(t)}(?:\.|$)", "names"),
     "chain": Reader(lambda t: rf"(?:^|\.){_literal(t)}(?:\.|$)", "names"),
+    "level": Reader(lambda t: rf"(?:^|\.){_literal(t)}\.[0-9]+\.", "modules"),
     "suffix": Reader(lambda t: rf"(?:^|\.){_literal(t)}$", "modules"),
     "key search": Reader(lambda t: t, "keys", is_regex=True),
     "key suffix": Reader(lambda t: rf"(?:^|\.){_literal(t)}$", "keys"),

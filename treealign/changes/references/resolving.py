@@ -136,7 +136,7 @@ class Resolver:
     def _spellings(self, text: str, reader: str, matched: list[str]) -> Iterator[str]:
         if not any(self.translation.of(name) for name in matched):
             return
-        if not READERS[reader].is_regex:
+        if not READERS[reader].is_regex or is_plain(text):
             yield from respelled_text(text, reader, matched, self.translation)
         if READERS[reader].is_regex or reader in ("skip", "glob", "layer glob", "plan"):
             yield from respelled_pattern(text, matched, self.translation)

@@ -43,6 +43,8 @@ _SETTINGS: dict[str, Setting] = {
     "trainable_token_indices": Setting(keys="suffix"),
     "rank_pattern": Setting(keys="rank"),
     "alpha_pattern": Setting(keys="rank"),
+    "layers_pattern": Setting("level", "level"),
+    "dynamic": Setting(keys="layer match"),  # GPTQModel: patterns with `+:` or `-:` in front
     "lora_target": LISTED,
     "additional_target": LISTED,
     "freeze_trainable_modules": LISTED,

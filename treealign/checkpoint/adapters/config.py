@@ -117,7 +117,7 @@ def _layers(made: Mapping[str, Any], config: Mapping[str, Any], moved: Moved, no
             f"layers_pattern {config.get('layers_pattern')!r} and layers_to_transform: layers are numbered anew"
         )
         return {}
-    return {} if found == made.get("layers_pattern") else {"layers_pattern": found}
+    return {} if found == (made.get("layers_pattern") or []) else {"layers_pattern": found}
 
 
 class _Migration:

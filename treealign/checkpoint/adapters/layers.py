@@ -21,7 +21,7 @@ def layers_pattern(pattern: Any, moved: Moved) -> Any:
     given = [pattern] if isinstance(pattern, str) else list(pattern or [])
     pairs = [(old, new) for old, names in moved.pairs.items() for new in names]
     if _agree(given, given, pairs):
-        return pattern
+        return pattern or []
     levels = dict.fromkeys(level for old, new in pairs for level in _levels(_index(given, old), new))
     for level in levels:
         if _agree(given, [level], pairs):
