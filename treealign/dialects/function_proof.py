@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeAlias
 
-from treealign.dialects.given import Given
 from treealign.dialects.samples import counted, samples
+from treealign.dialects.transformers.sides import Sides
 from treealign.errors import MappingError
 from treealign.mapping import execution
 from treealign.mapping.planning import Step
@@ -15,12 +15,12 @@ from treealign.mapping.planning import Step
 Function: TypeAlias = "Callable[[dict[str, Any]], Mapping[str, Any]]"
 
 
-def prove(held: Given, forward: Function, backward: Function | None, what: str) -> None:
+def prove(held: Sides, forward: Function, backward: Function | None, what: str) -> None:
     """Run functions on names and shapes, then each kind of conversion on numbers.
 
     Parameters
     ----------
-    held : Given
+    held : Sides
         What is to come out.
     forward, backward : callable
         From the checkpoint's state dict to the model's, and back; None where there is no way back.
@@ -46,7 +46,7 @@ def prove(held: Given, forward: Function, backward: Function | None, what: str) 
         )
 
 
-def _shapes(held: Given) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(held: Sides) -> Iterator[tuple[str, tuple[int, ...]]]:
     for step in held.steps:
         for key in step.sources:
             shape = held.shapes.get(key) if step.operations else (1,)

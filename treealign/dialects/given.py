@@ -3,60 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from treealign.dialects.transformers.sides import sides_of
+from treealign.dialects.transformers.sides import Sides, sides_of
 from treealign.errors import MappingError
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.planning import Step
 from treealign.mapping.scope import Transform
 from treealign.mapping.transforms import Convert
 from treealign.tree.keytree import KeyTree
 from treealign.tree.reading import read_tree
 
 
-class Given(NamedTuple):
-    """What is to come out.
-
-    Attributes
-    ----------
-    keys : tuple of str
-        Of the checkpoint; those that reach the model where both are known.
-    steps : tuple of Step
-        What the mapping does with them.
-    shapes : dict
-        Key of the checkpoint to its shape, None where it is unknown.
-    sampled : bool
-        The keys are made up.
-    """
-
-    keys: tuple[str, ...]
-    steps: tuple[Step, ...]
-    shapes: dict[str, tuple[int, ...] | None]
-    sampled: bool
-
-    def used(self, mapping: ConversionMapping) -> list[Transform]:
-        """The transforms that touch a key, in order."""
-        touched = {at for step in self.steps for at in step.transforms}
-        return [transform for at, transform in enumerate(mapping) if at in touched]
-
-
-def given(mapping: ConversionMapping, checkpoint: Any, model: Any) -> Given:
-    """Keys for a mapping, from whichever side is given.
+def given(mapping: ConversionMapping, checkpoint: Any, model: Any) -> Sides:
+    """Keys for a mapping, from whichever side is given; of a model the leaves, without its classes.
 
     Raises
     ------
     TreealignError
         A side cannot be read, or the mapping cannot be run on it.
     """
-    sides = sides_of(mapping, checkpoint, None if model is None else _plain(model))
-    return Given(sides.journey.keys, sides.journey.steps, sides.shapes, sides.sampled)
-
-
-def _plain(model: Any) -> KeyTree:
-    """The leaves of a model, without its classes."""
-    tree = model if isinstance(model, KeyTree) else read_tree(model)
-    return KeyTree.from_leaves(tree.leaves, tied=tree.tied, ordered=tree.ordered)
+    if model is not None:
+        tree = model if isinstance(model, KeyTree) else read_tree(model)
+        model = KeyTree.from_leaves(tree.leaves, tied=tree.tied, ordered=tree.ordered)
+    return sides_of(mapping, checkpoint, model)
 
 
 # -- loaders that only rename ------------------------------------------------------------------------------------------
@@ -64,7 +33,7 @@ def _plain(model: Any) -> KeyTree:
 ELSEWHERE = 'the model\'s own load_weights has to; or emit(mapping, "python"), --to python, converts before'
 
 
-def renamings(mapping: ConversionMapping, held: Given, loader: str) -> list[Transform]:
+def renamings(mapping: ConversionMapping, held: Sides, loader: str) -> list[Transform]:
     """The transforms that touch a key, in order.
 
     Raises
@@ -79,7 +48,7 @@ def renamings(mapping: ConversionMapping, held: Given, loader: str) -> list[Tran
     return used
 
 
-def differences(held: Given, run: Callable[[str], str | None]) -> list[str]:
+def differences(held: Sides, run: Callable[[str], str | None]) -> list[str]:
     """Where a loader's own renaming does other than the mapping."""
     wanted = {step.sources[0]: step.targets[0] for step in held.steps}
     made = {key: run(key) for key in wanted}
@@ -102,7 +71,7 @@ def refuse(loader: str, wrong: Sequence[str], transforms: Sequence[Transform]) -
         )
 
 
-def heading(held: Given) -> str:
+def heading(held: Sides) -> str:
     """What the emitted text was tried on, for its first line."""
     return f"Checked on {counted_keys(len(held.keys), held.sampled)}"
 

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from treealign.dialects.function_proof import prove
 from treealign.dialects.functions import Statements, source_names, statements
-from treealign.dialects.given import Given, given, heading
+from treealign.dialects.given import given, heading
 from treealign.dialects.regex_reading import Reading
+from treealign.dialects.transformers.sides import Sides
 from treealign.errors import MappingError, TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.mapping_json import mapping_to_text
@@ -33,7 +34,7 @@ _INDENT = "    "
 
 
 class _Both(NamedTuple):
-    held: Given
+    held: Sides
     forward: Statements
     backward: Statements
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from treealign.dialects.given import Given, given, heading, refuse
+from treealign.dialects.given import given, heading, refuse
 from treealign.dialects.regex_reading import GAP, Reading, read_or_why
 from treealign.dialects.substitutions import Substitution, substitutions
+from treealign.dialects.transformers.sides import Sides
 from treealign.dialects.vllm_entries import PASSES, Entry, map_by, map_name
 from treealign.dialects.vllm_stacks import Shards, conversions, module_of, packed, stacked_entries, wrong_shards
 from treealign.errors import PatternError, TreealignError
@@ -192,7 +193,7 @@ def write_mapper(mapping: ConversionMapping, checkpoint: Any, model: Any, name: 
     raise AssertionError
 
 
-def _wrong(entries: Sequence[Entry], held: Given) -> list[str]:
+def _wrong(entries: Sequence[Entry], held: Sides) -> list[str]:
     if len({entry[:2] for entry in entries}) < len(entries):
         return ["a pattern would stand in it twice"]
     wanted = {key: step.targets[0] for step in held.steps for key in step.sources}

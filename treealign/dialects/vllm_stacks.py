@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations, takewhile
 from typing import Any, NamedTuple
 
-from treealign.dialects.given import ELSEWHERE, Given
+from treealign.dialects.given import ELSEWHERE
+from treealign.dialects.transformers.sides import Sides
 from treealign.dialects.vllm_entries import PASSES, Entry, map_by, map_name
 from treealign.errors import MappingError, PatternError
 from treealign.mapping.conversion_mapping import ConversionMapping
@@ -185,7 +186,7 @@ _WHY: dict[type[Operation], str] = {
 }
 
 
-def stacked_entries(converts: Sequence[Convert], held: Given) -> list[list[Entry]]:
+def stacked_entries(converts: Sequence[Convert], held: Sides) -> list[list[Entry]]:
     """The entries for these conversions, the plainest first: which of them fit is seen on the keys.
 
     With the name that changes, or with what stands before it too; with the dot behind it, or without.
@@ -208,7 +209,7 @@ def stacked_entries(converts: Sequence[Convert], held: Given) -> list[list[Entry
     return [list(dict.fromkeys(_entries(converts, end, whole))) for whole in (False, True) for end in (".", "")]
 
 
-def _refuse_other(held: Given, converts: Sequence[Convert]) -> None:
+def _refuse_other(held: Sides, converts: Sequence[Convert]) -> None:
     """Raise where a step is no joining of weights along the first dimension."""
     found: dict[str, None] = {}
     for step in held.steps:
@@ -259,7 +260,7 @@ def _says(name: str, letter: str) -> bool:
     return any(word.startswith(letter) for word in name.split("_"))
 
 
-def wrong_shards(entries: Sequence[Entry], held: Given) -> list[str]:
+def wrong_shards(entries: Sequence[Entry], held: Sides) -> list[str]:
     """Keys that would become another shard than the mapping says, or one though they are none."""
     first = [entry for entry in entries if PASSES.index(entry.kind) <= PASSES.index("stacked")]
     wrong: list[str] = []

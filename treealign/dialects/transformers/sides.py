@@ -44,6 +44,21 @@ class Sides(NamedTuple):
     sampled: bool
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Those of the checkpoint; where both sides are known, those that reach the model."""
+        return self.journey.keys
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What the mapping does with them."""
+        return self.journey.steps
+
+    def used(self, mapping: ConversionMapping) -> list[Transform]:
+        """The transforms that touch a key, in order."""
+        touched = {at for step in self.steps for at in step.transforms}
+        return [transform for at, transform in enumerate(mapping) if at in touched]
+
+    @property
     def config(self) -> Any:
         """The model's config, where there is one."""
         return self.parts[""].config if "" in self.parts else None
