@@ -47,8 +47,8 @@ def modules(mine: str, theirs: str) -> tuple[str, str]:
 
 
 def roles_of(parts: list[str]) -> str:
-    """The roles of the parts of a whole, where they are those of an attention."""
-    names = {"q": "q", "k": "k", "v": "v", "query": "q", "key": "k", "value": "v"}
+    """The roles of the parts of a whole, where they are those of an attention or of a gated MLP."""
+    names = {"query": "q", "key": "k", "value": "v", **{role: role for role in ("q", "k", "v", "gate", "up")}}
     told = [names.get(module(part).rpartition(".")[2].removesuffix("_proj"), "") for part in parts]
     return " ".join(told) if len(parts) > 1 and all(told) else ""
 

@@ -1,6 +1,6 @@
 """Print the table of known layouts and chains: on how many cases an entry fires, and the matches that it settles.
 
-python scripts/layout_table.py [--every N] [CORPUS ...]
+python scripts/layout_table.py [--every N] [CORPUS[:N] ...]
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter, defaultdict
 
-from cases import read_cases
+from cases import sampled
 
 from treealign.align.alignment import align
 from treealign.align.knowledge.chains import chains, reads
@@ -25,7 +25,7 @@ def main() -> None:
     given = parser.parse_args()
     fires, settles = defaultdict(set), Counter()
     for corpus in given.corpora:
-        for case in list(read_cases(corpus))[:: given.every]:
+        for case in sampled(corpus, given.every):
             here, there = case.trees(False)
             for row in (read.chain for tree in (here, there) for read in reads(tree)):
                 fires[row.name].add(case.name)

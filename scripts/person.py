@@ -20,6 +20,7 @@ from treealign.suggestion import Suggestion, suggest
 
 MOST = 25  # answers
 GOOD = ("right", "sure")
+Keys = tuple[frozenset[str], frozenset[str]]  # of the checkpoint, of the model
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,20 @@ class Judge:
         self.case, self.tied = case, set(case.tied)
         self.known = {key for group in case.groups for key in (*group.checkpoint, *group.model)} | self.tied
 
-    def of(self, matches: Iterable[Any], keys: set[str] | None = None, about: str = "") -> tuple[dict[int, str], int]:
-        """Each group that keys touch as right, sure, silent or wrong; and matches of keys that belong to nothing."""
+    def of(self, matches: Iterable[Any], keys: Keys | None = None, about: str = "") -> tuple[dict[int, str], int]:
+        """Each group that keys touch as right, sure, silent or wrong; and matches of keys that belong to nothing.
+
+        Keys are those of the checkpoint and those of the model: where names were exchanged, one name stands on both
+        sides and is two things.
+        """
         stated, found = Stated(matches, self.tied), {}
         for number, group in enumerate(self.case.groups):
-            if keys is None or keys & {*group.checkpoint, *group.model}:
+            if keys is None or _touch(keys, group):
                 found[number] = self._verdict(stated, group, about)
         spurious = [m for m in stated.matches if {*m.checkpoint, *m.model} - self.known]
         if keys is None:
             return found, sum(m.certain for m in spurious)
-        return found, sum(bool(keys & {*m.checkpoint, *m.model}) for m in spurious)
+        return found, sum(_touch(keys, m) for m in spurious)
 
     def _verdict(self, stated: Stated, group: Group, about: str) -> str:
         hit = _named(stated, group) if about in ("names", "belongs") else stated.stating(group)
@@ -76,6 +81,10 @@ class Judge:
         if hit:
             return "sure" if hit.certain else "right"
         return "silent" if any(m.certain for m in stated.about(group)) else "wrong"
+
+
+def _touch(keys: Keys, match: Any) -> bool:
+    return not (keys[0].isdisjoint(match.checkpoint) and keys[1].isdisjoint(match.model))
 
 
 def _named(stated: Stated, group: Group) -> Any:
@@ -87,7 +96,7 @@ def _named(stated: Stated, group: Group) -> Any:
 
 def true_option(question: Any, judge: Judge) -> Any:
     """The first option that says what is so, or None."""
-    keys = {*question.checkpoint, *question.model}
+    keys = frozenset(question.checkpoint), frozenset(question.model)
     for option in question.options:
         verdicts, spurious = judge.of(option.matches, keys, question.about)
         if not spurious and all(verdict in GOOD for verdict in verdicts.values()):

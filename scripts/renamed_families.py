@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
+
+import torch
 
 State = dict[str, Any]
 Held = Mapping[str, Any]  # what a converter defines
@@ -88,6 +95,26 @@ def written(converter: str, *methods: str) -> Callable[[Held, State, Any], State
         own = held[converter](None, model.config)
         for method in methods:
             getattr(own, method)(made, state)
+        return made
+
+    return run
+
+
+def saved(function: str, until: str, **config: Any) -> Callable[[Held, State, Any], State]:
+    """Run a converter from file to files up to a step of it, with the state dict in place of what it loads."""
+
+    def run(held: Held, state: State, model: Any) -> State:
+        made: State = {}
+
+        def stop(*given: Any) -> None:
+            raise InterruptedError
+
+        files = {"load": lambda *path, **options: state, "save": lambda part, path: made.update(part)}
+        own = held[function].__globals__
+        own |= {"torch": SimpleNamespace(**{**vars(torch), **files}), until: stop}
+        with TemporaryDirectory() as folder, suppress(InterruptedError):
+            (Path(folder) / "config.yaml").write_text(json.dumps({"model": config}), "utf-8")  # JSON is YAML
+            held[function](folder, folder)
         return made
 
     return run
@@ -347,6 +374,16 @@ FAMILIES = (
         configured("MaskFormerConfig", backbone_config=("MaskFormerSwinConfig", SWIN | ALL)),
         ("backbone.patch_embed.proj.weight", *MASKS),
         pairs=listed(), run=steps("read_in_swin_q_k_v", "read_in_decoder_q_k_v"), rows={"predictor": 768},
+    ),
+    Family(
+        "OLMo of its authors", "olmo/convert_olmo_weights_to_hf.py",
+        "OlmoForCausalLM", configured("OlmoConfig", **SMALL, vocab_size=64),
+        ("wte.weight", "blocks.{}.att_proj.weight", "blocks.{}.attn_out.weight", "blocks.{}.ff_proj.weight",
+         "blocks.{}.ff_out.weight"),
+        pairs=lambda held, config: [("transformer.ff_out.weight",) * 2],
+        run=saved("write_model", "write_json", n_layers=2, n_heads=4, d_model=32, max_sequence_length=64,
+                  vocab_size=64, multi_query_attention=False),
+        above="transformer.", rows={"att_proj": 96}, rotary="half split",
     ),
     Family(
         "Mask2Former of its authors, on a Swin",

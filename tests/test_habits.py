@@ -6,7 +6,7 @@ import pytest
 from aligning import aligned, certain_pairs, guessed_pairs
 from cases import read_cases
 
-from treealign import KeyTree
+from treealign import KeyTree, suggest
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.rotary import _is_relative, learned_positions
 from treealign.align.links import Link
@@ -97,6 +97,13 @@ def test_rows_that_stand_head_by_head_are_guessed_into_runs():
     suggestion = aligned(fused("attention.query_key_value"), fused("attn.qkv"))
     assert operations_of(suggestion, "query_key_value") == {(Deinterleave(0, (64, 64, 64)),)}
     assert not certain_pairs(suggestion)
+
+
+def test_a_turned_matrix_of_rows_by_head_is_guessed_and_asked_of_with_its_bias():
+    (case,) = read_cases("originals", "gpt2_megatron__hf")
+    (question,) = suggest(*case.trees()).questions
+    assert {key.rpartition(".")[2] for key in question.model} == {"weight", "bias"}
+    assert "rows by head of 8 in the checkpoint" in [option.text for option in question.options]
 
 
 def test_runs_are_guessed_into_rows_that_stand_head_by_head():

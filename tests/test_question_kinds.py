@@ -216,3 +216,13 @@ def test_what_is_doubted_for_unlike_reasons_is_asked_of_apart():
     (case,) = read_cases("single_files", "single/SD 3")
     rows = [q for q in suggest(*case.trees()).questions if q.about == "rows"]
     assert sorted(len(q.model) for q in rows) == [2, 4]
+
+
+def test_how_a_square_stands_is_no_question_once_answers_made_certain_what_shows_it():
+    (case,) = read_cases("originals", "nomic_bert_remote__hf")
+    found = suggest(*case.trees())
+    assert "axes" in {question.about for question in found.questions}
+    for name in ("fc11=mlp.up_proj", "fc12=mlp.gate_proj", "fc2=mlp.down_proj"):
+        found = suggest(*case.trees(), hints=[*found.hints, name])
+    assert {question.about for question in found.questions} == {"rows"}
+    assert all(match.certain for match in found.matches if match.model[0].endswith("o_proj.weight"))

@@ -262,7 +262,8 @@ def test_names_that_differ_by_the_same_words_are_one_question(originals, monkeyp
     assert {"ca_kpos_proj", "sa_kpos_proj", "ca_qcontent_proj", "sa_qcontent_proj"} <= words
 
 
-def test_who_says_in_which_order_parts_stand_says_that_they_belong_together(originals):
+def test_who_says_in_which_order_parts_stand_says_that_they_belong_together(originals, monkeypatch):
+    without(monkeypatch, "OLMo")
     before = suggest(*originals["olmo_allenai__hf"].trees())
     (order,) = [q for q in before.questions if any("ff_proj" in key for key in q.checkpoint)]
     assert (order.about, order.options[-1].hint.endswith("not in the model")) == ("order", True)

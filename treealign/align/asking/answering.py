@@ -15,6 +15,7 @@ from treealign.align.asking.choosing import all_patterns, chosen, settled, spell
 from treealign.align.asking.named import named, paired_by
 from treealign.align.asking.parting import parted_for
 from treealign.align.asking.question import Question
+from treealign.align.doubting.squares import shown_since
 from treealign.align.hints import Naming, Statement
 from treealign.align.links import Link
 from treealign.align.paths import rooted_text
@@ -56,6 +57,9 @@ def answered(alignment: Alignment, hints: Sequence[Hint]) -> Alignment:
         if len(left) == len(waiting):
             _refuse([f"`{hint.text}`: {refused[hint.text]}" for hint in left])
         waiting = left
+    if hints:
+        sides = all_patterns(alignment, 0), all_patterns(alignment, 1)
+        alignment = with_links(alignment, tuple(shown_since(alignment.links, *sides)))
     statements = [hint for hint in hints if isinstance(hint, Statement)]
     _refuse_contradictions(alignment, statements)
     _refuse_matched(alignment, [hint for hint in statements if hint.said.about == "belongs"], followed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from treealign.align.converting.part_order import own_name, own_roles
+from treealign.align.knowledge.entries import parts_of
 from treealign.align.knowledge.weights import SURE
 from treealign.align.matching.scoring import Side
 from treealign.align.patterns import Pattern
@@ -34,12 +35,14 @@ def has_rival(wholes: Side, parts: Side, whole: int, members: Sequence[int]) -> 
 def naming(part: Pattern, whole: Pattern) -> int:
     """How well their own names say that one is of the other: 3 one name, 2 one role, 1 a role that may be, 0 nothing.
 
-    A role of a whole is each of those of which it is made.
+    A role of a whole is each of those of which it is made; of one of a known library these are known.
     """
     if split_words(own_name(part)) == split_words(own_name(whole)):
         return 3
     known, compositions = vocabulary().part_roles, vocabulary().compositions
     mine, theirs = own_roles(part), own_roles(whole)
+    if len(mine & known) == 1 and mine & known <= parts_of(whole.segments, whole.library):
+        return SURE
     wanted = theirs | {p for role in theirs for p in compositions.get(role, ())}
     if not mine & known & wanted:
         return 0

@@ -20,7 +20,15 @@ from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.words import split_words
-from treealign.mapping.operations import Deinterleave, Interleave, Operation, RotaryPermute, RotaryUnpermute, Split
+from treealign.mapping.operations import (
+    Deinterleave,
+    Interleave,
+    Operation,
+    Permute,
+    RotaryPermute,
+    RotaryUnpermute,
+    Split,
+)
 
 MOST_HEADS = 64  # that are tried where no usual size fits
 Path = tuple[str, ...]
@@ -145,7 +153,7 @@ class Habits:
         if kind == "in turns":
             return (1, 1)
         cut = next((o for o in link.operations if isinstance(o, Split)), None)
-        sizes = [_rows(p) for p in (link.left if len(link.left) > 1 else link.right)]
+        sizes = _part_rows(link)
         if len(sizes) == 1 and sizes[0] % 3 == 0:
             sizes = [sizes[0] // 3] * 3
         if len(sizes) != 3 or (cut is None and len(set(sizes)) > 1 and len(link.left) == 1):
@@ -158,7 +166,7 @@ class Habits:
     def head_sizes(self, link: Link) -> list[int]:
         """The sizes that heads may have, the likeliest first: measured ones, then usual ones, then what divides."""
         parts = link.left if len(link.left) > 1 else link.right
-        rows = [_rows(p) for p in parts if _rows(p)]
+        rows = [count for count in _part_rows(link) if count]
         if len(parts) == 1 and rows and rows[0] % 3 == 0 and _is_fused(parts[0]):
             rows = [rows[0] // 3]
         least = gcd(*rows)
@@ -197,11 +205,26 @@ def _rows(p: Pattern) -> int:
     return shape[0] if shape else 0
 
 
+def _part_rows(link: Link) -> list[int]:
+    """The rows of each part, or of the whole that is one on both sides: of a turned one the outputs, which are more."""
+    if _is_turned(link):
+        shape = next(iter(link.right[0].shapes.values()))
+        return [max(shape) if shape else 0]
+    return [_rows(p) for p in (link.left if len(link.left) > 1 else link.right)]
+
+
 def _dimension(link: Link, whole: Pattern) -> int:
-    """Along which dimension a whole is made of parts: rows; those of each expert where experts are stacked."""
+    """Along which dimension a whole is made of parts: rows, those of each expert; of a turned one the outputs."""
     cut = next((o.dim for o in link.operations if hasattr(o, "sizes")), None)
     shape = next(iter(whole.shapes.values())) or ()
+    if cut is None and _is_turned(link):
+        return shape.index(max(shape)) if shape else 0
     return int(cut) if cut is not None else max(len(shape) - 2, 0)
+
+
+def _is_turned(link: Link) -> bool:
+    """Whether one matrix stands the other way round on the two sides."""
+    return len(link.left) == len(link.right) == 1 and link.operations == (Permute((1, 0)),)
 
 
 def _measured(side: Iterable[Pattern], of: Pattern) -> list[int]:

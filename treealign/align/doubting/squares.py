@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from treealign.align.converting.rivals import naming
 from treealign.align.doubting.layouts import is_table
@@ -18,7 +18,7 @@ from treealign.align.links import Link
 from treealign.align.patterns import Pattern, Shape
 from treealign.align.reasons import WHOSE, Reason
 from treealign.align.state import State
-from treealign.align.verdict import Alternative, Alternatives, alone, judged
+from treealign.align.verdict import Alternative, Alternatives, alone, judged, settled_if_answered
 from treealign.formats.cached import cached_property
 from treealign.mapping.operations import Permute
 
@@ -28,6 +28,7 @@ UNSHOWN = Reason(
 )
 ALONE = Reason("names", "it would be the only matrix around that is turned, and one of its own shape is beside it")
 EITHER = Reason("names", "it and the matrix beside it may be each other's transposes, and no name tells which is which")
+SHOWN = "the matrices around it stand the same way round on both sides"
 ENOUGH = 2  # matrices that must show it where others around them show nothing
 STACKED = 3  # dimensions of the matrices of all experts
 BESIDE = ""  # no segment: the modules beside a module themselves, before all that is below them
@@ -68,6 +69,28 @@ def judge_turns(state: State) -> Alternatives:
         reasons = ((given, _reason(link, around)) for given, link in zip(state.known, links, strict=True))
         found |= {link: alone(link, reason) for link, reason in reasons if reason is not None}
     return found
+
+
+def shown_since(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Sequence[Pattern]) -> list[Link]:
+    """The links, a square settled in how it stands where answers made certain what shows it.
+
+    Parameters
+    ----------
+    links : sequence of Link
+        As answers leave them.
+    checkpoint, model : sequence of Pattern
+        All patterns of either side.
+
+    """
+    around = Surroundings(links, checkpoint, model)
+    waiting = [k for k in links if k.open.get("axes") == UNSHOWN and WHOSE.isdisjoint(k.open)]
+    told = {link for link in waiting if not around.may_be_turned(link)}
+    return [
+        settled_if_answered(replace(link, answered=(*link.answered, "axes"), evidence=(*link.evidence, SHOWN)))
+        if link in told
+        else link
+        for link in links
+    ]
 
 
 def _reason(link: Link, around: Surroundings) -> Reason | None:
