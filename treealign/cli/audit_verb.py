@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from treealign.cli.arguments import Json
 from treealign.cli.console import plural, put_json, put_lines, put_text, say
 from treealign.cli.guesses import AcceptGuesses, Hints, taken, write_mapping
 from treealign.formats.legible import printable
@@ -44,7 +45,7 @@ def audit(
     min_certainty: Annotated[
         float, typer.Option(min=0, max=1, help="How sure it must be that a text speaks of this tree.")
     ] = 0.7,
-    json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+    json: Json = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print a SARIF log, for code scanning.")] = False,
     github: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
     tree: Annotated[bool, typer.Option("--tree", help="Print the folded tree with the changes in it.")] = False,

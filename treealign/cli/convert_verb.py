@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from treealign.cli.arguments import Json
 from treealign.cli.console import put_json, put_lines, say
 from treealign.cli.guesses import AcceptGuesses, read_mapping
 from treealign.errors import TreealignError
@@ -57,7 +58,7 @@ def convert(
         bool, typer.Option("--allow-lossy", help="Use conversions that need the originals, kept beside, to be undone.")
     ] = False,
     accept_guesses: AcceptGuesses = False,
-    json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a checkpoint under the model's names, file to file, without a model."""
     from treealign.checkpoint.conversion.converting import convert_checkpoint

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from treealign.cli.arguments import Json
 from treealign.cli.console import put_json, put_text
 from treealign.cli.guesses import AcceptGuesses, read_mapping
 
@@ -21,7 +22,7 @@ def emit(
     name: Annotated[str, typer.Option(help="Class name or model type to register under.")] = "",
     tests: Annotated[bool, typer.Option("--tests", help="Write a pytest file for it instead.")] = False,
     accept_guesses: AcceptGuesses = False,
-    json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+    json: Json = False,
 ) -> None:
     """Write the mapping for another loader, run and checked by that loader's own code."""
     from treealign.cli.models import resolve_model, resolve_module

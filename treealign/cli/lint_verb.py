@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from treealign.cli.arguments import Json
 from treealign.cli.console import put_json, put_lines, say
 from treealign.formats.legible import printable
 
@@ -31,7 +32,7 @@ def lint(
         Path | None, typer.Option(metavar="FILE", help="Write SARIF 2.1.0, for code hosts and editors.")
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with all findings.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+    json: Json = False,
 ) -> None:
     """Check transformers' conversion entries against the models they are for."""
     from treealign.cli.render_lint import lint_lines

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from treealign.cli.arguments import Json
 from treealign.cli.console import fold_line, plural, put_json, put_lines, say
 from treealign.cli.guesses import AcceptGuesses, taken, write_mapping
 from treealign.formats.legible import printable
@@ -28,7 +29,7 @@ def lock(
         typer.Option(metavar="FILE", help="With --check: write the mapping old -> new of the model that changed."),
     ] = None,
     accept_guesses: AcceptGuesses = False,
-    json: Annotated[bool, typer.Option("--json", help="Print data for a program.")] = False,
+    json: Json = False,
 ) -> None:
     """Write the trees of models into a lock, beside those it holds, or check that they are as locked."""
     if mapping is not None and not check:
