@@ -386,3 +386,23 @@ def test_half_an_adapter_is_loaded_if_that_is_asked_for_and_the_rest_is_listed(t
     result = load(peft.get_peft_model(net(), KINDS["LoRA"]), tmp_path, strict=False)
     assert sorted({key.split(".")[-4] for key in result.missing_keys}) == ["v_proj"]
     assert result.unexpected_keys == ()
+
+
+@pytest.mark.parametrize("settings", [{"lora_alpha": 16}, {"use_rslora": True}, {"alpha_pattern": {"q_proj": 3}}])
+def test_an_adapter_that_the_model_would_scale_otherwise_is_refused_and_says_so(settings, tmp_path):
+    written(peft.LoraConfig(r=2, target_modules=TARGETS, **settings), tmp_path)
+    model = peft.get_peft_model(net(), KINDS["LoRA"])
+    with pytest.raises(TreealignError, match="computes otherwise") as caught:
+        load(model, tmp_path)
+    assert next(iter(settings)) in str(caught.value)
+    assert not load(model, tmp_path, strict=False).missing_keys
+
+
+def test_a_file_with_scales_of_its_own_is_not_loaded_without_them(tmp_path):
+    written(KINDS["LoRA"], tmp_path)
+    held = load_file(tmp_path / "adapter_model.safetensors")
+    modules = {key.partition(".lora_")[0] for key in held}
+    flat = {key.replace("lora_A", "lora_down").replace("lora_B", "lora_up"): value for key, value in held.items()}
+    flat |= {f"{module}.alpha": torch.tensor(1.0) for module in modules}
+    with pytest.raises(TreealignError, match="kohya_to_peft"):
+        load(peft.get_peft_model(net(), KINDS["LoRA"]), flat)

@@ -10,6 +10,7 @@ from torch import nn
 
 from treealign.align.links import Ambiguity
 from treealign.checkpoint.adapters.lifting import lift
+from treealign.checkpoint.adapters.scaling import other_settings
 from treealign.checkpoint.adapters.scope import Scope, scope_of
 from treealign.checkpoint.adapters.spelling import in_model_names
 from treealign.checkpoint.carrying import slices
@@ -67,6 +68,8 @@ class Chosen:
         What the mapping leaves open; the steps do not touch the keys in question.
     adapter : str
         What the adapter is called in the model, where only that is loaded; the places are its own then.
+    other_settings : tuple of str
+        What of that adapter is computed otherwise in the model than the config beside the file says.
     """
 
     tracks: tuple[Track, ...]
@@ -75,6 +78,7 @@ class Chosen:
     suggestion: Any = None
     questions: tuple[OpenQuestion, ...] = ()
     adapter: str = ""
+    other_settings: tuple[str, ...] = ()
 
     @property
     def ambiguous(self) -> tuple[Any, ...]:
@@ -140,7 +144,8 @@ def _into_adapter(
     for track in found.tracks:
         made = in_model_names(track.mapping, track.decision, track.steps, scope.saved)
         tracks.append(Track(*made, levels=track.levels))
-    return replace(found, tracks=tuple(tracks), places=scope.places, adapter=scope.name)
+    other = other_settings(scope.config, source.beside)
+    return replace(found, tracks=tuple(tracks), places=scope.places, adapter=scope.name, other_settings=other)
 
 
 def _by_mapping(

@@ -128,6 +128,7 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
     """Raise if nothing can be loaded at all or, when strict, if anything stands in the way."""
     open_ends, in_question = open_questions(chosen)
     facts = verdict.facts(in_question) + open_ends
+    facts += [f"the adapter computes otherwise: {one}" for one in chosen.other_settings]
     said = tuple(getattr(chosen.suggestion, "findings", ()))
     nothing = not (verdict.steps or verdict.mismatched or verdict.lossy or open_ends)
     what = "the checkpoint shares nothing with the model"
@@ -147,8 +148,18 @@ def _refuse(verdict: Verdict, chosen: Chosen, source: Source, strict: bool) -> N
             "the checkpoint and the model do not fit as they are; nothing was loaded",
             where=source.tree.source,
             facts=facts,
-            hint="see to the cause first; " * bool(causes) + _hint(verdict, chosen, bool(open_ends)),
+            hint="see to the cause first; " * bool(causes)
+            + (_of_adapter(verdict, chosen) or _hint(verdict, chosen, bool(open_ends))),
         )
+
+
+def _of_adapter(verdict: Verdict, chosen: Chosen) -> str:
+    """What helps where scales are not those of the model; nothing where they are no matter."""
+    scales = [key for key in verdict.unexpected if key.endswith(".alpha")]
+    if scales and (chosen.adapter or any("lora_" in key for key in scales)):
+        return "scales are written as tensors: treealign.dialects.lora_files.kohya.kohya_to_peft makes a folder of PEFT"
+    said = "make the model's adapter with the config beside the file: peft's PeftConfig.from_pretrained(folder)"
+    return said * bool(chosen.other_settings)
 
 
 def _hint(verdict: Verdict, chosen: Chosen, ambiguous: bool) -> str:

@@ -16,7 +16,10 @@ _PARTS = (
 )
 # what kinds whose part is a module or a list of parameters save behind it
 _TAILS = frozenset(
-    ["weight", "bias", "Xd", "Xu", "zeros", "vector_a", "vector_b", "S_low", "U_low", "V_low", "module_logits"]
+    (
+        *("weight", "bias", "Xd", "Xu", "zeros", "vector_a", "vector_b", "S_low", "U_low", "V_low", "module_logits"),
+        *("alpha", "dora_scale"),  # kohya's
+    )
 )
 
 
