@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from treealign import record, suggest
+from treealign import TreealignError, prove, record, suggest
 
 INPUTS = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
 
@@ -148,6 +148,23 @@ def test_names_that_say_nothing_are_settled_whatever_the_code_does_beside(kind):
     assert found.ran.proved
     assert not found.questions
     assert {m.checkpoint[0]: m.model[0] for m in found.matches}["one.weight"] == "beta.weight"
+
+
+@pytest.mark.parametrize(
+    "taken", [lambda y: y[0, 0].argmax(), lambda y: y[0, :2].argmax(-1), lambda y: (y[0, 0, :8] > 0).float()]
+)
+def test_labels_that_would_agree_by_chance_prove_nothing(taken):
+    original, model = Chain("one", "two"), Chain("beta", "alpha")
+    found = suggest(original.state_dict(), model, original=original, run=lambda module: taken(module(INPUTS)))
+    assert not found.ran.proved
+    assert "by chance" in found.ran.reason
+    with pytest.raises(TreealignError, match="by chance"):
+        prove(original, model, found.mapping.accept(), run=lambda module: taken(module(INPUTS)))
+
+
+def test_many_labels_prove_what_scores_prove():
+    original, model = Chain("one", "two"), Chain("beta", "alpha")
+    assert suggest(original.state_dict(), model, original=original, run=lambda m: m(INPUTS).argsort(-1)).ok
 
 
 @pytest.mark.parametrize("kind", [BufferThatGrows, Closure, ChildCompiled, Lock, ResultOfAnyClass])

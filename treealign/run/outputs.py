@@ -10,6 +10,8 @@ import torch
 from treealign.errors import TreealignError
 from treealign.run.recorder import named_tensors
 
+ENOUGH = 30.0  # bits: one in a thousand million, and some hundred mappings are tried
+
 
 def tensors_of(result: Any) -> list[torch.Tensor]:
     """The tensors of a result in order, of a ModelOutput `logits`, else `last_hidden_state`, else all.
@@ -89,3 +91,25 @@ def _doubles(tensor: torch.Tensor) -> torch.Tensor:
 def is_finite(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether there is a number in them at all, and none that is no number."""
     return all(bool(t.isfinite().any()) and not bool(t.isnan().any()) for t in tensors if t.is_floating_point())
+
+
+def tells(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether other outputs could hardly equal these by chance.
+
+    One number that is not whole is enough; of labels, marks and counts it takes as many as hold `ENOUGH` bits, by how
+    often each value stands there.
+
+    >>> tells([torch.tensor([0.25])]), tells([torch.tensor([3, 1])])
+    (True, False)
+    """
+    return sum(map(_bits, tensors)) >= ENOUGH
+
+
+def _bits(tensor: torch.Tensor) -> float:
+    values = _doubles(tensor)
+    values = values[values.isfinite()]
+    if bool((values != values.round()).any()):
+        return ENOUGH
+    counts = values.unique(return_counts=True)[1]  # type: ignore[no-untyped-call]  # torch does not type it
+    share = counts.double() / max(values.numel(), 1)
+    return float(-(share * share.log2()).sum()) * values.numel()

@@ -10,13 +10,13 @@ import torch
 
 from treealign.errors import TreealignError
 from treealign.run.drawing import draw_all, is_plain
-from treealign.run.outputs import difference, is_finite, paired, tensors_of
+from treealign.run.outputs import difference, is_finite, paired, tells, tensors_of
 from treealign.run.recorder import Events, Signature, drawn
 from treealign.run.subject import Subject
 
 
-class UnsteadyError(TreealignError):
-    """A side that gives something else each time it is run."""
+class RefusedError(TreealignError):
+    """Runs from which nothing follows: they give something else each time, or what agrees by chance."""
 
 
 Carry = Callable[[Subject, Subject], None]  # fills the model from the original
@@ -69,13 +69,30 @@ def refuse_unsteady(side: Subject, one: Any, other: Any) -> None:
 
     Raises
     ------
-    UnsteadyError
+    RefusedError
         They differ.
     """
     if difference(*paired(one, other)) > 0.0:
-        raise UnsteadyError(
+        raise RefusedError(
             f"two runs of the {side.name} with the same weights, inputs and seeds differ",
             hint="a run must give the same each time: no state kept from call to call, no other source of chance",
+        )
+
+
+def refuse_chance(expected: Any) -> None:
+    """Raise where results are so few whole numbers that a wrong mapping may give them too.
+
+    Raises
+    ------
+    RefusedError
+        They are.
+    """
+    outputs = tensors_of(expected)
+    if not tells(outputs):
+        raise RefusedError(
+            "the outputs are so few whole numbers that others may give them by chance",
+            facts=[f"the original gives {', '.join(str(list(one.shape)) for one in outputs)}"],
+            hint="let run return the scores from which they are taken, or more of them",
         )
 
 
@@ -135,6 +152,7 @@ class Pair(Sides):
         else:
             hint = "does it with its own weights? choose other inputs"
             raise TreealignError("the original gives no finite numbers, whatever its weights", hint=hint)
+        refuse_chance(self.expected)
         again = self.original.run()
         refuse_unsteady(self.original, self.expected, again)
         refuse_unsteady(self.model, self.model.run(), self.model.run())

@@ -15,7 +15,7 @@ from treealign.checkpoint.sources import open_source
 from treealign.errors import TreealignError
 from treealign.run.calling import runners
 from treealign.run.importing import is_named, module_of
-from treealign.run.pair import Pair, Sides, UnsteadyError
+from treealign.run.pair import Pair, RefusedError, Sides
 from treealign.run.realising import Realiser, joint_ties, names_in, tree_of
 from treealign.run.replay import Recording, Replay, read_recording
 from treealign.run.results import Ran
@@ -87,7 +87,7 @@ def _settled(alignment: Alignment, model: Any, ready: Callable[[bool], Ready], s
             sides, realiser = ready(double)
             sides.draw(seed)
             sides.compare()
-        except UnsteadyError as error:
+        except RefusedError as error:
             ran = Ran(False, reason=error.what)
             return replace(alignment, findings=(*alignment.findings, str(ran))), ran
         except TreealignError as error:

@@ -13,7 +13,7 @@ import torch
 from treealign.errors import FormatError, TreealignError
 from treealign.run.drawing import draw_all
 from treealign.run.outputs import difference, paired, tensors_of
-from treealign.run.pair import OTHER_SEED, Sides, refuse_unsteady
+from treealign.run.pair import OTHER_SEED, Sides, refuse_chance, refuse_unsteady
 from treealign.run.realising import Realiser
 from treealign.run.recorder import FORMAT, Signature
 from treealign.run.subject import Subject
@@ -159,6 +159,7 @@ class Replay(Sides):
         TreealignError
             Two runs of the model differ, or the outputs cannot be compared.
         """
+        refuse_chance(self._outputs)
         places = self.model.places
         parameters = [key for key, place in places.places.items() if place.kind == "parameter"]
         draw_all(places.places, seed + OTHER_SEED, places.tied, parameters)
