@@ -18,6 +18,7 @@ IMAGE = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
 Pair = tuple[Any, Any, Any]  # original, model, what calls them
 PAIRS: dict[str, Callable[[], Pair]] = {}
 TIMM: dict[str, Callable[[], Pair]] = {}
+OUTSIDE: dict[str, Callable[[], Pair]] = {}  # filled by pairs_vision, pairs_text and pairs_audio
 
 
 def first(result: Any) -> torch.Tensor:
@@ -32,6 +33,16 @@ def logits(module: nn.Module) -> torch.Tensor:
 def pair(make: Callable[[], Pair]) -> Callable[[], Pair]:
     PAIRS[make.__name__] = make
     return make
+
+
+def outside(name: str) -> Callable[[Callable[[], Pair]], Callable[[], Pair]]:
+    """Enter a pair that needs packages beside torch, transformers and diffusers under a name."""
+
+    def enter(make: Callable[[], Pair]) -> Callable[[], Pair]:
+        OUTSIDE[name] = make
+        return make
+
+    return enter
 
 
 def timm_pair(name: str, config: str, head: str = "ForImageClassification", **wanted: Any) -> None:

@@ -6,13 +6,15 @@ are run in float32.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 import time
 from collections.abc import Callable
 
+import pairs_audio  # noqa: F401  # enters its pairs
+import pairs_text  # noqa: F401
+import pairs_vision  # noqa: F401
 import torch
-from code_pairs import PAIRS, TIMM, Pair
+from code_pairs import OUTSIDE, PAIRS, TIMM, Pair
 
 import treealign
 from treealign.run.outputs import difference, paired
@@ -50,15 +52,14 @@ def measured(make: Callable[[], Pair]) -> str:
 
 
 def main(wanted: list[str]) -> None:
-    every = {**PAIRS}
-    try:
-        every |= {f"timm {name}": make for name, make in TIMM.items() if importlib.metadata.version("timm")}
-    except importlib.metadata.PackageNotFoundError:
-        print("timm is not installed", file=sys.stderr)
+    every = {**PAIRS, **{f"timm {name} - transformers": make for name, make in TIMM.items()}, **OUTSIDE}
     print(HEAD)
     for name, make in every.items():
         if not wanted or any(one in name for one in wanted):
-            print(f"| {name} | {measured(make)} |", flush=True)
+            try:
+                print(f"| {name} | {measured(make)} |", flush=True)
+            except ImportError as error:
+                print(f"{name}: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
