@@ -96,3 +96,28 @@ def test_a_fused_bias_is_split_and_not_copied_to_one_of_its_parts_elsewhere():
         "small.attn.v_proj.bias",
     }
     assert not guessed_pairs(suggestion)
+
+
+def test_biases_tell_two_matrices_from_each_others_transposes():
+    """torchvision's `mlp.0` and `mlp.3`: no name says which is first, but a bias is as long as its layer's outputs."""
+    first, second = {"weight": (32, 8), "bias": (32,)}, {"weight": (8, 32), "bias": (8,)}
+
+    def numbered(*leaves):
+        found = {f"layers.{n}.mixer.{leaf}": (8, 9) for n in range(2) for leaf in ("weight",)}
+        for n in range(2):
+            for at, layer in ((0, first), (3, second)):
+                found |= {f"layers.{n}.mlp.{at}.{leaf}": layer[leaf] for leaf in leaves}
+        return found
+
+    def named(*leaves):
+        rename = {"mlp.0": "mlp.fc1", "mlp.3": "mlp.fc2"}
+        return {
+            key.replace(old, new): s
+            for key, s in numbered(*leaves).items()
+            for old, new in rename.items()
+            if old in key
+        }
+
+    wanted = "layers.0.mlp.0.weight", "layers.0.mlp.fc1.weight"
+    assert wanted in certain_pairs(aligned(numbered("weight", "bias"), named("weight", "bias"))).items()
+    assert wanted not in certain_pairs(aligned(numbered("weight"), named("weight"))).items()

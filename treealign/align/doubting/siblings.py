@@ -82,7 +82,7 @@ def _by_chance(links: Sequence[Link]) -> dict[Link, list[Link]]:
     for group, repeats in _with_repeats(beside):
         for one, other in _exchangeable(group, repeats):
             if _leaves(module, one) != _leaves(module, other):
-                continue  # a norm that counts batches is no other norm
+                continue  # a norm that counts batches is no other norm, nor a bias of other size another bias
             if _told_by_chance(one, other) or _told_by_chance(other, one):
                 both = [o for link in (one, other) for o in module[_module(link.left[0])]]
                 found.update(dict.fromkeys(both, both))
@@ -153,9 +153,10 @@ def _parameter(p: Pattern) -> str:
     return p.segments[-1] if p.segments[-1] in PARAMETERS else ""
 
 
-def _leaves(module: Mapping[Path, Sequence[Link]], link: Link) -> frozenset[str]:
-    """The names of the leaves that its module has in the checkpoint."""
-    return frozenset(other.left[0].segments[-1] for other in module[_module(link.left[0])])
+def _leaves(module: Mapping[Path, Sequence[Link]], link: Link) -> frozenset[tuple[str, frozenset[Shape]]]:
+    """The names of the leaves that its module has in the checkpoint, and the sizes of its vectors."""
+    leaves = (other.left[0] for other in module[_module(link.left[0])])
+    return frozenset((p.segments[-1], frozenset(s for s in p.shapes.values() if len(s or ()) == 1)) for p in leaves)
 
 
 def _module(p: Pattern) -> Path:

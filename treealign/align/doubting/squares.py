@@ -147,7 +147,7 @@ class Surroundings:
         p, q = link.left[0], link.right[0]
         turned = (_shape(q) or ())[::-1]
         others = self._model.get(_plain(q.segments[:-2]), {}).get(turned, ())
-        if p.template == q.template or all(self._is_named(p, q, other) for other in others):
+        if p.template == q.template or all(self._is_told(p, q, other) for other in others):
             return False
         if not all(
             turned in beside.get(_plain(r.segments[:-2]), ()) for r, beside in ((p, self._checkpoint), (q, self._model))
@@ -156,6 +156,16 @@ class Surroundings:
         both = 2  # it, and its counterpart, which stands as it does
         block = _block(link.right[0])
         return not any(near.alike > both for path, near in self._near(link) if path[: len(block)] == block)
+
+    def _is_told(self, p: Pattern, q: Pattern, other: Pattern) -> bool:
+        """Whether p does not go to the other: the vectors of its module, or names, speak for q."""
+        return self._has_its_vectors(p, q, other) or self._is_named(p, q, other)
+
+    def _has_its_vectors(self, p: Pattern, q: Pattern, other: Pattern) -> bool:
+        """Whether the module of p has a vector, as a bias, that only the module of q has: all of it goes to one."""
+        here = self._vectors[0].get(_plain(p.segments[:-1]), frozenset())
+        there, elsewhere = (self._vectors[1].get(_plain(r.segments[:-1]), frozenset()) for r in (q, other))
+        return bool((here & there) - elsewhere)
 
     def _is_named(self, p: Pattern, q: Pattern, other: Pattern) -> bool:
         """Whether names say more for what is matched than for p with the other, and what the other has with q."""
@@ -181,6 +191,11 @@ class Surroundings:
         return _leaves_beside(self.model)
 
     @cached_property
+    def _vectors(self) -> tuple[dict[Path, frozenset[Shape]], dict[Path, frozenset[Shape]]]:
+        """The shapes of the vectors of each module itself, on either side."""
+        return _vectors_of(self.checkpoint), _vectors_of(self.model)
+
+    @cached_property
     def _checkpoint(self) -> dict[Path, dict[Shape, list[Pattern]]]:
         """The same of the checkpoint."""
         return _leaves_beside(self.checkpoint)
@@ -201,6 +216,14 @@ def _leaves_beside(side: Sequence[Pattern]) -> dict[Path, dict[Shape, list[Patte
     for p in side:
         found[_plain(p.segments[:-2])][_shape(p)].append(p)
     return {path: dict(shapes) for path, shapes in found.items()}
+
+
+def _vectors_of(side: Sequence[Pattern]) -> dict[Path, frozenset[Shape]]:
+    found: dict[Path, set[Shape]] = defaultdict(set)
+    for p in side:
+        if len(_shape(p) or ()) == 1:
+            found[_plain(p.segments[:-1])].add(_shape(p))
+    return {path: frozenset(shapes) for path, shapes in found.items()}
 
 
 def _shows(link: Link) -> Shown:
