@@ -179,3 +179,16 @@ def test_the_last_leaf_of_a_module_goes_where_all_its_other_leaves_certainly_go(
     (case,) = read_cases("real_vision", "regnety004_pytorchcv__hf")
     counters = {m.checkpoint[0]: m for m in suggest(*case.trees()).matches if "num_batches_tracked" in m.model[0]}
     assert [key for key, match in counters.items() if not match.certain] == []
+
+
+def test_a_small_part_of_one_name_on_both_sides_is_no_tower_of_which_nothing_else_is_used():
+    """SAM: almost all is the image encoder, which has a bias left over; the prompt encoder is fed by its like."""
+    encoder = {f"image_encoder.blocks.{n}.lin{k}.weight": (8, 6) for n in range(12) for k in (1, 2)}
+    left = {"image_encoder.neck.tail.extra.bias": (4,), "image_encoder.neck.pos.embed.table": (5, 6)}
+    layers = {"0": {"weight": (4, 1, 2, 2), "bias": (4,)}, "1": {"weight": (4,), "bias": (4,)}}
+    here = {f"prompt_encoder.downscaling.{n}.{leaf}": size for n, own in layers.items() for leaf, size in own.items()}
+    names = {"downscaling.0": "mask_embed.conv1", "downscaling.1": "mask_embed.norm1"}
+    there = {key.replace(old, new): size for key, size in here.items() for old, new in names.items() if old in key}
+    model = {key.replace("image", "vision"): size for key, size in encoder.items()} | {"vision_encoder.table": (5, 6)}
+    pairs = certain_pairs(aligned(encoder | left | here, model | there))
+    assert pairs["prompt_encoder.downscaling.1.bias"] == "prompt_encoder.mask_embed.norm1.bias"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from aligning import aligned
 from cases import read_cases
 from test_layouts import known
 
@@ -137,3 +138,28 @@ def test_a_conversion_of_one_block_is_written_so_that_it_leaves_the_others_alone
     assert {m.checkpoint[0]: m.model[0] for m in suggestion.matches if m.operations} == {
         table: f"transformer_blocks.{n}.scale_shift_table" for n, table in tables.items()
     }
+
+
+def two_stages(first, second, attention, parts, mlp):
+    """Two stages of two blocks; `mlp` names its two layers, which in some libraries are members of a list."""
+    found = {}
+    for stage, width in zip((first, second), (8, 16), strict=True):
+        for block in (f"{stage}.0", f"{stage}.1"):
+            found |= {f"{block}.{attention}.relative_position_bias_table": (9, width // 4)}
+            for part in parts:
+                rows = 3 * width if part == "qkv" else width
+                found |= {
+                    f"{block}.{attention}.{part}.weight": (rows, width),
+                    f"{block}.{attention}.{part}.bias": (rows,),
+                }
+            for name, (rows, columns) in zip(mlp, ((4 * width, width), (width, 4 * width)), strict=True):
+                found |= {f"{block}.{name}.weight": (rows, columns), f"{block}.{name}.bias": (rows,)}
+    return found
+
+
+def test_leftovers_of_one_block_belong_together_though_the_block_holds_a_list():
+    """torchvision's Swin: `features.1.0` is a block, and `features.1.0.mlp.0` is no other one."""
+    here = two_stages("features.1", "features.3", "attn", ("qkv", "proj"), ("mlp.0", "mlp.3"))
+    parts = "q_proj", "k_proj", "v_proj", "o_proj"
+    there = two_stages("layers.0.blocks", "layers.1.blocks", "attention", parts, ("mlp.fc1", "mlp.fc2"))
+    assert {q.about for q in aligned(here, there).questions} == {"rows"}

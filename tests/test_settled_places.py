@@ -129,3 +129,14 @@ def test_a_list_inside_without_a_name_runs_as_the_one_around_it():
     inside = {f"trunk.{n}.{k}.weight": (w, 8) for n, w in enumerate(WIDTHS) for k in range(4)}
     outside = {f"pile.{n}.fusion.{k}.weight": (w, 8) for n, w in enumerate(WIDTHS) for k in range(4)}
     assert certain_pairs(aligned(inside, outside))["trunk.2.3.weight"] == "pile.2.fusion.3.weight"
+
+
+def test_a_leaf_of_one_name_belongs_where_all_others_of_its_size_are_placed():
+    """The norm behind a chain: another norm of its size, in the chain, has no name that tells it from this one."""
+    here, there = flat(), {f"model.{key}": shape for key, shape in staged().items()}
+    for leaf in ("weight", "bias"):
+        here |= {f"norm.{leaf}": (24,), f"trunk.5.norm.{leaf}": (24,)}
+        there |= {f"model.layernorm.{leaf}": (24,), f"model.pile.2.0.scaler.{leaf}": (24,)}
+    pairs = certain_pairs(aligned(here, there))
+    assert pairs["trunk.5.norm.weight"] == "model.pile.2.0.scaler.weight"
+    assert pairs["norm.weight"] == "model.layernorm.weight"

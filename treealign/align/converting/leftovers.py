@@ -7,7 +7,7 @@ fused ones. What all other matches say of the modules around them is known by th
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from itertools import product
 
@@ -140,17 +140,17 @@ def _numbered(key: str) -> list[str]:
 
 
 def _blocks(links: Sequence[Link], trees: tuple[KeyTree, KeyTree]) -> dict[str, str]:
-    """The numbered module of the model that certainly is one of the checkpoint, and nothing else is."""
-    there: dict[str, set[str]] = defaultdict(set)
-    here: dict[str, set[str]] = defaultdict(set)
+    """The numbered module of the model that certainly is one of the checkpoint: what is certain of one is of both."""
+    goals: tuple[dict[str, set[str]], ...] = ({}, {})  # of each module, those that hold all that is certain of it
     for link in links:
-        if link.certain:
-            for group in link.expand():
-                for i, j in product(group.left, group.right):
-                    mine, theirs = _block(trees[0].keys[i]), _block(trees[1].keys[j])
-                    there[mine].add(theirs)
-                    here[theirs].add(mine)
-    return {mine: theirs for mine, (theirs, *others) in there.items() if mine and not others and len(here[theirs]) == 1}
+        for group in link.expand() if link.certain else ():
+            for i, j in product(group.left, group.right):
+                around = _numbered(trees[0].keys[i]), _numbered(trees[1].keys[j])
+                for n, mine in enumerate(around):
+                    for path in mine:
+                        goals[n][path] = goals[n].get(path, set(around[1 - n])).intersection(around[1 - n])
+    inner = {mine: max(theirs, key=len) for mine, theirs in goals[0].items() if theirs}
+    return {mine: theirs for mine, theirs in inner.items() if mine in goals[1][theirs]}
 
 
 def _block(key: str) -> str:

@@ -38,8 +38,9 @@ def judge_other_tower(state: State) -> Alternatives:
     found: dict[Link, Alternative] = {}
     for link in links:
         p, q = link.left[0], link.right[0]
-        # beside the one part on both sides: a head beside the body
-        alike = p.template == q.template or (has_root and q.segments[0] not in fed)
+        # beside the one part on both sides: a head beside the body, or a part of one name
+        beside = q.segments[0] not in fed and (has_root or p.segments[0] == q.segments[0])
+        alike = p.template == q.template or beside
         strange = p.segments[0] != home and count >= ENOUGH * used[p.segments[0]] and not alike
         if strange and link.certain and not link.operations and spare[p.signature]:
             found[link] = Alternative(OTHER_TOWER, ((p, *spare[p.signature]), link.right))

@@ -17,11 +17,14 @@ from treealign.align.matching.sequences import Kind, align_sequences
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.verdict import doubted
-from treealign.align.words import PARAMETER_ROLES, split_words
+from treealign.align.words import PARAMETER_ROLES, split_words, tokens
 from treealign.mapping.operations import Permute, Reshape
 from treealign.tree.keytree import KeyTree
 
 IN_STEP = Reason("belongs", "nothing but shapes and the order of the layers speaks for it")
+SPELLED = frozenset(
+    {("weight",), ("bias",), ("running", "mean"), ("running", "var"), ("num", "batches", "tracked")}
+)  # what torch's own modules call their parameters, so that each is known for what it is
 _LETTERS = {"w": "weight", "b": "bias"}
 EVIDENCE = "the layers in order"
 Trees = tuple[KeyTree, KeyTree]
@@ -134,6 +137,27 @@ def parameter_name(name: str) -> tuple[str, ...]:
     words = split_words(name)
     said = {_LETTERS.get(w, w) for w in words} & PARAMETER_ROLES.keys()
     return tuple(said) if len(said) == 1 else words
+
+
+@lru_cache(maxsize=65536)
+def words_of(module: tuple[str, ...]) -> frozenset[str]:
+    """The words of a module's name, spelled as the field has them.
+
+    >>> sorted(words_of(("layernorm",))), sorted(words_of(("norm",))), sorted(words_of(("0",)))
+    (['norm'], ['norm'], [])
+    """
+    return frozenset(t.text for t in tokens((*module, "weight")) if t.depth == 1 and t.text[0].isalpha())
+
+
+@lru_cache(maxsize=65536)
+def may_be_called(mine: str, theirs: str) -> bool:
+    """Whether two names of a parameter do not say that they are different things.
+
+    >>> may_be_called("weight", "bias"), may_be_called("gamma", "weight"), may_be_called("scale", "weight")
+    (False, True, True)
+    """
+    meant = parameter_name(mine), parameter_name(theirs)
+    return meant[0] == meant[1] or not all(name in SPELLED for name in meant)
 
 
 def _without(link: Link, moved: Mapping[int, int]) -> list[Link]:

@@ -11,8 +11,8 @@ settled when everything that it could be exchanged for is refuted:
   hold (or of those around them) is another thing when read backwards. One list maps to another as a whole.
 
 What is left over takes no place only where a container keeps it out. And a match must belong at all: its list runs
-alike on both sides, its container is known, or it has no name at all and nothing is left over anywhere. A name that
-speaks against a match keeps it open.
+alike on both sides, its container is known, the field has one word for both names and they stand in one container, or
+it has no name at all and nothing is left over anywhere. A name that speaks against a match keeps it open.
 """
 
 from __future__ import annotations
@@ -20,29 +20,26 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
 from treealign.align import verdict
 from treealign.align.doubting.lists import ORDER, SERIES, may_run_alike
+from treealign.align.doubting.other_tower import OTHER_TOWER
 from treealign.align.links import Link
 from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS, names_exclude
 from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
-from treealign.align.matching.in_step import IN_STEP, dense, parameter_name
+from treealign.align.matching.in_step import IN_STEP, dense, may_be_called, words_of
 from treealign.align.matching.numbered import Path, Row, nodes_above, number_in, parting, rows_above, within
 from treealign.align.state import State
 from treealign.mapping.operations import Reshape
 
 PLACED = "its place: no other leaf could take it"
 SILENT = frozenset(
-    {IN_STEP, SHAPE_ONLY, RIVALLED, WORDS, KINDS, NUMBERS, ORDER}
+    {IN_STEP, SHAPE_ONLY, RIVALLED, WORDS, KINDS, NUMBERS, ORDER, OTHER_TOWER}
 )  # names say nothing, and nothing against it
 LEAVES = 2  # certain leaves by which a node is known: of a weight and a bias either may be the wrong one
 BUDGET = 2_000_000  # nodes and pairs to be looked at: what takes more stays open
-SPELLED = frozenset(
-    {("weight",), ("bias",), ("running", "mean"), ("running", "var"), ("num", "batches", "tracked")}
-)  # what torch's own modules call their parameters, so that each is known for what it is
 Size = tuple[int, ...]
 
 
@@ -97,8 +94,8 @@ class Places:
         for pair in loose:
             self.rivals[self.sizes[0][pair.left]].append(pair)
         self.leaves = tuple(map(_by_module, self.paths))
-        self.settled = tuple({n for p in certain for n in nodes_above(self.paths[side][p[side]])} for side in (0, 1))
-        self.known = _known_nodes(certain, self.paths, self.sizes)
+        self.certain = _certain_below(certain, self.paths)
+        self.known = _known_nodes(self.certain, self.paths, self.sizes)
         self.below: dict[Path, list[Pair]] = defaultdict(list)
         for pair in self.pairs:
             for node in nodes_above(self.paths[0][pair.left]):
@@ -132,7 +129,7 @@ class Places:
         if self.budget < 0:
             return False
         around = self._known_around(pair)
-        if not (around or self._in_list(pair) or (not self.left_over and self._is_unnamed(pair))):
+        if not (around or self._in_list(pair) or self._is_called_alike(pair) or self._is_unnamed(pair)):
             return False
         kept_out = all(
             any(not within(self.paths[side][at], nodes[side]) for nodes in around)
@@ -155,13 +152,13 @@ class Places:
     def _may_be(self, leaf: int, other: int, side: int) -> bool:
         """Whether a leaf of the one side may be a leaf of the other, by what they are called."""
         mine, theirs = self.paths[1 - side][leaf][-1], self.paths[side][other][-1]
-        return _may_be_called(mine, theirs)
+        return may_be_called(mine, theirs)
 
     def _apart(self, pair: Pair, other: Pair, around: Sequence[tuple[Path, Path]]) -> bool:
         """Whether two pairs cannot exchange their leaves."""
         a, b = (self.paths[side][pair[side]] for side in (0, 1))
         c, d = (self.paths[side][other[side]] for side in (0, 1))
-        if not (_may_be_called(a[-1], d[-1]) and _may_be_called(c[-1], b[-1])):
+        if not (may_be_called(a[-1], d[-1]) and may_be_called(c[-1], b[-1])):
             return True
         if self._module(0, a) == self._module(1, b) != self._module(1, d):
             return True
@@ -183,14 +180,22 @@ class Places:
             (node, there) for node in nodes_above(left) for there in self.known.get(node, ()) if within(right, there)
         ]
 
+    def _is_called_alike(self, pair: Pair) -> bool:
+        """Whether the field has one word for the modules of both leaves, and what holds the one holds the other."""
+        left, right = (self.paths[side][pair[side]] for side in (0, 1))
+        if not words_of(left[-2:-1]) or words_of(left[-2:-1]) != words_of(right[-2:-1]):
+            return False
+        mine, theirs = self.certain[0].get(left[:-2], set()), self.certain[1].get(right[:-2], set())
+        return len(mine & theirs) >= LEAVES and (mine <= theirs or theirs <= mine)
+
     def _is_unnamed(self, pair: Pair) -> bool:
-        """Whether a leaf of either side has nothing but numbers for a name, in a list of which others are known."""
-        for side in (0, 1):
+        """Whether nothing is left over, and a leaf has only numbers for a name, in a list of which some is known."""
+        for side in () if self.left_over else (0, 1):
             path = self.paths[side][pair[side]][:-1]
             node = path
             while node and node[-1].isdecimal():
                 node = node[:-1]
-            if node != path and node in self.settled[side]:
+            if node != path and node in self.certain[side]:
                 return True
         return False
 
@@ -247,23 +252,29 @@ def _by_module(paths: Sequence[Path]) -> dict[Path, list[int]]:
     return found
 
 
+def _certain_below(certain: Sequence[Pair], paths: tuple[list[Path], ...]) -> tuple[dict[Path, set[Pair]], ...]:
+    """What is certain below each node of either side."""
+    known: tuple[dict[Path, set[Pair]], ...] = defaultdict(set), defaultdict(set)
+    for side in (0, 1):
+        for pair in certain:
+            for node in nodes_above(paths[side][pair[side]]):
+                known[side][node].add(pair)
+    return known
+
+
 def _known_nodes(
-    certain: Sequence[Pair], paths: tuple[list[Path], ...], sizes: tuple[list[Size], ...]
+    known: tuple[dict[Path, set[Pair]], ...], paths: tuple[list[Path], ...], sizes: tuple[list[Size], ...]
 ) -> dict[Path, list[Path]]:
     """Nodes of the checkpoint with those of the model that are known to be the same: see the notes above."""
-    known: tuple[dict[Path, set[Pair]], dict[Path, set[Pair]]] = defaultdict(set), defaultdict(set)
     held: tuple[dict[Path, Counter[Size]], dict[Path, Counter[Size]]] = defaultdict(Counter), defaultdict(Counter)
     for side in (0, 1):
         for at, path in enumerate(paths[side]):
             for node in nodes_above(path):
                 held[side][node][sizes[side][at]] += 1
-        for pair in certain:
-            for node in nodes_above(paths[side][pair[side]]):
-                known[side][node].add(pair)
     there: dict[frozenset[Pair], list[Path]] = defaultdict(list)
     for node, pairs in known[1].items():
         there[frozenset(pairs)].append(node)
-    matrices = {pair for pair in certain if len(sizes[0][pair.left]) > 1}
+    matrices = {pair for pair in known[0].get((), ()) if len(sizes[0][pair.left]) > 1}
     return {
         node: [
             other
@@ -284,14 +295,3 @@ def _is_known(certain: int, matrices: Sequence[Size], mine: Counter[Size], their
     total = sum(count for size, count in mine.items() if len(size) > 1)
     told = 2 * len(matrices) >= total and any(mine[size] == 1 for size in matrices)
     return (certain >= LEAVES and most) or (told and mine == theirs)
-
-
-@lru_cache(maxsize=65536)
-def _may_be_called(mine: str, theirs: str) -> bool:
-    """Whether two names of a parameter do not say that they are different things.
-
-    >>> _may_be_called("weight", "bias"), _may_be_called("gamma", "weight"), _may_be_called("scale", "weight")
-    (False, True, True)
-    """
-    meant = parameter_name(mine), parameter_name(theirs)
-    return meant[0] == meant[1] or not all(name in SPELLED for name in meant)
