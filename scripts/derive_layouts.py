@@ -174,14 +174,26 @@ def _tells_q(model: torch.nn.Module, inputs: Any, a: Attention, rows: dict[str, 
     path = a.leaves[0]
     if any(True for _ in own_bias(model, path, "q")):
         return True  # it was scaled with these rows
-    if path in dict(model.named_modules()):
+    if _is_called(model, inputs, path):
         return not shifts(model, inputs, a, rows["q"]) and shifts(model, inputs, a, rows["k"])
-    (bias,) = (p for p in parameters(model, path) if p.dim() == 1)  # a bare parameter: by its bias
+    (bias,) = (
+        p for p in parameters(model, path) if p.dim() == 1
+    )  # a bare parameter, or one that is read as if it were: by its bias
     before, kept = outputs(model, inputs), bias.clone()
     bias[rows["k"].flatten()] += 1
     moved = change(before, outputs(model, inputs))
     bias.copy_(kept)
     return moved < CLOSE
+
+
+def _is_called(model: torch.nn.Module, inputs: Any, path: str) -> bool:
+    """Whether a module of this path is called: torchvision's Swin hands the parameters of one to a function."""
+    module, called = dict(model.named_modules()).get(path), []
+    if module is not None:
+        handle = module.register_forward_hook(lambda *_: called.append(path))
+        outputs(model, inputs)
+        handle.remove()
+    return bool(called)
 
 
 @dataclass(frozen=True)

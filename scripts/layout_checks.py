@@ -50,6 +50,37 @@ def sam() -> Made:
     return model, (torch.rand(2, 3, 32, 32, dtype=torch.float64),)
 
 
+def torchvision_model(name: str, **options: Any) -> Callable[[], Made]:
+    """A small model of torchvision that gives what stands before its head."""
+
+    def make() -> Made:
+        import torchvision
+
+        model = getattr(torchvision.models, name)(**options)
+        return model, (torch.rand(2, 3, 32, 32, dtype=torch.float64),)
+
+    return make
+
+
+def torchvision_swin_v2() -> Made:
+    """The same with the blocks of Swin v2."""
+    from torchvision.models import swin_transformer as library
+
+    return torchvision_model(
+        "SwinTransformer", **TORCHVISION, window_size=[4, 4], block=library.SwinTransformerBlockV2
+    )()
+
+
+def fair_esm() -> Made:
+    """ESM-2 of its authors."""
+    from esm.model.esm2 import ESM2
+
+    model = ESM2(num_layers=1, embed_dim=48, attention_heads=4, token_dropout=False)
+    forward = model.forward
+    model.forward = lambda tokens: forward(tokens)["logits"]
+    return model, (4 + TOKENS,)
+
+
 def torch_attention() -> Made:
     """An attention of torch over its own inputs."""
     x = torch.rand(2, 5, 48, dtype=torch.float64)
@@ -129,6 +160,16 @@ def apart(path: str, q: str, k: str, groups: int) -> Attention:
     return Attention((f"{path}.{q}", f"{path}.{k}"), 4, groups, 12)
 
 
+TORCHVISION: dict[str, Any] = {"patch_size": [4, 4], "embed_dim": 48, "depths": [2], "num_heads": [4]}
+MAXVIT: dict[str, Any] = {
+    "input_size": (32, 32),
+    "stem_channels": 8,
+    "partition_size": 4,
+    "block_channels": [48],
+    "block_layers": [1],
+    "head_dim": 12,
+    "stochastic_depth_prob": 0.0,
+}
 FMS = "base_model.layers.0"
 ALBERT = apart("encoder.albert_layer_groups.0.albert_layers.0.attention", "query", "key", 4)
 
@@ -145,6 +186,23 @@ CHECKS = (
         "Swin v2",
         timm_model("swinv2_tiny_window8_256", **SWIN),
         replace(fused("layers.0.blocks.0.attn.qkv"), cosine=True),
+    ),
+    Check(
+        "torchvision Swin",
+        torchvision_model("SwinTransformer", **TORCHVISION, window_size=[4, 4]),
+        fused("features.1.0.attn.qkv"),
+    ),
+    Check("torchvision Swin v2", torchvision_swin_v2, replace(fused("features.1.0.attn.qkv"), cosine=True)),
+    Check(
+        "torchvision MaxViT",
+        torchvision_model("MaxVit", **MAXVIT),
+        fused("blocks.0.layers.0.layers.window_attention.attn_layer.1.to_qkv"),
+    ),
+    Check("fair-esm, ESM-2", fair_esm, apart("layers.0.self_attn", "q_proj", "k_proj", 4)),
+    Check(
+        "transformers, ESM that turns rows",
+        hf("EsmConfig", position_embedding_type="rotary", vocab_size=33, pad_token_id=1, mask_token_id=32),
+        apart("encoder.layer.0.attention.self", "query", "key", 4),
     ),
     Check("SAM's image encoder", sam, fused("blocks.0.attn.qkv")),
     Check("torch MultiheadAttention", torch_attention, fused("in_proj")),
