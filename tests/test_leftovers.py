@@ -158,8 +158,8 @@ def two_stages(first, second, attention, parts, mlp):
 
 
 def test_leftovers_of_one_block_belong_together_though_the_block_holds_a_list():
-    """torchvision's Swin: `features.1.0` is a block, and `features.1.0.mlp.0` is no other one."""
-    here = two_stages("features.1", "features.3", "attn", ("qkv", "proj"), ("mlp.0", "mlp.3"))
+    """As in torchvision's Swin: `trunk.1.0` is a block, and `trunk.1.0.mlp.0` is no other one."""
+    here = two_stages("trunk.1", "trunk.3", "attn", ("qkv", "proj"), ("mlp.0", "mlp.3"))
     parts = "q_proj", "k_proj", "v_proj", "o_proj"
     there = two_stages("layers.0.blocks", "layers.1.blocks", "attention", parts, ("mlp.fc1", "mlp.fc2"))
     assert {q.about for q in aligned(here, there).questions} == {"rows"}
