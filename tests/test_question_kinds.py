@@ -226,3 +226,11 @@ def test_how_a_square_stands_is_no_question_once_answers_made_certain_what_shows
         found = suggest(*case.trees(), hints=[*found.hints, name])
     assert {question.about for question in found.questions} == {"rows"}
     assert all(match.certain for match in found.matches if match.model[0].endswith("o_proj.weight"))
+
+
+def test_what_an_answer_said_belongs_to_nothing_is_offered_no_more():
+    (case,) = read_cases("real_text", "bert_hf__fmsfused")
+    said = "^classification_head.dense: not in the checkpoint"
+    questions = suggest(*case.trees(), hints=[said]).questions
+    assert questions
+    assert not [o.hint for q in questions for o in q.options if "classification_head.dense" in o.hint]

@@ -37,6 +37,8 @@ class Alignment:
         What the user said that counted as evidence.
     conventions : Conventions or None
         What the two sides show of their libraries; None where shapes are unknown.
+    nothing : tuple of frozenset of int
+        Leaves of either side, by position, of which an answer says that they belong to nothing.
     """
 
     checkpoint: KeyTree
@@ -49,6 +51,7 @@ class Alignment:
     findings: tuple[str, ...] = ()
     hints: tuple[Hint, ...] = ()
     conventions: Conventions | None = None
+    nothing: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
 
 
 def align(checkpoint: KeyTree, model: KeyTree, hints: Hints = None, contents: Contents | None = None) -> Alignment:

@@ -154,4 +154,7 @@ def _without(alignment: Alignment, hint: Statement) -> Alignment | str:
     """Without the matches of keys that belong to nothing."""
     side = 0 if hint.said.kind == "unused" else 1
     kept = tuple(link for link in alignment.links if not any(hint.speaks_of(p) for p in (link.left, link.right)[side]))
-    return with_links(alignment, kept)
+    spoken = {at for p in all_patterns(alignment, side) if hint.speaks_of(p) for at in p.cells.values()}
+    nothing = list(alignment.nothing)
+    nothing[side] |= spoken
+    return with_links(replace(alignment, nothing=(nothing[0], nothing[1])), kept)

@@ -101,7 +101,11 @@ class _Case:
         self.families = Families(opened)
         second = [p for link in alignment.copies for p in link.left]  # names of tied weights
         self.copies = _copies_by_owner(alignment)
-        self.spare = frozenset((*alignment.left, *second)), frozenset(alignment.right)
+        left_over = (*alignment.left, *second), alignment.right
+        self.spare = tuple(
+            frozenset(p for p in some if not nothing.issuperset(p.cells.values()))
+            for some, nothing in zip(left_over, alignment.nothing, strict=True)
+        )
         self.patterns = (
             [p for link in alignment.links for p in link.left] + [*alignment.left, *second],
             [p for link in alignment.links for p in link.right] + list(alignment.right),
