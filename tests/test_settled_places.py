@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 from aligning import aligned, certain_pairs
+from cases import read_cases
+
+from treealign import suggest
 
 WIDTHS = (8, 8, 16, 16, 16, 24)
 
@@ -140,3 +143,10 @@ def test_a_leaf_of_one_name_belongs_where_all_others_of_its_size_are_placed():
     pairs = certain_pairs(aligned(here, there))
     assert pairs["trunk.5.norm.weight"] == "model.pile.2.0.scaler.weight"
     assert pairs["norm.weight"] == "model.layernorm.weight"
+
+
+def test_a_norm_has_the_number_of_its_convolution():
+    """`conv1.bn` stands in the member whose convolution is `conv1`, so it is `bn1`, though `bn2` is of its size."""
+    (case,) = read_cases("real_vision", "dla34_pytorchcv__timm")
+    pairs = certain_pairs(suggest(*case.trees()))
+    assert pairs["features.stage1.tree2.body.conv2.bn.running_mean"] == "level2.tree2.bn2.running_mean"

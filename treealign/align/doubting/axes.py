@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 
 from treealign.align.links import Link
-from treealign.align.matching.places import Pair, Places
+from treealign.align.matching.nodes import Pair
+from treealign.align.matching.places import Places
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternatives, alone

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -65,6 +66,25 @@ def number_in(row: Row, path: Path) -> int | None:
     runs = _runs(path[len(row.node)])
     at = next((n for n, run in enumerate(runs) if run.isdecimal() and "".join(runs[:n]) == row.stem), None)
     return None if at is None else number_of(runs[at])
+
+
+def kept_numbers(left: Row, right: Row, pairs: Iterable[tuple[Path, Path]]) -> set[int]:
+    """The numbers of one list of which all pairs bear the same number in what holds the other, in any of its lists.
+
+    A norm has its convolution's number in `conv1.conv` and `conv1.bn` of one library, as in `conv1` and `bn1` of
+    another: where the convolutions are known, the norms are told apart.
+
+    >>> conv, bn = Row(("body",), "conv"), Row(("tree",), "bn")
+    >>> pairs = [(("body", f"conv{n}", "conv", "weight"), ("tree", f"conv{n}", "weight")) for n in (1, 2)]
+    >>> kept_numbers(conv, bn, pairs), kept_numbers(conv, bn, [*pairs, (pairs[0][0], pairs[1][1])])
+    ({1, 2}, {2})
+    """
+    there: dict[int, set[int | None]] = defaultdict(set)
+    for mine, theirs in pairs:
+        if (number := number_in(left, mine)) is not None:
+            rows = [row for row in rows_above(theirs) if row.node == right.node]
+            there[number] |= {number_in(row, theirs) for row in rows} or {None}
+    return {number for number, found in there.items() if found == {number}}
 
 
 @lru_cache(maxsize=65536)

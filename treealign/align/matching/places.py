@@ -21,7 +21,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple
 
 from treealign.align import verdict
 from treealign.align.doubting.lists import ORDER, SERIES, may_run_alike
@@ -30,7 +29,17 @@ from treealign.align.links import Link
 from treealign.align.matching.agreement import KINDS, NUMBERS, WORDS, names_exclude
 from treealign.align.matching.certainty import RIVALLED, SHAPE_ONLY
 from treealign.align.matching.in_step import IN_STEP, dense, may_be_called, words_of
-from treealign.align.matching.numbered import Path, Row, nodes_above, number_in, parting, rows_above, within
+from treealign.align.matching.nodes import LEAVES, Pair, Size, by_module, certain_below, known_nodes
+from treealign.align.matching.numbered import (
+    Path,
+    Row,
+    kept_numbers,
+    nodes_above,
+    number_in,
+    parting,
+    rows_above,
+    within,
+)
 from treealign.align.state import State
 from treealign.mapping.operations import Reshape
 
@@ -38,16 +47,7 @@ PLACED = "its place: no other leaf could take it"
 SILENT = frozenset(
     {IN_STEP, SHAPE_ONLY, RIVALLED, WORDS, KINDS, NUMBERS, ORDER, OTHER_TOWER}
 )  # names say nothing, and nothing against it
-LEAVES = 2  # certain leaves by which a node is known: of a weight and a bias either may be the wrong one
 BUDGET = 2_000_000  # nodes and pairs to be looked at: what takes more stays open
-Size = tuple[int, ...]
-
-
-class Pair(NamedTuple):
-    """Two leaves that correspond, by position."""
-
-    left: int
-    right: int
 
 
 def settle_places(state: State) -> State:
@@ -93,9 +93,9 @@ class Places:
         self.rivals: dict[Size, list[Pair]] = defaultdict(list)
         for pair in loose:
             self.rivals[self.sizes[0][pair.left]].append(pair)
-        self.leaves = tuple(map(_by_module, self.paths))
-        self.certain = _certain_below(certain, self.paths)
-        self.known = _known_nodes(self.certain, self.paths, self.sizes)
+        self.leaves = tuple(map(by_module, self.paths))
+        self.certain = certain_below(certain, self.paths)
+        self.known = known_nodes(self.certain, self.paths, self.sizes)
         self.below: dict[Path, list[Pair]] = defaultdict(list)
         for pair in self.pairs:
             for node in nodes_above(self.paths[0][pair.left]):
@@ -167,7 +167,15 @@ class Places:
         if any(not within(a, left) and not within(b, right) for left, right in self._known_around(other)):
             return True
         parted = self._parted(pair, other)
-        return parted is not None and self._run_alike(*parted)
+        return parted is not None and (self._keep_numbers(*parted, pair, other) or self._run_alike(*parted))
+
+    def _keep_numbers(self, left: Row, right: Row, *pairs: Pair) -> bool:
+        """Whether pairs bear the numbers that all which is certain of these members bears on both sides."""
+        known = ((self.paths[0][p.left], self.paths[1][p.right]) for p in self.certain[0].get(left.node, ()))
+        kept = kept_numbers(left, right, known)
+        return all(
+            number_in(left, self.paths[0][p.left]) == number_in(right, self.paths[1][p.right]) in kept for p in pairs
+        )
 
     def _module(self, side: int, path: Path) -> Counter[Size]:
         """The sizes of all leaves of the module that holds a leaf."""
@@ -242,56 +250,3 @@ def _pairs(links: Iterable[Link], certain: bool) -> list[Pair]:
         if link.certain == certain and _keeps_shape(link):
             found += [Pair(g.left[0], g.right[0]) for g in link.expand()]
     return found
-
-
-def _by_module(paths: Sequence[Path]) -> dict[Path, list[int]]:
-    """The leaves of each module, without those of the modules in it."""
-    found = defaultdict(list)
-    for at, path in enumerate(paths):
-        found[path[:-1]].append(at)
-    return found
-
-
-def _certain_below(certain: Sequence[Pair], paths: tuple[list[Path], ...]) -> tuple[dict[Path, set[Pair]], ...]:
-    """What is certain below each node of either side."""
-    known: tuple[dict[Path, set[Pair]], ...] = defaultdict(set), defaultdict(set)
-    for side in (0, 1):
-        for pair in certain:
-            for node in nodes_above(paths[side][pair[side]]):
-                known[side][node].add(pair)
-    return known
-
-
-def _known_nodes(
-    known: tuple[dict[Path, set[Pair]], ...], paths: tuple[list[Path], ...], sizes: tuple[list[Size], ...]
-) -> dict[Path, list[Path]]:
-    """Nodes of the checkpoint with those of the model that are known to be the same: see the notes above."""
-    held: tuple[dict[Path, Counter[Size]], dict[Path, Counter[Size]]] = defaultdict(Counter), defaultdict(Counter)
-    for side in (0, 1):
-        for at, path in enumerate(paths[side]):
-            for node in nodes_above(path):
-                held[side][node][sizes[side][at]] += 1
-    there: dict[frozenset[Pair], list[Path]] = defaultdict(list)
-    for node, pairs in known[1].items():
-        there[frozenset(pairs)].append(node)
-    matrices = {pair for pair in known[0].get((), ()) if len(sizes[0][pair.left]) > 1}
-    return {
-        node: [
-            other
-            for other in there[held_certain]
-            if _is_known(len(pairs), [sizes[0][p.left] for p in matrices & pairs], held[0][node], held[1][other])
-        ]
-        for node, pairs in known[0].items()
-        if node and (held_certain := frozenset(pairs)) in there
-    }
-
-
-def _is_known(certain: int, matrices: Sequence[Size], mine: Counter[Size], theirs: Counter[Size]) -> bool:
-    """Whether so many certain leaves tell that two nodes correspond that hold these, or the matrices among them.
-
-    They do where they are most of the matrices of two nodes that hold the same, and one of them is alone of its size.
-    """
-    most = 2 * certain >= max(mine.total(), theirs.total())
-    total = sum(count for size, count in mine.items() if len(size) > 1)
-    told = 2 * len(matrices) >= total and any(mine[size] == 1 for size in matrices)
-    return (certain >= LEAVES and most) or (told and mine == theirs)
