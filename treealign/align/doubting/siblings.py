@@ -125,17 +125,24 @@ def _beside_left_over(state: State) -> dict[Link, list[Link]]:
     for link in state.known if left_over else ():
         if link.certain and len(link.left) == len(link.right) == 1 and not link.operations:
             ends = link.left[0], link.right[0]
-            roles = tuple(map(_roles, ends))
-            if roles[0] & roles[1] and roles[0] != roles[1] and own_name(ends[0]) != own_name(ends[1]):
-                rivals = (
-                    p
-                    for side, end in enumerate(ends)
-                    for p in left_over.get((side, end.holder, _parameter(end)), ())
-                    if _could_stand_for(p, end) and (not _roles(p) or _roles(p) & roles[1 - side])
-                )
-                if next(rivals, None) is not None:
-                    found[link] = [link]
+            if own_name(ends[0]) != own_name(ends[1]) and any(
+                _may_be_meant(p, end, ends[1 - side])
+                for side, end in enumerate(ends)
+                for p in left_over.get((side, end.holder, _parameter(end)), ())
+            ):
+                found[link] = [link]
     return found
+
+
+def _may_be_meant(p: Pattern, mine: Pattern, other: Pattern) -> bool:
+    """Whether what is left over beside one end may as well be meant by the other: it bears its name, or its role.
+
+    A role speaks for it only where that of the two ends is one of several.
+    """
+    roles = _roles(mine), _roles(other)
+    several = roles[0] & roles[1] and roles[0] != roles[1]
+    named = own_name(p) == own_name(other) or (several and (not _roles(p) or _roles(p) & roles[1]))
+    return bool(named) and _could_stand_for(p, mine)
 
 
 def _could_stand_for(p: Pattern, other: Pattern) -> bool:
