@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from treealign import TreealignError, load, read_tree, save, suggest
+from treealign import KeyTree, TreealignError, load, read_tree, save, suggest
 from treealign.cli.verbs import app
 from treealign.errors import FormatError
 from treealign.formats.exports.gguf import BLOCKS, PLAIN
@@ -240,3 +240,29 @@ def test_the_architecture_tells_where_no_class_does(tmp_path):
     found = suggest(tmp_path / "m.gguf", bare)
     norms = {key for match in found.matches if match.operations for key in match.model}
     assert norms == {key for key in bare if key.endswith("norm.weight")}
+
+
+def of_architecture(tree, name):
+    return KeyTree(tree.leaves, tree.modules, tree.tied, tree.ordered, tree.source, tree.trace, name or "")
+
+
+def llama_cpp_norms(architecture, module=None, second=None):
+    """A norm of a GGUF of this architecture against one of a module of this class."""
+    leaves = [("blk.0.attn_norm.weight", (4,), "float32"), ("blk.0.ffn.weight", (4, 6), "float32")]
+    file = of_architecture(KeyTree.from_leaves(leaves), architecture)
+    named = [(key.replace("blk", "layers"), shape, kind) for key, shape, kind in leaves]
+    classes = {"layers.0.attn_norm": module} if module else None
+    model = of_architecture(KeyTree.from_leaves(named, modules=classes, ordered=True), second)
+    (found,) = [m for m in suggest(file, model).matches if "norm" in m.model[0]]
+    return found.certain, [type(o).__name__ for o in found.operations]
+
+
+def test_numbers_of_which_nobody_knows_whether_the_model_undoes_them_stay_open():
+    assert llama_cpp_norms("gemma", "GemmaRMSNorm") == (True, ["MinusOne"])
+    assert llama_cpp_norms("gemma", "LigerRMSNormForGemma") == (False, ["MinusOne"])
+    assert llama_cpp_norms("qwen3next") == (False, ["MinusOne"])
+    assert llama_cpp_norms("qwen3next", "Qwen3NextRMSNormGated") == (True, [])
+
+
+def test_two_files_of_one_library_hold_the_same_numbers():
+    assert llama_cpp_norms("gemma", second="gemma") == (True, [])

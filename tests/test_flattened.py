@@ -134,11 +134,20 @@ def averages(model, file):
 def test_a_list_of_averages_without_names_reaches_the_parameters_in_their_order(tmp_path):
     shadow = averages(Pair(), tmp_path / "both.pt")
     model = Pair()
-    load(model, tmp_path / "both.pt", select="shadow_params", strict=False)
+    mapping = suggest(f"{tmp_path / 'both.pt'}#shadow_params", model).mapping.accept()
+    load(model, tmp_path / "both.pt", mapping=mapping, select="shadow_params", strict=False)
     assert all(torch.equal(one, other) for one, other in zip(model.parameters(), shadow, strict=True))
     save(model.first, tmp_path / "out")
     found = read_tree(tmp_path / "out")
     assert found.keys == ("shadow_params.0", "shadow_params.1")
+
+
+def test_the_order_of_a_list_of_averages_is_a_guess_where_two_have_one_shape(tmp_path):
+    """A release that defines the second layer first has a list of the same shapes."""
+    averages(Pair(), tmp_path / "both.pt")
+    found = suggest(f"{tmp_path / 'both.pt'}#shadow_params", Pair())
+    assert found.questions
+    assert not any(match.certain for match in found.matches if "norm" not in match.model[0])
 
 
 def test_a_list_that_is_not_the_parameters_of_this_model_is_no_evidence(tmp_path):

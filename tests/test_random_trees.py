@@ -7,8 +7,12 @@ from random_trees import certain_and_wrong, truth_of
 
 SEEDS = 240
 TOGETHER = 20
-# certain and wrong today, of the seeds up to 6200: kept until the evidence that is missing is found
-KNOWN = (2590, 2631, 2897, 4596, 4604, 4836, 4890, 5527, 5528, 5751, 5842, 5887, 6000, 6028, 7383, 7439)
+CRASHED = 9062  # what was obviously the same, and conversions took apart, has no scores to be read
+# certain and wrong today, of the seeds drawn so far: kept until the evidence that is missing is found
+KNOWN = (
+    *(2590, 2631, 2897, 4596, 4604, 4836, 4890, 5527, 5528, 5751, 5842, 5887, 6000, 6028),
+    *(7383, 7439, 9040, 9148, 9206, 9528),
+)
 # torn modules, numbers of two blocks, another's path, wholes of squares, members of a stack left over, rows of what is
 # found late or placed, modules and matrices that could change places, a name taken from the container
 MENDED = (
@@ -38,3 +42,7 @@ def test_a_seed_makes_one_truth():
     one, other = truth_of(7), truth_of(7)
     assert list(one.checkpoint) == list(other.checkpoint)
     assert list(one.model) == list(other.model)
+
+
+def test_no_tree_ends_in_a_traceback():
+    assert truth_of(CRASHED).suggestion().matches

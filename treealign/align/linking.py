@@ -80,9 +80,11 @@ def _alternative(sides: tuple[Side, Side], doubt: Doubt) -> Alternative:
 def resized_links(sides: tuple[Side, Side], assignment: Assignment, links: Sequence[Link]) -> list[Link]:
     """Names that correspond although a size differs; they are renamed, and reported with both shapes."""
     taken = {p for link in links for p in (*link.left, *link.right)}
+    # what was found to be the same before the search stands behind the rest, and has no scores: its size is known
+    rows, columns = assignment.names.shape
     free = (
-        [i for i, p in enumerate(sides[0].patterns) if p not in taken],
-        [j for j, p in enumerate(sides[1].patterns) if p not in taken],
+        [i for i, p in enumerate(sides[0].patterns[:rows]) if p not in taken],
+        [j for j, p in enumerate(sides[1].patterns[:columns]) if p not in taken],
     )
     if not free[0] or not free[1]:
         return []

@@ -30,10 +30,12 @@ from treealign.align.doubting.twins import judge_twins
 from treealign.align.doubting.unknown_shapes import judge_without_shapes
 from treealign.align.matching.places import settle_places
 from treealign.align.state import Judge, Pass, State
+from treealign.align.unnamed import judge_unnamed
 from treealign.align.verdict import judged
 
 JUDGES: tuple[Judge, ...] = (
     judge_lists,
+    judge_unnamed,
     judge_siblings,
     judge_indices,
     judge_orders,

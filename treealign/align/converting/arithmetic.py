@@ -3,7 +3,8 @@
 Names and shapes are the same, so that a plain rename would load, and compute something else. Data:
 ``knowledge/arithmetic.json``, each entry with its source. It is undone where a file says by its architecture that this
 library wrote its numbers; names alone may be anybody's. Which norms are meant is told by the class of the model's
-module, or by that architecture.
+module, or by that architecture. Where all norms of an architecture are written so and the model has a class that is not
+known to undo it, or only some are and no class is known, it is a guess and open.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from importlib import resources
 
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.mapping.operations import Operation, from_json, invert
+from treealign.align.reasons import Reason
+from treealign.align.verdict import doubted
+from treealign.mapping.operations import Operation, Reshape, from_json, invert
 from treealign.tree.keytree import KeyTree
+
+UNKNOWN = Reason("belongs", "its numbers are written otherwise, and whether the model's module undoes it is not known")
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Entry:
     other: str
     classes: frozenset[str]
     architectures: frozenset[str]
+    some: frozenset[str]  # architectures of which it holds for some of these leaves
     operations: tuple[Operation, ...]
 
 
@@ -48,14 +54,17 @@ def _entry(said: Mapping[str, object]) -> Entry:
     operation = from_json(said["operation"])
     texts = (str(said.get(what, "")) for what in ("library", "key", "other"))
     library, key, other = texts
-    return Entry(library, key, other, names("classes"), names("architectures"), (operation,))
+    return Entry(library, key, other, names("classes"), names("architectures"), names("some"), (operation,))
 
 
 def with_arithmetic(links: Iterable[Link], trees: tuple[KeyTree, KeyTree], proved: Collection[Link]) -> Iterator[Link]:
     """The links, those of numbers that are written otherwise made conversions; what contents have proved stays."""
-    written = entries() if any(tree.architecture for tree in trees) else ()
+    written = (
+        entries() if sum(bool(tree.architecture) for tree in trees) == 1 else ()
+    )  # of two files both are written so
     for link in links:
-        plain = not link.operations and len(link.left) == len(link.right) == 1 and link not in proved
+        plain = all(isinstance(o, Reshape) for o in link.operations) and link not in proved
+        plain = plain and len(link.left) == len(link.right) == 1
         yield _converted(link, trees, written) if plain and written else link
 
 
@@ -64,20 +73,27 @@ def _converted(link: Link, trees: tuple[KeyTree, KeyTree], written: Sequence[Ent
         for at in (0, 1):
             ends = (link.left[0], link.right[0])[:: -1 if at else 1]
             sides = trees[:: -1 if at else 1]
-            if sides[0].architecture and _speaks(entry, ends, sides):
+            if sides[0].architecture and (holds := _holds(entry, ends, sides)) is not None:
                 operations = invert(entry.operations) if at else entry.operations
                 said = f"{entry.library} writes other numbers than the model holds: {operations[0]!r}"
-                return replace(
-                    link, operations=operations, groups=tuple(link.expand()), evidence=(*link.evidence, said)
+                made = replace(
+                    link,
+                    operations=(*link.operations, *operations),
+                    groups=tuple(link.expand()),
+                    evidence=(*link.evidence, said),
                 )
+                return made if holds else doubted(made, UNKNOWN)
     return link
 
 
-def _speaks(entry: Entry, ends: Sequence[Pattern], sides: Sequence[KeyTree]) -> bool:
+def _holds(entry: Entry, ends: Sequence[Pattern], sides: Sequence[KeyTree]) -> bool | None:
+    """Whether an entry holds for a match; False where it may, or may not; None where it does not speak of it."""
     if not ends[0].template.endswith(entry.key) or not ends[1].template.endswith(entry.other):
-        return False
-    if not entry.classes:
-        return True
-    modules = sides[1].modules
+        return None
+    modules, architecture = sides[1].modules, sides[0].architecture
     held = {modules.get(sides[1].keys[at].rpartition(".")[0], "") for at in ends[1].cells.values()}
-    return held <= entry.classes or (not modules and sides[0].architecture in entry.architectures)
+    if not entry.classes or (modules and held <= entry.classes):
+        return True
+    if architecture in entry.architectures:
+        return not modules
+    return False if architecture in entry.some and not modules else None

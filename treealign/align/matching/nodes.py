@@ -40,7 +40,7 @@ def certain_below(certain: Sequence[Pair], paths: tuple[list[Path], ...]) -> tup
 def known_nodes(
     known: tuple[dict[Path, set[Pair]], ...], paths: tuple[list[Path], ...], sizes: tuple[list[Size], ...]
 ) -> dict[Path, list[Path]]:
-    """Nodes of the checkpoint with those of the model that are known to be the same: see the notes above."""
+    """Nodes of the checkpoint with those of the model that are known to be the same, by what is certain below both."""
     held: tuple[dict[Path, Counter[Size]], dict[Path, Counter[Size]]] = defaultdict(Counter), defaultdict(Counter)
     for side in (0, 1):
         for at, path in enumerate(paths[side]):
