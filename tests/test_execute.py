@@ -15,6 +15,7 @@ from strategies import operations_and_shapes
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import core_model_loading
 
+from treealign import ConversionMapping, Convert
 from treealign.errors import MappingError
 from treealign.mapping import execution
 from treealign.mapping.execution import execute
@@ -25,6 +26,7 @@ from treealign.mapping.operations import (
     Interleave,
     Join,
     Keep,
+    NegativeLog,
     Pad,
     Parallel,
     Permute,
@@ -445,3 +447,11 @@ def test_results_must_fit_the_tensors_they_are_left_in(output):
         execute.run_into((Permute((1, 0)), RotaryPermute(1, 2)), [torch.zeros(2, 2)], [output])
     with pytest.raises(MappingError):
         execute.run_into((Permute((1, 0)),), [torch.zeros(2, 2)], [output])
+
+
+def test_the_logarithm_of_numbers_that_are_no_decays_is_refused_and_says_of_which_key():
+    mapping = ConversionMapping([Convert(["decay"], ["A_log"], [NegativeLog()])])
+    assert dict(mapping.apply({"decay": -torch.ones(3)}))["A_log"].tolist() == [0.0] * 3
+    with pytest.raises(MappingError, match="decay: only negative numbers") as caught:
+        dict(mapping.apply({"decay": torch.tensor([-1.0, 2.0, 0.0])}))
+    assert "2 of 3 are not" in str(caught.value)

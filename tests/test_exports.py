@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
+import zipfile
 
 import gguf
 import h5py
@@ -120,6 +122,41 @@ def test_a_file_that_was_cut_short_is_refused_and_says_so(name, tmp_path):
             read_tree(tmp_path / name)
 
 
+def npz_of_another_header(path, tensors):
+    np.savez(path, **{key: value.reshape(-1)[:-1] for key, value in tensors.items()})
+    with zipfile.ZipFile(path) as archive:
+        held = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in held.items():
+            count = int(re.search(rb"\((\d+),\)", data).group(1))
+            archive.writestr(name, data.replace(b"(%d,)" % count, b"(%d,)" % (count + 1)))
+
+
+def onnx_of_another_shape(path, tensors):
+    as_onnx(path, tensors)
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        tensor.dims[0] += 1
+    path.write_bytes(model.SerializeToString())
+
+
+def flax_of_another_shape(path, tensors):
+    def leaf(value):
+        return msgpack.ExtType(1, msgpack.packb(((value.shape[0] - 1, *value.shape[1:]), "float32", value.tobytes())))
+
+    path.write_bytes(msgpack.packb(nested(tensors, leaf)))
+
+
+DAMAGED = {"m.npz": npz_of_another_header, "m.onnx": onnx_of_another_shape, "m.msgpack": flax_of_another_shape}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_bytes_that_are_not_those_of_the_shape_are_refused(name, tmp_path):
+    DAMAGED[name](tmp_path / name, arrays())
+    with pytest.raises(FormatError, match="by its shape"):
+        read_tree(tmp_path / name)
+
+
 def test_types_of_gguf_are_those_of_its_package():
     sizes = {kind.value: (kind.name, *GGML_QUANT_SIZES[kind]) for kind in GGMLQuantizationType}
     assert sizes.items() >= BLOCKS.items()
@@ -168,6 +205,9 @@ def test_a_folder_of_orbax_shows_names_and_what_shapes_it_has(tmp_path):
     (tmp_path / "array_metadatas").mkdir()
     (tmp_path / "array_metadatas" / "process_0").write_text(json.dumps({"array_metadatas": said}))
     assert {leaf.key: leaf.shape for leaf in read_tree(tmp_path).leaves} == SHAPES
+    # where several processes write, each may have written a part
+    (tmp_path / "array_metadatas" / "process_1").write_text(json.dumps({"array_metadatas": said}))
+    assert {leaf.key: leaf.shape for leaf in read_tree(tmp_path).leaves} == dict.fromkeys(SHAPES)
 
 
 def decoder(kind, **more):

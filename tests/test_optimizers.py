@@ -8,7 +8,9 @@ from torch import nn
 
 from treealign import ConversionMapping, Convert, Rename, TreealignError, convert_checkpoint, operations
 from treealign.checkpoint.optimizers import convert_optimizer, convert_optimizer_state
-from treealign.errors import MappingError
+from treealign.errors import MappingError, OpenQuestionsError
+from treealign.mapping.open_questions import OpenQuestion
+from treealign.tree.keytree import KeyTree
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 
@@ -156,6 +158,72 @@ def test_what_cannot_follow_exactly_is_refused_with_the_reason():
         assert fact in str(caught.value)
 
 
+def stated(**slots):
+    """Of q, k and v as one optimizer keeps them, each slot the same for all."""
+    names = [f"blocks.0.{part}.weight" for part in "qkv"]
+    return {"state": {name: dict(slots) for name in names}, "param_groups": [{"params": names}]}
+
+
+TURNED = ConversionMapping(
+    [Convert([f"blocks.0.{part}.weight"], [f"b.{part}.weight"], [operations.RotaryPermute(1, 6)]) for part in "qkv"]
+)
+
+
+@pytest.mark.parametrize(
+    "slots",
+    [
+        {"exp_avg": torch.zeros(6, 4), "exp_avg_sq_row": torch.zeros(6), "exp_avg_sq_col": torch.zeros(4)},
+        {"row_var": torch.zeros(6, 1), "col_var": torch.zeros(1, 4)},
+        {"exp_avg_sq_col": torch.zeros(6)},
+        {"state1": torch.zeros(6, 4, dtype=torch.uint8), "qmap1": torch.zeros(256), "absmax1": torch.zeros(6)},
+        {"exp_avg": torch.zeros(6, 4, dtype=torch.uint8)},
+    ],
+    ids=["factored, with momenta", "factored by torch", "as long as the rows", "8 bits", "codes"],
+)
+@pytest.mark.parametrize("before", ["known", "unknown"])
+def test_only_what_is_as_large_as_the_parameter_is_moved(slots, before):
+    state = stated(step=1, **slots)
+    tree = KeyTree.from_leaves((key, (6, 4), "float32") for key in state["state"]) if before == "known" else None
+    for mapping in (TURNED, MAPPING):
+        with pytest.raises(TreealignError, match="cannot follow exactly"):
+            convert_optimizer_state(state, mapping, tree)
+    renamed = convert_optimizer_state(state, ConversionMapping([Rename("blocks.{i}", "layers.{i}")]))
+    assert renamed["state"]["layers.0.q.weight"].keys() == {"step", *slots}
+
+
+def test_no_momentum_yet_stays_none_and_none_beside_some_is_refused():
+    state = stated(momentum_buffer=None)
+    assert convert_optimizer_state(state, MAPPING)["state"]["layers.0.qkv.weight"] == {"momentum_buffer": None}
+    state["state"]["blocks.0.q.weight"]["momentum_buffer"] = torch.zeros(6, 4)
+    with pytest.raises(MappingError, match="momentum_buffer is neither"):
+        convert_optimizer_state(state, MAPPING)
+
+
+def test_the_momentum_of_a_single_number_is_stacked_and_its_count_is_not():
+    mapping = ConversionMapping([Convert(["a", "b"], ["c"], [operations.Stack(0, 2)])])
+    slots = {"step": torch.tensor(3.0), "exp_avg": torch.tensor(0.5)}
+    state = {"state": {"a": slots, "b": slots}, "param_groups": [{"params": ["a", "b"]}]}
+    made = convert_optimizer_state(state, mapping)["state"]["c"]
+    assert (made["step"].shape, made["exp_avg"].shape) == ((), (2,))
+
+
+def test_a_mapping_that_guesses_or_touches_nothing_converts_no_state():
+    open_one = ConversionMapping(MAPPING, questions=[OpenQuestion("names", ("a",), ("b",), "both fit", ())])
+    with pytest.raises(OpenQuestionsError, match="nothing was converted"):
+        convert_optimizer_state(stated(step=1), open_one)
+    with pytest.raises(MappingError, match="touches no parameter"):
+        convert_optimizer_state(stated(step=1), MAPPING.reverse)
+    assert convert_optimizer_state(stated(step=1), ConversionMapping()) == stated(step=1)
+
+
+def test_a_file_is_not_written_half_under_the_old_names(tmp_path):
+    state = stated(step=1)
+    torch.save({"optimizer": state, "ema": [{"blocks.0.q.weight": torch.zeros(6, 4)}]}, tmp_path / "from")
+    with pytest.raises(MappingError, match="beside the state of the optimizer"):
+        convert_optimizer(tmp_path / "from", tmp_path / "to", MAPPING)
+    assert not (tmp_path / "to").exists()
+
+
 @pytest.mark.parametrize("form", ["a file", "a file with more", "a distributed checkpoint"])
 def test_files_and_distributed_checkpoints_are_converted(form, tmp_path):
     import torch.distributed.checkpoint as dcp
@@ -165,7 +233,7 @@ def test_files_and_distributed_checkpoints_are_converted(form, tmp_path):
     trained(model, optimizer, 2)
     state, source, target = by_name(model, optimizer), tmp_path / "from", tmp_path / "to"
     if form == "a distributed checkpoint":
-        dcp.save({"model": weights(model), "optim": state}, checkpoint_id=str(source), no_dist=True)
+        dcp.save({"optim": state, "other": {"mean": torch.zeros(2)}}, checkpoint_id=str(source), no_dist=True)
     else:
         torch.save(state if form == "a file" else {"optimizer": state, "epoch": 3}, source)
     convert_optimizer(source, target, MAPPING)

@@ -10,6 +10,7 @@ from treealign.checkpoint.assigning import room, settle, takes_another
 from treealign.checkpoint.places import Place, Places, dtype_name
 from treealign.checkpoint.sources import Source
 from treealign.errors import LoadError
+from treealign.mapping.execution import speaking_of
 from treealign.mapping.execution.execute import run_into
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold_names
@@ -107,7 +108,8 @@ class _Filling:
 
     def _read(self, step: Step, spots: Sequence[Sequence[Place]], dtypes: Sequence[torch.dtype]) -> list[torch.Tensor]:
         rooms = [room(spot, dtype) for spot, dtype in zip(spots, dtypes, strict=True)]
-        run_into(step.operations, (self.source.read(key) for key in step.sources), rooms, cast=True)
+        with speaking_of(step.sources):
+            run_into(step.operations, (self.source.read(key) for key in step.sources), rooms, cast=True)
         return rooms
 
     def _taken(self, step: Step, spot: Sequence[Place], dtype: torch.dtype) -> torch.Tensor | None:

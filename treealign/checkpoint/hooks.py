@@ -19,7 +19,7 @@ from treealign.checkpoint.places import Place, Places, find_places
 from treealign.errors import MappingError
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
-from treealign.mapping.execution.execute import run
+from treealign.mapping.execution import run
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.marking import refuse_open
 from treealign.mapping.planning import Step
@@ -124,7 +124,7 @@ class Attachment:
         naming = self._naming(module, places)
         tensors = {key: state_dict.pop(prefix + place.raw, place.tensor) for key, place in places.places.items()}
         for emission in naming.emissions:
-            made = run(emission.operations, [tensors[place.key] for place in emission.places])
+            made = run(emission.operations, [tensors[place.key] for place in emission.places], emission.keys)
             state_dict.update(zip((prefix + key for key in emission.keys), made, strict=True))
         state_dict.update({prefix + key: tensor for key, tensor in naming.kept.items()})
 
@@ -158,7 +158,7 @@ def _put(
         elif step.targets[0] in places.recomputed:
             kept[step.sources[0]] = tensors[step.sources[0]].detach().clone()
         else:
-            made = run(step.operations, [tensors[key] for key in step.sources])
+            made = run(step.operations, [tensors[key] for key in step.sources], step.sources)
             names = (prefix + _raw(places.places.get(key), key) for key in step.targets)
             state_dict.update(zip(names, made, strict=True))
     return kept

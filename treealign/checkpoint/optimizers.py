@@ -2,8 +2,8 @@
 
 What torch's optimizers keep for a parameter is one number (a count of steps) or as large as the parameter (momenta,
 second moments, their maxima): number by number, so that whatever only moves numbers moves them too. What computes
-numbers, and states of other shapes (Adafactor's rows and columns) below a weight that is more than renamed, cannot
-follow: that is refused, with the reason.
+numbers, and states of other shapes or codes (Adafactor's rows and columns, moments of 8 bits) below a weight that is
+more than renamed, cannot follow: that is refused, with the reason.
 
 A state is by number (``torch.optim``: the order in which the parameters were given to the optimizer) or by name
 (`torch.distributed.checkpoint.state_dict.get_optimizer_state_dict`).
@@ -19,19 +19,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from treealign.checkpoint.optimizer_slots import AS_LARGE, Size, states
 from treealign.errors import FormatError, MappingError, TreealignError
 from treealign.formats.distributed_metadata import METADATA
 from treealign.formats.torch_files import loaded_safely
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
-from treealign.mapping.execution import run
-from treealign.mapping.operations import is_lossy
+from treealign.mapping.marking import mapping_source, refuse_open
 from treealign.mapping.planning import Step
 from treealign.tree.keytree import KeyTree
 
 STATE, GROUPS, PARAMS, NAMES = "state", "param_groups", "params", "param_names"
-# as large as their parameters in whatever optimizer keeps them
-_AS_LARGE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "exp_inf", "square_avg", "grad_avg", "sum")
 _MOST = 20
 Order = nn.Module | KeyTree | Iterable[str]
 
@@ -68,25 +66,70 @@ def convert_optimizer_state(
     TreealignError
         It is no state of an optimizer, or nothing tells which parameter a number is.
     MappingError
-        Some states cannot follow exactly; each is named with the reason.
+        The mapping still guesses or touches no parameter; what stands beside the states has names that it changes, too;
+        or some states cannot follow exactly: each is named with the reason.
     """
     if not (isinstance(state, Mapping) and isinstance(state.get(STATE), Mapping) and GROUPS in state):
         raise TreealignError(
             "not the state of an optimizer", hint=f"it has {STATE!r} and {GROUPS!r}, as optimizer.state_dict() gives"
         )
-    names = _names(state, before)
-    steps = as_mapping(mapping).plan(list(names.values()), converted)
+    transforms = as_mapping(mapping)
+    refuse_open(transforms, "nothing was converted", mapping_source(mapping))
+    rest = {key: value for key, value in state.items() if key not in (STATE, GROUPS)}
+    _refuse_halves(rest, transforms, converted)
+    shapes = _shapes(before)
+    names = _names(state, before, shapes)
+    steps = transforms.plan(list(names.values()), converted)
+    _refuse_idle(transforms, steps, names.values())
     held = {names[key]: value for key, value in state[STATE].items() if key in names}
     faults: list[str] = []
-    made = {name: value for step in steps for name, value in _states(step, held, faults).items()}
+    made = {name: value for step in steps for name, value in states(step, held, shapes, faults).items()}
     groups = _groups(state[GROUPS], names, steps, faults)
     if faults:
         hint = "start the optimizer anew for these parameters, or train on under the names of before"
         raise MappingError("the state of the optimizer cannot follow exactly", facts=faults[:_MOST], hint=hint)
-    rest = {key: value for key, value in state.items() if key not in (STATE, GROUPS)}
     if not _is_numbered(state):
         return {STATE: made, GROUPS: groups, **rest}
     return {**_numbered(made, groups, _order(after, sum(len(group[PARAMS]) for group in groups))), **rest}
+
+
+def _refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], names: Iterable[str]) -> None:
+    # what a guard holds back was done already
+    idle = not any(step.transforms for step in (*steps, *transforms.plan(tuple(names), False)))
+    if transforms and names and idle:
+        facts = [f"the mapping has {one!r}" for one in tuple(transforms)[:3]]
+        raise MappingError(
+            "the mapping touches no parameter of this optimizer: nothing was converted",
+            facts=[*facts, *(f"the optimizer has {name}" for name in list(names)[:3])],
+            hint="was the mapping made for another model, or for the other direction (mapping.reverse)?",
+        )
+
+
+def _refuse_halves(beside: Any, transforms: ConversionMapping, converted: Converted, path: str = "") -> None:
+    """Refuse what would be written half under the old names: tensors beside the state whose names change, too."""
+    entries = beside.items() if isinstance(beside, Mapping) else enumerate(beside)
+    keys = []
+    for key, value in entries:
+        if isinstance(value, torch.Tensor) and isinstance(key, str):
+            keys.append(key)
+        elif isinstance(value, Mapping | list | tuple):
+            _refuse_halves(value, transforms, converted, f"{path}.{key}" if path else str(key))
+    changed = _changed(transforms, keys, converted)
+    if changed:
+        raise MappingError(
+            "beside the state of the optimizer lie tensors whose names the mapping changes: nothing was converted",
+            where=path,
+            facts=changed[:_MOST],
+            hint="load it, and convert both: dict(mapping.apply(model)), convert_optimizer_state(state, mapping, …)",
+        )
+
+
+def _changed(transforms: ConversionMapping, keys: list[str], converted: Converted) -> list[str]:
+    try:
+        steps = transforms.plan(keys, converted)
+    except MappingError:  # it speaks of them, or nothing tells whether
+        return keys
+    return [key for step in steps if step.operations or step.sources != step.targets for key in step.sources]
 
 
 def _is_numbered(state: Mapping[str, Any]) -> bool:
@@ -103,7 +146,7 @@ def _order(given: Order | None, count: int) -> list[str]:
     return list(given or ())
 
 
-def _names(state: Mapping[str, Any], before: Order | None) -> dict[Any, str]:
+def _names(state: Mapping[str, Any], before: Order | None, shapes: Mapping[str, Size]) -> dict[Any, str]:
     """What the state calls each parameter, with its name."""
     keys = [key for group in state[GROUPS] for key in group[PARAMS]]
     if not _is_numbered(state):
@@ -118,67 +161,29 @@ def _names(state: Mapping[str, Any], before: Order | None) -> dict[Any, str]:
         hint = "before=model, as it was given to the optimizer, or the names of what was, in that order"
         raise TreealignError("nothing tells which parameter each number is", facts=facts, hint=hint)
     found = dict(zip(keys, order, strict=True))
-    _refuse_other_shapes(state[STATE], found, before)
+    _refuse_other_shapes(state[STATE], found, shapes)
     return found
 
 
-def _refuse_other_shapes(states: Mapping[Any, Any], names: Mapping[Any, str], before: Order | None) -> None:
-    shapes: dict[str, Any] = {}
+def _shapes(before: Order | None) -> dict[str, Size]:
+    """The shapes of the parameters, as far as what was given has them."""
     if isinstance(before, nn.Module):
-        shapes = {name: tuple(one.shape) for name, one in before.named_parameters()}
-    elif isinstance(before, KeyTree):
-        shapes = {leaf.key: leaf.shape for leaf in before.leaves}
+        return {name: tuple(one.shape) for name, one in before.named_parameters()}
+    leaves = before.leaves if isinstance(before, KeyTree) else ()
+    return {leaf.key: leaf.shape for leaf in leaves if leaf.shape is not None}
+
+
+def _refuse_other_shapes(held: Mapping[Any, Any], names: Mapping[Any, str], shapes: Mapping[str, Size]) -> None:
     facts = [
         f"{key} is {names[key]} {shapes[names[key]]}, {slot} is {tuple(value.shape)}"
-        for key, own in states.items()
+        for key, own in held.items()
         if key in names and names[key] in shapes
         for slot, value in own.items()
-        if slot in _AS_LARGE and value is not None and tuple(value.shape) != shapes[names[key]]
+        if slot in AS_LARGE and isinstance(value, torch.Tensor) and tuple(value.shape) != shapes[names[key]]
     ]
     if facts:
         hint = "is it the model of before, with its parameters in that order?"
         raise TreealignError("states of other shapes than their parameters", facts=facts[:_MOST], hint=hint)
-
-
-def _states(step: Step, held: Mapping[str, Any], faults: list[str]) -> dict[str, dict[str, Any]]:
-    """What the optimizer keeps of the parameters that a step makes."""
-    own = [held.get(name) for name in step.sources]
-    if not any(own):
-        return {}
-    if not step.operations and len(step.sources) == len(step.targets) == 1:
-        return {step.targets[0]: {slot: _copied(value) for slot, value in (own[0] or {}).items()}}
-    where = ", ".join(step.sources[:3])
-    kinds = {tuple(sorted(one)) if one else () for one in own}
-    if is_lossy(step.operations) or len(kinds) != 1:
-        why = "its numbers are computed anew" if is_lossy(step.operations) else "not all parts have the same states"
-        faults.append(f"{where}: {why}")
-        return {}
-    found: dict[str, dict[str, Any]] = {name: {} for name in step.targets}
-    for slot in own[0] or {}:
-        parts = [one[slot] for one in own if one]
-        values = _values(step, parts)
-        if values is None:
-            faults.append(f"{where}: {slot} is neither one number for all of it nor as large as the parameter")
-            continue
-        for name, value in zip(step.targets, values, strict=True):
-            found[name][slot] = value
-    return found
-
-
-def _values(step: Step, parts: Sequence[Any]) -> list[Any] | None:
-    """One slot of all parameters of a step; None where it cannot follow."""
-    if all(not isinstance(part, torch.Tensor) or part.ndim == 0 for part in parts):
-        same = all(float(part) == float(parts[0]) for part in parts)
-        return [_copied(parts[0]) for _ in step.targets] if same else None
-    try:
-        return list(map(_copied, run(step.operations, parts)))
-    except (MappingError, AttributeError, RuntimeError):
-        return None
-
-
-def _copied(value: Any) -> Any:
-    """In memory of its own: an optimizer goes on in the tensors that it is given."""
-    return value.clone() if isinstance(value, torch.Tensor) else value
 
 
 def _groups(
@@ -231,13 +236,16 @@ def convert_optimizer(
     FormatError
         There is no state of an optimizer in it, or more than one.
     TreealignError, MappingError
-        As `convert_optimizer_state`; nothing is written.
+        As `convert_optimizer_state`, of all that the file holds; nothing is written.
     """
     path, target = Path(source), Path(destination)
     distributed = (path / METADATA).is_file()
     whole = _distributed(path) if distributed else loaded_safely(str(path), lambda: _loaded(path))
     name, state = _found(whole, str(path))
     made = convert_optimizer_state(state, mapping, before, after, converted)
+    if name:
+        others = {key: value for key, value in whole.items() if value is not state}
+        _refuse_halves(others, as_mapping(mapping), converted)
     written = {**whole, name: made} if name else made
     if distributed:
         from torch.distributed.checkpoint.state_dict_saver import save

@@ -29,7 +29,7 @@ from torch import nn
 from treealign.checkpoint.naming import original_names as find_original_names
 from treealign.checkpoint.places import Places, find_places
 from treealign.errors import LoadError
-from treealign.mapping.execution.execute import run
+from treealign.mapping.execution import run
 from treealign.mapping.operations import Operation, invert
 
 ATTRIBUTE = "_weight_conversions"
@@ -203,7 +203,7 @@ def _convert(self: Any, layer_name: str, **_: Any) -> dict[str, Any]:
         raise LoadError(f"{', '.join(group.keys)}: made of {', '.join(absent)} too, which is not there")
     if not group.operations:
         return dict.fromkeys(group.keys, given[group.names[0]])
-    made = run(group.operations, [given[name] for name in group.names])
+    made = run(group.operations, [given[name] for name in group.names], group.keys)
     return {key: tensor.contiguous() for key, tensor in zip(group.keys, made, strict=True)}
 
 

@@ -296,5 +296,5 @@ def _folded(keys: Keys) -> tuple[Sequence[str], Sequence[Fold]]:
 def _executed(steps: Iterable[Step], tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for step in steps:
         given = [tensors[key] for key in step.sources]
-        made = execution.run(step.operations, given) if step.operations else given
+        made = execution.run(step.operations, given, step.sources) if step.operations else given
         yield from zip(step.targets, made, strict=True)

@@ -11,7 +11,7 @@ import torch
 
 from treealign.align.contents.fingerprints import Contents, Elements, Fingerprint
 from treealign.checkpoint.sources import Source, open_source
-from treealign.errors import FormatError, TreealignError
+from treealign.errors import FormatError, MappingError, TreealignError
 from treealign.mapping.execution.execute import run
 from treealign.mapping.execution.transposing import contiguous
 from treealign.mapping.operations import Operation
@@ -110,9 +110,13 @@ def _confirmed(
     wide: bool,
 ) -> bool:
     """Whether operations on tensors give those of the model, by their hashes."""
+    try:
+        made = run(operations, tensors)
+    except MappingError:  # of numbers that the operations cannot be of
+        return False
     return all(
         known is not None
         and tuple(tensor.shape) == known.shape
         and whole_hash(in_memory(tensor), wide=wide) == known.whole
-        for tensor, known in zip(run(operations, tensors), wanted, strict=True)
+        for tensor, known in zip(made, wanted, strict=True)
     )

@@ -60,11 +60,11 @@ def _exact(
     """Those of the keys of one step whose tensors come through the narrower dtype as they are."""
     import torch
 
-    from treealign.mapping.execution.execute import run
+    from treealign.mapping.execution import run
     from treealign.mapping.execution.transposing import contiguous, same_bytes
 
     with Reader() as reader:
-        results = run(step.operations, [tensors[key].read(reader) for key in step.sources])
+        results = run(step.operations, [tensors[key].read(reader) for key in step.sources], step.sources)
         given = {key: contiguous(results[made[key].output]) for key in keys}
         kinds = {key: getattr(torch, torch_dtype(wanted[key])) for key in keys}
         return [key for key, held in given.items() if same_bytes([held, held.to(kinds[key]).to(held.dtype)])]

@@ -107,11 +107,13 @@ def _pieces(at: int, tensor: Any, dtype: Any, reader: Reader) -> Iterator[Piece]
 
 
 def _as_a_whole(computation: Computation, outputs: Sequence[Any], reader: Reader) -> Iterator[Piece]:
+    from treealign.mapping.execution import speaking_of
     from treealign.mapping.execution.execute import run_into
 
     with _WHOLE:
         made = _rooms(reader, [(output.shape, output.dtype) for output in outputs])
-        run_into(computation.operations, (source.read(reader) for source in computation.sources), made, cast=True)
+        with speaking_of(computation.keys):
+            run_into(computation.operations, (source.read(reader) for source in computation.sources), made, cast=True)
         for output in computation.outputs:
             yield Piece(output.at, tensor_bytes(made[output.number]))
 

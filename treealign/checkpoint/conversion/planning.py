@@ -127,7 +127,9 @@ class _Shard:
 
     def _computation(self, step: Step, keys: Sequence[str], places: Mapping[str, int]) -> Computation:
         outputs = (Output(self.made[key].output, self.made[key].dtype, places[key]) for key in keys)
-        return Computation(tuple(self.source.tensors[key] for key in step.sources), step.operations, tuple(outputs))
+        return Computation(
+            tuple(self.source.tensors[key] for key in step.sources), step.operations, tuple(outputs), step.sources
+        )
 
 
 def _span(source: Stored, move: Move, place: int) -> Span:

@@ -35,6 +35,7 @@ class Computation:
     sources: tuple[SourceTensor, ...]
     operations: tuple[Operation, ...]
     outputs: tuple[Output, ...]
+    keys: tuple[str, ...] = ()  # of the sources, for errors
 
 
 @dataclass(frozen=True)

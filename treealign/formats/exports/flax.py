@@ -94,9 +94,9 @@ def _extension(cursor: Cursor, code: int, path: tuple[str, ...], found: list[tup
         if cursor.take(1)[0] != 0x93:
             raise cursor.refusal("an array as flax does not write it")
         shape, dtype = _walk(cursor, (), inner), _walk(cursor, (), inner)
-        _walk(cursor, (), inner)  # the bytes, up to the end
-        key = ".".join(path)
-        tensor = ListedTensor(tuple(map(int, shape or ())), str(dtype))
-        begin = end - tensor.nbytes if tensor.nbytes else None
-        found.append((key, ListedTensor(tensor.shape, tensor.dtype, begin)))
+        count = _length(cursor, _BYTES.get(cursor.take(1)[0], 0))
+        if cursor.position + count != end:
+            raise cursor.refusal("an array as flax does not write it")
+        tensor = ListedTensor(tuple(map(int, shape or ())), str(dtype), cursor.position if count else None, count)
+        found.append((".".join(path), tensor))
     cursor.skip(end - cursor.position)

@@ -33,7 +33,8 @@ def hdf5_of(file: BinaryIO, name: str, size: int) -> ListedFile:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
             plain = item.dtype.newbyteorder("=") == item.dtype and sys.byteorder == "little"
             begin = item.id.get_offset() if plain and item.chunks is None else None
-            found.append((path.replace("/", "."), ListedTensor(tuple(item.shape), item.dtype.name, begin)))
+            length = item.id.get_storage_size() if begin is not None else None
+            found.append((path.replace("/", "."), ListedTensor(tuple(item.shape), item.dtype.name, begin, length)))
 
     try:
         with h5py.File(file, "r") as opened:

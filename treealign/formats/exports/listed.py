@@ -28,11 +28,14 @@ class ListedTensor:
     begin : int or None
         The byte of the file at which its numbers begin, little endian and in torch's order; None where they do not lie
         so.
+    length : int or None
+        The bytes that the file announces for them; None where it announces none, or packs them.
     """
 
     shape: tuple[int, ...] | None
     dtype: str
     begin: int | None = None
+    length: int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -83,7 +86,7 @@ class ListedFile:
 def listed(
     path: str, found: list[tuple[str, ListedTensor]], size: int, architecture: str = "", hint: str = ""
 ) -> ListedFile:
-    """The file, its tensors checked: no name twice, nothing beyond its end.
+    """The file, its tensors checked: no name twice, nothing beyond its end, as many bytes as the shape takes.
 
     Raises
     ------
@@ -98,6 +101,11 @@ def listed(
         f"{key} ends behind the end of the file"
         for key, one in tensors.items()
         if one.begin is not None and one.begin + one.nbytes > size
+    ][:20]
+    facts += [
+        f"{key} takes {one.nbytes:,} bytes by its shape {list(one.shape or ())}, the file announces {one.length:,}"
+        for key, one in tensors.items()
+        if one.length is not None and safetensors_dtype(one.dtype) and one.length != one.nbytes
     ][:20]
     if facts:
         raise FormatError("the file is damaged or incomplete", where=path, facts=facts, hint="fetch or write it again")

@@ -51,4 +51,4 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file: BinaryIO) -> 
     plain = entry.compress_type == zipfile.ZIP_STORED and dtype.isnative and not (turned and len(shape) > 1)
     # bfloat16 is no dtype of numpy: it is written as two bytes of anything
     spelled = "bfloat16" if dtype.kind == "V" and dtype.itemsize == 2 else dtype.name
-    return key, ListedTensor(tuple(shape), spelled, start + header if plain else None)
+    return key, ListedTensor(tuple(shape), spelled, start + header if plain else None, entry.file_size - header)

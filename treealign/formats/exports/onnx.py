@@ -96,7 +96,9 @@ def _varint(cursor: Cursor) -> int:
 
 
 def _tensor(cursor: Cursor, end: int) -> tuple[str, ListedTensor]:
-    name, code, begin = "", 0, None
+    name, code = "", 0
+    begin: int | None = None
+    length: int | None = None
     shape: list[int] = []
     for field, kind, value in _fields(cursor, end):
         if field == _DIMS and kind == _BYTES:
@@ -110,6 +112,7 @@ def _tensor(cursor: Cursor, end: int) -> tuple[str, ListedTensor]:
         elif (field, kind) == (_NAME, _BYTES):
             name = cursor.take(value).decode("utf-8", "replace")
         elif kind == _BYTES:
-            begin = cursor.position if field in (_RAW, _FLOATS, _DOUBLES) and value else begin
+            if field in (_RAW, _FLOATS, _DOUBLES) and value:
+                begin, length = cursor.position, value
             cursor.skip(value)
-    return name, ListedTensor(tuple(shape), _TYPES.get(code, f"type {code}"), begin)
+    return name, ListedTensor(tuple(shape), _TYPES.get(code, f"type {code}"), begin, length)

@@ -57,13 +57,12 @@ def _key(entry: Any, text: str) -> str:
 
 
 def _shapes(folder: Path) -> dict[str, ListedTensor]:
-    """Shapes by path; none of an array that several devices share, of which the shape of a part is written."""
-    sharding = folder / "_sharding"
-    if sharding.is_file() and not all("SingleDevice" in str(one) for one in _json(sharding).values()):
-        return {}
-    return {
-        key: tensor for path in sorted(folder.glob("array_metadatas/process_*")) for key, tensor in _arrays(_json(path))
-    }
+    """Shapes by path; none of an array that several devices may share, of which the shape of a part is written."""
+    sharding, written = folder / "_sharding", sorted(folder.glob("array_metadatas/process_*"))
+    whole = len(written) == 1
+    if sharding.is_file():
+        whole = all("SingleDevice" in str(one) for one in _json(sharding).values())
+    return {key: tensor for path in written for key, tensor in _arrays(_json(path))} if whole else {}
 
 
 def _arrays(said: dict[str, Any]) -> Iterator[tuple[str, ListedTensor]]:

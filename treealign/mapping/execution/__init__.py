@@ -5,13 +5,25 @@ Of the mapping floor, the modules of this package alone know torch; the first ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from treealign.errors import MappingError
 from treealign.mapping.operations import Operation
 
 
-def run(operations: Sequence[Operation], tensors: Sequence[Any]) -> list[Any]:
+@contextmanager
+def speaking_of(keys: Sequence[str]) -> Iterator[None]:
+    """Let an error say of which keys it speaks: operations know tensors alone."""
+    try:
+        yield
+    except MappingError as error:
+        where = error.where or ", ".join(keys[:3])
+        raise MappingError(error.what, where=where, facts=error.facts, hint=error.hint) from error
+
+
+def run(operations: Sequence[Operation], tensors: Sequence[Any], keys: Sequence[str] = ()) -> list[Any]:
     """Apply operations left to right to a list of tensors.
 
     Parameters
@@ -20,6 +32,8 @@ def run(operations: Sequence[Operation], tensors: Sequence[Any]) -> list[Any]:
         Resolved: their sizes are plain ints (see `treealign.mapping.operations.resolve`).
     tensors : sequence of torch.Tensor
         In the order in which the first operation takes them.
+    keys : sequence of str
+        What an error calls them.
 
     Returns
     -------
@@ -33,4 +47,5 @@ def run(operations: Sequence[Operation], tensors: Sequence[Any]) -> list[Any]:
     """
     from treealign.mapping.execution.execute import run as execute
 
-    return execute(operations, tensors)
+    with speaking_of(keys):
+        return execute(operations, tensors)

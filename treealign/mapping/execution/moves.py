@@ -46,7 +46,7 @@ _COMPUTED: Mapping[type[Operation], Callable[[Tensor], Tensor]] = {
     PlusOne: lambda numbers: numbers + 1,
     MinusOne: lambda numbers: numbers - 1,
     NegativeExp: lambda numbers: -numbers.exp(),
-    NegativeLog: lambda numbers: (-numbers).log(),
+    NegativeLog: lambda numbers: _negative(numbers).neg().log(),
 }
 Pairs: TypeAlias = Iterator[tuple[Tensor, Tensor]]
 
@@ -64,6 +64,15 @@ def moved(operation: Operation, run: Sequence[Tensor]) -> list[Tensor]:
     for place, tensor in _MOVES[type(operation)](operation, results, run):
         copy_bytes(place, tensor)
     return results
+
+
+def _negative(numbers: Tensor) -> Tensor:
+    count = 0 if numbers.is_meta else int((numbers >= 0).sum())
+    if count:
+        facts = [f"{count:,} of {numbers.numel():,} are not"]
+        hint = "is it a decay, -exp of what the model holds? The mapping may be of another checkpoint"
+        raise MappingError("only negative numbers have a logarithm of their opposite", facts=facts, hint=hint)
+    return numbers
 
 
 def copy_bytes(place: Tensor, tensor: Tensor) -> None:
