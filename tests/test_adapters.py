@@ -398,6 +398,57 @@ def test_an_adapter_that_the_model_would_scale_otherwise_is_refused_and_says_so(
     assert not load(model, tmp_path, strict=False).missing_keys
 
 
+TRAINED_AND_MADE = {
+    "patterns": (
+        peft.LoraConfig(r=2, target_modules=TARGETS, alpha_pattern={"q_proj": 16, "v_proj": 4}),
+        peft.LoraConfig(r=2, target_modules=TARGETS, alpha_pattern={"q_proj": 4, "v_proj": 16}),
+    ),
+    "tokens": (
+        peft.LoraConfig(r=2, target_modules=TARGETS, trainable_token_indices={"embed": [1, 5]}),
+        peft.LoraConfig(r=2, target_modules=TARGETS, trainable_token_indices={"embed": [2, 5]}),
+    ),
+    "FourierFT's scaling": tuple(
+        peft.FourierFTConfig(n_frequency=4, target_modules=TARGETS, scaling=scaling) for scaling in (150.0, 300.0)
+    ),
+    "FourierFT's places": tuple(
+        peft.FourierFTConfig(n_frequency=4, target_modules=TARGETS, random_loc_seed=seed) for seed in (1, 2)
+    ),
+    "VeRA's projection": tuple(
+        peft.VeraConfig(r=2, target_modules=TARGETS, projection_prng_key=seed, save_projection=False) for seed in (1, 2)
+    ),
+    "RandLoRA's alpha": tuple(
+        peft.RandLoraConfig(r=2, target_modules=TARGETS, randlora_alpha=alpha) for alpha in (8, 64)
+    ),
+}
+
+
+@pytest.mark.parametrize(("trained", "made"), TRAINED_AND_MADE.values(), ids=TRAINED_AND_MADE)
+def test_a_setting_by_which_the_same_numbers_compute_something_else_is_said(trained, made, tmp_path):
+    other = next(name for name, value in trained.to_dict().items() if made.to_dict()[name] != value)
+    written(trained, tmp_path)
+    model = peft.get_peft_model(net(), made)
+    with pytest.raises(TreealignError, match=f"computes otherwise: {other}"):
+        load(model, tmp_path)
+    assert load(model, tmp_path, strict=False).other_settings[0].startswith(f"{other}: ")
+
+
+@pytest.mark.parametrize(
+    ("trained", "made"),
+    [
+        (
+            peft.LoraConfig(r=2, lora_alpha=4, target_modules=TARGETS, lora_dropout=0.1, init_lora_weights="gaussian"),
+            peft.LoraConfig(r=2, lora_alpha=9, target_modules=["attn.q_proj", "v_proj"], alpha_pattern={"._proj": 4}),
+        ),
+        tuple(peft.VeraConfig(r=2, target_modules=TARGETS, projection_prng_key=seed) for seed in (1, 2)),
+    ],
+    ids=["each module gets the same scale", "the projection is in the file"],
+)
+def test_a_setting_that_computes_nothing_may_differ(trained, made, tmp_path):
+    theirs, model = written(trained, tmp_path), peft.get_peft_model(net(), made)
+    assert load(model, tmp_path).other_settings == ()
+    assert torch.equal(outputs(model), outputs(theirs.eval()))
+
+
 def test_a_file_with_scales_of_its_own_is_not_loaded_without_them(tmp_path):
     written(KINDS["LoRA"], tmp_path)
     held = load_file(tmp_path / "adapter_model.safetensors")

@@ -140,11 +140,11 @@ def _into_adapter(
         found = _by_mapping(model, source, scope.spelled, fitted, converted, (scope.places,))
     else:
         found = _by_suggestion(source, scope.spelled, hints, suggest)
-    tracks = []
-    for track in found.tracks:
-        made = in_model_names(track.mapping, track.decision, track.steps, scope.saved)
-        tracks.append(Track(*made, levels=track.levels))
-    other = other_settings(scope.config, source.beside)
+    steps = [step for track in found.tracks for step in track.translated]
+    tracks = [
+        Track(*in_model_names(t.mapping, t.decision, t.steps, scope.saved), levels=t.levels) for t in found.tracks
+    ]
+    other = other_settings(scope.config, source.beside, steps)
     return replace(found, tracks=tuple(tracks), places=scope.places, adapter=scope.name, other_settings=other)
 
 

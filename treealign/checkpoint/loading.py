@@ -60,6 +60,8 @@ class LoadResult(Shown):
         Key of the checkpoint to its dtype there, where it was cast.
     decided_by : str
         What the mapping came from: ``"mapping"`` (the given one), ``"record"`` (beside the files) or ``"suggestion"``.
+    other_settings : tuple of str
+        Settings of the config beside an adapter's file with which the model computes otherwise, both sides of each.
     """
 
     missing_keys: tuple[str, ...]
@@ -72,6 +74,7 @@ class LoadResult(Shown):
     record: Record
     casts: Mapping[str, str] = field(default_factory=dict)
     decided_by: str = "mapping"
+    other_settings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         left = (
@@ -238,4 +241,5 @@ def _result(chosen: Chosen, verdict: Verdict, records: Sequence[Record], casts: 
         record,
         casts,
         chosen.by,
+        chosen.other_settings,
     )

@@ -77,6 +77,8 @@ def _load(result: LoadResult) -> Iterator[str]:
             yield from (f"    {line}" for line in fold_names(keys))
     for mismatch in result.mismatched_keys:
         yield f"mismatched  {mismatch}"
+    for other in result.other_settings:
+        yield f"settings    the adapter computes otherwise: {other}"
     if result.ambiguous:
         yield f"ambiguous   {plural(len(result.ambiguous), 'question')} left open: suggest lists them"
     if result.casts:
