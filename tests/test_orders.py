@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 import treealign
-from treealign import KeyTree, suggest
+from treealign import KeyTree, TreealignError, suggest
 
 
 def certain(checkpoint, model, modules=None):
@@ -63,6 +64,57 @@ def test_one_answer_says_how_rows_behind_a_fold_stand_in_stages_of_all_sizes():
             outputs.append(nn.functional.layer_norm(rows, weight.shape, weight, bias) @ matrix.T)
         torch.testing.assert_close(*outputs)
     assert set(dict(mapping.reverse.apply(made["unfold"]))) == set(state)
+
+
+def spread(stages):
+    return {f"{stages}.0.up.conv.weight": (16, 8, 3, 3), f"{stages}.0.up.conv.bias": (16,)}
+
+
+@pytest.mark.parametrize("name", ["stages", "layers"])
+def test_a_hint_moves_the_outputs_of_what_is_made_places_of_whatever_it_is_called(name):
+    state = {key: torch.randn(shape) for key, shape in spread(name).items()}
+    model = [(key, shape, "float32") for key, shape in spread("stages").items()]
+    tree = KeyTree.from_leaves(model, modules={"stages.0.up.shuffle": "PixelShuffle"}, ordered=True)
+    found = suggest(state, tree, hints=["up.conv: rows from c,h,w to h,w,c, windows of 2"])
+    rows = torch.arange(16).reshape(4, 2, 2).permute(1, 2, 0).flatten()
+    made = dict(found.mapping.apply(state))
+    for old, new in zip(state, spread("stages"), strict=True):
+        torch.testing.assert_close(made[new], state[old][rows])
+
+
+def test_a_hint_about_a_fold_is_refused_where_the_model_has_none_or_not_one_way_round():
+    classes = {"stages.0.up.shuffle": "PixelShuffle", "stages.0.up.unshuffle": "PixelUnshuffle"}
+    leaves = [(key, shape, "float32") for key, shape in spread("stages").items()]
+    for modules in ({}, classes):
+        tree = KeyTree.from_leaves(leaves, modules=modules, ordered=True)
+        with pytest.raises(TreealignError, match="no fold is known"):
+            suggest(KeyTree.from_leaves(leaves), tree, hints=["up.conv: rows from c,h,w to h,w,c, windows of 2"])
+
+
+class Merge(nn.Module):
+    def __init__(self, rows, window):
+        super().__init__()
+        self.sampler, self.norm = nn.Unfold(window, stride=window), nn.LayerNorm(rows)
+        self.reduction = nn.Linear(rows, rows // 2, bias=False)
+
+
+def merging(window, probe=None):
+    model = nn.ModuleDict({"stages": nn.ModuleList(nn.ModuleDict({"down": Merge(32, window)}) for _ in range(2))})
+    state = {key.replace("stages", "layers"): value.clone() for key, value in model.state_dict().items()}
+    weight = state["layers.0.down.reduction.weight"]
+    return suggest(state, model, probe=probe and (lambda made: probe(made.stages[0].down.reduction.weight, weight)))
+
+
+def test_a_probe_that_cannot_tell_leaves_the_question_as_it_was():
+    (before,), (after,) = merging(2).questions, merging(2, probe=lambda *_: 1.0).questions
+    assert "probe" in after.why
+    assert [option.hint for option in after.options] == [option.hint for option in before.options]
+    assert len(after.options) == 6
+
+
+def test_no_probe_settles_a_fold_whose_window_may_be_another():
+    (question,) = merging(4, probe=lambda weight, stored: -float((weight - stored).detach().norm())).questions
+    assert {"windows of 2", "windows of 4"} <= {option.text.split(", ")[-1] for option in question.options}
 
 
 def test_it_is_where_both_sides_call_it_alike():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from treealign.align.patterns import Indices, Pattern, part
-from treealign.align.reasons import ASPECTS, About, Reason, about
+from treealign.align.reasons import ASPECTS, About, Reason, about, as_reason
 from treealign.mapping.operations import Split, Unstack, invert
 from treealign.tree.keytree import KeyTree
 
@@ -107,13 +107,13 @@ class Link:
         return self.left[0].number
 
     @property
-    def open(self) -> dict[About, str]:
+    def open(self) -> dict[About, Reason]:
         """What is open about it, each with the first reason for it, in the order in which to ask."""
         if self.certain:
             return {}
-        found: dict[About, str] = {}
+        found: dict[About, Reason] = {}
         for reason in (self.reason, *self.beneath) if self.reason else self.beneath:
-            found.setdefault(about(reason), reason)
+            found.setdefault(about(reason), as_reason(reason))
         return {aspect: found[aspect] for aspect in ASPECTS if aspect in found and aspect not in self.answered}
 
     def expand(self) -> Iterator[Group]:

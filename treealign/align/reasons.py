@@ -19,30 +19,44 @@ class Reason(str):
     about : str
         ``names``: which goes to which; ``belongs``: whether the two belong together at all; ``order``: of parts in a
         whole, or of the members of a list; ``rows``: how these stand in a tensor; ``axes``: which dimension is which.
+    kind : str
+        What sort of doubt it is: the text that it was given first, whatever is said of it later. Decide by this.
 
     Examples
     --------
     >>> reason = Reason("rows", "heads of 64 rows are a guess")
     >>> reason.about, str(reason)
     ('rows', 'heads of 64 rows are a guess')
+    >>> reason.because("no probe tells").kind == reason.kind
+    True
     """
 
-    __slots__ = ("about",)
+    __slots__ = ("about", "kind")
     about: About
+    kind: str
 
-    def __new__(cls, about: About, text: str) -> Reason:
+    def __new__(cls, about: About, text: str, kind: str = "") -> Reason:
         """A reason that leaves this aspect open."""
         made = super().__new__(cls, text)
-        made.about = about
+        made.about, made.kind = about, kind or text
         return made
 
-    def __getnewargs__(self) -> tuple[About, str]:  # type: ignore[override]
-        return self.about, str(self)
+    def __getnewargs__(self) -> tuple[About, str, str]:  # type: ignore[override]
+        return self.about, str(self), self.kind
+
+    def because(self, why: str) -> Reason:
+        """The same doubt, with more said of it."""
+        return self if why in self else Reason(self.about, f"{self}; {why}", self.kind)
 
 
 def about(reason: str) -> About:
     """What a reason leaves open."""
     return reason.about if isinstance(reason, Reason) else "names"
+
+
+def kind(reason: str) -> str:
+    """What sort of doubt a reason is."""
+    return reason.kind if isinstance(reason, Reason) else reason
 
 
 def as_reason(reason: str) -> Reason:

@@ -176,11 +176,11 @@ def reopened(made: Alignment, before: Alignment) -> Alignment:
 
 def _as_open(link: Link, base: Link | None) -> Link:
     """A link as open as the one that had its place; what never had one is in question as to its name."""
-    found: dict[About, str] = {"names": Reason("names", FOUND)} if base is None else dict(base.open)
+    found: dict[About, Reason] = {"names": Reason("names", FOUND)} if base is None else dict(base.open)
     found |= link.open
     if not found:
         return link
-    reason, *beneath = (Reason(aspect, text) for aspect, text in found.items())
+    reason, *beneath = found.values()
     evidence = tuple(text for text in link.evidence if not text.startswith("answered: "))
     answered = () if base is None else base.answered
     rivals, near = (link.rivals, link.near) if base is None else (base.rivals, base.near)

@@ -204,17 +204,14 @@ class _Settling:
             said = f"run: outputs agree within {self.difference:.1e}, and differ otherwise"
             return verdict.settled(replace(link, evidence=(*evidence, said)))
         open_before = link.open
-        reasons = [Reason(aspect, _joined(open_before.get(aspect, ""), why)) for aspect, why in left_open.items()]
+        known = [(open_before.get(aspect), Reason(aspect, why)) for aspect, why in left_open.items()]
+        reasons = [why if before is None else before.because(why) for before, why in known]
         answered = tuple(a for a in (*link.answered, *open_before) if a not in left_open)
         rivals = link.rivals
         if same and not rivals[0]:
             rivals = verdict.rivals_of([link, *same])
         made = replace(link, answered=answered, evidence=evidence)
         return verdict.doubted(made, reasons[0], rivals, beneath=reasons[1:])
-
-
-def _joined(reason: str, why: str) -> str:
-    return f"{reason}; {why}" if reason and why not in reason else reason or why
 
 
 def _module_pairs(alignment: Alignment, link: Link) -> set[tuple[str, str]]:

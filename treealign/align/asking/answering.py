@@ -15,6 +15,7 @@ from treealign.align.asking.choosing import all_patterns, chosen, settled, spell
 from treealign.align.asking.named import named, paired_by
 from treealign.align.asking.parting import parted_for
 from treealign.align.asking.question import Question
+from treealign.align.doubting.folded_space import Folds, folds
 from treealign.align.doubting.squares import shown_since
 from treealign.align.hints import Naming, Statement
 from treealign.align.links import Link
@@ -80,7 +81,7 @@ def _refuse_contradictions(alignment: Alignment, statements: Sequence[Statement]
         for other in statements[:n]:
             if other.said.about == one.said.about and other.said != one.said:
                 both = next((x for x in alignment.links if _speaks_of(one, x) and _speaks_of(other, x)), None)
-                if both is not None and not _says_the_same(both, one, other):
+                if both is not None and not _says_the_same(both, one, other, folds(alignment.model)):
                     ends = f"`{both.left[0].template}` -> `{both.right[0].template}`"
                     _refuse([f"`{other.text}` and `{one.text}` both speak of {ends}"])
 
@@ -102,8 +103,8 @@ def _speaks_of(hint: Statement, link: Link) -> bool:
     return any(hint.speaks_of(p) for p in (*link.left, *link.right))
 
 
-def _says_the_same(link: Link, one: Statement, other: Statement) -> bool:
-    made = [arranged_apart(link, hint.said) for hint in (one, other)]
+def _says_the_same(link: Link, one: Statement, other: Statement, merges: Folds) -> bool:
+    made = [arranged_apart(link, hint.said, merges) for hint in (one, other)]
     return len({tuple((x.operations, tuple(x.expand())) for x in ones) for ones in made}) == 1
 
 
@@ -138,14 +139,16 @@ def _stated(alignment: Alignment, hint: Statement) -> Alignment | str:
         return alignment if spoken else "no match has these keys"
     if option := spelled(alignment, hint):
         return chosen(alignment, option)
-    made, gone = [], set()
+    made, gone, merges = [], set(), folds(alignment.model)
     for link in links:
-        for new in arranged_apart(link, hint.said):
+        for new in arranged_apart(link, hint.said, merges):
             gone.add(link)
             aspects: tuple[About, ...] = (about, "order") if hint.said.parts else (about,)
             made.append(settled(replace(new, answered=(*new.answered, *aspects)), f"answered: {hint.text}"))
     if not made:
         p = links[0].left[0]
+        if hint.said.kind == "folded" and all(merges.dim(link) is None for link in links):
+            return f"no fold is known in the model around `{links[0].right[0].template}`"
         return f"`{p.template}` of shape {next(iter(p.shapes.values()))} cannot stand so"
     return with_links(alignment, (*(link for link in alignment.links if link not in gone), *made))
 

@@ -10,40 +10,42 @@ from typing import Any
 from treealign.align.asking.rows import HIDDEN, Order, with_operations, with_rows
 from treealign.align.converting.shape_algebra import axis_orders
 from treealign.align.converting.turned_joins import is_joined, join_orders
+from treealign.align.doubting.folded_space import Folds
 from treealign.align.doubting.joined_squares import JOINED, in_way
 from treealign.align.doubting.layouts import is_cut_square
 from treealign.align.doubting.transposition import is_square
 from treealign.align.hints import Said
 from treealign.align.links import Group, Link, piece_of
 from treealign.align.patterns import Indices, Pattern, Shape
+from treealign.align.reasons import kind
 from treealign.mapping.operations import Operation, Permute
 
 
-def arranged(link: Link, said: Said) -> Link | None:
-    """A link as a statement says that it is; None where that cannot be, by its shapes or its kind."""
+def arranged(link: Link, said: Said, folds: Folds | None = None) -> Link | None:
+    """A link as a statement says that it is; None where that cannot be: by its shapes, its kind, the model's folds."""
     if said.about == "order":
         return _listed(link, said)
     if said.about == "axes":
         return _turned(link, said)
-    return with_rows(link, said)
+    return with_rows(link, said, None if folds is None else folds.dim(link))
 
 
-def arranged_apart(link: Link, said: Said) -> tuple[Link, ...]:
+def arranged_apart(link: Link, said: Said, folds: Folds | None = None) -> tuple[Link, ...]:
     """The same, where need be one link for each size of its leaves, as operations know sizes; empty if it cannot be."""
-    whole = arranged(link, said)
+    whole = arranged(link, said, folds)
     if whole is not None:
         return (whole,)
     sizes: dict[object, list[Group]] = defaultdict(list)
     here, there = (_shapes_at(link.left[0]), _shapes_at(link.right[0]))
     for group in link.expand() if len(link.left) == len(link.right) == 1 else ():
         sizes[here[group.left[0]], there[group.right[0]]].append(group)
-    made = [arranged(piece_of(link, groups), said) for groups in sizes.values()] if len(sizes) > 1 else []
+    made = [arranged(piece_of(link, groups), said, folds) for groups in sizes.values()] if len(sizes) > 1 else []
     whole_ones = [one for one in made if one is not None]
     return tuple(whole_ones) if len(whole_ones) == len(made) else ()
 
 
 def _turned(link: Link, said: Said) -> Link | None:
-    if said.kind != "permuted" and (is_joined(link) or JOINED in (link.reason, *link.beneath)):
+    if said.kind != "permuted" and (is_joined(link) or JOINED.kind in map(kind, (link.reason, *link.beneath))):
         return in_way(link, said.kind == "transposed")
     if is_joined(link):
         return join_orders(link).get(said.dims)
@@ -113,7 +115,7 @@ def link_orders(link: Link) -> list[Order]:
 def turned_alike(link: Link) -> object:
     """Equal for links whose axes are one decision: all squares around a join; else those that are guessed alike."""
     ranks = {len(shape or ()) for shape in link.left[0].shapes.values()}
-    return () if link.open["axes"] == JOINED else (link.operations, tuple(ranks), tuple(link_orders(link)))
+    return () if link.open["axes"].kind == JOINED.kind else (link.operations, tuple(ranks), tuple(link_orders(link)))
 
 
 def _listed(link: Link, said: Said) -> Link | None:

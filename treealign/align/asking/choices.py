@@ -18,6 +18,7 @@ from treealign.align.asking.hidden import Sizes
 from treealign.align.asking.question import Option, Question
 from treealign.align.asking.questions import find_questions
 from treealign.align.doubting.conventions import HEADS
+from treealign.align.doubting.folded_space import FOLDS
 from treealign.align.hints import parse
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
@@ -99,11 +100,16 @@ def find_choices(alignment: Alignment, sizes: Sizes | None = None) -> list[Choic
 
 def _hidden_choice(question: Question) -> Choice:
     ways = tuple(Way(option.text, (option.hint,)) for option in _filling(question))
-    whole = any(link.open.get("rows") == HEADS and len(link.left) == len(link.right) == 1 for link in question.links)
-    # the heads of a fused qkv and their rows may stand in more ways than can be listed
+    # the heads of a fused qkv, and what a fold makes, may stand in more ways than can be listed
+    complete = question.about != "rows" or not any(map(_has_more_ways, question.links))
     first = _filling(question)[:1]
     made, now = (_arranged(links) for links in (first[0].links if first else (), question.links))
-    return Choice((question,), ways, complete=not (whole and question.about == "rows"), guessed=made == now)
+    return Choice((question,), ways, complete=complete, guessed=made == now)
+
+
+def _has_more_ways(link: Link) -> bool:
+    doubt = link.open["rows"].kind if "rows" in link.open else ""
+    return doubt in FOLDS or (doubt == HEADS.kind and len(link.left) == len(link.right) == 1)
 
 
 def _arranged(links: Sequence[Link]) -> list[object]:

@@ -20,12 +20,18 @@ WAYS: tuple[Order, ...] = (
     ("c,h,w", "w,h,c"),
     ("h,w,c", "w,h,c"),
 )
+TORCH = "c,h,w"
+SIDES = (2, 3, 4)  # of windows
 
 
 def fold_ways(rows: Sequence[int]) -> list[Said]:
-    """How rows behind a fold can stand otherwise, for the smallest window that so many rows can come from."""
-    side = next((side for side in (2, 3) if all(count % side**2 == 0 for count in rows)), None)
-    return [] if side is None else [Said("rows", "folded", side, fold=way) for way in WAYS]
+    """How rows behind a fold can stand otherwise, for each window that so many rows can come from.
+
+    First into the order of torch's own folds, which the model's are known by, for every window.
+    """
+    sides = [side for side in SIDES if rows and all(count % side**2 == 0 for count in rows)]
+    ways = [Said("rows", "folded", side, fold=way) for side in sides for way in WAYS]
+    return sorted(ways, key=lambda said: said.fold[1] != TORCH)
 
 
 def refolded(shape: Sequence[int], dim: int, said: Said) -> tuple[Operation, ...] | None:

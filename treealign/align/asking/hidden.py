@@ -12,9 +12,10 @@ from treealign.align.asking.arranging import arranged, arranged_apart, link_orde
 from treealign.align.asking.folded import fold_ways
 from treealign.align.asking.question import Option, Question
 from treealign.align.asking.row_groups import by_code, module_of, row_kinds
-from treealign.align.asking.rows import ROTARY, HeadLayout, fold_dim, in_order, is_join, is_list, order_of
+from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list, order_of
 from treealign.align.asking.series import families, reversed_members
 from treealign.align.converting.part_order import ATTENTION, parted_neighbours
+from treealign.align.doubting.folded_space import folds
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
@@ -68,6 +69,7 @@ class _Case:
         self.left = [p for link in alignment.links for p in link.left] + list(alignment.left)
         self.right = [p for link in alignment.links for p in link.right] + list(alignment.right)
         self.habits = Habits(self.left, self.right)
+        self.folds = folds(alignment.model)
         self.sizes = sizes or (lambda link: [HeadLayout(n) for n in self.habits.head_sizes(link)])
         self.most: int | None = MOST if sizes is None else None
         self.layouts: int | None = SIZES if sizes is None else None
@@ -85,7 +87,7 @@ class _Case:
         found: list[Option] = []
         seen: list[list[object]] = []
         for way in ways:
-            made = [arranged_apart(link, way) for link in links]
+            made = [arranged_apart(link, way, self.folds) for link in links]
             result = [[(one.operations, tuple(one.expand())) for one in ones] for ones in made]
             if all(made) and result not in seen:
                 seen.append(list(result))
@@ -185,7 +187,8 @@ class _Case:
         """How rows can stand, as stored first, for the sizes that heads are likely to have."""
         kinds = {kind for link in links for kind in row_kinds(link)}
         if kinds == {"folds"}:
-            rows = [shape[fold_dim(link)] for link in links for shape in link.left[0].shapes.values() if shape]
+            dims = ((link, dim) for link in links if (dim := self.folds.dim(link)) is not None)
+            rows = [shape[dim] for link, dim in dims for shape in link.left[0].shapes.values() if shape]
             return self.said(links, [Said("rows", "as stored"), *fold_ways(rows)])
         stored = "by part" if all(is_join(joining(link)) for link in links) else "as stored"
         ends = sorted(("checkpoint", "model"), key=lambda end: end != _turns_in(links))
@@ -250,7 +253,7 @@ class _Case:
         groups: dict[object, list[Link]] = defaultdict(list)
         for link in self.links:
             if "axes" in link.open:
-                groups[link.open["axes"], turned_alike(link)].append(link)
+                groups[link.open["axes"].kind, turned_alike(link)].append(link)
         yield from groups.values()
 
     def axis_options(self, links: Sequence[Link]) -> list[Option]:

@@ -15,7 +15,7 @@ from treealign.align.hints import Naming
 from treealign.align.links import Link
 from treealign.align.paths import fits, is_limited, leaves_of, rest
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import WHOSE, Reason, as_reason
+from treealign.align.reasons import WHOSE, Reason
 from treealign.align.verdict import doubted
 
 Path = tuple[str, ...]
@@ -207,7 +207,7 @@ def _exchanged(alignment: Alignment, p: Pattern, q: Pattern, hint: Naming) -> Al
 
 def _besides_names(link: Link) -> list[Reason]:
     """What is open about a link whatever it is called."""
-    return [as_reason(reason) for aspect, reason in link.open.items() if aspect not in WHOSE]
+    return [reason for aspect, reason in link.open.items() if aspect not in WHOSE]
 
 
 def _sizes(p: Pattern) -> str:

@@ -20,7 +20,7 @@ from treealign.align.asking.hidden import Sizes
 from treealign.align.asking.question import Question
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import WHOSE, Reason, about
+from treealign.align.reasons import WHOSE, Reason, about, as_reason
 
 SHUFFLES = 3
 Picks = tuple[int, ...]
@@ -273,8 +273,7 @@ def _with_reason(alignment: Alignment, question: Question, why: str) -> Alignmen
     asked = set(question.links)
 
     def added(reason: str) -> Reason:
-        kind = about(reason)
-        return Reason(kind, f"{reason}; {why}" if kind in aspects else reason)
+        return as_reason(reason).because(why) if about(reason) in aspects else as_reason(reason)
 
     links = (
         replace(link, reason=link.reason and added(link.reason), beneath=tuple(map(added, link.beneath)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from treealign.align.asking.rows import HeadLayout
 from treealign.align.doubting.conventions import HEADS
-from treealign.align.doubting.folded_space import FOLDED, UNFOLDED
+from treealign.align.doubting.folded_space import FOLDS
 from treealign.align.doubting.rotary import roles
 from treealign.align.links import Link
 from treealign.align.paths import module_path, without_indices
@@ -16,7 +16,6 @@ from treealign.align.patterns import Pattern
 from treealign.mapping.operations import Interleave
 from treealign.tree.keytree import KeyTree
 
-FOLDS = frozenset({FOLDED, UNFOLDED})
 _NUMBER = re.compile(r"[0-9]+", re.ASCII)
 _PARAMETER = re.compile(r"[_.]?(?:weight|bias|kernel)s?$")
 
@@ -39,11 +38,11 @@ def by_code(
     """
     groups: dict[tuple[object, str | None], list[Link]] = defaultdict(list)
     for link in links:
-        doubt = _NUMBER.sub("", link.open["rows"])
+        doubt = _NUMBER.sub("", link.open["rows"].kind)
         groups[(_attention(link), doubt), _class_around([link], model)].append(link)
     alike: dict[object, list[Link]] = defaultdict(list)
     for (name, code), members in groups.items():
-        reasons = frozenset((len(k.left), len(k.right), k.open["rows"], bool(k.operations)) for k in members)
+        reasons = frozenset((len(k.left), len(k.right), k.open["rows"].kind, bool(k.operations)) for k in members)
         kinds = frozenset(kind for link in members for kind in row_kinds(link))
         heads = () if kinds == {"folds"} else layouts(members)
         alike[(code, reasons, kinds, *heads) if code else (name, code)] += members
@@ -68,7 +67,7 @@ def _attention(link: Link) -> object:
     left, right = (module_of(side[0]) for side in (link.left, link.right))
     known = {"q", "k"} & {r for p in (*link.left, *link.right) for r in roles(p)}
     fused = len(link.left) + len(link.right) > 2
-    if (known or link.open["rows"] in FOLDS) and not fused:
+    if (known or link.open["rows"].kind in FOLDS) and not fused:
         return left[-2:-1], right[-2:-1]
     if fused:  # by the module around the parts: weights and biases may bear names of their own
         return (left[-2:-1], right[-2:]) if len(link.left) > 1 else (left[-2:], right[-2:-1]), fused
@@ -77,13 +76,13 @@ def _attention(link: Link) -> object:
 
 def row_kinds(link: Link) -> Iterator[str]:
     """In which ways the rows of a link may stand: by heads, in rotary order, by turns, halves swapped, in folds."""
-    if link.open["rows"] in FOLDS:
+    if link.open["rows"].kind in FOLDS:
         yield "folds"
         return
     found = {r for p in (*link.left, *link.right) for r in roles(p)}
     gated = "gate up" in found or {"gate", "up"} <= found
     by_turns = any(isinstance(o, Interleave) or type(o).__name__ == "Deinterleave" for o in link.operations)
-    if "qkv" in found or {"q", "k", "v"} <= found or link.open["rows"] == HEADS or (by_turns and not gated):
+    if "qkv" in found or {"q", "k", "v"} <= found or link.open["rows"].kind == HEADS.kind or (by_turns and not gated):
         yield "heads"
     if {"q", "k", "qkv"} & found:
         yield "rotary"

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from treealign.align.asking.folded import is_refold, refolded
-from treealign.align.doubting.folded_space import UNFOLDED
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
 from treealign.align.links import Group, Link, joining, rejoined
@@ -96,11 +95,11 @@ def order_of(joined: Link, parts: Sequence[str]) -> Order | None:
     return tuple(places) if sorted(places) == list(range(len(parts))) else None
 
 
-def with_rows(link: Link, said: Said) -> Link | None:
-    """A link whose rows stand as a statement says; None where they cannot."""
+def with_rows(link: Link, said: Said, fold: int | None = None) -> Link | None:
+    """A link whose rows stand as a statement says; None where they cannot. Folds are along the dimension `fold`."""
     if said.parts:
         order = order_of(joining(link), said.parts)
-        return None if order is None else with_rows(in_order(link, order), replace(said, parts=()))
+        return None if order is None else with_rows(in_order(link, order), replace(said, parts=()), fold)
     joined = joining(link)
     if is_join(joined):
         made = _joined_rows(joined, said, whole_left=len(link.left) == 1)
@@ -110,7 +109,7 @@ def with_rows(link: Link, said: Said) -> Link | None:
     base = without_rows(link)
     if said.kind in ("as stored", "by part"):
         return base
-    extra = (_folded_rows if said.kind == "folded" else _single_rows)(base, said)
+    extra = _folded_rows(base, said, fold) if said.kind == "folded" else _single_rows(base, said)
     if extra is None:
         return None
     first, last = extra
@@ -238,16 +237,12 @@ def _blocks_of_whole(shape: Sequence[int], dim: int, head_dim: int) -> Order | N
     return head_blocks((rows // 3,) * 3, head_dim) if rows % 3 == 0 else None
 
 
-def _folded_rows(link: Link, said: Said) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
+def _folded_rows(link: Link, said: Said, dim: int | None) -> tuple[tuple[Operation, ...], tuple[Operation, ...]] | None:
     shapes = {shape for shape in link.left[0].shapes.values() if shape}
-    made = refolded(shapes.pop(), fold_dim(link), said) if len(shapes) == 1 and not link.operations else None
+    if dim is None or len(shapes) != 1 or link.operations:
+        return None
+    made = refolded(shapes.pop(), dim, said)
     return None if made is None else (made, ())
-
-
-def fold_dim(link: Link) -> int:
-    """Along which dimension a leaf has the rows that a fold makes, or those of which it makes places: its inputs."""
-    shape = next(iter(link.left[0].shapes.values())) or ()
-    return 0 if len(shape) < MATRIX or link.open.get("rows") == UNFOLDED else 1
 
 
 def _fused_dim(link: Link, shape: Sequence[int], left: bool) -> int:

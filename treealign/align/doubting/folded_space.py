@@ -8,6 +8,7 @@ certain where the two sides spell them differently; where they spell them alike,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
@@ -23,6 +24,10 @@ FOLDED = Reason(
 UNFOLDED = Reason(
     "rows", "what a fold makes places of may be in another order: the modules are called otherwise on one side"
 )
+BOTH = Reason(
+    "rows", "one module folds patches and makes places of channels: what is called otherwise may be in another order"
+)
+FOLDS = frozenset(reason.kind for reason in (FOLDED, UNFOLDED, BOTH))
 HALVES = Reason(
     "rows",
     "a modulation makes shift and scale, in an order that shapes cannot show: it is called otherwise on one side",
@@ -30,32 +35,71 @@ HALVES = Reason(
 FOLDING = frozenset({"Unfold", "PixelUnshuffle"})
 SPREADING = frozenset({"PixelShuffle", "Fold"})
 MODULATING = frozenset({"modulation", "mod", "ada", "adaln", "film"})
-Path = tuple[str, ...]
+MATRIX = 2  # dimensions
 
 
 def judge_orders(state: State) -> Alternatives:
     """Matches behind a fold or of a modulation that is spelled differently."""
-    model = state.trees[1]
-    merges = folds(model)
-    reasons = {link: order_doubt(link, model, merges) for link in state.links if link.certain}
+    merges = folds(state.trees[1])
+    reasons = {link: order_doubt(link, merges) for link in state.links if link.certain}
     return {link: alone(link, reason) for link, reason in reasons.items() if reason}
 
 
-def folds(model: KeyTree) -> dict[str, Reason]:
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """The modules of a model in which patches are folded.
+
+    Attributes
+    ----------
+    model : KeyTree
+        With its classes.
+    modules : mapping of str to Reason
+        The path of each module that has a fold of its own, to what that leaves open about the leaves in it.
+    """
+
+    model: KeyTree
+    modules: Mapping[str, Reason]
+
+    def around(self, key: str) -> Reason | None:
+        """What the innermost fold that moves elements of a leaf leaves open."""
+        path, within = _parent(key), None
+        while path and within is None:
+            within = self.modules.get(path)
+            if within is FOLDED and _is_of_outputs(key, self.model):
+                within = None
+            path = _parent(path)
+        return within
+
+    def dim(self, link: Link) -> int | None:
+        """Along which dimension a fold moves elements: a matrix takes in what is folded, and makes what is spread.
+
+        None where no fold is known, or not which.
+        """
+        leaves = link.right[0].cells.values()
+        kinds = {self.around(self.model.keys[at]) for at in leaves}
+        ranks = {len(shape or ()) for shape in link.right[0].shapes.values()}
+        if kinds not in ({FOLDED}, {UNFOLDED}) or len(ranks) != 1:
+            return None
+        return 1 if kinds == {FOLDED} and ranks.pop() >= MATRIX else 0
+
+
+def folds(model: KeyTree) -> Folds:
     """The modules that fold patches together or make places of channels, and what that leaves open."""
     kinds = {**dict.fromkeys(FOLDING, FOLDED), **dict.fromkeys(SPREADING, UNFOLDED)}
-    return {_parent(path): kinds[name] for path, name in model.modules.items() if name in kinds}
+    found: dict[str, Reason] = {}
+    for path, name in model.modules.items():
+        if name in kinds and found.setdefault(_parent(path), kinds[name]) is not kinds[name]:
+            found[_parent(path)] = BOTH
+    return Folds(model, found)
 
 
-def order_doubt(link: Link, model: KeyTree, merges: Mapping[str, Reason]) -> Reason | None:
+def order_doubt(link: Link, merges: Folds) -> Reason | None:
     """What a plain match of leaves behind a fold, or of a modulation, may hide."""
     if link.operations:
         return None
     a, b = link.left[0], link.right[0]
-    key = model.keys[next(iter(b.cells.values()))]
-    inside = (reason for merge, reason in merges.items() if merge and key.startswith(f"{merge}."))
-    reason = next(inside, None) if a.segments[-5:] != b.segments[-5:] else None
-    if reason is not None and not (reason is FOLDED and _is_of_outputs(key, model)):
+    key = merges.model.keys[next(iter(b.cells.values()))]
+    if a.segments[-5:] != b.segments[-5:] and (reason := merges.around(key)):
         return reason
     return HALVES if _modulating(a) != _modulating(b) else None
 

@@ -16,7 +16,7 @@ from treealign.align.converting.rivals import naming
 from treealign.align.doubting.layouts import is_table
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern, Shape
-from treealign.align.reasons import WHOSE, Reason
+from treealign.align.reasons import WHOSE, Reason, kind
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, alone, judged, settled_if_answered
 from treealign.formats.cached import cached_property
@@ -83,7 +83,7 @@ def shown_since(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Seq
 
     """
     around = Surroundings(links, checkpoint, model)
-    waiting = [k for k in links if k.open.get("axes") == UNSHOWN and WHOSE.isdisjoint(k.open)]
+    waiting = [k for k in links if kind(k.open.get("axes", "")) == UNSHOWN.kind and WHOSE.isdisjoint(k.open)]
     told = {link for link in waiting if not around.may_be_turned(link)}
     return [
         settled_if_answered(replace(link, answered=(*link.answered, "axes"), evidence=(*link.evidence, SHOWN)))

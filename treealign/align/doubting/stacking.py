@@ -6,11 +6,11 @@ were settled, and all that is open stands with it from the start.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from treealign.align.doubting.conventions import SQUARE, Conventions, is_turned_square, without_guess
-from treealign.align.doubting.folded_space import folds, order_doubt
+from treealign.align.doubting.folded_space import Folds, folds, order_doubt
 from treealign.align.doubting.lists import ORDER, unconfirmed
 from treealign.align.doubting.transposition import OPPOSED, TURNED
 from treealign.align.links import Link
@@ -25,7 +25,7 @@ def stacked(links: Sequence[Link], conventions: Conventions, model: KeyTree) -> 
     merges, told = folds(model), [supposed(link) for link in links]
     ordered = {link for link, found in unconfirmed(told).items() if found.reason == ORDER}
     return [
-        link if link.certain else _with_all(link, conventions, model, merges, one in ordered)
+        link if link.certain else _with_all(link, conventions, merges, one in ordered)
         for link, one in zip(links, told, strict=True)
     ]
 
@@ -45,17 +45,15 @@ def judged_anew(link: Link, conventions: Conventions, model: KeyTree) -> Link:
     made = conventions.judged(replace(settled(link), near=link.near))
     if made.certain:
         made = doubted(made, "", (link.left, link.right))
-    return _with_all(made, conventions, model, folds(model))
+    return _with_all(made, conventions, folds(model))
 
 
-def _with_all(
-    link: Link, conventions: Conventions, model: KeyTree, merges: Mapping[str, Reason], order: bool = False
-) -> Link:
+def _with_all(link: Link, conventions: Conventions, merges: Folds, order: bool = False) -> Link:
     base = without_guess(link)
     found: Sequence[Reason | None] = (
         *link.beneath,
         *conventions.doubts(base),
-        order_doubt(base, model, merges),
+        order_doubt(base, merges),
         SQUARE if is_turned_square(link) else None,
         ORDER if order else None,
     )
