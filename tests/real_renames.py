@@ -222,7 +222,7 @@ NAMES_MOVED = [
         num_heads=[2, 4],
         window_size=2,
     ),
-    guessed(
+    plain(
         "segformer",
         "SegformerForSemanticSegmentation",
         image(32),
