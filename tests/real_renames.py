@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,7 +9,6 @@ from real_models import (
     Architecture,
     below,
     both,
-    guess,
     image,
     image_in_text,
     in_shards,
@@ -92,11 +90,6 @@ DORY = [
     *(Rename(f"backbone.layers.{2 * i + 1}.mlp_alpha", f"model.layers.{i}.lambda_2") for i in range(3)),
     Rename("**.self_attn.g_proj", "**.self_attn.gate_proj"),
 ]
-
-
-def guessed(*args, **config):
-    """Where the suggestion is right but has to be doubted: that `sr` is a sequence reduction is for people to know."""
-    return replace(plain(*args, **config), mapping=guess, refused=True)
 
 
 LEVELS_GONE = [
