@@ -60,8 +60,6 @@ if ! [ -x "$venv/bin/python" ] || ! "$venv/bin/python" -m pip --version >/dev/nu
     fi
 fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
-# Python compiles what is imported when it is: of thousands of modules the fewest ever are
-install=("${pip[@]}" install --quiet --no-compile)
 
 # the site of a torch that is there already
 if [ -z "$index${TREEALIGN_TORCH:-}" ] && ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
@@ -81,8 +79,8 @@ if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     "$venv/bin/python" scripts/torch_size.py "$torch" ${source[@]+"${source[@]}"}
     echo "installing $torch" >&2
     # its own requirements come below, from the usual index
-    "${install[@]}" ${source[@]+--no-deps "${source[@]}"} "$torch"
+    "${pip[@]}" install --quiet ${source[@]+--no-deps "${source[@]}"} "$torch"
 fi
 echo "installing treealign[$needs] into $venv (the first time takes a minute or more)" >&2
-"${install[@]}" --editable ".[$needs]"
+"${pip[@]}" install --quiet --editable ".[$needs]"
 printf '%s' "$stamp" >"$venv/treealign.$needs"
