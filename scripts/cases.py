@@ -48,6 +48,7 @@ class Case:
     tied: dict[str, str]
     ordered: bool
     by_hand: int | None
+    family: str = ""
 
     @property
     def renames_only(self) -> bool:
@@ -77,7 +78,13 @@ def read_cases(corpus: str, only: str = "") -> Iterator[Case]:
                     raw.get("tied") or {},
                     raw.get("ordered", False),
                     raw.get("hand_written"),
+                    raw.get("family") or raw["id"],
                 )
+
+
+def one_of_each_family(corpus: str) -> list[Case]:
+    """The first case of each family of a corpus."""
+    return list({case.family: case for case in reversed(list(read_cases(corpus)))}.values())
 
 
 def sampled(corpus: str, every: int = 1) -> list[Case]:

@@ -45,9 +45,9 @@ Pieces = list[tuple[str, int, int]]  # keys of the checkpoint, each with the row
 class Source:
     """One model: its converter, diffusers' class and what is small in it, marks of both sides.
 
-    `rows` are those of tensors whose keys contain a text, where a converter counts on their number; `undo` turns what
-    stands in diffusers' keys into what the checkpoint has, where no replacement in the source says so: after a `=`
-    nothing more is undone.
+    `lacks` are marks of another model that has all of these too. `rows` are those of tensors whose keys contain a text,
+    where a converter counts on their number; `undo` turns what stands in diffusers' keys into what the checkpoint has,
+    where no replacement in the source says so: after a `=` nothing more is undone.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Source:
     rows: Mapping[str, int] = field(default_factory=dict)
     undo: tuple[tuple[str, str], ...] = ()
     prefix: str = ""
+    lacks: tuple[str, ...] = ()
 
 
 class Asked(dict[str, torch.Tensor]):
@@ -255,6 +256,7 @@ SOURCES = (
             (r"^time_caption_embed\.timestep_embedder\.linear_1", "=t_embedder.mlp.0"),
             (r"^time_caption_embed\.timestep_embedder\.linear_2", "=t_embedder.mlp.2"),
         ),
+        lacks=("x_pad_token",),
     ),
     Source(
         "Cosmos",
@@ -365,7 +367,8 @@ def entries_of(source: Source) -> list[dict[str, Any]]:
             names[mine] |= {told[1]} - {""}
     spelled = {mine: theirs for mine, theirs in _single(names).items() if mine != theirs}
     convert = SOURCE.format(source.convert)
-    ours = {"name": f"{source.name} of its authors", "has": list(source.marks), "rows": _single(rows[0])}
+    ours: dict[str, Any] = {"name": f"{source.name} of its authors", "has": list(source.marks)}
+    ours |= {"lacks": list(source.lacks), "rows": _single(rows[0])}
     there = {"name": f"diffusers, {source.name}", "has": list(source.theirs), "rows": _single(rows[1])}
     ends = (
         {"rotary": "diffusers", "names": spelled, "source": convert, "checked": "run"},

@@ -2,9 +2,9 @@
 
     python scripts/layout_marks.py [--every N] [CORPUS ...]
 
-A case is called after what stands on its sides (`bert_hf__keras`), or its source names the two. An entry must fire on
-trees of its own library alone; `OWN` says which words name that. Prints what each entry fires on, those on which it
-should not with a `!`, and exits 1 where there are any.
+A case is called after what stands on its sides (`bert_hf__keras`), or its source names the two; a single file stands
+beside diffusers. An entry must fire on trees of its own library alone; `OWN` says which words name that. Prints what
+each entry fires on, those on which it should not with a `!`, and exits 1 where there are any.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cases import Case, read_cases
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.patterns import build_patterns
 
-CORPORA = ("pairs", "originals", "real_text", "real_vision", "transformers")
+CORPORA = ("pairs", "originals", "real_text", "real_vision", "transformers", "synthetic", "single_files", "scale")
 FOREIGN = (
     r"gguf|^tl$|keras|flax|mcore|megatron|titan|^fms|litgpt|curated|fairseq2|diffusers|_ldm|torchaudio|timm$|openai"
 )
@@ -47,7 +47,7 @@ OWN = {  # names of entries to what may stand on a side that they fire on; the f
     r"^EnCodec": r"^encodec|^mimi_moshi$",
     r"^(Wan|diffusers, Wan)": r"^wan|^diffusers$|^diffsynth$",
     r"Flux|FLUX": r"^flux|^diffusers$",
-    r"^diffusers|of its authors$": r"sd3_diffusers|convnext",
+    r"^diffusers|of its authors$": r"sd3_diffusers|convnext|^diffusers$",
     r"^Stable Diffusion": r"_ldm$",
     r"^torchvision ResNet": r"resnet|resnext|torchvision|^timm$|detr|^mmpretrain$|^Det|^Def|^wrap_",
     r"^timm BEiT": r"^beit|^timm1$",
@@ -69,7 +69,9 @@ def fired(case: Case) -> Iterator[tuple[str, str, set[str]]]:
 
 def sides(case: Case) -> tuple[str, str]:
     """What stands on either side."""
-    name = case.name.rpartition("/")[2]
+    corpus, _, name = case.name.rpartition("/")
+    if corpus == "single":
+        return f"{name} of its authors", "diffusers"
     left, found, right = name.partition("__")
     return (left, right) if found else (name, name)
 
