@@ -15,6 +15,7 @@ from treealign import (
     PrefixChange,
     Rename,
     TreealignError,
+    attach,
     convert_checkpoint,
     load,
     operations,
@@ -90,6 +91,54 @@ def test_names_that_change_tell_of_squares_too(tmp_path):
     rules = ConversionMapping([Rename("old", "new"), *TURN])
     convert_checkpoint(square, tmp_path / "out.safetensors", rules)
     assert set(load_file(tmp_path / "out.safetensors")) == {"a.weight", "new.bias"}
+
+
+RENAMED = ConversionMapping([Rename("old", "new"), Convert("new.{i}.w", "new.{i}.w", operations.Permute((1, 0)))])
+SQUARES = {f"old.{at}.w": torch.arange(4.0).view(2, 2) + at for at in range(2)}
+DONE = dict(RENAMED.apply(SQUARES))
+
+
+class Squares(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.new = nn.ModuleList(nn.ParameterDict({"w": torch.zeros(2, 2)}) for _ in range(2))
+
+
+def _converted(path, **more):
+    convert_checkpoint(path, path.with_name("out.safetensors"), RENAMED, **more)
+    return load_file(path.with_name("out.safetensors"))
+
+
+def _loaded(path, **more):
+    model = Squares()
+    load(model, path, RENAMED, **more)
+    return dict(model.state_dict())
+
+
+def _applied(path, **more):
+    return dict(RENAMED.apply(load_file(path), **more))
+
+
+@pytest.mark.parametrize("do", [_converted, _loaded, _applied])
+@pytest.mark.parametrize("done", [("new.0.w", "new.1.w"), ("new.0.w", "old.1.w")], ids=["all", "half"])
+def test_a_square_under_its_new_name_is_a_question_and_the_answer_converts_the_rest(do, done, tmp_path):
+    """Its sibling that still has the old name was not converted, whatever is answered."""
+    path = written(tmp_path / "x.safetensors", {key: {**SQUARES, **DONE}[key].contiguous() for key in done})
+    with pytest.raises(UndecidedError, match="names of what was converted already") as caught:
+        do(path)
+    assert "--converted" in caught.value.hint
+    answered = do(path, converted=True)
+    assert all(torch.equal(answered[key], DONE[key]) for key in DONE)
+
+
+def test_a_state_dict_of_the_models_own_is_not_turned_by_what_is_attached():
+    model = Squares()
+    with attach(model, RENAMED):
+        model.load_state_dict(SQUARES)
+        assert torch.equal(model.new[1].w, DONE["new.1.w"])
+        with pytest.raises(UndecidedError, match="names of what was converted already") as caught:
+            model.load_state_dict(DONE)
+    assert "remove()" in caught.value.hint
 
 
 # -- levels ------------------------------------------------------------------------------------------------------------

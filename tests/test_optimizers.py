@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from treealign import ConversionMapping, Convert, Rename, TreealignError, convert_checkpoint, operations
+from treealign.checkpoint.optimizer_files import read_saved
 from treealign.checkpoint.optimizers import convert_optimizer, convert_optimizer_state
-from treealign.errors import MappingError, OpenQuestionsError
+from treealign.errors import FormatError, MappingError, OpenQuestionsError, UndecidedError
 from treealign.mapping.open_questions import OpenQuestion
 from treealign.tree.keytree import KeyTree
 
@@ -246,6 +247,85 @@ def test_files_and_distributed_checkpoints_are_converted(form, tmp_path):
         whole = torch.load(target)
         found = (whole if form == "a file" else whole["optimizer"])["state"]["layers.1.qkv.weight"]
     assert torch.equal(found["exp_avg"], expected["state"]["layers.1.qkv.weight"]["exp_avg"])
+
+
+def saved_together(path, form):
+    """A model, its average and its optimizer, as a run of training saves them; the state and the weights."""
+    import torch.distributed.checkpoint as dcp
+
+    model = Apart()
+    optimizer = OPTIMIZERS["AdamW"](model.parameters())
+    trained(model, optimizer, 1)
+    whole = {"model": weights(model), "nested": {"ema": weights(model)}, "optim": by_name(model, optimizer), "epoch": 3}
+    if form == "dcp":
+        dcp.save(whole, checkpoint_id=str(path), no_dist=True)
+    else:
+        torch.save(whole, path)
+    return whole
+
+
+@pytest.mark.parametrize("form", ["pt", "dcp"])
+def test_a_model_and_its_average_follow_with_the_optimizer_in_one_call(form, tmp_path):
+    whole = saved_together(tmp_path / "from", form)
+    convert_optimizer(tmp_path / "from", tmp_path / "to", MAPPING)
+    found, _ = read_saved(tmp_path / "to")
+    made = dict(MAPPING.apply(whole["model"]))
+    for held in (found["model"], found["nested"]["ema"]):
+        assert held.keys() == made.keys()
+        assert all(torch.equal(held[key], made[key]) for key in made)
+    assert found["optim"]["state"].keys() == made.keys()
+    assert found["epoch"] == 3
+    convert_optimizer(tmp_path / "to", tmp_path / "back", MAPPING.reverse)
+    back, _ = read_saved(tmp_path / "back")
+    assert {key: back["model"][key].tolist() for key in back["model"]} == {
+        k: v.tolist() for k, v in whole["model"].items()
+    }
+
+
+@pytest.mark.parametrize("form", ["pt", "dcp"])
+def test_one_of_what_was_saved_together_is_named(form, tmp_path):
+    saved_together(tmp_path / "from", form)
+    convert_optimizer(f"{tmp_path / 'from'}#optim", tmp_path / "optim", MAPPING)
+    assert set(read_saved(tmp_path / "optim")[0]) == {"state", "param_groups"}
+    with pytest.raises(FormatError, match=r"\['optim'\]: 17 parameters"):
+        convert_optimizer(f"{tmp_path / 'from'}#model", tmp_path / "none", MAPPING)
+    notes = convert_checkpoint(f"{tmp_path / 'from'}#model", tmp_path / "model", MAPPING).notes
+    assert any(note.startswith("['model'] is converted, what else was saved with it is not") for note in notes)
+
+
+def test_a_distributed_checkpoint_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch):
+    import torch.distributed.checkpoint.filesystem as system
+
+    saved_together(tmp_path / "from", "dcp")
+
+    def broken(*_, **__):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(system.FileSystemWriter, "finish", broken)
+    with pytest.raises(FormatError, match="cannot write the distributed checkpoint"):
+        convert_optimizer(tmp_path / "from", tmp_path / "to", MAPPING)
+    assert [path.name for path in tmp_path.iterdir()] == ["from"]
+
+
+SQUARE = Convert("q", "q", [operations.Permute((1, 0))])
+
+
+def test_a_square_moment_is_not_turned_twice_in_silence():
+    state = {"state": {"q": {"exp_avg": torch.randn(2, 2)}}, "param_groups": [{"params": ["q"]}]}
+    with pytest.raises(UndecidedError, match="neither names nor shapes"):
+        convert_optimizer_state(state, [SQUARE])
+    turned = convert_optimizer_state(state, [SQUARE], converted=False)
+    assert torch.equal(turned["state"]["q"]["exp_avg"], state["state"]["q"]["exp_avg"].T)
+    assert torch.equal(
+        convert_optimizer_state(turned, [SQUARE], converted=True)["state"]["q"]["exp_avg"],
+        turned["state"]["q"]["exp_avg"],
+    )
+    renamed = ConversionMapping([Rename("old", "q"), SQUARE])
+    once = convert_optimizer_state(
+        {"state": {"old": state["state"]["q"]}, "param_groups": [{"params": ["old"]}]}, renamed
+    )
+    with pytest.raises(UndecidedError, match="names of what was converted"):
+        convert_optimizer_state(once, renamed)
 
 
 def test_a_conversion_says_that_the_state_beside_it_was_left(tmp_path):

@@ -14,7 +14,7 @@ from treealign.checkpoint.adapters.scaling import other_settings
 from treealign.checkpoint.adapters.scope import Scope, scope_of
 from treealign.checkpoint.adapters.spelling import in_model_names
 from treealign.checkpoint.carrying import slices
-from treealign.checkpoint.conversion.marks import mark_of, marks_of, turns_in_place
+from treealign.checkpoint.conversion.marks import mark_of, marks_of
 from treealign.checkpoint.places import Places, find_places
 from treealign.checkpoint.record_file import WHOLE, Levels, Part, read_parts
 from treealign.checkpoint.sources import Source
@@ -25,6 +25,7 @@ from treealign.mapping.key_sets import expand_keys
 from treealign.mapping.marking import keys_in_question
 from treealign.mapping.open_questions import OpenQuestion, question_lines
 from treealign.mapping.planning import Step
+from treealign.mapping.repeating import not_repeating
 from treealign.tree.fold import fold, fold_names
 
 
@@ -156,10 +157,12 @@ def _by_mapping(
     converted: Any,
     others: Sequence[Places] = (),
 ) -> Chosen:
+    if converted is None and mark_of(mapping, reverse=False) in (marks_of(source.layout) or ()):
+        converted = True  # the files say so themselves: a square that was turned must not be turned again
     decision = _decide(model, mapping, source, converted)
     first = _planned(source, places, mapping, decision)
     if first[0]:
-        return _without_guesses(first[1])
+        return _settled(first[1], source, converted)
     # a mapping made for the wrapped model names the wrappers, one made for the model itself does not
     seconds = [_planned(source, other, mapping, decision) for other in others or (find_places(model, raw=True),)]
     best = max(first, *seconds, key=lambda found: found[2])
@@ -169,17 +172,16 @@ def _by_mapping(
             facts=_examples(best[1], source, places),
             hint="load without a mapping to have one suggested",
         )
-    return _without_guesses(best[1])
+    return _settled(best[1], source, converted)
 
 
-def _without_guesses(chosen: Chosen) -> Chosen:
-    """Only the steps that no open question of the mapping speaks of."""
+def _settled(chosen: Chosen, source: Source, converted: Any) -> Chosen:
+    """Only the steps that no open question of the mapping speaks of, and that were not done already."""
     (track,) = chosen.tracks
-    if not track.mapping.questions:
-        return chosen
-    asked = keys_in_question(track.mapping)
+    asked = keys_in_question(track.mapping) if track.mapping.questions else frozenset()
     certain = tuple(step for step in track.steps if asked.isdisjoint((*step.sources, *step.targets)))
-    kept = replace(track, steps=certain, said=False)
+    steps = not_repeating(track.mapping, certain, converted, source.path)
+    kept = replace(track, steps=steps, said=track.said and steps == track.steps)
     return replace(chosen, tracks=(kept,), questions=track.mapping.questions)
 
 
@@ -203,11 +205,8 @@ def _decide(model: nn.Module, mapping: ConversionMapping, source: Source, conver
     """The decision about guards; what the keys leave open follows what was loaded before, as an adapter its base."""
     if isinstance(converted, GuardDecision):
         return converted
-    if converted is None and mark_of(mapping, reverse=False) in (marks_of(source.layout) or ()):
-        converted = True  # the files say so themselves: a square that was turned must not be turned again
     if converted is not None:
-        done = [converted and (t.guarded or turns_in_place(t)) for t in mapping]
-        return GuardDecision(tuple(Verdict.SKIP if skipped else Verdict.APPLY for skipped in done))
+        return GuardDecision(tuple(Verdict.SKIP if converted and t.guarded else Verdict.APPLY for t in mapping))
     decided = list(mapping.decide(source.tree).decided)
     for carried in slices(model):
         if Verdict.UNKNOWN in decided:

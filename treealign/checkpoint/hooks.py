@@ -23,6 +23,7 @@ from treealign.mapping.execution import run
 from treealign.mapping.guards import GuardDecision
 from treealign.mapping.marking import refuse_open
 from treealign.mapping.planning import Step
+from treealign.mapping.repeating import not_repeating
 
 
 def attach(model: nn.Module, mapping: ConversionMapping | str | PathLike[str] | Iterable[Any]) -> Attachment:
@@ -49,7 +50,7 @@ def attach(model: nn.Module, mapping: ConversionMapping | str | PathLike[str] | 
     ------
     MappingError
         The mapping cannot be read, or still guesses. Later, by `load_state_dict`: two keys reach one name, or a guard
-        cannot tell.
+        cannot tell whether it was converted already.
     LoadError
         Later, by `state_dict`: a conversion cannot be undone.
     """
@@ -61,6 +62,7 @@ def attach(model: nn.Module, mapping: ConversionMapping | str | PathLike[str] | 
 
 # what a model of transformers undoes when it is saved, by the names that it expects of its state dict
 _REVERSED = "_weight_conversions"
+_OWN_NAMES = "take it off with remove() before a state dict is loaded that was converted already"
 
 
 class Attachment:
@@ -102,7 +104,8 @@ class Attachment:
         places = find_places(module)
         tensors = _taken(state_dict, prefix, places)
         decision = self.mapping.decide(tensors)
-        steps = self.mapping.plan(tensors, decision, {*places.places, *places.recomputed})
+        planned = self.mapping.plan(tensors, decision, {*places.places, *places.recomputed})
+        steps = not_repeating(self.mapping, planned, None, self._name, _OWN_NAMES)
         kept = _put(steps, tensors, state_dict, prefix, places)
         _fill_ties(state_dict, prefix, places)
         self._loaded = decision, [step for step in steps if _lands(step, places)], kept

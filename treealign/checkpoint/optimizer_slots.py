@@ -54,16 +54,22 @@ def states(
         faults.append(f"{where}: {why}")
         return {}
     parts = [one or {} for one in own]
-    sizes = [shapes.get(name, _size(one)) for name, one in zip(step.sources, parts, strict=True)]
+    large = [shapes.get(name, _size(one)) for name, one in zip(step.sources, parts, strict=True)]
     found: dict[str, dict[str, Any]] = {name: {} for name in step.targets}
     for slot in parts[0]:
-        values = _values(step, slot, [one[slot] for one in parts], sizes)
+        values = _values(step, slot, [one[slot] for one in parts], large)
         if isinstance(values, str):
             faults.append(f"{where}: {slot} {values}")
             continue
         for name, value in zip(step.targets, values, strict=True):
             found[name][slot] = value
     return found
+
+
+def sizes(held: Mapping[str, Any]) -> dict[str, Size]:
+    """The shapes of parameters by name, as far as what an optimizer keeps of them tells."""
+    found = {name: _size(own) for name, own in held.items()}
+    return {name: size for name, size in found.items() if size is not None}
 
 
 def _size(own: Mapping[str, Any]) -> Size | None:

@@ -11,7 +11,7 @@ A state is by number (``torch.optim``: the order in which the parameters were gi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from treealign.checkpoint.optimizer_slots import AS_LARGE, Size, states
-from treealign.errors import FormatError, MappingError, TreealignError
-from treealign.formats.distributed_metadata import METADATA
-from treealign.formats.torch_files import loaded_safely
-from treealign.formats.transaction.transaction import transaction
+from treealign.checkpoint.conversion.again import decided_steps, refuse_unsaid
+from treealign.checkpoint.optimizer_files import GROUPS, MOST, convert_beside, find_state, read_saved
+from treealign.checkpoint.optimizer_slots import AS_LARGE, Size, sizes, states
+from treealign.errors import MappingError, TreealignError
+from treealign.formats.addresses import split_address
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted, as_mapping
 from treealign.mapping.marking import mapping_source, refuse_open
 from treealign.mapping.planning import Step
 from treealign.tree.keytree import KeyTree
 
-STATE, GROUPS, PARAMS, NAMES = "state", "param_groups", "params", "param_names"
-_MOST = 20
+STATE, PARAMS, NAMES = "state", "params", "param_names"
 Order = nn.Module | KeyTree | Iterable[str]
 
 
@@ -65,6 +64,8 @@ def convert_optimizer_state(
     ------
     TreealignError
         It is no state of an optimizer, or nothing tells which parameter a number is.
+    UndecidedError
+        Nothing tells whether it was converted already: `converted` does.
     MappingError
         The mapping still guesses or touches no parameter; what stands beside the states has names that it changes, too;
         or some states cannot follow exactly: each is named with the reason.
@@ -76,21 +77,31 @@ def convert_optimizer_state(
     transforms = as_mapping(mapping)
     refuse_open(transforms, "nothing was converted", mapping_source(mapping))
     rest = {key: value for key, value in state.items() if key not in (STATE, GROUPS)}
-    _refuse_halves(rest, transforms, converted)
+    convert_beside(rest, (), transforms, converted)
     shapes = _shapes(before)
     names = _names(state, before, shapes)
-    steps = transforms.plan(list(names.values()), converted)
-    _refuse_idle(transforms, steps, names.values())
     held = {names[key]: value for key, value in state[STATE].items() if key in names}
+    steps = _steps(transforms, names.values(), {**sizes(held), **shapes}, converted)
     faults: list[str] = []
     made = {name: value for step in steps for name, value in states(step, held, shapes, faults).items()}
     groups = _groups(state[GROUPS], names, steps, faults)
     if faults:
         hint = "start the optimizer anew for these parameters, or train on under the names of before"
-        raise MappingError("the state of the optimizer cannot follow exactly", facts=faults[:_MOST], hint=hint)
+        raise MappingError("the state of the optimizer cannot follow exactly", facts=faults[:MOST], hint=hint)
     if not _is_numbered(state):
         return {STATE: made, GROUPS: groups, **rest}
     return {**_numbered(made, groups, _order(after, sum(len(group[PARAMS]) for group in groups))), **rest}
+
+
+def _steps(
+    transforms: ConversionMapping, names: Collection[str], shapes: Mapping[str, Size], converted: Converted
+) -> tuple[Step, ...]:
+    """What becomes of the parameters, as it does in a checkpoint of theirs: nothing a second time, nothing in part."""
+    _, steps = decided_steps(transforms, KeyTree.from_leaves([(name, None, None) for name in names]), converted, "")
+    if converted is None:
+        refuse_unsaid(steps, shapes, "the state of the optimizer")
+    _refuse_idle(transforms, steps, names)
+    return steps
 
 
 def _refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], names: Iterable[str]) -> None:
@@ -103,33 +114,6 @@ def _refuse_idle(transforms: ConversionMapping, steps: Sequence[Step], names: It
             facts=[*facts, *(f"the optimizer has {name}" for name in list(names)[:3])],
             hint="was the mapping made for another model, or for the other direction (mapping.reverse)?",
         )
-
-
-def _refuse_halves(beside: Any, transforms: ConversionMapping, converted: Converted, path: str = "") -> None:
-    """Refuse what would be written half under the old names: tensors beside the state whose names change, too."""
-    entries = beside.items() if isinstance(beside, Mapping) else enumerate(beside)
-    keys = []
-    for key, value in entries:
-        if isinstance(value, torch.Tensor) and isinstance(key, str):
-            keys.append(key)
-        elif isinstance(value, Mapping | list | tuple):
-            _refuse_halves(value, transforms, converted, f"{path}.{key}" if path else str(key))
-    changed = _changed(transforms, keys, converted)
-    if changed:
-        raise MappingError(
-            "beside the state of the optimizer lie tensors whose names the mapping changes: nothing was converted",
-            where=path,
-            facts=changed[:_MOST],
-            hint="load it, and convert both: dict(mapping.apply(model)), convert_optimizer_state(state, mapping, …)",
-        )
-
-
-def _changed(transforms: ConversionMapping, keys: list[str], converted: Converted) -> list[str]:
-    try:
-        steps = transforms.plan(keys, converted)
-    except MappingError:  # it speaks of them, or nothing tells whether
-        return keys
-    return [key for step in steps if step.operations or step.sources != step.targets for key in step.sources]
 
 
 def _is_numbered(state: Mapping[str, Any]) -> bool:
@@ -183,7 +167,7 @@ def _refuse_other_shapes(held: Mapping[Any, Any], names: Mapping[Any, str], shap
     ]
     if facts:
         hint = "is it the model of before, with its parameters in that order?"
-        raise TreealignError("states of other shapes than their parameters", facts=facts[:_MOST], hint=hint)
+        raise TreealignError("states of other shapes than their parameters", facts=facts[:MOST], hint=hint)
 
 
 def _groups(
@@ -211,7 +195,7 @@ def _numbered(made: Mapping[str, Any], groups: list[dict[str, Any]], order: Sequ
     absent = [name for name in listed if place and name not in place]
     if absent:
         hint = "is it the model of after?"
-        raise TreealignError("parameters that `after` does not have", facts=absent[:_MOST], hint=hint)
+        raise TreealignError("parameters that `after` does not have", facts=absent[:MOST], hint=hint)
     ordered = [sorted(group[PARAMS], key=place.__getitem__) if place else group[PARAMS] for group in groups]
     number = {name: at for at, name in enumerate(name for names in ordered for name in names)}
     renumbered = [
@@ -231,6 +215,9 @@ def convert_optimizer(
 ) -> None:
     """As `convert_optimizer_state`, from a file of torch to another, or from a distributed checkpoint to another.
 
+    What was saved beside the state goes along, state dicts of the same model under their new names; ``source#name``
+    takes one of several states, alone. The result appears whole, or not at all.
+
     Raises
     ------
     FormatError
@@ -238,52 +225,13 @@ def convert_optimizer(
     TreealignError, MappingError
         As `convert_optimizer_state`, of all that the file holds; nothing is written.
     """
-    path, target = Path(source), Path(destination)
-    distributed = (path / METADATA).is_file()
-    whole = _distributed(path) if distributed else loaded_safely(str(path), lambda: _loaded(path))
-    name, state = _found(whole, str(path))
-    made = convert_optimizer_state(state, mapping, before, after, converted)
-    if name:
+    path, part = split_address(source)
+    whole, write = read_saved(Path(path))
+    name, state = find_state(whole, path, part)
+    made: Any = convert_optimizer_state(state, mapping, before, after, converted)
+    if name and not part:
+        names = set(_names(state, before, _shapes(before)).values())
         others = {key: value for key, value in whole.items() if value is not state}
-        _refuse_halves(others, as_mapping(mapping), converted)
-    written = {**whole, name: made} if name else made
-    if distributed:
-        from torch.distributed.checkpoint.state_dict_saver import save
-
-        if target.exists():
-            raise FormatError("there is something already", where=str(target), hint="name a folder that is not there")
-        save(written, checkpoint_id=str(target), no_dist=True)
-        return
-    with transaction(target, single=True) as held:
-        with held.open(target.name) as file:
-            torch.save(written, file)
-        held.commit([target.name])
-
-
-def _loaded(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _distributed(folder: Path) -> dict[str, Any]:
-    from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
-    from torch.distributed.checkpoint.filesystem import FileSystemReader
-    from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
-
-    found: dict[str, Any] = {}
-    reader = FileSystemReader(str(folder))
-    planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
-    _load_state_dict(found, storage_reader=reader, planner=planner, no_dist=True)
-    return found
-
-
-def _found(whole: Any, where: str) -> tuple[str, Mapping[str, Any]]:
-    """The state in what was saved, and its name there; an empty one where it is all."""
-    if isinstance(whole, Mapping) and GROUPS in whole:
-        return "", whole
-    entries = whole.items() if isinstance(whole, Mapping) else ()
-    inside = {str(name): one for name, one in entries if isinstance(one, Mapping) and GROUPS in one}
-    if len(inside) != 1:
-        what = f"{len(inside)} states of optimizers in what was saved"
-        hint = "load it, and pass the one that is meant to convert_optimizer_state"
-        raise FormatError(what, where=where, facts=list(inside), hint=hint)
-    return next(iter(inside.items()))
+        beside = convert_beside(others, names, as_mapping(mapping), converted)
+        made = {key: made if value is state else beside[key] for key, value in whole.items()}
+    write(made, Path(destination))

@@ -51,6 +51,8 @@ class Source:
         The files that were read: weights and index.
     beside : Path or None
         The folder in which the files stand; None for memory.
+    taken : str
+        Where in what was saved the tensors stood, as Python spells it; nothing where they were all.
     """
 
     path: str
@@ -61,6 +63,7 @@ class Source:
     modes: Mapping[str, int] = field(default_factory=dict)
     files: tuple[str, ...] = ()
     beside: Path | None = None
+    taken: str = ""
     _tree: Callable[[], KeyTree] = lambda: KeyTree.from_leaves(())
     _reader: Reader = field(default_factory=Reader)
 
@@ -216,6 +219,7 @@ def _from_files(checkpoint: str | os.PathLike[str]) -> Source:
         modes=_modes(found),
         files=(*found.stamps, *((found.index.path,) if found.index else ())),
         beside=folder,
+        taken=next((file.taken for file in found.files if isinstance(file, TorchFile | DistributedFolder)), ""),
         _tree=lambda: _tree_of(found),
         _reader=reader,
     )

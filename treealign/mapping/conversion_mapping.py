@@ -182,9 +182,9 @@ class ConversionMapping(Shown):
         touched = {index for state in states for index in state.touched}
         return self.with_transforms(t for index, t in enumerate(self.transforms) if index in touched)
 
-    def decide(self, keys: Keys) -> GuardDecision:
+    def decide(self, keys: Keys, converted: Converted = None) -> GuardDecision:
         """What all keys together say about the guarded transforms: hand it to each shard as `converted`."""
-        return decide(self.transforms, _folded(keys)[1])
+        return self._decision(_folded(keys)[1], converted)
 
     def several_positions(self, keys: Keys, converted: Converted = None) -> dict[int, list[str]]:
         """The keys on which a transform could work at more than one position, by its position in the mapping.
@@ -225,6 +225,8 @@ class ConversionMapping(Shown):
         MappingError
             As `map_keys`; or some keys that a `Convert` needs are absent. Either before the first tensor is taken. Or
             it is no state dict.
+        UndecidedError
+            As `map_keys`; or tensors that have their new names already would be changed in place.
 
         Warns
         -----
@@ -234,11 +236,13 @@ class ConversionMapping(Shown):
         if not hasattr(state_dict, "keys"):
             hint = "treealign.load(model, checkpoint, mapping), or treealign.convert_checkpoint from file to file"
             raise MappingError("tensors are taken from a state dict", facts=[repr(state_dict)], hint=hint)
+        from treealign.mapping.repeating import not_repeating
+
         self._warn()
-        steps = self.plan(tuple(state_dict), converted)
+        steps = not_repeating(self, self.plan(tuple(state_dict), converted), converted)
         for step in steps:
             step.refuse_incomplete()
-        return _executed(steps, state_dict)
+        return execution.run_steps(steps, state_dict)
 
     def _warn(self) -> None:
         if self.questions and not self.__dict__.get("_warned"):
@@ -291,10 +295,3 @@ def _folded(keys: Keys) -> tuple[Sequence[str], Sequence[Fold]]:
         raise MappingError("keys are several strings, not one", facts=[repr(keys)])
     names = tuple(keys)
     return names, fold(names)
-
-
-def _executed(steps: Iterable[Step], tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for step in steps:
-        given = [tensors[key] for key in step.sources]
-        made = execution.run(step.operations, given, step.sources) if step.operations else given
-        yield from zip(step.targets, made, strict=True)

@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 from treealign.checkpoint.layouts import Layout
 from treealign.mapping.conversion_mapping import ConversionMapping
-from treealign.mapping.convert import Convert
 from treealign.mapping.mapping_json import mapping_to_data
-from treealign.mapping.scope import Transform
 
 ENTRY = "treealign_converted"
 _ALONE = "alone"  # a file that had no metadata of its own
@@ -38,11 +36,6 @@ def mark_of(mapping: ConversionMapping, reverse: bool) -> Mark:
     """What a file says that the mapping made."""
     text = json.dumps(mapping_to_data(ConversionMapping(tuple(mapping))), sort_keys=True)
     return Mark(hashlib.sha256(text.encode()).hexdigest()[:32], reverse)
-
-
-def turns_in_place(transform: Transform) -> bool:
-    """Whether tensors keep their names while they change: names then do not tell whether it was done."""
-    return isinstance(transform, Convert) and set(transform.sources) == set(transform.targets)
 
 
 def marks_in(metadata: Mapping[str, str] | None) -> tuple[Mark, ...]:

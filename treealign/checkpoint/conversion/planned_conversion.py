@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from treealign.checkpoint.adapters.parts import CONFIG
@@ -106,16 +106,19 @@ def plan_conversion(source: Source, options: ConvertOptions) -> PlannedConversio
     return PlannedConversion(route.source, route, plan, beside, rounded, same, notes)
 
 
-def _left_behind(source: Source) -> Iterable[str]:
-    """What is said of the states of optimizers, which go along as they are."""
+def _left_behind(source: Source) -> Iterator[str]:
+    """What is said of what was saved with the weights, and of the states of optimizers, which go along as they are."""
+    if source.taken:
+        both = "treealign.checkpoint.optimizers.convert_optimizer turns both"
+        yield f"{source.taken} is converted, what else was saved with it is not: {both}"
     names = [] if source.folder is None else sorted(path.name for path in source.folder.iterdir() if path.is_file())
     said = "it is as it was, for the parameters of before: treealign.checkpoint.optimizers.convert_optimizer turns it"
-    return (f"{name}: {said}" for name in names if name.startswith(_OPTIMIZER))
+    yield from (f"{name}: {said}" for name in names if name.startswith(_OPTIMIZER))
 
 
 def _marks(route: Route, made: Mapping[str, Made], options: ConvertOptions) -> tuple[Mark, ...]:
     """What the files of the result say."""
-    needed = not route.changes_nothing and needs_mark(route.transforms, route.source, made)
+    needed = not route.changes_nothing and needs_mark(route.transforms, made)
     return marks_after(route.source, mark_of(options.mapping, options.reverse), needed=needed)
 
 

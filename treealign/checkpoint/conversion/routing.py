@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from treealign.checkpoint.adapters.lifting import lift
 from treealign.checkpoint.adapters.parts import is_adapter
-from treealign.checkpoint.conversion.again import levels_decided, refuse_idle, refuse_unsaid, says_converted
-from treealign.checkpoint.conversion.marks import turns_in_place
+from treealign.checkpoint.conversion.again import decided_steps, refuse_idle, refuse_unsaid, says_converted
 from treealign.checkpoint.conversion.recalling import Recalled, recall, with_originals
 from treealign.checkpoint.sources import Source
 from treealign.errors import LoadError, MappingError
+from treealign.formats.dtypes import torch_shape
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
-from treealign.mapping.guards import GuardDecision, Verdict, decide
+from treealign.mapping.guards import GuardDecision
 from treealign.mapping.operations import is_lossy
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold_names
@@ -78,17 +78,13 @@ def find_route(
     if converted is None and says_converted(source, mapping, reverse):
         return _as_it_is(source)
     recalled = recall(source, mapping, reverse)
-    known = recalled.keys if recalled else frozenset()
-    keys = KeyTree.from_leaves([(key, None, None) for key in source.tensors if key not in known], source=source.path)
+    done = recalled.keys if recalled else frozenset()
+    keys = KeyTree.from_leaves([(key, None, None) for key in source.tensors if key not in done], source=source.path)
     told = says_converted(source, mapping, not reverse)
-    decision = _decision(transforms, keys, converted)
-    if converted is None:
-        decision = levels_decided(transforms, keys, decision, source, told=told)
-    steps = transforms.plan(keys, decision)
-    refuse_incomplete(steps)
+    decision, steps = decided_steps(transforms, keys, converted, source.path, told=told)
     if recalled is None:
         if converted is None and not told:
-            refuse_unsaid(steps, source)
+            refuse_unsaid(steps, _shapes(source), source.path)
         refuse_idle(transforms, steps, keys, source)
         return Route(source, transforms, decision, steps, steps)
     source, back, approximate = with_originals(source, recalled.steps, recalled.originals)
@@ -100,26 +96,16 @@ def _lifted(source: Source, transforms: ConversionMapping, converted: Converted)
     """The mapping for the keys that are there: for those of an adapter, that of its base model is made to fit."""
     if not is_adapter(source.tensors):
         return transforms
-    return lift(transforms, {key: tuple(tensor.shape) for key, tensor in source.tensors.items()}, converted)
+    return lift(transforms, _shapes(source), converted)
+
+
+def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    return {key: torch_shape(tensor.dtype, tensor.shape) for key, tensor in source.tensors.items()}
 
 
 def _as_it_is(source: Source) -> Route:
     steps = tuple(Step((key,), (key,)) for key in source.tensors)
     return Route(source, ConversionMapping(), GuardDecision(()), steps, steps, done=True)
-
-
-def _decision(transforms: ConversionMapping, keys: KeyTree, converted: Converted) -> GuardDecision:
-    if isinstance(converted, GuardDecision):
-        return converted
-    if converted is None:
-        return transforms.decide(keys)
-    decided = decide(tuple(transforms), keys.folds, converted).decided
-    # what is turned under one name is not told by names, and was turned if the checkpoint was converted
-    return GuardDecision(
-        tuple(
-            Verdict.SKIP if converted and turns_in_place(t) else one for t, one in zip(transforms, decided, strict=True)
-        )
-    )
 
 
 def _refuse_meeting(steps: Sequence[Step]) -> None:
@@ -130,25 +116,6 @@ def _refuse_meeting(steps: Sequence[Step]) -> None:
             "two keys reach one name: one by the record of a conversion, the other by the mapping",
             facts=fold_names(met),
             hint="drop one of the keys, or move the record away to convert by the mapping alone",
-        )
-
-
-def refuse_incomplete(steps: Sequence[Step]) -> None:
-    """Refuse steps that lack keys, all of them in one message.
-
-    Raises
-    ------
-    MappingError
-        Naming the absent keys, and what was to be made of them.
-    """
-    lacking = [step for step in steps if step.absent]
-    if lacking:
-        absent = fold_names([key for step in lacking for key in step.absent])
-        wanted = fold_names([key for step in lacking for key in step.targets], limit=5)
-        raise MappingError(
-            "conversions lack keys that the checkpoint does not have",
-            facts=[*(f"absent: {key}" for key in absent), *(f"for: {key}" for key in wanted)],
-            hint="is the checkpoint complete, and was the mapping made for it?",
         )
 
 

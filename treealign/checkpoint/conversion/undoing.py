@@ -119,7 +119,7 @@ def is_undone_by(
         back = transforms.plan(tuple(made), transforms.decide(made))
         if not _are_inverse(steps, back):
             return False
-        needed = needs_mark(transforms, result, source.tensors)
+        needed = needs_mark(transforms, source.tensors)
         again = place(result, results(back, result.tensors)).saying(marks_after(result, mark, needed=needed))
     except MappingError:
         return False

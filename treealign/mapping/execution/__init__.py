@@ -5,12 +5,13 @@ Of the mapping floor, the modules of this package alone know torch; the first ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from treealign.errors import MappingError
 from treealign.mapping.operations import Operation
+from treealign.mapping.planning import Step
 
 
 @contextmanager
@@ -49,3 +50,18 @@ def run(operations: Sequence[Operation], tensors: Sequence[Any], keys: Sequence[
 
     with speaking_of(keys):
         return execute(operations, tensors)
+
+
+def run_steps(steps: Iterable[Step], tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What steps make of tensors, one by one under their new names; each is taken when its turn comes.
+
+    Raises
+    ------
+    MappingError
+        The tensors do not fit the operations.
+    """
+    for step in steps:
+        given = [tensors[key] for key in step.sources]
+        yield from zip(
+            step.targets, run(step.operations, given, step.sources) if step.operations else given, strict=True
+        )
