@@ -215,3 +215,34 @@ def test_of_quantised_weights_the_cause_stands_before_the_questions_that_follow_
     codes = {key: (value * 9).to(torch.int8) if value.dim() == 2 else value for key, value in net.state_dict().items()}
     scales = {key.replace("weight", "weight_scale"): torch.ones(1) for key in codes if key.endswith("weight")}
     assert "hint: see to the cause first; " in message(net, codes | scales)
+
+
+def test_no_number_of_another_kind_is_taken_for_a_parameter_and_a_load_says_the_same():
+    net = nn.ModuleDict({name: nn.Linear(4, 4) for name in ("q_proj", "k_proj")})
+    given = dict(net.state_dict())
+    for kind in (torch.int64, torch.bool, torch.complex64):
+        changed = given | {"q_proj.bias": given["q_proj.bias"].to(kind)}
+        found = treealign.suggest(changed, net)
+        said = (
+            f"q_proj.bias: {str(kind).removeprefix('torch.')} in the checkpoint cannot become float32 as in the model"
+        )
+        assert [str(one) for one in found.mismatched_keys] == [said]
+        assert (found.questions, found.missing_keys, found.unexpected_keys) == ((), (), ())
+        assert said in message(net, changed)
+
+
+def test_a_buffer_may_be_of_another_kind():
+    net = nn.BatchNorm2d(4)
+    counted = {key: tensor.float() for key, tensor in net.state_dict().items()}
+    assert treealign.suggest(counted, net).ok
+
+
+def test_an_adapter_given_to_its_base_model_is_called_one():
+    parts = {f"base_model.model.layers.{n}.q.lora_{part}.weight": torch.randn(2, 2) for n in (0, 1) for part in "AB"}
+    assert "the checkpoint is an adapter (lora_A, lora_B)" in message(linears(6), parts)
+
+
+def test_the_state_of_an_optimizer_is_no_state_dict_and_says_what_turns_it(tmp_path):
+    net = linears(6)
+    torch.save(torch.optim.Adam(net.parameters()).state_dict(), tmp_path / "optimizer.pt")
+    assert "convert_optimizer" in message(net, tmp_path / "optimizer.pt")

@@ -48,7 +48,13 @@ def test_the_verb_says_what_it_did(source, tmp_path, mapping):
     done = run(source, tmp_path / "out", mapping)
     assert done.exit_code == 0
     assert "keys        14, 14 of them renamed, 0 converted" in done.stdout
-    assert "way back    convert --reverse with the same mapping" in done.stdout
+    assert "way back    convert --reverse with the same mapping gives the same bytes" in done.stdout
+
+
+def test_the_same_bytes_are_promised_of_safetensors_only(tmp_path, mapping):
+    torch.save({key: torch.ones(2) for key in layer(0)}, tmp_path / "model.pt")
+    done = run(tmp_path / "model.pt", tmp_path / "out", mapping)
+    assert "gives the same keys and tensors, in safetensors" in " ".join(done.stdout.split())
 
 
 def test_there_and_back_is_the_same_checkpoint(source, tmp_path, mapping):

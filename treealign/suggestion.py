@@ -25,7 +25,7 @@ from treealign.formats.collector import collector_paused
 from treealign.mapping.arguments import check_arguments, check_hints
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.marking import AnyQuestion, mapping_with_questions
-from treealign.mapping.mismatches import Mismatch
+from treealign.mapping.mismatches import Mismatch, mismatch_of
 from treealign.shown import Shown
 from treealign.synthesize import Synthesis
 from treealign.synthesize.aligned import synthesize_alignment
@@ -151,11 +151,10 @@ class Suggestion(Shown):
 
     @cached_property
     def mismatched_keys(self) -> tuple[Mismatch, ...]:
-        """Keys that correspond by name but whose shapes no operation reconciles, with both shapes."""
+        """Keys that correspond by name but whose tensors no operation reconciles, with both shapes or both dtypes."""
         left, right = self.alignment.checkpoint.leaves, self.alignment.model.leaves
         groups = [group for link in self.alignment.resized for group in link.expand()]
-        pairs = [(left[group.left[0]], right[group.right[0]]) for group in groups]
-        return tuple(Mismatch(a.key, b.key, a.shape or (), b.shape or ()) for a, b in pairs)
+        return tuple(mismatch_of(left[group.left[0]], right[group.right[0]]) for group in groups)
 
     @property
     def tied(self) -> Mapping[str, str]:

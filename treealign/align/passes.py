@@ -15,7 +15,13 @@ from treealign.align.contents.anchors import find_anchors, likely, no_anchors
 from treealign.align.converting.arithmetic import with_arithmetic
 from treealign.align.converting.companions import with_companions
 from treealign.align.converting.leftovers import converted_leftovers
-from treealign.align.converting.same_names import enough, nothing_shared, quantised_findings, same_names
+from treealign.align.converting.same_names import (
+    enough,
+    nothing_shared,
+    of_one_kind,
+    quantised_findings,
+    same_names,
+)
 from treealign.align.converting.weight_norm import with_weight_norms
 from treealign.align.depth import refuse_depth
 from treealign.align.doubting.conventions import Conventions, hidden_changes
@@ -29,7 +35,7 @@ from treealign.align.knowledge.reading import read_alike, unfolded
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.knowledge.settling import Pair, settled_as_read, settled_by_layouts
 from treealign.align.linking import links_of, resized_links, with_conversions
-from treealign.align.links import Link
+from treealign.align.links import Link, parted
 from treealign.align.matching.assigning import assign_refined
 from treealign.align.matching.assignment import Given, assign
 from treealign.align.matching.certainty import doubts, gather
@@ -230,6 +236,17 @@ def match_same_names(state: State) -> State:
     if named is None:
         return state
     return replace(state, links=tuple(named.links), resized=tuple(named.resized), patterns=(named.left, named.right))
+
+
+def part_kinds(state: State) -> State:
+    """Set aside what is of another kind on either side: whole numbers in the place of a weight."""
+    links, unlike = of_one_kind(state.links, state.given)
+    if not unlike:
+        return state
+    everything = [*links, *unlike]
+    left, right = state.patterns
+    sides = parted(left, [x.left for x in everything]), parted(right, [x.right for x in everything])
+    return replace(state, links=tuple(links), resized=(*state.resized, *unlike), patterns=sides)
 
 
 def settle(state: State) -> State:

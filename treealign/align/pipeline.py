@@ -89,6 +89,7 @@ PASSES: tuple[Pass, ...] = (
     passes.suspect_late,
     passes.stack_doubts,
     passes.match_same_names,
+    passes.part_kinds,
     turn_joined_squares,
     judge,  # all matches together, wherever they were found
     follow_modules,

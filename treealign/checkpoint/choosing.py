@@ -23,6 +23,7 @@ from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
 from treealign.mapping.guards import GuardDecision, Verdict
 from treealign.mapping.key_sets import expand_keys
 from treealign.mapping.marking import keys_in_question
+from treealign.mapping.mismatches import unlike
 from treealign.mapping.open_questions import OpenQuestion, question_lines
 from treealign.mapping.planning import Step
 from treealign.mapping.repeating import not_repeating
@@ -251,8 +252,7 @@ def _by_suggestion(source: Source, places: Places, hints: Any, suggest: Callable
         planned = {step.sources: step for step in found.mapping.plan(source.tree, decision, known)}
     except MappingError:  # its guesses collide; the certain matches stand on their own
         planned = {}
-    certain = [match for match in found.matches if match.certain]
-    steps = [_certain_step(match.checkpoint, match.model, match.operations, planned) for match in certain]
+    steps = [_certain_step(m.checkpoint, m.model, m.operations, planned) for m in found.matches if m.certain]
     matched = {key for match in found.matches for key in (*match.checkpoint, *match.model)}
     steps += [step for step in planned.values() if _goes_without_saying(step, matched, source, places)]
     track = Track(found.mapping, decision, tuple(steps))
@@ -262,15 +262,15 @@ def _by_suggestion(source: Source, places: Places, hints: Any, suggest: Callable
 def _goes_without_saying(step: Step, matched: set[str], source: Source, places: Places) -> bool:
     """Whether a step that no match states belongs to the load all the same, by its names.
 
-    No match names a buffer that the model computes, or the second name of a tied weight; and where only the shapes
-    differ, the step is to be judged, and found wanting.
+    No match names a buffer that the model computes, or the second name of a tied weight; where shapes or kinds of
+    numbers differ, the step is to be judged, and found wanting.
     """
     if step.absent or step.operations or not matched.isdisjoint((*step.sources, *step.targets)):
         return False
     target = step.targets[0]
     if target in places.recomputed or target in places.tied:
         return True
-    return target in places.places and source.tree.leaf(step.sources[0]).shape != places.tree.leaf(target).shape
+    return target in places.places and unlike(source.tree.leaf(step.sources[0]), places.tree.leaf(target))
 
 
 def _certain_step(

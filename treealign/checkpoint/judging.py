@@ -13,7 +13,7 @@ from treealign.checkpoint.places import Places, dtype_name, shape_of
 from treealign.checkpoint.sources import Source
 from treealign.errors import MappingError
 from treealign.mapping.execution.transposing import same_bytes
-from treealign.mapping.mismatches import Mismatch, Shape
+from treealign.mapping.mismatches import Mismatch, Shape, cannot_become
 from treealign.mapping.operations import is_lossy, output_shapes
 from treealign.mapping.planning import Step
 from treealign.tree.fold import fold_names
@@ -206,8 +206,7 @@ def _kind_mismatches(step: Step, dtype: str, source: Source, places: Places) -> 
         if _kind(given) == _kind(wanted):
             continue
         if place.kind == "parameter" or step.operations or not _survives(source.read(step.sources[0]), wanted):
-            reason = f"{dtype} in the checkpoint cannot become {dtype_name(wanted)} as in the model"
-            yield Mismatch(step.sources[0], key, None, None, reason)
+            yield Mismatch(step.sources[0], key, None, None, cannot_become(dtype, dtype_name(wanted)))
 
 
 def _sharded_mismatches(step: Step, dtype: str, places: Places, to_model: bool) -> Iterator[Mismatch]:

@@ -11,7 +11,8 @@ Checkpoint = Annotated[
     str,
     typer.Argument(
         metavar="CHECKPOINT",
-        help="A .safetensors, .pt or .bin file, an index, a folder, a tree JSON; or the URL of one: hf://org/name.",
+        help="A file of safetensors or torch, an index of shards, a folder or a tree JSON; GGUF, ONNX, HDF5, msgpack, "
+        "npz too; or the URL of one: hf://org/name. FILE#NAME is one of several in it.",
     ),
 ]
 Model = Annotated[
@@ -26,8 +27,9 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A .safetensors, .pt or .bin file, an index, a folder, a tree JSON, or the URL of one, hf://org/name; "
-        "transformers:<model type or config folder>[:Class]; or package.module:factory (runs your code).",
+        help="A file of safetensors or torch, an index of shards, a folder or a tree JSON; GGUF, ONNX, HDF5, msgpack, "
+        "npz too; or the URL of one: hf://org/name; transformers:<model type or config folder>[:Class]; or "
+        "package.module:factory (runs your code).",
     ),
 ]
 Trace = Annotated[

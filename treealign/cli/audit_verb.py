@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PERSON = "it takes a person"
 GUESS = "its new name is a guess: answer by --hint, or take it by --accept-guesses"
-Tree = "A tree JSON of `treealign snapshot`, or what CHECKPOINT or MODEL may be."
+Tree = "A tree JSON of `treealign snapshot`, or whatever `treealign show` takes."
 
 
 def audit(
@@ -43,7 +43,7 @@ def audit(
     hint: Hints = None,
     accept_guesses: AcceptGuesses = False,
     min_certainty: Annotated[
-        float, typer.Option(min=0, max=1, help="How sure it must be that a text speaks of this tree.")
+        float, typer.Option(metavar="0..1", min=0, max=1, help="How sure it must be that a text speaks of this tree.")
     ] = 0.7,
     json: Json = False,
     sarif: Annotated[bool, typer.Option("--sarif", help="Print a SARIF log, for code scanning.")] = False,

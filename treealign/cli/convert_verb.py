@@ -16,7 +16,10 @@ from treealign.errors import TreealignError
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 Source = Annotated[
     str,
-    typer.Argument(metavar="CHECKPOINT", help="A .safetensors, .pt or .bin file, an index of shards, or a folder."),
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A file of safetensors, torch, GGUF, ONNX or others, an index of shards, or a folder.",
+    ),
 ]
 Target = Annotated[
     Path,
@@ -82,7 +85,7 @@ def convert(
             progress=progress,
         )
     if result.files and not result.renamed and not result.computed:
-        say("no tensor has changed: the checkpoint was converted already")
+        say("no tensor has changed: names and shapes are the wanted ones already")
     if json:
         put_json(conversion_json(result))
     else:

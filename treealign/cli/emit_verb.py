@@ -19,7 +19,7 @@ def emit(
     to: Annotated[str, typer.Option("--to", metavar="DIALECT", help=_DIALECTS)] = "transformers",
     model: Annotated[str, typer.Option(metavar="MODEL", help="The model it is for; see suggest.")] = "",
     checkpoint: Annotated[str, typer.Option(metavar="CHECKPOINT", help="The checkpoint it is for.")] = "",
-    name: Annotated[str, typer.Option(help="Class name or model type to register under.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Class name or model type to register under.")] = "",
     tests: Annotated[bool, typer.Option("--tests", help="Write a pytest file for it instead.")] = False,
     accept_guesses: AcceptGuesses = False,
     json: Json = False,

@@ -19,7 +19,7 @@ Hints = Annotated[
     typer.Option(
         metavar="A=B",
         help="Names that correspond, checkpoint=model, or a whole and its parts in their order, "
-        "qkv=q_proj,k_proj,v_proj or w1,w3=gate_up; may be repeated.",
+        "qkv=q_proj,k_proj,v_proj or w1,w3=gate_up, or a hint that a question prints; may be repeated.",
     ),
 ]
 AcceptGuesses = Annotated[

@@ -27,7 +27,7 @@ def lint(
     ],
     checkpoint: Annotated[str, typer.Option(metavar="CHECKPOINT", help="Check the entry against these keys.")] = "",
     notes: Annotated[bool, typer.Option("--notes", help="List what is worth a note only, too.")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, for the whole registry.")] = _WORKERS,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, help="Processes, for the whole registry.")] = _WORKERS,
     sarif: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write SARIF 2.1.0, for code hosts and editors.")
     ] = None,

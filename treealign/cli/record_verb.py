@@ -14,7 +14,7 @@ from treealign.formats.legible import printable
 
 def record(
     original: Annotated[str, typer.Argument(metavar="CODE", help="package.module:factory, with its weights in it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the recording.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the recording.")],
     run: Annotated[str, typer.Option(metavar="CODE", help="package.module:function, which calls the module.")] = "",
     json: Json = False,
 ) -> None:

@@ -32,7 +32,7 @@ def conversion_lines(result: ConversionResult, *, reverse: bool, in_place: bool)
     yield from _listed(f"{changed}{plural(len(result.files), 'file')}, {weight}: ", result.files)
     if result.left_out:
         yield from _listed("left out    ", result.left_out)
-    yield _way(result, reverse=reverse)
+    yield from fold_line(_way(result, reverse=reverse), _INDENT)
     for name, digest in result.digests.items():
         yield f"verified    {name}"
         yield f"            sha256 {digest}"
@@ -57,4 +57,5 @@ def _way(result: ConversionResult, *, reverse: bool) -> str:
     if result.recorded:
         return "way back    by the record beside the files, which tells what the mapping does not"
     back = "" if reverse else " --reverse"
-    return f"way back    convert{back} with the same mapping gives the same bytes"
+    given = "the same bytes" if result.exact else "the same keys and tensors, in safetensors"
+    return f"way back    convert{back} with the same mapping gives {given}"

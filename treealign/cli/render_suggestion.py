@@ -160,7 +160,7 @@ def _unexpected(suggestion: Suggestion) -> Iterator[str]:
 
 def _mismatched(suggestion: Suggestion) -> Iterator[str]:
     if suggestion.mismatched_keys:
-        yield "mismatched: same place, shapes that no operation reconciles"
+        yield "mismatched: same place, tensors that no operation reconciles"
         yield from (f"    {one}" for one in dict.fromkeys(map(str, suggestion.mismatched_keys)))
 
 

@@ -89,7 +89,9 @@ class Sides(NamedTuple):
 def suggest(
     checkpoint: Checkpoint = "",
     model: Model = "",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the mapping here, as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the mapping, as JSON.")
+    ] = None,
     hint: Hints = None,
     interactive: Interactive = False,
     accept_guesses: AcceptGuesses = False,
@@ -101,7 +103,9 @@ def suggest(
     reference: Reference = "",
     probe: Probe = "",
     batch: Batch = None,
-    workers: Annotated[int, typer.Option(help="Processes for --batch; by default one a processor.")] = 0,
+    workers: Annotated[
+        int, typer.Option(metavar="N", help="Processes for --batch; by default one a processor.", show_default=False)
+    ] = 0,
     scheduler: Scheduler = "",
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with both trees.")] = None,
     graph: GraphFile = None,

@@ -75,7 +75,7 @@ def show(source: Source, graph: GraphFile = None, json: Json = False) -> None:
 
 def snapshot(
     model: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the tree JSON.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to write the tree JSON.")],
     trace: Trace = False,
     json: Json = False,
 ) -> None:

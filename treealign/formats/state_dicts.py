@@ -149,4 +149,6 @@ def _no_single_state_dict(
     kind = type(loaded).__name__
     names = f" of {', '.join(map(repr, list(loaded)[:10]))}" if isinstance(loaded, Mapping) and loaded else ""
     hint = "a state dict maps keys to tensors"
+    if isinstance(loaded, Mapping) and {"state", "param_groups"} <= loaded.keys():
+        hint = "it is an optimizer's: treealign.checkpoint.optimizers.convert_optimizer turns it with a model's mapping"
     return FormatError("no state dict in what was saved", where=where, facts=[f"it holds a {kind}{names}"], hint=hint)

@@ -12,13 +12,14 @@ from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from treealign.align.converting.quantisation import CODES, UNSCALED
-from treealign.align.links import Link, parted
+from treealign.align.links import Link, parted, piece_of
 from treealign.align.patterns import Pattern, build_patterns
 from treealign.align.reasons import Reason
 from treealign.align.verdict import doubted
 from treealign.align.words import quantised_piece
+from treealign.mapping.mismatches import kind_of
 from treealign.tree.fold import fold_names
-from treealign.tree.keytree import KeyTree
+from treealign.tree.keytree import KeyTree, Leaf
 
 KIND = Reason("belongs", "the names are equal, but one side holds whole numbers and the other real ones")
 _NARROW = ("float8", "float4", "int8", "uint8", "int4", "uint4")
@@ -60,6 +61,34 @@ def same_names(
     return Named(
         coded, unlike, parted(left, [x.left for x in everything]), parted(right, [x.right for x in everything])
     )
+
+
+def of_one_kind(links: Sequence[Link], trees: tuple[KeyTree, KeyTree]) -> tuple[list[Link], list[Link]]:
+    """Links whose numbers are of one kind, and those between a parameter of the model and numbers of another kind.
+
+    A parameter is made of real numbers; whole ones of its shape that no quantisation writes (int64, bool) are no weight
+    of any sort. A buffer may change its kind: counters and positions are saved as either.
+    """
+    kinds = [{kind_of(leaf.dtype) for leaf in tree.leaves if leaf.dtype is not None} for tree in trees]
+    if len(kinds[0] | kinds[1]) == 1:
+        return list(links), []
+    alike, unlike = [], []
+    for link in links:
+        groups = [] if link.operations else list(link.expand())
+        apart = [group for group in groups if _of_two_kinds(*(trees[n].leaves[group[n][0]] for n in (0, 1)))]
+        if apart:
+            unlike.append(piece_of(link, apart))
+            rest = [group for group in groups if group not in set(apart)]
+            alike += [piece_of(link, rest)] if rest else []
+        else:
+            alike.append(link)
+    return alike, unlike
+
+
+def _of_two_kinds(here: Leaf, there: Leaf) -> bool:
+    kinds = kind_of(here.dtype), kind_of(there.dtype)
+    real = there.kind == "parameter" and kinds[1] in ("floating", "complex")
+    return real and kinds[0] not in ("", kinds[1]) and not str(here.dtype).startswith(_NARROW)
 
 
 def nothing_shared(links: Sequence[Link], left: Sequence[Pattern], right: Sequence[Pattern]) -> bool:

@@ -59,6 +59,8 @@ class ConversionResult(Shown):
         Name of a file of weights to its SHA-256, where it was read again.
     notes : tuple of str
         What beside the weights names modules and could not be converted: settings of an adapter's config.
+    exact : bool
+        Whether the way back makes the very files. Files of another format come back as safetensors.
     """
 
     destination: str
@@ -73,6 +75,7 @@ class ConversionResult(Shown):
     rounded: tuple[str, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    exact: bool = True
 
 
 def convert_checkpoint(
@@ -232,4 +235,5 @@ def _result(
         rounded=found.rounded,
         digests={result.name: result.digest for result in written.results if result.digest},
         notes=found.notes,
+        exact={file.name for file in found.source.layout.files} <= {Path(file).name for file in found.source.files},
     )
