@@ -31,7 +31,7 @@ from treealign.formats.safetensors_writer import Shard, index_bytes, plan_of
 MAPPING = ConversionMapping(
     [PrefixChange(add="model"), Convert("**.qkv{i}", "**.turned{i}", operations.Permute((1, 0)))]
 )
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parent.parent / "treealign" / "checkpoint" / "README.md"
 SHARDS = 8
 
 

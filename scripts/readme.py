@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = (README, *sorted(ROOT.glob("treealign/**/README.md")), ROOT / "tests/README.md", ROOT / "scripts/README.md",
-         ROOT / ".github/CONTRIBUTING.md")  # fmt: skip
+         ROOT / ".github/CONTRIBUTING.md", ROOT / "data/measured.md")  # fmt: skip
 BLOCK = re.compile(r"```(?P<kind>console|text)\n\$ (?P<command>.+)\n(?P<output>(?:(?!```).*\n)*)```")
 PYTHON = re.compile(r"```python\n(?P<source>(?:(?!```).*\n)*)```\n\n```text\n(?P<output>(?:(?!```|\$ ).*\n)*)```")
 

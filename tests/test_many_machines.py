@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import many_machines
 import pytest
 import torch
 from weights import write_shards
@@ -182,3 +183,8 @@ def test_what_a_call_refuses_is_not_tried_again():
     with ThreadPoolExecutor(1) as pool, pytest.raises(FormatError, match="damaged"):
         gather(pool, [Call("a", flaky, (1,))])
     assert flaky.calls == 1
+
+
+@pytest.mark.parametrize("executor", ["MPIPoolExecutor", "RayExecutor"])
+def test_the_page_shows_the_lines_that_the_script_runs(executor):
+    assert f"{executor}(" in many_machines.README.read_text(encoding="utf-8")
