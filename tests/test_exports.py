@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import tarfile
 import zipfile
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from onnx import helper, numpy_helper
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from treealign import KeyTree, TreealignError, load, read_tree, save, suggest
@@ -155,6 +156,100 @@ def test_bytes_that_are_not_those_of_the_shape_are_refused(name, tmp_path):
     DAMAGED[name](tmp_path / name, arrays())
     with pytest.raises(FormatError, match="by its shape"):
         read_tree(tmp_path / name)
+
+
+ODD = [5, None, "x", [None], ["a"], [[2]], {"1": 2}, [-1], [1 << 70], [1] * 100]
+
+
+@pytest.mark.parametrize("shape", ODD, ids=repr)
+def test_a_shape_that_is_none_is_refused_in_words(shape, tmp_path):
+    """Whatever msgpack or JSON can hold may stand where a file announces a shape."""
+    told = shape if shape != [1 << 70] else [1 << 63]
+    packed = msgpack.ExtType(1, msgpack.packb((told, "float32", b"1234")))
+    chunked = {"__msgpack_chunked_array__": True, "shape": told, "chunks": {"0": flax_array(np.zeros(1, "float32"))}}
+    for leaf in (packed, chunked):
+        (tmp_path / "m.msgpack").write_bytes(msgpack.packb({"a": leaf}))
+        with pytest.raises(FormatError):
+            read_tree(tmp_path / "m.msgpack")
+    folder = tmp_path / "orbax"
+    (folder / "a").mkdir(parents=True)
+    (folder / "_METADATA").write_text(json.dumps({"tree_metadata": {"a": {"key_metadata": [{"key": "a"}]}}}))
+    (folder / "a" / ".zarray").write_text(json.dumps({"shape": shape}))
+    with pytest.raises(FormatError):
+        read_tree(folder)
+
+
+def onnx_of_fields(path):
+    path.write_bytes(b"\x08\x01" * 2_100_000)
+
+
+def onnx_of_dimensions(path):
+    tensor = b"\x0a\x80\x80\x04" + b"\x01" * (1 << 16)
+    graph = b"\x2a\x84\x80\x04" + tensor
+    path.write_bytes(b"\x08\x08\x3a\x88\x80\x04" + graph)
+
+
+def gguf_of_a_long_text(path):
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1 << 36))
+        file.truncate(1 << 40)
+
+
+def nemo_of_a_long_header(path):
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = tarfile.XHDTYPE, 1 << 37
+    with path.open("wb") as file:
+        file.write(entry.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(1 << 38)
+
+
+def npz_of_a_long_directory(path):
+    directory = b"\0" * (1 << 24)
+    end = struct.pack("<HHHHIIH", 0, 0, 1, 1, len(directory), 4, 0)
+    path.write_bytes(b"PK\x03\x04" + directory + b"PK\x05\x06" + end)
+
+
+def npz_of_a_header_that_is_no_python(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        header = b"{'shape': " + b"(" * 5000
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+
+
+def hdf5_of_many_levels(path):
+    with h5py.File(path, "w") as file:
+        file["/".join(["a"] * 250)] = np.zeros(1)
+
+
+HOSTILE = {
+    "fields.onnx": onnx_of_fields,
+    "dimensions.onnx": onnx_of_dimensions,
+    "text.gguf": gguf_of_a_long_text,
+    "header.nemo": nemo_of_a_long_header,
+    "directory.npz": npz_of_a_long_directory,
+    "directory.pt": npz_of_a_long_directory,
+    "header.npz": npz_of_a_header_that_is_no_python,
+    "levels.h5": hdf5_of_many_levels,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_header_beyond_any_real_one_is_refused_at_once(name, tmp_path):
+    HOSTILE[name](tmp_path / name)
+    with pytest.raises(FormatError):
+        read_tree(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tree.json", "model.safetensors.index.json", "_METADATA", ".metadata", "tp_plan.json"]
+)
+def test_a_text_of_a_terabyte_is_refused_at_once(name, tmp_path):
+    with (tmp_path / name).open("wb") as file:
+        file.write(b'{"format": "treealign.tree", ')
+        file.truncate(1 << 40)
+    for part in ("0", "1") if name == "tp_plan.json" else ():
+        save_file({"a.weight": torch.zeros(2, 2)}, tmp_path / f"model-{part}.safetensors")
+    with pytest.raises(FormatError, match="of which at most"):
+        read_tree(tmp_path / name if name.endswith("tree.json") else tmp_path)
 
 
 def test_types_of_gguf_are_those_of_its_package():

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from treealign.checkpoint.load_record import Record
 from treealign.errors import FormatError, MappingError
+from treealign.formats.texts import read_bounded
 from treealign.mapping.planning import Step
 
 NAME = "treealign_record.json"
@@ -115,7 +116,7 @@ def read_section(path: Path, name: str, parse: Callable[[Any], T], hint: str) ->
         The file is no record, of another version, or malformed; the message names it.
     """
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_bounded(path))
         section = _sections(data).get(name)
         return None if section is None else parse(section)
     except FileNotFoundError:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from treealign.errors import FormatError
+from treealign.formats.archives import opened_archive
+from treealign.formats.bounds import MAX_TEXT
 from treealign.formats.distributed_metadata import METADATA
 
 ZIP = b"PK\x03\x04"
@@ -90,7 +92,7 @@ def detect(path: str | os.PathLike[str]) -> Kind:
         if named := kind_by_name(name):
             return named
         with Path(name).open("rb") as file:
-            return kind_of(file)
+            return kind_of(file, name)
     except FileNotFoundError:
         hint = "check the spelling; a model on the hub is spelled hf://org/name"
         if name.startswith("transformers:"):
@@ -124,7 +126,7 @@ def impostor(head: bytes) -> Kind | None:
     return Kind.HTML if start.startswith((b"<!doctype html", b"<html", b"<?xml")) else None
 
 
-def kind_of(file: BinaryIO) -> Kind:
+def kind_of(file: BinaryIO, name: str) -> Kind:
     """What an open file is, told from its contents alone; of a long file, the first bytes are read, and the last."""
     head = file.read(HEAD)
     if not head:
@@ -132,7 +134,7 @@ def kind_of(file: BinaryIO) -> Kind:
     if head[8:9] == b"{" and head[4:8] == bytes(4):
         return Kind.SAFETENSORS
     if head.startswith(ZIP):
-        return _kind_of_zip(file, head)
+        return _kind_of_zip(file, head, name)
     if kind := next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None):
         return kind
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
@@ -140,9 +142,9 @@ def kind_of(file: BinaryIO) -> Kind:
     return impostor(head) or (Kind.NEMO if head[257:262] == b"ustar" else Kind.UNKNOWN)
 
 
-def _kind_of_zip(file: BinaryIO, head: bytes) -> Kind:
+def _kind_of_zip(file: BinaryIO, head: bytes, name: str) -> Kind:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened_archive(file, name) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         # cut short: the names stand at the end of the file; torch writes this one first
@@ -155,7 +157,7 @@ def _kind_of_zip(file: BinaryIO, head: bytes) -> Kind:
 def _kind_of_json(file: BinaryIO, head: bytes) -> Kind:
     if _TREE_JSON.search(head):
         return Kind.TREE_JSON
-    raw = head + file.read()
+    raw = head + file.read(MAX_TEXT)
     if _TREE_JSON.search(raw):
         return Kind.TREE_JSON
     if b'"weight_map"' in raw:

@@ -19,6 +19,7 @@ from treealign.formats.dtypes import bits_of
 from treealign.formats.indexes import is_plain_name
 from treealign.formats.legible import legible
 from treealign.formats.state_dicts import single_state_dict
+from treealign.formats.texts import read_bounded
 
 _MAX_FACTS = 50
 _DAMAGED = "the folder is incomplete or damaged: fetch or write it again"
@@ -102,7 +103,7 @@ def read_distributed(folder: str | os.PathLike[str], part: str = "") -> Distribu
     """
     base = Path(folder)
     try:
-        raw = (base / METADATA).read_bytes()
+        raw = read_bounded(base / METADATA)
     except OSError as error:
         raise FormatError(f"cannot read the metadata: {error.strerror}", where=str(base / METADATA)) from error
     return distributed_folder(str(base), raw, lambda name: _size(base / name), part)

@@ -13,6 +13,7 @@ from treealign.formats.bounds import MAX_KEYS, MAX_METADATA, MAX_SHARDS, refuse_
 from treealign.formats.index_text import IndexText, text_of
 from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
+from treealign.formats.texts import read_bounded
 
 LONGEST_NAME = 255  # bytes, on every file system
 _MAX_FACTS = 50
@@ -79,7 +80,7 @@ def read_index(path: str | os.PathLike[str]) -> Index:
     """
     name = os.fspath(path)
     try:
-        raw = Path(path).read_bytes()
+        raw = read_bounded(path)
     except OSError as error:
         raise FormatError(f"cannot read the file: {error.strerror}", where=name) from error
     return parse_index(raw, name)

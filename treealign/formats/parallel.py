@@ -21,6 +21,7 @@ from typing import Any
 from treealign.errors import FormatError
 from treealign.formats.distributed import Chunk, DistributedFolder, DistributedTensor
 from treealign.formats.legible import legible
+from treealign.formats.texts import read_bounded
 
 PLAN = "tp_plan.json"
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -93,7 +94,7 @@ def _without(name: str, at: int) -> str:
 
 def _stated(path: Path) -> dict[str, int | None] | None:
     try:
-        plan = json.loads(path.read_bytes())
+        plan = json.loads(read_bounded(path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from treealign.errors import FormatError
-from treealign.formats.bounds import MAX_ENTRIES, MAX_INFLATED, refuse_more
+from treealign.formats.archives import opened_archive
+from treealign.formats.bounds import MAX_INFLATED
 from treealign.formats.detect import HINTS, Kind, detect
 from treealign.formats.state_dicts import is_tensor, single_state_dict
 
@@ -79,10 +80,9 @@ def _refuse_inflated(name: str) -> None:
     FormatError
         With both sizes, or with both counts.
     """
-    with zipfile.ZipFile(name) as archive:
-        entries = archive.infolist()
-    refuse_more(len(entries), MAX_ENTRIES, "entries of an archive", name)
-    size, unpacked = Path(name).stat().st_size, sum(entry.file_size for entry in entries)
+    size = Path(name).stat().st_size
+    with Path(name).open("rb") as file, opened_archive(file, name) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > size + MAX_INFLATED:
         facts = [f"{size:,} bytes unpack to {unpacked:,}; torch does not compress what it saves"]
         raise FormatError("a torch file that was compressed", where=name, facts=facts, hint="save it again by torch")

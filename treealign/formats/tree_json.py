@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from treealign.errors import FormatError
@@ -17,6 +16,7 @@ from treealign.formats.atomic import written_whole
 from treealign.formats.bounds import MAX_VALUES, refuse_more
 from treealign.formats.legible import brief, legible
 from treealign.formats.strict_json import parse_json, repeated_names
+from treealign.formats.texts import read_bounded
 
 FORMAT = "treealign.tree"
 VERSION = 1
@@ -120,7 +120,7 @@ def read_tree_json(path: str | os.PathLike[str]) -> TreeFile:
     """
     name = os.fspath(path)
     try:
-        raw = Path(path).read_bytes()
+        raw = read_bounded(path)
     except OSError as error:
         raise FormatError(f"cannot read the file: {error.strerror}", where=name) from error
     return parse_tree_json(raw, name)

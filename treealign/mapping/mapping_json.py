@@ -15,11 +15,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from treealign.errors import MappingError, TreealignError
 from treealign.formats.atomic import written_whole
+from treealign.formats.texts import read_bounded
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.open_questions import question_from_data, question_to_data
 from treealign.mapping.operations import SizeTable, sequence_from_json, sequence_to_json
@@ -52,7 +52,7 @@ def read_mapping_json(path: str | PathLike[str]) -> ConversionMapping:
         The file cannot be read, is no mapping, is of another version, or is malformed.
     """
     try:
-        data = json.loads(Path(path).read_bytes().decode("utf-8"), object_pairs_hook=_once_each)
+        data = json.loads(read_bounded(path).decode("utf-8"), object_pairs_hook=_once_each)
     except OSError as error:
         reason = error.strerror or str(error)
         raise MappingError(f"the mapping cannot be read: {reason}", where=str(path), hint=_HINT) from error

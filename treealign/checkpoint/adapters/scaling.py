@@ -19,6 +19,7 @@ from typing import Any
 from treealign.checkpoint.adapters.expressions import matching
 from treealign.checkpoint.adapters.modules import module_of
 from treealign.checkpoint.adapters.parts import CONFIG, has_part
+from treealign.formats.texts import read_bounded
 from treealign.mapping.planning import Step
 
 # Settings of peft 0.21's configs that compute nothing in a model whose adapter has its tensors
@@ -86,7 +87,7 @@ def other_settings(config: Any, folder: Path | None, steps: Iterable[Step]) -> t
         From keys of the file to those of the adapter in the model, as a file names them.
     """
     try:
-        beside = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if folder is not None else None
+        beside = json.loads(read_bounded(folder / CONFIG)) if folder is not None else None
     except (OSError, ValueError, RecursionError):
         return ()
     if not isinstance(beside, Mapping):

@@ -14,6 +14,7 @@ from treealign.checkpoint.adapters.ranks import joined_ranks
 from treealign.checkpoint.conversion.routing import Route
 from treealign.checkpoint.sources import Source
 from treealign.errors import MappingError
+from treealign.formats.texts import read_bounded
 from treealign.mapping.planning import Step
 
 AFTER = f"{CONFIG}.after"  # in a record, what the conversion had made of the config: by that it is known again
@@ -76,7 +77,7 @@ def config_of(source: Source) -> tuple[str, Path | None] | None:
         return None
     path = (source.folder or Path(source.path).parent) / CONFIG
     try:
-        return path.read_text(encoding="utf-8"), source.folder
+        return read_bounded(path).decode("utf-8"), source.folder
     except (OSError, UnicodeDecodeError):
         return None
 

@@ -24,6 +24,7 @@ from treealign.errors import TreealignError
 from treealign.formats.collector import collector_paused
 from treealign.formats.dtypes import safetensors_dtype, torch_dtype
 from treealign.formats.safetensors_writer import Shard
+from treealign.formats.texts import read_bounded
 from treealign.mapping.conversion_mapping import ConversionMapping, Converted
 from treealign.mapping.convert import Convert
 from treealign.mapping.operations import is_lossy
@@ -178,7 +179,7 @@ def _records_beside(source: Source) -> dict[str, str]:
     """Records that stand beside a checkpoint. They speak of its names, so they go back with them."""
     found = [path for path in record_paths(source) if path.is_file()]
     beside = found if source.folder is not None else found[:1]
-    return {NAME if path.name.endswith(NAME) else BEFORE: path.read_text(encoding="utf-8") for path in beside}
+    return {NAME if path.name.endswith(NAME) else BEFORE: read_bounded(path).decode("utf-8") for path in beside}
 
 
 def _dtypes_before(route: Route, made: Mapping[str, Made]) -> dict[str, str]:

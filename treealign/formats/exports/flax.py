@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from treealign.formats.bounds import MAX_KEYS, refuse_more
-from treealign.formats.exports.listed import Cursor, ListedFile, ListedTensor, listed
+from treealign.formats.exports.listed import Cursor, ListedFile, ListedTensor, announced, listed
 
 _DEEPEST = 100
 _ARRAY = 1
@@ -55,7 +55,7 @@ def _walk(cursor: Cursor, path: tuple[str, ...], found: list[tuple[str, ListedTe
 def _scalar(cursor: Cursor, code: int) -> Any:
     """A number or a text; bytes are passed over."""
     if code in _FIXED:
-        return int.from_bytes(cursor.take(_FIXED[code]), "big")
+        return int.from_bytes(cursor.take(_FIXED[code]), "big", signed=code >= 0xD0)
     if 0xA0 <= code < 0xC0 or code in _TEXTS:
         length = code & 0x1F if code < 0xC0 else _length(cursor, _TEXTS[code])
         return cursor.take(length).decode("utf-8", "replace")
@@ -63,7 +63,8 @@ def _scalar(cursor: Cursor, code: int) -> Any:
         cursor.skip(_length(cursor, _BYTES[code]))
     if code == 0xC1:
         raise cursor.refusal("not msgpack")
-    return code
+    # small numbers stand for themselves, and negative ones; what is left is nothing, false or true
+    return code if code < 0x80 else code - 256 if code >= 0xE0 else None
 
 
 def _length(cursor: Cursor, width: int) -> int:
@@ -80,8 +81,8 @@ def _map(cursor: Cursor, count: int, path: tuple[str, ...], found: list[tuple[st
         # one array in pieces, one behind the other but not side by side in the file
         dtype = found[before][1].dtype
         shape = small[_SHAPE]
-        values = [shape[str(at)] for at in range(len(shape))] if isinstance(shape, dict) else list(shape or ())
-        found[before:] = [(".".join(path), ListedTensor(tuple(map(int, values)), dtype))]
+        values = [shape.get(str(at)) for at in range(len(shape))] if isinstance(shape, dict) else shape
+        found[before:] = [(".".join(path), ListedTensor(announced(values), dtype))]
     return small
 
 
@@ -97,6 +98,6 @@ def _extension(cursor: Cursor, code: int, path: tuple[str, ...], found: list[tup
         count = _length(cursor, _BYTES.get(cursor.take(1)[0], 0))
         if cursor.position + count != end:
             raise cursor.refusal("an array as flax does not write it")
-        tensor = ListedTensor(tuple(map(int, shape or ())), str(dtype), cursor.position if count else None, count)
+        tensor = ListedTensor(announced(shape), str(dtype), cursor.position if count else None, count)
         found.append((".".join(path), tensor))
     cursor.skip(end - cursor.position)

@@ -16,6 +16,7 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 7: "?", 10: "Q", 11:
 _TEXT, _LIST = 8, 9
 _WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _DEEPEST = 4
+_ALIGNMENT, _ARCHITECTURE = _ASKED = ("general.alignment", "general.architecture")
 _MOST_DIMENSIONS = 8
 PLAIN = {0: "float32", 1: "float16", 24: "int8", 25: "int16", 26: "int32", 27: "int64", 28: "float64", 30: "bfloat16"}
 # blocks of a type: how many numbers, in how many bytes (gguf 0.19 `constants.py`, GGML_QUANT_SIZES)
@@ -67,9 +68,9 @@ def gguf_of(file: BinaryIO, name: str, size: int) -> ListedFile:
     count, pairs = cursor.number("Q"), cursor.number("Q")
     refuse_more(count, MAX_KEYS, "tensors", name)
     refuse_more(pairs, MAX_METADATA, "entries of metadata", name)
-    said = {_text(cursor): _value(cursor, cursor.number("I")) for _ in range(pairs)}
+    said = dict(pair for pair in (_pair(cursor) for _ in range(pairs)) if pair[0] in _ASKED)
     found = [_tensor(cursor) for _ in range(count)]
-    alignment = said.get("general.alignment")
+    alignment = said.get(_ALIGNMENT)
     step = alignment if isinstance(alignment, int) and alignment > 0 else 32
     start = -(-cursor.position // step) * step
     short = [key for key, _, offset, length in found if start + offset + length > size]
@@ -80,7 +81,11 @@ def gguf_of(file: BinaryIO, name: str, size: int) -> ListedFile:
         (key, ListedTensor(shape, dtype, start + offset if dtype in PLAIN.values() else None))
         for key, (shape, dtype), offset, _ in found
     ]
-    return listed(name, tensors, size, str(said.get("general.architecture") or ""), _HINT)
+    return listed(name, tensors, size, str(said.get(_ARCHITECTURE) or ""), _HINT)
+
+
+def _pair(cursor: Cursor) -> tuple[str, str | int | None]:
+    return _text(cursor), _value(cursor, cursor.number("I"))
 
 
 def _text(cursor: Cursor) -> str:
@@ -105,7 +110,7 @@ def _value(cursor: Cursor, kind: int, depth: int = 0) -> str | int | None:
     refuse_more(length, cursor.left // 8, "items are announced of a list", "a GGUF file")
     for _ in range(length):
         if inner == _TEXT:
-            cursor.skip(cursor.number("Q"))
+            cursor.skip_text()
         else:
             _value(cursor, inner, depth + 1)
     return None

@@ -10,8 +10,11 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from treealign.errors import FormatError
+from treealign.formats.bounds import refuse_more
 from treealign.formats.exports.listed import ListedFile, ListedTensor, listed
 
+_MOST = 10_000  # datasets: h5py visits no more of them in seconds
+_DEEPEST = 200
 _HINT = "h5py.File(path) reads it: pass {name: dataset[()]}"
 
 
@@ -29,12 +32,16 @@ def hdf5_of(file: BinaryIO, name: str, size: int) -> ListedFile:
         raise FormatError("HDF5 is read by h5py, which is not installed", where=name, hint="pip install h5py") from None
     found: list[tuple[str, ListedTensor]] = []
 
-    def visit(path: str, item: Any) -> None:
+    def visit(path: Any, item: Any) -> None:
+        refuse_more(len(found), _MOST, "tensors", name)
+        refuse_more(_text(path).count("/"), _DEEPEST, "levels of groups", name)
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiub":
             plain = item.dtype.newbyteorder("=") == item.dtype and sys.byteorder == "little"
             begin = item.id.get_offset() if plain and item.chunks is None else None
             length = item.id.get_storage_size() if begin is not None else None
-            found.append((path.replace("/", "."), ListedTensor(tuple(item.shape), item.dtype.name, begin, length)))
+            found.append(
+                (_text(path).replace("/", "."), ListedTensor(tuple(item.shape), item.dtype.name, begin, length))
+            )
 
     try:
         with h5py.File(file, "r") as opened:
@@ -42,3 +49,8 @@ def hdf5_of(file: BinaryIO, name: str, size: int) -> ListedFile:
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise FormatError("h5py cannot read the file", where=name, facts=[str(error)]) from error
     return listed(name, found, size, hint=_HINT)
+
+
+def _text(path: Any) -> str:
+    """A name: h5py gives one that is no UTF-8 as bytes."""
+    return path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)

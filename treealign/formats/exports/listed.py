@@ -6,13 +6,17 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from treealign.errors import FormatError
-from treealign.formats.bounds import MAX_KEYS, refuse_more
+from treealign.formats.bounds import MAX_HEADER, MAX_KEYS, refuse_more
 from treealign.formats.dtypes import bits_of, safetensors_dtype
+from treealign.formats.legible import brief
 
 _CHUNK = 1 << 17
+_MOST_DIMENSIONS = 64
+_LONG = struct.Struct("<Q")
+_STEP = 128  # bytes of a header that one number or text takes as long as
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ def listed(
         With everything that is wrong.
     """
     refuse_more(len(found), MAX_KEYS, "tensors", path)
+    odd = [f"{key}: {brief(one.shape)}" for key, one in found if one.shape is not None and not _is_shape(one.shape)]
+    if odd:
+        raise FormatError("shapes that no tensor has", where=path, facts=odd[:20], hint="fetch or write it again")
     tensors = dict(found)
     facts = [f"{key} stands in it twice" for key in {key for key, _ in found if len(tensors) < len(found)}]
     facts = facts[:20] if len(tensors) < len(found) else []
@@ -112,15 +119,25 @@ def listed(
     return ListedFile(path, tensors, architecture, hint)
 
 
+def announced(value: Any) -> tuple[Any, ...]:
+    """A shape as a file announces it, whatever that is: `listed` refuses what is none."""
+    return tuple(value) if isinstance(value, list | tuple) else (None,)
+
+
+def _is_shape(shape: tuple[Any, ...]) -> bool:
+    return len(shape) <= _MOST_DIMENSIONS and all(type(size) is int and 0 <= size < 1 << 63 for size in shape)
+
+
 class Cursor:
     """Reads numbers and texts one after the other from an open file, in large pieces.
 
-    Raises `FormatError` where the file ends before what it announces.
+    Raises `FormatError` where the file ends before what it announces, or announces more than any header holds.
     """
 
     def __init__(self, file: BinaryIO, name: str, size: int, at: int = 0) -> None:
         self._file, self._name, self._size = file, name, size
         self._held, self._begin, self._at = b"", at, at
+        self._left_to_do = MAX_HEADER
 
     @property
     def position(self) -> int:
@@ -138,10 +155,12 @@ class Cursor:
             facts = [f"{count:,} bytes are announced at byte {self._at:,}, {max(0, self.left):,} are left"]
             hint = "fetch or write it again"
             raise FormatError("the file is damaged or incomplete", where=self._name, facts=facts, hint=hint)
+        self._spend(count)
         start = self._at - self._begin
         if not 0 <= start <= start + count <= len(self._held):
             self._file.seek(self._at)
             self._held, self._begin, start = self._file.read(min(self.left, max(count, _CHUNK))), self._at, 0
+            self._spend(len(self._held) >> 4)
         self._at += count
         return self._held[start : start + count]
 
@@ -149,7 +168,20 @@ class Cursor:
         """Pass over bytes without reading them."""
         if count < 0 or count > self.left:
             self.take(count)
+        self._spend(0)
         self._at += count
+
+    def skip_text(self) -> None:
+        """Pass over a text and the 8 bytes that say how long it is."""
+        (count,) = _LONG.unpack(self.take(8))
+        if count > self.left:
+            self.take(count)
+        self._at += count
+
+    def _spend(self, count: int) -> None:
+        self._left_to_do -= count + _STEP
+        if self._left_to_do < 0:
+            raise self.refusal(f"a header of more than {MAX_HEADER >> 20:,} MiB", "if this is a real file, split it")
 
     def number(self, kind: str) -> int:
         """A number, little endian, as `struct` spells its kind."""

@@ -13,6 +13,7 @@ from treealign.formats.remote.torch_ranges import read_torch_ranges
 
 _WEIGHTS = "model_weights.ckpt"
 _MOST = 10_000  # entries to look through
+_LARGEST = 1 << 20  # bytes of a header
 
 
 def nemo_of(file: BinaryIO, name: str, size: int) -> ListedFile:
@@ -26,16 +27,35 @@ def nemo_of(file: BinaryIO, name: str, size: int) -> ListedFile:
     hint = f"unpack it (tar -xf) and pass {_WEIGHTS}, or the folder with the weights"
     names: list[str] = []
     try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
+        with tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # type: ignore[call-overload]  # it only reads
             for _, entry in zip(range(_MOST), archive, strict=False):
                 names.append(entry.name)
                 if os.path.basename(entry.name) == _WEIGHTS and entry.isfile():  # noqa: PTH119  a name in an archive
                     start, length = entry.offset_data, entry.size
                     return _torch(file, f"{name}/{_WEIGHTS}", start, length, name, size, hint)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError) as error:
         raise FormatError("tar cannot read the archive", where=name, facts=[str(error)], hint=hint) from error
     shown = ", ".join(names[:10])
     raise FormatError(f"no {_WEIGHTS} in the archive", where=name, facts=[f"it holds {shown}"], hint=hint)
+
+
+class _Headers:
+    """A file of which tar reads headers, none of them larger than any real one."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, count: int = -1) -> bytes:
+        """The next bytes.
+
+        Raises
+        ------
+        tarfile.ReadError
+            They are too many.
+        """
+        if not 0 <= count <= _LARGEST:
+            raise tarfile.ReadError(f"a header of {count:,} bytes")
+        return self._file.read(count)
 
 
 def _torch(file: BinaryIO, inner: str, start: int, length: int, name: str, size: int, hint: str) -> ListedFile:

@@ -5,14 +5,22 @@ Format: numpy `lib/format.py`; an entry that is stored, not deflated, lies in th
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 from typing import BinaryIO
 
 from treealign.errors import FormatError
-from treealign.formats.bounds import MAX_ENTRIES, refuse_more
+from treealign.formats.archives import opened_archive
+from treealign.formats.bounds import refuse_more
 from treealign.formats.exports.listed import ListedFile, ListedTensor, listed
 
 _HINT = "dict(numpy.load(path)) reads them: pass that"
+# numpy parses headers as Python
+_DAMAGED = (
+    *(zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError),
+    *(SyntaxError, TypeError, tokenize.TokenError, RecursionError, MemoryError),
+)
+_MOST = 20_000  # arrays: numpy reads the header of no more of them in seconds
 _LOCAL = 30  # bytes of an entry's own header before its name
 
 
@@ -25,11 +33,11 @@ def npz_of(file: BinaryIO, name: str, size: int) -> ListedFile:
         It is damaged, or holds objects that are no numbers.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened_archive(file, name) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
-            refuse_more(len(entries), MAX_ENTRIES, "entries of an archive", name)
+            refuse_more(len(entries), _MOST, "arrays of an archive", name)
             found = [_array(archive, entry, file) for entry in entries]
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise FormatError("numpy's arrays cannot be read", where=name, facts=[str(error)]) from error
     return listed(name, found, size, hint=_HINT)
 

@@ -13,6 +13,7 @@ from treealign.formats.exports.listed import Cursor, ListedFile, ListedTensor, l
 
 _GRAPH, _INITIALIZER, _NODES_GRAPH = 7, 5, 6
 _DIMS, _TYPE, _FLOATS, _NAME, _RAW, _DOUBLES = 1, 2, 4, 8, 9, 10
+_MOST_DIMENSIONS = 64
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 # TensorProto.DataType
 _TYPES = {
@@ -103,8 +104,10 @@ def _tensor(cursor: Cursor, end: int) -> tuple[str, ListedTensor]:
     for field, kind, value in _fields(cursor, end):
         if field == _DIMS and kind == _BYTES:
             stop = cursor.position + value
-            while cursor.position < stop:
+            while cursor.position < stop and len(shape) < _MOST_DIMENSIONS:
                 shape.append(_varint(cursor))
+            if cursor.position != stop:
+                raise cursor.refusal(f"a tensor of more than {_MOST_DIMENSIONS} dimensions")
         elif field == _DIMS:
             shape.append(value)
         elif field == _TYPE:

@@ -75,7 +75,7 @@ def _kind(name: str, file: RangedFile) -> Kind:
     """As `detect`: some names are taken at their word."""
     if named := kind_by_name(name):
         return named
-    kind = kind_of(file)  # type: ignore[arg-type]  # a RawIOBase reads as a BinaryIO does
+    kind = kind_of(file, name)  # type: ignore[arg-type]  # a RawIOBase reads as a BinaryIO does
     file.seek(0)
     return kind
 

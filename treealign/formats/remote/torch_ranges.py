@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.archives import opened_archive
 from treealign.formats.remote.ranged import RangedFile
 from treealign.formats.torch_files import TorchFile, loaded_safely, torch_file
 
@@ -29,7 +30,7 @@ def read_torch_ranges(file: RangedFile) -> TorchFile:
         As `read_torch_file`; or if a tensor is longer than the data that the file has for it.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with opened_archive(file, file.url) as archive:  # type: ignore[arg-type]  # a RawIOBase reads as a BinaryIO does
             hollow, sizes = _without_data(archive)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, KeyError, EOFError) as error:
         raise FormatError("torch cannot load the file", where=file.url, facts=[str(error)], hint=_DAMAGED) from error

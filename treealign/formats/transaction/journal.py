@@ -15,10 +15,12 @@ from treealign.formats.flushing import sync_folder, write_at
 from treealign.formats.indexes import is_plain_name
 from treealign.formats.legible import legible
 from treealign.formats.stamps import Stamp
+from treealign.formats.texts import read_bounded
 
 NAME = ".journal.json"
 FORMAT = "treealign.transaction"
 VERSION = 1
+_LARGEST = 1 << 28  # bytes: it holds headers twice
 
 
 class Patch(NamedTuple):
@@ -95,7 +97,7 @@ def read_journal(stage: Path) -> Journal | None:
     """
     path = stage / NAME
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_bounded(path, _LARGEST))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
