@@ -232,7 +232,7 @@ def test_the_public_names_are_these():
             "Suggestion",
         ),
         *("TreealignError", "attach", "audit", "convert_checkpoint", "emit", "load", "operations", "prove"),
-        *("read_tree", "record", "save", "suggest"),
+        *("read_tree", "record", "save", "suggest", "verify"),
     ]
 
 

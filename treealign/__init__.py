@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from treealign.mapping.convert import Convert
     from treealign.mapping.mismatches import Mismatch
     from treealign.mapping.transforms import PrefixChange, Rename
-    from treealign.proof import Proof, prove, record
+    from treealign.proof import Proof, prove, record, verify
     from treealign.suggestion import Suggestion, suggest
     from treealign.tree.keytree import KeyTree
     from treealign.tree.reading import read_tree
@@ -65,6 +65,7 @@ __all__ = [
     "record",
     "save",
     "suggest",
+    "verify",
 ]
 
 # where each of them lives: imported on first use, so that `import treealign` costs nothing and imports no torch
@@ -101,6 +102,7 @@ _HOME = {
     "record": "treealign.proof",
     "save": "treealign.checkpoint.saving",
     "suggest": "treealign.suggestion",
+    "verify": "treealign.proof",
 }
 
 if not TYPE_CHECKING:

@@ -6,12 +6,13 @@ from os import PathLike
 from typing import Any
 
 from treealign.errors import TreealignError
+from treealign.loading import load
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import as_mapping
 from treealign.run.results import Proof
 from treealign.suggestion import suggest
 
-__all__ = ["Proof", "prove", "record"]
+__all__ = ["Proof", "prove", "record", "verify"]
 
 
 def prove(original: Any, model: Any, mapping: Any = None, run: Any = None, inputs: Any = None, seed: int = 0) -> Proof:
@@ -61,6 +62,63 @@ def prove(original: Any, model: Any, mapping: Any = None, run: Any = None, input
         raise TreealignError(f"seed is {seed!r}", hint="it is an integer")
     chosen = suggest(original, model).mapping if mapping is None else as_mapping(mapping)
     return prove_pair(original, model, chosen, run, inputs, seed)
+
+
+def verify(
+    model: Any, reference: Any, checkpoint: Any = None, mapping: Any = None, run: Any = None, inputs: Any = None
+) -> Proof:
+    """Prove, or refute, that a model with its weights in it computes what was recorded of the original.
+
+    After `load` this says that the load is right; with a checkpoint, that what `save` or `convert_checkpoint` wrote is:
+    a copy of the model is loaded from it first.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is not changed; a copy is run in double precision and in eval mode.
+    reference : path
+        What `record` wrote beside the checkpoint's own weights, or a dict of `inputs` and `outputs` that somebody saved
+        with ``torch.save``; of outputs a slice is enough, and then it speaks of what this depends on.
+    checkpoint : path, optional
+        Loaded into the copy, strictly.
+    mapping : ConversionMapping, transforms or path of a JSON, optional
+        What to load it by; see `treealign.load`.
+    run : callable, optional
+        ``run(module)`` returns a tensor or several. By default the module is called with the recorded inputs.
+    inputs : optional
+        Other inputs than those recorded.
+
+    Returns
+    -------
+    Proof
+        `proved`, `difference`, and a verdict for each key of the model.
+
+    Raises
+    ------
+    TreealignError
+        The file holds no outputs; the checkpoint does not load whole; the model cannot be run, or gives something else
+        each time.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from treealign import record, verify
+    >>> original, model = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     record(original, None, f"{folder}/run.pt", inputs=torch.ones(1, 2))
+    ...     before = verify(model, f"{folder}/run.pt").proved
+    ...     _ = model.load_state_dict(original.state_dict())
+    ...     before, verify(model, f"{folder}/run.pt").proved
+    (False, True)
+    """
+    from treealign.run.copying import copied
+    from treealign.run.preparing import verdict_by_reference
+
+    check_arguments("verify", model, reference, checkpoint)
+    filled = copied(model, "model")
+    if checkpoint is not None:
+        load(filled, checkpoint, mapping)
+    return verdict_by_reference(filled, reference, run, inputs)
 
 
 def record(original: Any, run: Any, file: str | PathLike[str], *, inputs: Any = None, seed: int = 0) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from treealign.cli.arguments import Json
 from treealign.cli.console import put_json, put_lines, say
 from treealign.cli.guesses import AcceptGuesses, read_mapping
+from treealign.cli.render_conversion import conversion_json, conversion_lines
 from treealign.errors import TreealignError
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
@@ -32,6 +33,19 @@ Mapping = Annotated[
     Path | None, typer.Argument(metavar="MAPPING", help="A mapping JSON, checkpoint -> model.", show_default=False)
 ]
 
+ShardSize = Annotated[
+    str, typer.Option(metavar="SIZE", help="Cut into files of at most this size: 5GB, 500MB.", show_default=False)
+]
+WasConverted = Annotated[
+    str,
+    typer.Option(metavar="yes|no", help="Whether it was converted already, where nothing tells.", show_default=False),
+]
+Reference = Annotated[
+    str, typer.Option(metavar="FILE", help="Outputs of the original: MODEL, loaded from DEST, must give the same.")
+]
+Runnable = Annotated[str, typer.Option(metavar="MODEL", help="What is run for --reference; see suggest.")]
+Run = Annotated[str, typer.Option(metavar="CODE", help="package.module:function that calls MODEL.")]
+
 
 def convert(
     checkpoint: Source,
@@ -44,19 +58,15 @@ def convert(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file again, and compare it with what it was made of.")
     ] = False,
+    reference: Reference = "",
+    model: Runnable = "",
+    run: Run = "",
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is at DEST.")] = False,
     dtype: Annotated[
         str, typer.Option(metavar="DTYPE", help="Cast floating-point numbers: bfloat16, float32, …", show_default=False)
     ] = "",
-    max_shard_size: Annotated[
-        str, typer.Option(metavar="SIZE", help="Cut into files of at most this size: 5GB, 500MB.", show_default=False)
-    ] = "",
-    converted: Annotated[
-        str,
-        typer.Option(
-            metavar="yes|no", help="Whether it was converted already, where nothing tells.", show_default=False
-        ),
-    ] = "",
+    max_shard_size: ShardSize = "",
+    converted: WasConverted = "",
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Use conversions that need the originals, kept beside, to be undone.")
     ] = False,
@@ -66,9 +76,9 @@ def convert(
     """Write a checkpoint under the model's names, file to file, without a model."""
     from treealign.checkpoint.conversion.converting import convert_checkpoint
     from treealign.cli.progress import progress_bar
-    from treealign.cli.render_conversion import conversion_json, conversion_lines
 
     target, rules = sort_out(destination, mapping, in_place=in_place)
+    live = runnable(reference, model)  # before anything is written in vain
     with progress_bar("converting") as progress:
         result = convert_checkpoint(
             checkpoint,
@@ -86,11 +96,33 @@ def convert(
         )
     if result.files and not result.renamed and not result.computed:
         say("no tensor has changed: names and shapes are the wanted ones already")
+    proof = None
+    if live is not None:
+        from treealign.proof import verify as run_beside
+
+        proof = run_beside(live, reference, result.destination, rules if reverse else None, run or None)
     if json:
-        put_json(conversion_json(result))
+        put_json(conversion_json(result, proof))
     else:
-        put_lines(conversion_lines(result, reverse=reverse, in_place=in_place))
-    raise typer.Exit(1 if result.rounded else 0)
+        put_lines(conversion_lines(result, proof, reverse=reverse, in_place=in_place))
+    raise typer.Exit(1 if result.rounded or (proof is not None and not proof.proved) else 0)
+
+
+def runnable(reference: str, model: str) -> Any:
+    """The model to run beside a reference; None where there is none.
+
+    Raises
+    ------
+    TreealignError
+        It cannot be built.
+    """
+    if bool(reference) != bool(model):
+        raise typer.BadParameter("--reference FILE and --model MODEL go together: the model is run")
+    if not reference:
+        return None
+    from treealign.cli.models import resolve_live
+
+    return resolve_live(model)
 
 
 def sort_out(destination: Path, mapping: Path | None, *, in_place: bool) -> tuple[Path | None, Path]:

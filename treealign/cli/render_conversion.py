@@ -11,16 +11,20 @@ from treealign.tree.fold import fold_names
 
 if TYPE_CHECKING:
     from treealign.checkpoint.conversion.converting import ConversionResult
+    from treealign.run.results import Proof
 
 _INDENT = " " * 12
 
 
-def conversion_json(result: ConversionResult) -> dict[str, Any]:
-    """Everything there is to say of a conversion."""
-    return asdict(result)
+def conversion_json(result: ConversionResult, proof: Proof | None = None) -> dict[str, Any]:
+    """Everything there is to say of a conversion, and of a run of what it made."""
+    told = {} if proof is None else {"proved": proof.proved, "difference": proof.difference, "unproved": proof.unproved}
+    return asdict(result) | told
 
 
-def conversion_lines(result: ConversionResult, *, reverse: bool, in_place: bool) -> Iterator[str]:
+def conversion_lines(
+    result: ConversionResult, proof: Proof | None = None, *, reverse: bool, in_place: bool
+) -> Iterator[str]:
     """What was done, fact by fact."""
     yield f"direction   {'model -> checkpoint' if reverse else 'checkpoint -> model'}"
     yield f"keys        {result.keys:,}, {result.renamed:,} of them renamed, {result.computed:,} converted"
@@ -36,6 +40,8 @@ def conversion_lines(result: ConversionResult, *, reverse: bool, in_place: bool)
     for name, digest in result.digests.items():
         yield f"verified    {name}"
         yield f"            sha256 {digest}"
+    if proof is not None:
+        yield from fold_line(f"outputs     {proof.summary}", _INDENT)
     if result.notes:
         yield ""
         yield "not converted"

@@ -35,6 +35,7 @@ CALLS = {
     "suggest": {"checkpoint": SOURCE, "model": SOURCE},
     "audit": {"old": SOURCE, "new": SOURCE},
     "prove": {"original": MODULE, "model": MODULE, "mapping": MAPPING | {"nothing"}},
+    "verify": {"model": MODULE, "reference": FOLDER, "checkpoint": SOURCE - {"tree"} | {"nothing"}},
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from treealign.errors import TreealignError
 from treealign.run.drawing import draw_all, is_plain
 from treealign.run.outputs import difference, is_finite, paired, tells, tensors_of
-from treealign.run.recorder import Events, Signature, drawn
+from treealign.run.recorder import Events, Signature, drawn, named_tensors
 from treealign.run.subject import Subject
 
 
@@ -36,6 +36,7 @@ class Sides:
 
     def __init__(self, model: Subject, *, generic: bool) -> None:
         self.model, self.generic = model, generic
+        self.missing: frozenset[str] = frozenset()
 
     @property
     def precision(self) -> str:
@@ -62,6 +63,24 @@ class Sides:
     def draws_chance(self) -> bool:
         """Whether the original draws random numbers."""
         raise NotImplementedError
+
+    def seen(self, *, grad: bool = False) -> list[torch.Tensor]:
+        """What of the model's outputs is compared, with the values as they are."""
+        return [tensor for _, tensor in named_tensors(self.model.run(grad=grad))]
+
+    def effect(self, keys: Sequence[str], seed: int = 0) -> float:
+        """How far the model's outputs change when tensors under some keys get other values."""
+        before = self.model.values(keys)
+        base = self.seen()
+        generator = torch.Generator().manual_seed(seed + OTHER_SEED)
+        self.model.put({key: drawn(value, generator) for key, value in before.items()})
+        try:
+            changed = self.seen()
+        except TreealignError:  # code that stops at other values depends on them
+            return math.inf
+        finally:
+            self.model.put(before)
+        return difference(base, changed)
 
 
 def refuse_unsteady(side: Subject, one: Any, other: Any) -> None:
@@ -118,7 +137,6 @@ class Pair(Sides):
         self.original, self.carry = original, carry
         self.ties = {**original.places.tied, **ties}
         self.expected: Any = None
-        self.missing: frozenset[str] = frozenset()
         self._first = [side.values(side.tensors) for side in (original, model)]
         kept = set(unread)
         self._drawn = (
@@ -180,20 +198,6 @@ class Pair(Sides):
         """Whether the outputs change with the seed: the code itself draws random numbers."""
         other = self.original.run(seed=OTHER_SEED)
         return difference(*paired(self.expected, other)) > 0.0
-
-    def effect(self, keys: Sequence[str], seed: int = 0) -> float:
-        """How far the model's outputs change when tensors under some keys get other values."""
-        before = self.model.values(keys)
-        base = tensors_of(self.model.run())
-        generator = torch.Generator().manual_seed(seed + OTHER_SEED)
-        self.model.put({key: drawn(value, generator) for key, value in before.items()})
-        try:
-            changed = tensors_of(self.model.run())
-        except TreealignError:  # code that stops at other values depends on them
-            return math.inf
-        finally:
-            self.model.put(before)
-        return difference(base, changed)
 
 
 def _plain(place: Any) -> bool:

@@ -16,9 +16,10 @@ from treealign.errors import TreealignError
 from treealign.run.calling import runners
 from treealign.run.importing import is_named, module_of
 from treealign.run.pair import Pair, RefusedError, Sides
+from treealign.run.proving import verdict_of
 from treealign.run.realising import Realiser, joint_ties, names_in, tree_of
-from treealign.run.replay import Recording, Replay, read_recording
-from treealign.run.results import Ran
+from treealign.run.replay import Recorded, Recording, Replay, read_recording
+from treealign.run.results import Proof, Ran
 from treealign.run.settling import settle
 from treealign.run.subject import Subject
 from treealign.tree.keytree import KeyTree
@@ -142,6 +143,24 @@ def _recorded_subject(model: Any, recording: Recording, run: Any, inputs: Any, d
     if given is None and run is None:
         raise TreealignError("the recording has no inputs", hint="give inputs=…, or run=…, for the model")
     return Subject(model, runners(run, given, model, model)[1], "model", double=double, wrappers=True)
+
+
+def verdict_by_reference(model: nn.Module, reference: Any, run: Any = None, inputs: Any = None) -> Proof:
+    """Whether a model with its weights in it gives what was recorded of the original; see `treealign.verify`."""
+    recording = read_recording(reference)
+    problem: TreealignError | None = None
+    for double in (True, False):
+        subject = _recorded_subject(model, recording, run, inputs, double)
+        sides = Recorded(recording.own, recording.events[0], subject, precision=recording.precision)
+        try:
+            sides.draw(0)
+            return verdict_of(sides, sides.compare())
+        except RefusedError:
+            raise
+        except TreealignError as error:  # some code runs in float32 only
+            problem = problem or error
+    assert problem is not None
+    raise problem
 
 
 def _words(model: nn.Module) -> list[str]:

@@ -12,8 +12,7 @@ from treealign.checkpoint.loading import LoadOptions, LoadResult, load_tensors
 from treealign.errors import TreealignError
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.run.calling import Runner, runners
-from treealign.run.pair import Pair, RefusedError
-from treealign.run.recorder import named_tensors
+from treealign.run.pair import Pair, RefusedError, Sides
 from treealign.run.results import FOLLOWS, LOOSE, PROVED, UNPROVED, WORSE, Proof, Verdict, agrees
 from treealign.run.subject import Subject
 
@@ -73,7 +72,7 @@ def _joint_ties(sides: tuple[Subject, Subject], mapping: ConversionMapping) -> d
     return {a: b for a, b in pairs if a is not None and b is not None and a != b}
 
 
-def verdict_of(pair: Pair, found: float) -> Proof:
+def verdict_of(pair: Sides, found: float) -> Proof:
     """What the outputs say of the whole, and of each key."""
     precision = pair.precision
     if found > LOOSE or math.isnan(found):
@@ -93,7 +92,7 @@ def verdict_of(pair: Pair, found: float) -> Proof:
     return Proof(not reason, found, verdicts, reason, precision, pair.runs)
 
 
-def keys_of(pair: Pair) -> list[str]:
+def keys_of(pair: Sides) -> list[str]:
     """The keys of the model that a verdict is given of: tied weights by their first name."""
     places = pair.model.places
     return [key for key in places.places if key not in places.tied]
@@ -103,7 +102,7 @@ def _drowns(effect: float, found: float, precision: str) -> bool:
     return 0 < effect < WORSE * found and not agrees(found, precision)
 
 
-def _verdict(key: str, pair: Pair, effects: Mapping[str, float], found: float) -> Verdict:
+def _verdict(key: str, pair: Sides, effects: Mapping[str, float], found: float) -> Verdict:
     effect = effects[key]
     if key in pair.missing:
         read = "the run reads its own value" if effect else "the run does not read it"
@@ -120,7 +119,7 @@ def _verdict(key: str, pair: Pair, effects: Mapping[str, float], found: float) -
     return Verdict(UNPROVED, "the outputs do not depend on it")
 
 
-def effects_of(pair: Pair, *, exact: bool) -> dict[str, float]:
+def effects_of(pair: Sides, *, exact: bool) -> dict[str, float]:
     """How much the outputs change when one key has other values, for each key; 0 for what is no more than rounding.
 
     Where outputs are equal exactly, a gradient that is clearly not zero is proof enough. One that is zero, or none at
@@ -137,7 +136,7 @@ def effects_of(pair: Pair, *, exact: bool) -> dict[str, float]:
     return {key: found.get(key, 0.0) for key in keys_of(pair)}
 
 
-def _by_gradients(pair: Pair) -> dict[str, float]:
+def _by_gradients(pair: Sides) -> dict[str, float]:
     """About how much outputs change where a key changes by as much as its values are; empty without gradients."""
     places = pair.model.places.places
     keys = [k for k in keys_of(pair) if places[k].kind == "parameter" and places[k].tensor.is_floating_point()]
@@ -145,7 +144,7 @@ def _by_gradients(pair: Pair) -> dict[str, float]:
     try:
         for leaf in leaves:
             leaf.requires_grad_(True)
-        score = _projected([tensor for _, tensor in named_tensors(pair.model.run(grad=True))])
+        score = _projected(pair.seen(grad=True))
         grads = torch.autograd.grad(score, leaves, allow_unused=True)
     except (TreealignError, RuntimeError):  # the run allows no gradients
         return {}

@@ -105,8 +105,8 @@ def _nested(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return found
 
 
-class Replay(Sides):
-    """The model, and what a recorded run of the original gave.
+class Recorded(Sides):
+    """The model with the values that it has, and what a recorded run of the original gave.
 
     Parameters
     ----------
@@ -114,16 +114,82 @@ class Replay(Sides):
         The original's outputs.
     events : frozenset
         The signatures of what it computed on the way.
-    values : mapping of str to torch.Tensor
-        The weights that it had, by key of the checkpoint.
     model : Subject
         The model.
-    realiser : Realiser
-        What fills it.
     precision : str
         In which the original was run.
     generic : bool
         Whether its weights were drawn, so that no two are equal by chance or for a reason.
+    """
+
+    def __init__(
+        self,
+        expected: list[torch.Tensor],
+        events: frozenset[Signature],
+        model: Subject,
+        *,
+        precision: str = "float64",
+        generic: bool = False,
+    ) -> None:
+        super().__init__(model, generic=generic)
+        self._outputs, self._events, self._precision = expected, events, precision
+
+    @property
+    def precision(self) -> str:
+        """In which the less precise side runs."""
+        return self._precision if self.model.double else "float32"
+
+    @property
+    def runs(self) -> int:
+        """How often the model was run."""
+        return self.model.runs
+
+    def draw(self, seed: int) -> None:
+        """Leave the values as they are.
+
+        Raises
+        ------
+        TreealignError
+            Two runs of the model differ, or the outputs cannot be compared.
+        """
+        refuse_chance(self._outputs)
+        refuse_unsteady(self.model, self.model.run(), self.model.run())
+
+    def compare(self, inside: Callable[[], Any] | None = None) -> float:
+        """How far the outputs are from those recorded; of what was kept in part, that part."""
+        return difference(*paired(self._outputs, self._kept(tensors_of(self.model.run(inside=inside)))))
+
+    def seen(self, *, grad: bool = False) -> list[torch.Tensor]:
+        """What of the model's outputs was kept of the original's."""
+        return self._kept(super().seen(grad=grad))
+
+    def _kept(self, found: list[torch.Tensor]) -> list[torch.Tensor]:
+        if len(found) > len(self._outputs) == 1:
+            found = found[:1]
+        if len(found) == len(self._outputs):
+            return [_corner(mine, kept) for mine, kept in zip(found, self._outputs, strict=True)]
+        return found
+
+    def original_events(self) -> frozenset[Signature]:
+        """What the original computed on the way; nothing where that was not recorded."""
+        return self._events
+
+    def draws_chance(self) -> bool:
+        """Whether the original draws random numbers: it is not known."""
+        return False
+
+
+class Replay(Recorded):
+    """A recorded run of the original, with the weights that it had, which the model is to be filled with.
+
+    Parameters
+    ----------
+    expected, events, model, precision, generic
+        As of `Recorded`.
+    values : mapping of str to torch.Tensor
+        The weights that the original had, by key of the checkpoint.
+    realiser : Realiser
+        What fills the model.
     """
 
     def __init__(
@@ -137,51 +203,16 @@ class Replay(Sides):
         precision: str = "float64",
         generic: bool = True,
     ) -> None:
-        super().__init__(model, generic=generic)
-        self._outputs, self._events, self._values = expected, events, values
-        self._realiser, self._precision = realiser, precision
-
-    @property
-    def precision(self) -> str:
-        """In which the less precise side runs."""
-        return self._precision if self.model.double else "float32"
-
-    @property
-    def runs(self) -> int:
-        """How often the model was run."""
-        return self.model.runs
+        super().__init__(expected, events, model, precision=precision, generic=generic)
+        self._values, self._realiser = values, realiser
 
     def draw(self, seed: int) -> None:
-        """Fill the model with the recorded values, and with random ones what these do not fill.
-
-        Raises
-        ------
-        TreealignError
-            Two runs of the model differ, or the outputs cannot be compared.
-        """
-        refuse_chance(self._outputs)
+        """Fill the model with the recorded values, and with random ones what these do not fill; see `Recorded.draw`."""
         places = self.model.places
         parameters = [key for key, place in places.places.items() if place.kind == "parameter"]
         draw_all(places.places, seed + OTHER_SEED, places.tied, parameters)
         self._realiser.take(self._values, self.model)
-        refuse_unsteady(self.model, self.model.run(), self.model.run())
-
-    def compare(self, inside: Callable[[], Any] | None = None) -> float:
-        """How far the outputs are from those recorded; of what was kept in part, that part."""
-        found = tensors_of(self.model.run(inside=inside))
-        if len(found) > len(self._outputs) == 1:
-            found = found[:1]
-        if len(found) == len(self._outputs):
-            found = [_corner(mine, kept) for mine, kept in zip(found, self._outputs, strict=True)]
-        return difference(*paired(self._outputs, found))
-
-    def original_events(self) -> frozenset[Signature]:
-        """What the original computed on the way; nothing where that was not recorded."""
-        return self._events
-
-    def draws_chance(self) -> bool:
-        """Whether the original draws random numbers: it is not known."""
-        return False
+        super().draw(seed)
 
 
 def _corner(found: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:

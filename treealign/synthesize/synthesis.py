@@ -22,7 +22,7 @@ from treealign.synthesize.rules import Move, Rule
 from treealign.synthesize.setting_aside import Kind, astray, fewest, kinds_of, unwritable, without
 from treealign.synthesize.task import Task
 from treealign.synthesize.templates import Template, fold_pairs
-from treealign.synthesize.verify import verify
+from treealign.synthesize.verifying import verify
 from treealign.synthesize.words import with_choices
 from treealign.synthesize.writing import write
 from treealign.tree.keytree import KeyTree

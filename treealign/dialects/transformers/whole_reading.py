@@ -20,7 +20,7 @@ from treealign.mapping.scope import Transform
 from treealign.synthesize import Conversion, synthesize
 from treealign.synthesize.guarding import guard
 from treealign.synthesize.task import Task
-from treealign.synthesize.verify import verify
+from treealign.synthesize.verifying import verify
 from treealign.tree.fold import fold_names
 from treealign.tree.keytree import KeyTree
 
