@@ -70,6 +70,29 @@ def test_the_emitted_entry_lets_transformers_itself_load_and_save(suggestion, mo
     subprocess.run([sys.executable, "-c", LOAD, tmp_path], check=True)
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recorded") / "run.pt"
+    treealign.record(build, call, file)
+    return file
+
+
+def test_the_emitted_tests_keep_the_proof_without_the_original(suggestion, model, recorded):
+    named = {"model": model, "name": "LlamaForCausalLM"}
+    folder = recorded.parent
+    (folder / "conftest.py").write_text(treealign.emit(suggestion.mapping, **named))
+    (folder / "test_entry.py").write_text(treealign.emit(suggestion.mapping, **named, tests=True, reference=recorded))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "computes", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert "1 passed" in done.stdout, done.stdout
+
+
+def test_no_tests_are_emitted_for_a_mapping_that_the_recorded_run_refutes(model, recorded):
+    wrong = treealign.suggest(build().state_dict(), model, hints=["q_proj,k_proj: rows as stored"]).mapping
+    with pytest.raises(treealign.TreealignError, match="does not compute what was recorded"):
+        treealign.emit(wrong, model=model, name="LlamaForCausalLM", tests=True, reference=recorded)
+
+
 def test_the_proof_names_what_the_outputs_do_not_say(suggestion, model):
     proof = treealign.prove(build(), model, suggestion.mapping, run=call)
     assert proof.proved

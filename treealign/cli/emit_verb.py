@@ -21,6 +21,9 @@ def emit(
     checkpoint: Annotated[str, typer.Option(metavar="CHECKPOINT", help="The checkpoint it is for.")] = "",
     name: Annotated[str, typer.Option(metavar="NAME", help="Class name or model type to register under.")] = "",
     tests: Annotated[bool, typer.Option("--tests", help="Write a pytest file for it instead.")] = False,
+    reference: Annotated[
+        str, typer.Option(metavar="FILE", help="With --tests: what `record` wrote, to keep the proof by.")
+    ] = "",
     accept_guesses: AcceptGuesses = False,
     json: Json = False,
 ) -> None:
@@ -31,7 +34,7 @@ def emit(
     left = resolve_model(checkpoint) if checkpoint else None
     right = resolve_module(model) if model else None
     rules = read_mapping(mapping, accept_guesses) if accept_guesses else mapping  # a path is named in what is refused
-    made = write(rules, to, model=right, checkpoint=left, name=name or None, tests=tests)
+    made = write(rules, to, model=right, checkpoint=left, name=name or None, tests=tests, reference=reference or None)
     if json:
         put_json({"mapping": str(mapping), "dialect": to, "emitted": made})
     elif isinstance(made, str):

@@ -22,6 +22,7 @@ def emit(
     name: str | None = None,
     live: bool = False,
     tests: bool = False,
+    reference: Any = None,
 ) -> Any:
     """Write a mapping for another loader.
 
@@ -45,6 +46,9 @@ def emit(
         The objects themselves, to be used as they are, in place of source.
     tests : bool
         A pytest file for what is emitted otherwise: round trip, idempotence, coverage. It passes.
+    reference : path, optional
+        With `tests`: the file of a recorded run of the original (see `treealign.record`), with which the pytest file
+        keeps the proof: what transformers loads by the entry computes what the original computed.
 
     Returns
     -------
@@ -72,7 +76,10 @@ def emit(
         return function(spoken.live)(transforms, checkpoint, model)
     if tests and not spoken.tests:
         raise TreealignError(f"there are no tests to emit for {dialect}", hint="leave out tests=True, or --tests")
-    made = function(spoken.tests if tests else spoken.write)(transforms, checkpoint, model, name)
+    if reference is not None and not tests:
+        raise TreealignError("a reference is for the tests of what is emitted", hint="tests=True, or --tests")
+    more = {} if reference is None else {"reference": reference}
+    made = function(spoken.tests if tests else spoken.write)(transforms, checkpoint, model, name, **more)
     return _telling(made, transforms) if dialect != "json" else made
 
 

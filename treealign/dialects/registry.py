@@ -24,7 +24,7 @@ class Dialect(NamedTuple):
     read : str
         ``module:function`` that takes what the dialect is given as and gives a `ConversionMapping`; empty for none.
     tests : str
-        As `write`, giving a pytest file; empty for none.
+        As `write`, giving a pytest file, with the file of a recorded run as `reference` if given; empty for none.
     """
 
     summary: str

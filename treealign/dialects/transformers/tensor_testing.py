@@ -20,14 +20,8 @@ from treealign.mapping.operations import Operation, Parallel, RotaryPermute, Rot
 from treealign.mapping.planning import Step
 
 TEST = "test_tensors_are_converted_and_come_back"
-OWN_IMPORTS = """from itertools import pairwise
-from math import prod
-from types import SimpleNamespace
-
-import torch
-
-"""
-THEIR_IMPORTS = "from transformers.modeling_utils import LoadStateDictConfig, PreTrainedModel\n"
+OWN_IMPORTS = ("from itertools import pairwise", "from math import prod", "from types import SimpleNamespace")
+THEIR_IMPORTS = ("from transformers.modeling_utils import LoadStateDictConfig, PreTrainedModel",)
 _DATA = """
 # what the operations read of the config of the model
 CONFIG = {config}

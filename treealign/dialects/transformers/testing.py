@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from json import dumps
+from pathlib import Path
 from typing import Any
 
 from treealign.dialects.transformers.entries import existing, import_lines, registry_restored, rules_of, run_source
 from treealign.dialects.transformers.installed import LOADING, REGISTRY, scope_settings
 from treealign.dialects.transformers.proving import without_bars
+from treealign.dialects.transformers.reference_testing import PROOF, ProofTest, proof_test
 from treealign.dialects.transformers.sides import Sides
 from treealign.dialects.transformers.skeleton import Part
 from treealign.dialects.transformers.stages import Journey
@@ -100,13 +102,19 @@ def test_a_converted_checkpoint_stays_as_it_is():
 _SCOPED = "        transform.{setting} = {value}"
 
 
-def write_tests(mapping: ConversionMapping, checkpoint: Any, model: Any, name: str | None) -> str:
+def write_tests(
+    mapping: ConversionMapping, checkpoint: Any, model: Any, name: str | None, reference: Any = None
+) -> str:
     """A pytest file for all emitted entries, those of parts included, which it passes; see `treealign.emit`.
+
+    With the file of a recorded run it keeps the proof, too: see `reference_testing`.
 
     Raises
     ------
     MappingError
         The entries cannot be emitted, or fail a test.
+    TreealignError
+        The recorded run cannot be used.
     """
     sides = rooted_sides(mapping, checkpoint, model, name)
     source, title = source_for(sides, name), entry_name(sides, name)
@@ -116,18 +124,39 @@ def write_tests(mapping: ConversionMapping, checkpoint: Any, model: Any, name: s
     rest = [test for test in failing if test not in (TEST, _IDEMPOTENT_TEST)]
     if rest:
         raise MappingError("the emitted entries fail their tests", facts=rest)
-    return _file(sides, source, title, [body, *([_IDEMPOTENT] if _IDEMPOTENT_TEST not in failing else [])], tensors)
+    tests = [body, *([_IDEMPOTENT] if _IDEMPOTENT_TEST not in failing else [])]
+    if reference is None:
+        return _file(sides, source, title, tests, tensors)
+    proof = proof_test(model, reference)
+    made = _file(sides, source, title, tests, tensors, proof)
+    if PROOF in _failing(source, made, Path(reference)):
+        raise MappingError(
+            "the model does not compute what was recorded of the original",
+            where=str(reference),
+            hint="`suggest --original FILE` settles the mapping by the same file",
+        )
+    return made
 
 
-def _file(sides: Sides, source: str, title: str, tests: Sequence[str], tensors: TensorTest) -> str:
-    return "".join([_head(sides, source, title, _imports(tensors)), tensors.data, *tests, tensors.body])
+def _file(
+    sides: Sides, source: str, title: str, tests: Sequence[str], tensors: TensorTest, proof: ProofTest | None = None
+) -> str:
+    head = _head(sides, source, title, _imports(tensors, proof))
+    return "".join([head, tensors.data, *tests, tensors.body, proof.body if proof else ""])
 
 
-def _imports(tensors: TensorTest) -> str:
+def _imports(tensors: TensorTest, proof: ProofTest | None) -> str:
     names = sorted([*_LOADING, *tensors.names], key=lambda name: (name.islower(), name))
-    lines = [*import_lines(REGISTRY, ["get_checkpoint_conversion_mapping"]), *import_lines(LOADING, names)]
-    text = "".join(f"{line}\n" for line in lines)
-    return f"\n{OWN_IMPORTS}{text}{THEIR_IMPORTS}" if tensors.body else f"\n{text}"
+    own = [*(OWN_IMPORTS if tensors.body else ()), *(proof.own_imports if proof else ())]
+    theirs = [
+        *(["import torch"] if tensors.body or proof else []),
+        *(proof.their_imports if proof else ()),
+        *import_lines(REGISTRY, ["get_checkpoint_conversion_mapping"]),
+        *import_lines(LOADING, names),
+        *(THEIR_IMPORTS if tensors.body else ()),
+    ]
+    blocks = [block for block in (sorted(own), theirs) if block]
+    return "".join("\n" + "".join(f"{line}\n" for line in block) for block in blocks)
 
 
 def _head(sides: Sides, source: str, title: str, imports: str) -> str:
@@ -171,10 +200,10 @@ def _scoping() -> str:
     return "\n".join(_SCOPED.format(setting=setting, value=value) for setting, value in named.items())
 
 
-def _failing(entry: str, text: str) -> list[str]:
+def _failing(entry: str, text: str, beside: Path = Path("run.pt")) -> list[str]:
     with registry_restored(), without_bars():
         run_source(entry)
-        scope: dict[str, Any] = {"__name__": "emitted_tests"}
+        scope: dict[str, Any] = {"__name__": "emitted_tests", "__file__": str(beside.with_name("test_emitted.py"))}
         exec(compile(text, "<emitted tests>", "exec"), scope)
         return [name for name, test in scope.items() if name.startswith("test_") and not _passes(test)]
 
