@@ -73,6 +73,7 @@ def test_the_examples_of_a_verb_run_as_they_stand(verb, tmp_path):
         (["show", TINY], 120),
         (["-h"], 50),
         (["-h"], 120),
+        (["suggest", "-h"], 60),
     ],
 )
 def test_nothing_is_wider_than_the_terminal(arguments, columns):

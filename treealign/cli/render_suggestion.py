@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from treealign.cli.console import fold_line, plural, width
+from treealign.cli.interactive.screen import ASKS
 from treealign.cli.listing import key_lines
 from treealign.cli.page import Ask, Note, Page, Section, Verdict
 from treealign.cli.paired_trees import paired_trees
@@ -247,7 +248,7 @@ def asks(found: Suggestion) -> tuple[Ask, ...]:
 
 def _ask(question: Any) -> Ask:
     options = tuple((option.text, shlex.quote(option.hint)) for option in question.options)
-    return Ask(question.about, _sides([question]), question.why, options)
+    return Ask(f"{ASKS[question.about].capitalize()}?", _sides([question]), question.why, options)
 
 
 def _sides(asked: Sequence[Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:

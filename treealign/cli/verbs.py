@@ -148,9 +148,10 @@ def _add(verb: Callable[..., None], examples: Iterable[str]) -> None:
     app.command(short_help=short.partition("\n\n")[0], epilog=epilog)(verb)
 
 
-def _in_lines(example: str, room: int = 76) -> Iterator[str]:
+def _in_lines(example: str) -> Iterator[str]:
     """A command of the help, on more lines where one is too short, as a shell takes it."""
-    first, *rest = textwrap.wrap(example, room - 4, break_long_words=False, break_on_hyphens=False)
+    room = min(80, terminal()) - 8
+    first, *rest = textwrap.wrap(example, room, break_long_words=False, break_on_hyphens=False)
     lines = [f"  {first}", *(f"      {line}" for line in rest)]
     yield from (f"{line} \\" for line in lines[:-1])
     yield lines[-1]

@@ -69,6 +69,7 @@ HINTS = {
     Kind.ZIP: "unpack it, or fetch the checkpoint that torch.save wrote",
     Kind.GZIP: "unpack it: gunzip, or tar -xzf",
     Kind.EMPTY: "the file was cut short: fetch or write it again",
+    Kind.UNKNOWN: "pass the file or the folder with the weights: safetensors, torch, GGUF, ONNX, HDF5, msgpack or npz",
 }
 
 
