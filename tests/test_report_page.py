@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -83,6 +84,15 @@ def test_nothing_that_comes_from_outside_is_markup(where):
     assert "<script>document" not in text
     assert "<img" not in text
     assert text.count("<script") == text.count("</script>") == 2
+
+
+def test_an_option_of_a_command_is_never_cut_and_the_command_is_copied_as_it_stands():
+    page = audit_page(llava(), ("old", "new  version"))
+    assert page.verdict is not None
+    shown = re.findall(r'<span class="paste"><code>(.*?)</code>', page_text(page))
+    commands = [line for line in page.verdict.todo if line.startswith("treealign ")]
+    assert [html.unescape(re.sub(r"</?span[^>]*>", "", one)) for one in shown] == commands
+    assert all('<span class="option">-' in one for one in shown)
 
 
 def test_the_data_of_a_page_reads_back_as_it_was():
