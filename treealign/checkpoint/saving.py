@@ -32,6 +32,7 @@ from treealign.checkpoint.readers import Reader
 from treealign.checkpoint.record_file import BEFORE, NAME, Part, read_section, to_bytes
 from treealign.errors import FormatError, LoadError
 from treealign.formats.checkpoints import keys_by_shard, open_checkpoint
+from treealign.formats.collector import collector_paused
 from treealign.formats.transaction.transaction import transaction
 from treealign.mapping.arguments import check_arguments
 from treealign.mapping.conversion_mapping import ConversionMapping, as_mapping
@@ -127,23 +128,24 @@ def save(
     check_arguments("save", model, directory)
     folder, file = _folder_and_file(Path(directory))
     refuse_managed(model, str(folder))
-    places = find_places(model)
-    _refuse_empty(places, folder)
-    given = None if mapping is None else as_mapping(mapping)
-    if given is not None:
-        refuse_open(given, "nothing was written", str(folder))
-    scope = None if given is not None else scope_to_save(model, places, adapter, str(folder))
-    naming = adapter_names(scope, original=original_names) if scope else _naming(places, original_names, given)
-    if max_shard_size is not None:
-        naming.in_order_of(places)
-    outgoing = emit_tensors(naming, str(folder))
-    placement = _placed(outgoing, naming, max_shard_size, file or (WEIGHTS if scope and not naming.layouts else ""))
-    beside = config_beside(model, scope, naming) if scope and not file else {}
-    # beside an adapter may stand its base model, and a file that is asked for by its name is no checkpoint of a folder:
-    # what is there is another's, which is neither replaced nor spoken of
-    whole = not (scope or file)
-    parts = naming.parts if whole and any(_tells_something(part.record) for part in naming.parts) else ()
-    plan = plan_files(outgoing.source, outgoing.made, placement)
+    with collector_paused():
+        places = find_places(model)
+        _refuse_empty(places, folder)
+        given = None if mapping is None else as_mapping(mapping)
+        if given is not None:
+            refuse_open(given, "nothing was written", str(folder))
+        scope = None if given is not None else scope_to_save(model, places, adapter, str(folder))
+        naming = adapter_names(scope, original=original_names) if scope else _naming(places, original_names, given)
+        if max_shard_size is not None:
+            naming.in_order_of(places)
+        outgoing = emit_tensors(naming, str(folder))
+        placement = _placed(outgoing, naming, max_shard_size, file or (WEIGHTS if scope and not naming.layouts else ""))
+        beside = config_beside(model, scope, naming) if scope and not file else {}
+        # beside an adapter may stand its base model, and a file that is asked for by its name is no checkpoint of a
+        # folder: what is there is another's, which is neither replaced nor spoken of
+        whole = not (scope or file)
+        parts = naming.parts if whole and any(_tells_something(part.record) for part in naming.parts) else ()
+        plan = plan_files(outgoing.source, outgoing.made, placement)
     sharded = any(is_sharded(place.tensor) for place in places.places.values())
     writes = not sharded or torch.distributed.get_rank() == 0
     replaced = outgoing.made.keys() if whole else None

@@ -184,7 +184,8 @@ class ConversionMapping(Shown):
 
     def decide(self, keys: Keys, converted: Converted = None) -> GuardDecision:
         """What all keys together say about the guarded transforms: hand it to each shard as `converted`."""
-        return self._decision(_folded(keys)[1], converted)
+        asked = converted is None and any(transform.guarded for transform in self.transforms)
+        return self._decision(_folded(keys)[1] if asked else (), converted)
 
     def several_positions(self, keys: Keys, converted: Converted = None) -> dict[int, list[str]]:
         """The keys on which a transform could work at more than one position, by its position in the mapping.

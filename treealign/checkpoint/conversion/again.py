@@ -199,7 +199,7 @@ def _shapes_after(steps: Iterable[Step], held: Mapping[str, tuple[int, ...]]) ->
 
 def needs_mark(transforms: ConversionMapping, made: Iterable[str]) -> bool:
     """Whether a second conversion would do something again, and not even ask."""
-    keys = KeyTree.from_leaves([(key, None, None) for key in made])
+    keys = KeyTree.from_leaves([(key, None, None) for key in made], ordered=True)
     try:
         decision = levels_decided(transforms, keys, transforms.decide(keys), "", told=False)
         return any(step.transforms for step in transforms.plan(keys, decision))

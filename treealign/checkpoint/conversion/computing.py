@@ -33,6 +33,9 @@ class Piece(NamedTuple):
 
 def computed(computation: Computation, reader: Reader) -> Iterator[Piece]:
     """What a computation gives, as bytes; they are valid until the next piece is asked for."""
+    if not computation.operations:
+        yield from _as_they_are(computation, reader)
+        return
     from treealign.mapping.execution.execute import dense_places, expected, run_views
 
     given = [_like(source) for source in computation.sources]
@@ -47,6 +50,15 @@ def computed(computation: Computation, reader: Reader) -> Iterator[Piece]:
         return
     for output in computation.outputs:
         yield from _pieces(output.at, made[output.number], outputs[output.number].dtype, reader)
+
+
+def _as_they_are(computation: Computation, reader: Reader) -> Iterator[Piece]:
+    """Tensors that at most get another dtype."""
+    import torch
+
+    for output in computation.outputs:
+        dtype = getattr(torch, torch_dtype(output.dtype))
+        yield from _pieces(output.at, computation.sources[output.number].read(reader), dtype, reader)
 
 
 def tensor_bytes(tensor: Any) -> memoryview:

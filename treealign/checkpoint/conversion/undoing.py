@@ -27,6 +27,7 @@ from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.mapping.mapping_json import mapping_from_data, mapping_to_data
 from treealign.mapping.operations import invert, is_lossy
 from treealign.mapping.planning import Step
+from treealign.tree.keytree import KeyTree
 
 ORIGINALS = "treealign_conversion.tensors"
 
@@ -116,7 +117,8 @@ def is_undone_by(
         return False
     result = _as_source(source, made, placement)
     try:
-        back = transforms.plan(tuple(made), transforms.decide(made))
+        keys = KeyTree.from_leaves([(key, None, None) for key in made], ordered=True)
+        back = transforms.plan(keys, transforms.decide(keys))
         if not _are_inverse(steps, back):
             return False
         needed = needs_mark(transforms, source.tensors)
