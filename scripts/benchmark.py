@@ -36,6 +36,7 @@ from speed_workers import worker_figures
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__)
 CORPORA = ("transformers", "pairs", "originals", "real_text", "real_vision", "single_files", "synthetic", "scale")
+CORPORA += ("converters",)
 SUBSETS = ("all", "renames", "conversions")
 
 

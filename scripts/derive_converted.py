@@ -24,6 +24,7 @@ import torch
 from cases import read_cases
 
 from treealign import suggest
+from treealign.align.knowledge.entries import layouts
 from treealign.tree.keytree import KeyTree
 
 Tensors = dict[str, torch.Tensor]
@@ -251,6 +252,34 @@ def hunyuan_dit(sources: Path) -> tuple[Tensors, Tensors]:
     return held, script(path, held, "HunyuanDiT2DModel", **given)
 
 
+SDXL: Mapping[str, Any] = {
+    "block_out_channels": (16, 32, 48), "down_block_types": ("DownBlock2D", *["CrossAttnDownBlock2D"] * 2),
+    "up_block_types": (*["CrossAttnUpBlock2D"] * 2, "UpBlock2D"), "transformer_layers_per_block": (1, 1, 2),
+    "cross_attention_dim": 24, "use_linear_projection": True, "attention_head_dim": (2, 4, 6), "norm_num_groups": 8,
+    "addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 40,
+}  # fmt: skip
+
+
+def sdxl_unet(_: Path) -> tuple[Tensors, Tensors]:
+    """Stable Diffusion XL's UNet: a small model of diffusers as the table spells it, led back by the converter."""
+    from diffusers import UNet2DConditionModel
+    from diffusers.loaders.single_file_utils import LDM_UNET_KEY, convert_ldm_unet_checkpoint
+
+    with torch.device("meta"):
+        model = UNet2DConditionModel(**SDXL)
+    spelled = {there: mine for mine, there in layouts()["Stable Diffusion XL's UNet"].names.items()}
+    shapes = {}
+    for key, tensor in model.state_dict().items():
+        path = tuple(key.split("."))
+        run = max((run for run in spelled if path[: len(run)] == run), key=len, default=())
+        shapes[".".join((*spelled.get(run, run), *path[len(run) :]))] = tuple(tensor.shape)
+    held = numbers(shapes)
+    made = convert_ldm_unet_checkpoint({LDM_UNET_KEY + key: t for key, t in held.items()}, dict(model.config))
+    if made.keys() != model.state_dict().keys():
+        raise RuntimeError(f"not what the converter reads: {sorted(made.keys() ^ model.state_dict().keys())[:6]}")
+    return held, made
+
+
 def with_biases(layers: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """The weights of layers, each with a bias."""
     found = {}
@@ -266,6 +295,7 @@ CHECKS: Mapping[str, Callable[[Path], tuple[Tensors, Tensors]]] = {
     "VITS": vits,
     "PixArt": pixart,
     "HunyuanDiT": hunyuan_dit,
+    "Stable Diffusion XL": sdxl_unet,
 }
 
 

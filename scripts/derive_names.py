@@ -125,6 +125,20 @@ def lens(package: str, config: str, model: str, **options: Any) -> Callable[[], 
     return run
 
 
+def fairseq2(package: str, config: str, model: str, **options: Any) -> Callable[[], tuple[Tensors, Tensors]]:
+    """fairseq2: its conversions of transformers' state dicts."""
+
+    def run() -> tuple[Tensors, Tensors]:
+        _, held = numbers(config, model, **options)
+        module = importlib.import_module(f"fairseq2.models.{package}.interop")
+        size = SimpleNamespace(
+            model_dim=WIDTH, num_attn_heads=HEADS, num_key_value_heads=GROUPS, num_layers=2, tied_embeddings=False
+        )
+        return held, dict(getattr(module, f"convert_{package}_state_dict")(dict(held), size))
+
+    return run
+
+
 def keras(package: str, config: str, model: str, prefix: str = "", **options: Any) -> Callable[[], Any]:
     """KerasHub: its converters of transformers' weights, layer by layer."""
 
@@ -174,7 +188,10 @@ CHECKS: Mapping[str, Callable[[], tuple[Tensors, Tensors]]] = {
     "KerasHub: Qwen 2": keras("qwen", "Qwen2Config", "Qwen2ForCausalLM", **GROUPED),
     "KerasHub: Gemma": keras("gemma", "GemmaConfig", "GemmaForCausalLM", **GROUPED, head_dim=ROWS),
     "TransformerLens: Llama": lens("llama", "LlamaConfig", "LlamaForCausalLM", **GROUPED),
+    "TransformerLens: Qwen 3": lens("qwen3", "Qwen3Config", "Qwen3ForCausalLM", **GROUPED, head_dim=ROWS),
     "TransformerLens: BERT": lens("bert", *BERT, **ENCODER),
+    "fairseq2: Llama": fairseq2("llama", "LlamaConfig", "LlamaForCausalLM", **GROUPED),
+    "fairseq2: Qwen 2": fairseq2("qwen", "Qwen2Config", "Qwen2ForCausalLM", **GROUPED),
 }
 
 
@@ -227,7 +244,7 @@ def _leaf(path: tuple[str, ...]) -> tuple[str, ...]:
 
 def _roles(path: tuple[str, ...]) -> set[str]:
     """What a path stands for: a norm before the MLP is called so, or after the attention."""
-    return {token.text for token in tokens(path) if token.text[0] == "@" and token.depth == 1}
+    return {token.text for token in tokens(path) if token.text[0] == "@" and token.depth <= 1}
 
 
 def _axes(entry: Layout, below: tuple[str, ...], made: torch.Tensor, held: torch.Tensor) -> str:

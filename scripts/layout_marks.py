@@ -20,7 +20,8 @@ from cases import Case, read_cases
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.patterns import build_patterns
 
-CORPORA = ("pairs", "originals", "real_text", "real_vision", "transformers", "synthetic", "single_files", "scale")
+CORPORA = ("pairs", "originals", "real_text", "real_vision", "transformers", "synthetic", "single_files", "converters")
+CORPORA += ("scale",)
 FOREIGN = (
     r"gguf|^tl$|keras|flax|mcore|megatron|titan|^fms|litgpt|curated|fairseq2|diffusers|_ldm|torchaudio|timm$|openai"
 )
@@ -40,6 +41,8 @@ OWN = {  # names of entries to what may stand on a side that they fire on; the f
     r"^vLLM": r"^vllm_",
     r"^torchtitan": r"titan",
     r"^litgpt": r"^litgpt",
+    r"^MLX": r"^mlx",
+    r"^Meta's Llama": r"meta",
     r"^(Qwen of|ChatGLM|EXAONE|Baichuan|Phi of)": r"_remote$|_microsoft$",
     r"^OLMo": r"^olmo",
     r"^OpenAI's Whisper": r"^whisper_openai$",

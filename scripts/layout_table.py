@@ -6,15 +6,29 @@ python scripts/layout_table.py [--every N] [CORPUS[:N] ...]
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter, defaultdict
+from functools import cache
 
-from cases import sampled
+from cases import CORPUS, sampled
 
 from treealign.align.alignment import align
 from treealign.align.knowledge.chains import chains, reads
 from treealign.align.knowledge.entries import layouts
 
-CORPORA = ("pairs", "originals")
+CORPORA = ("pairs", "originals", "converters")
+
+
+@cache
+def ran() -> dict[str, list[str]]:
+    """When an entry was last derived again with nothing changed, and by which script."""
+    held: dict[str, list[str]] = json.loads((CORPUS.parent / "layouts-ran.json").read_text("utf-8"))
+    return held
+
+
+def again(name: str) -> str:
+    """The same in words."""
+    return f" (again {' by '.join(ran()[name])})" if name in ran() else ""
 
 
 def main() -> None:
@@ -39,7 +53,7 @@ def main() -> None:
     print("|---|---:|---:|---|")
     rows = {row.name: row for row in chains()}
     for name, entry in (*layouts().items(), *rows.items()):
-        how = "run" if entry.run else "read only"
+        how = f"run{again(name)}" if entry.run else "read only"
         print(f"| {name} | {len(fires[name])} | {settles[name]} | {how}: {entry.source} |")
 
 

@@ -24,7 +24,7 @@ from treealign.align.knowledge import chains, entries, reading, recognising, say
 from treealign.align.knowledge.recognising import recognised
 from treealign.align.patterns import build_patterns
 
-CORPORA = ("pairs", "originals", "single_files", "real_vision", "real_text", "transformers")
+CORPORA = ("pairs", "originals", "single_files", "converters", "real_vision", "real_text", "transformers", "synthetic")
 HOLDERS = (entries, reading, recognising, saying, settling)
 
 

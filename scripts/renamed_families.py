@@ -173,7 +173,7 @@ FAMILIES = (
         pairs=table,
         run=steps("read_in_q_k_v"),
         rows={"in_proj": 768},
-        lacks=(LAYERS + "cross_attn",),
+        lacks=(LAYERS + "cross_attn", "mask_embed"),
     ),
     Family(
         "Conditional DETR of its authors",

@@ -22,6 +22,12 @@ D, F, EXPERTS, LAYERS = 16, 40, 3, 4
         ("real_vision", "squeezenet_torchvision__pytorchcv"),
         ("real_text", "dac_descript__hf"),
         ("originals", "rwkv4_blinkdl__hf"),
+        ("real_text", "hf__gguf_glm4"),
+        ("converters", "git_authors__hf"),
+        ("converters", "mlx_mixtral__hf"),
+        ("converters", "tl__qwen3_hf"),
+        ("converters", "fairseq2_qwen2__hf"),
+        ("converters", "mnasnet_pytorchcv__timm"),
     ],
 )
 def test_a_library_that_is_known_needs_no_answer(corpus, name):
