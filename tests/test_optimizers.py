@@ -307,6 +307,15 @@ def test_a_distributed_checkpoint_that_cannot_be_written_whole_is_not_there(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["from"]
 
 
+def test_a_distributed_checkpoint_is_not_written_over_another(tmp_path):
+    saved_together(tmp_path / "from", "dcp")
+    convert_optimizer(tmp_path / "from", tmp_path / "to", MAPPING)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "to").iterdir()}
+    with pytest.raises(FormatError, match="something already"):
+        convert_optimizer(tmp_path / "from", tmp_path / "to", MAPPING)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "to").iterdir()} == before
+
+
 SQUARE = Convert("q", "q", [operations.Permute((1, 0))])
 
 

@@ -71,9 +71,9 @@ def _in_our_words(what: str, folder: Path) -> Iterator[None]:
 def _write_distributed(whole: Any, target: Path) -> None:
     from torch.distributed.checkpoint.state_dict_saver import save
 
-    if target.exists():
-        raise FormatError("there is something already", where=str(target), hint="name a folder that is not there")
     with transaction(target) as held, _in_our_words("cannot write", target):
+        if held.fresh is None or target.exists():
+            raise FormatError("there is something already", where=str(target), hint="name a folder that is not there")
         save(whole, checkpoint_id=str(held.stage), no_dist=True)
         held.commit([entry.name for entry in held.stage.iterdir()])
 
