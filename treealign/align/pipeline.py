@@ -29,6 +29,7 @@ from treealign.align.doubting.torn import judge_torn
 from treealign.align.doubting.twins import judge_twins
 from treealign.align.doubting.unknown_shapes import judge_without_shapes
 from treealign.align.matching.places import settle_places
+from treealign.align.matching.whole_modules import keep_modules_whole, keep_to_blocks
 from treealign.align.state import Judge, Pass, State
 from treealign.align.unnamed import judge_unnamed
 from treealign.align.verdict import judged
@@ -85,7 +86,9 @@ PASSES: tuple[Pass, ...] = (
     passes.match_resized,
     passes.place_in_step,
     passes.convert_leftovers,
+    keep_modules_whole,
     settle_places,
+    keep_to_blocks,
     passes.suspect_late,
     passes.stack_doubts,
     passes.match_same_names,

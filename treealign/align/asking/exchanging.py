@@ -10,7 +10,7 @@ from rapidfuzz.fuzz import ratio
 
 from treealign.align.converting.rearrangements import layout_changes
 from treealign.align.links import Group, Link
-from treealign.align.paths import PARAMETERS
+from treealign.align.paths import PARAMETERS, module_path
 from treealign.align.patterns import Pattern, as_numbers
 from treealign.align.words import split_words
 from treealign.mapping.operations import Operation
@@ -31,6 +31,29 @@ def exchangeable(link: Link, other: Link) -> bool:
     if alike(link.left[0], other.left[0]):
         return True
     return bool(reach(other.left[0], link.right[0]) and reach(link.left[0], other.right[0]))
+
+
+def called_alike(link: Link, other: Link) -> bool:
+    """Whether two links join the same two modules, and one leads to a module of its own name: `to_q` to `to_q`.
+
+    Whether the modules around them correspond may be open; which is which in them is not.
+    """
+    ends = [[without_place(module_path(p)) for p in (x.left[0], x.right[0])] for x in (link, other)]
+    if any(len(path) < len(("holder", "own")) for both in ends for path in both):
+        return False
+    (a, b), (c, d) = ends
+    return (
+        a[:-1] == c[:-1]
+        and b[:-1] == d[:-1]
+        and a[-1] != c[-1]
+        and b[-1] != d[-1]
+        and (a[-1] == b[-1] or c[-1] == d[-1])
+    )
+
+
+def without_place(path: tuple[str, ...]) -> tuple[str, ...]:
+    """A path without its last number: the one member of a list that a module is, `to_out.0`."""
+    return path[:-1] if path and not any(map(str.isalpha, path[-1])) else path
 
 
 def reach(left: Pattern, right: Pattern) -> tuple[Operation, ...] | Literal[True] | None:

@@ -11,19 +11,19 @@ from treealign.align.alignment import Alignment
 from treealign.align.asking.arranging import arranged, arranged_apart, link_orders, turned_alike
 from treealign.align.asking.folded import fold_ways
 from treealign.align.asking.question import Option, Question
-from treealign.align.asking.row_groups import by_code, module_of, row_kinds
-from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list, order_of
+from treealign.align.asking.row_groups import by_code, module_of, other_orders, row_kinds
+from treealign.align.asking.rows import ROTARY, HeadLayout, in_order, is_join, is_list
 from treealign.align.asking.series import families, reversed_members
 from treealign.align.converting.part_order import ATTENTION, parted_neighbours
 from treealign.align.doubting.folded_space import folds
 from treealign.align.doubting.habits import Habits
 from treealign.align.doubting.rotary import roles
 from treealign.align.hints import Said
+from treealign.align.knowledge.saying import rotary_way, stands_by_part
 from treealign.align.links import Link, joining
 from treealign.align.paths import list_text, module_path, rooted_text, short_text, without_indices
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import About
-from treealign.align.words import vocabulary
 from treealign.mapping.operations import Deinterleave, Interleave, Permute, RotaryPermute, RotaryUnpermute
 
 MOST = 6
@@ -194,12 +194,14 @@ class _Case:
         ends = sorted(("checkpoint", "model"), key=lambda end: end != _turns_in(links))
         columns = [self._fitting(links, "by head", end) for end in ends if "heads" in kinds]
         several = {way.size for column in columns for way in column}  # more than one head of each part
+        if all(map(stands_by_part, links)):
+            kinds, columns = kinds - {"heads"}, []
         rotary = [self._fitting(links, kind, first=several) for kind in ROTARY if "rotary" in kinds]
         ways = [self._now(links), *(columns.pop(0) if _turns_in(links) and columns else ()), Said("rows", stored)]
         ways += [way for column in columns for way in column[:1]]
         ways += self._turned_as_known(links, rotary) if self.most else []
         ways += [way for column in rotary for way in column[:1]]
-        ways += _other_orders(links)
+        ways += other_orders(links) if "heads" in kinds else ()
         for row in zip_longest(*(column[1:] for column in (*rotary, *columns))):
             ways += row
         if {"heads", "rotary"} <= kinds:
@@ -226,11 +228,13 @@ class _Case:
 
         Rows that are turned the other way are what such libraries never have; how many are a head is what is open.
         """
-        way = {self.habits.rotary_way(link) for link in links}
+        way = {self.habits.rotary_way(link) or rotary_way(link) for link in links}
         known = [one for column in rotary for one in column[:1] if way == {one.kind}]
         sizes = [layout.head_dim for layout in self._layouts(links) if not layout.rotary_dim]
-        more = [replace(one, size=size) for one in known for size in [one.size, *sizes][: SIZES + 2]]
-        return [*more, *(replace(one, rotated=one.size // 2) for one in known if one.size % 4 == 0)]
+        more = [replace(one, size=size) for one in known for size in [one.size, *sizes]]
+        return [
+            way for one in more for way in (one, *([replace(one, rotated=one.size // 2)] if not one.size % 4 else []))
+        ]
 
     def _fitting(self, links: Sequence[Link], kind: str, end: str = "", first: Set[int] = frozenset()) -> list[Said]:
         """How rows can stand in one of these ways, for the likeliest heads with which they can; some sizes first."""
@@ -278,17 +282,6 @@ def _turns_in(links: Sequence[Link]) -> str:
             if isinstance(o, Interleave | Deinterleave) and "gate up" not in {r for p in _own(link) for r in roles(p)}:
                 return "model" if isinstance(o, Interleave) else "checkpoint"
     return ""
-
-
-def _other_orders(links: Sequence[Link]) -> Iterator[Said]:
-    """The parts one after the other, in orders that libraries have whatever the name of the whole spells."""
-    known = {about for link in links for about in (*link.open, *link.answered)}
-    if "order" in known or not all(is_join(joining(link)) for link in links):
-        return
-    for orders in vocabulary().other_orders.values():
-        for parts in orders:
-            if all(order_of(joining(link), parts) is not None for link in links):
-                yield Said("rows", "by part", parts=parts)
 
 
 def _whole_and_parts(link: Link) -> tuple[Pattern, tuple[Pattern, ...]]:

@@ -3,7 +3,8 @@
 A match that nothing rivals, and of which it is open only whether it is one, has one question with two options: it is
 so, or its keys belong to nothing. Such questions are put together where one doubt recurs, for the same reason or within
 the same block of either side: all is so, all but one of them, or nothing is. So are lists of which it is asked for the
-same reason which way they run: all the same way, or one of them otherwise.
+same reason which way they run: all the same way, or one of them otherwise. And so are pairs that trade places where one
+side tells all of them by the same two words, as it does two streams (`ff_a`, `norm1_a` beside `ff_b`, `norm1_b`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 
 from treealign.align.asking.naming import MOST
 from treealign.align.asking.question import Option, Question
+from treealign.align.asking.units import cut_common
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import WHOSE, About
@@ -32,8 +34,12 @@ def merge_questions(questions: Sequence[Question]) -> list[Question]:
     for question in questions:
         if question.about == "order" and question not in lone and all(_lists(o) for o in question.options if o.links):
             lists[question.why, tuple(option.text for option in question.options)].append([question])
+    streams: dict[object, list[list[Question]]] = defaultdict(list)
+    for question in questions:
+        if question not in lone and (words := _stream(question)):
+            streams[words].append([question])
     made: dict[Question, Question | None] = {}
-    for parts in (*groups, *lists.values()):
+    for parts in (*groups, *lists.values(), *streams.values()):
         for at in range(0, len(parts), PARTS):
             some = parts[at : at + PARTS]
             members = [question for part in some for question in part]
@@ -47,6 +53,22 @@ def _is_lone(question: Question) -> bool:
     links = [option.links for option in question.options]
     both_sides = question.sides[0] == question.sides[1] == question.links
     return len(links) == 2 and bool(links[0]) and not links[1] and both_sides
+
+
+def _stream(question: Question) -> object:
+    """The two words by which one side tells the two that may trade places, in all that is asked; nothing else."""
+    if question.about not in WHOSE or len(question.options) != 2 or not all(o.links for o in question.options):
+        return None
+    guess, other = ({x.right[0]: x.left[0] for x in option.links} for option in question.options)
+    place = {left: right for right, left in guess.items()}
+    if guess.keys() != other.keys() or place.keys() != set(other.values()):
+        return None
+    pairs = [((guess[x], other[x]), (x, place[other[x]])) for x in guess]
+    for side in (1, 0):
+        words = {frozenset(cut_common(*ends[side])) for ends in pairs}
+        if len(words) == 1 and all(len(told) == 1 and told[0].isalpha() for told in next(iter(words))):
+            return side, words.pop()
+    return None
 
 
 def _lists(option: Option) -> bool:

@@ -25,7 +25,7 @@ from treealign.align.asking.exchanging import (
     same_parameter,
 )
 from treealign.align.asking.question import Option, Question
-from treealign.align.asking.units import Exchange, Families, Unit, chained, group_links
+from treealign.align.asking.units import Exchange, Families, Unit, chained, group_links, is_open
 from treealign.align.links import Link
 from treealign.align.paths import rooted_text
 from treealign.align.patterns import Pattern
@@ -123,9 +123,7 @@ class _Case:
                 # of one link two that are called alike but for a number are two alternatives
                 ways[side, self.families.place(e.pattern, side) if len(links) > 1 else e.pattern].setdefault(link, e)
         whole = [tuple(way[link] for link in links) for way in ways.values() if len(way) == len(links)]
-        whole = [
-            way for way in whole if len({e.other for e in way if e.other}) == sum(e.other is not None for e in way)
-        ]
+        whole = [way for way in whole if is_open(way)]
         ranked = sorted(whole, key=lambda way: -max(_likeness(e) for e in way))
         return Unit(links, tuple(ranked[: MOST - 1]))
 

@@ -6,13 +6,15 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from treealign.align.asking.rows import HeadLayout
+from treealign.align.asking.rows import HeadLayout, is_join, order_of
 from treealign.align.doubting.conventions import HEADS
 from treealign.align.doubting.folded_space import FOLDS
 from treealign.align.doubting.rotary import roles
-from treealign.align.links import Link
+from treealign.align.hints import Said
+from treealign.align.links import Link, joining
 from treealign.align.paths import module_path, without_indices
 from treealign.align.patterns import Pattern
+from treealign.align.words import vocabulary
 from treealign.mapping.operations import Interleave
 from treealign.tree.keytree import KeyTree
 
@@ -89,3 +91,14 @@ def row_kinds(link: Link) -> Iterator[str]:
     if gated or not ({"q", "k", "v", "qkv"} & found):
         yield "turns"
         yield "halves"
+
+
+def other_orders(links: Sequence[Link]) -> Iterator[Said]:
+    """The parts one after the other, in orders that libraries have whatever the name of the whole spells."""
+    known = {about for link in links for about in (*link.open, *link.answered)}
+    if "order" in known or not all(is_join(joining(link)) for link in links):
+        return
+    for orders in vocabulary().other_orders.values():
+        for parts in orders:
+            if all(order_of(joining(link), parts) is not None for link in links):
+                yield Said("rows", "by part", parts=parts)

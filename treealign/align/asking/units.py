@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from treealign.align.asking.exchanging import called_alike
 from treealign.align.links import Link
 from treealign.align.paths import module_path, without_indices
 from treealign.align.patterns import MIN_SERIES, Pattern
@@ -36,7 +37,7 @@ class Exchange(NamedTuple):
         """The names in which the alternative differs from what is guessed, on both sides, what is common cut off."""
         left = self.other.left[0] if self.other else self.source or self.link.left[0]
         right = self.other.right[0] if self.other else self.target or self.link.right[0]
-        return *_cut(self.link.left[0], left), *_cut(self.link.right[0], right)
+        return *cut_common(self.link.left[0], left), *cut_common(self.link.right[0], right)
 
     @property
     def rises(self) -> bool:
@@ -68,6 +69,12 @@ class Unit:
     def signature(self) -> tuple[object, ...]:
         """How the names of the alternatives differ from its own: equal for units that are decided alike."""
         return tuple(way[0].differing for way in self.ways)
+
+
+def is_open(way: Sequence[Exchange]) -> bool:
+    """Whether all of it can be at once, and names do not refute it."""
+    others = [e.other for e in way if e.other]
+    return len(set(others)) == len(others) and not any(e.other and called_alike(e.link, e.other) for e in way)
 
 
 class Families:
@@ -235,15 +242,17 @@ def _heads(link: Link) -> tuple[Path, Path] | None:
     return (a, b) if a != b else None
 
 
-def _cut(p: Pattern, q: Pattern) -> tuple[Path, Path]:
+def cut_common(p: Pattern, q: Pattern) -> tuple[Path, Path]:
     """Two paths without indices, and without the names that they begin and end with in common.
 
     Of one name on either side it is the words in which they differ: `ca_kpos_proj` is to `sa_kpos_proj` what
-    `ca_qpos_proj` is to `sa_qpos_proj`. Numbers alone say nothing of that, but for a module's own: `branch.6`.
+    `ca_qpos_proj` is to `sa_qpos_proj`, and `norm_added_k` to `norm_k` what `norm_added_q` is to `norm_q`. Numbers
+    alone say nothing of that, but for a module's own: `branch.6`.
     """
     a, b = _apart(*((*without_indices(path[:-1]), *path[-1:]) for path in (module_path(p), module_path(q))))
     words = _apart(*_worded(a[0], b[0])) if len(a) == len(b) == 1 else ((), ())
-    return words if all(any(word.isalpha() for word in side) for side in words) else (a, b)
+    told = [any(word.isalpha() for word in side) for side in words]
+    return words if all(told) or (any(told) and not all(words)) else (a, b)
 
 
 def _worded(name: str, other: str) -> tuple[Path, Path]:

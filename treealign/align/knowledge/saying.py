@@ -17,7 +17,8 @@ T = TypeVar("T")
 ATTENTION = frozenset({"q", "k", "qkv", "v", "kv"})
 HALVES = 2
 STORED = Said("rows", "as stored")
-STATES = frozenset({"none", "half split", "interleaved"})  # what is not one of them is the name of another library
+TURNED = frozenset({"half split", "interleaved"})
+STATES = TURNED | {"none"}  # what is not one of them is the name of another library
 
 
 class Saying:
@@ -145,6 +146,24 @@ class Saying:
             {e: e.rotary for p in side for e, _ in entries_of(p) if e.rotary}
             for side in (self.link.left, self.link.right)
         ]
+
+
+def stands_by_part(link: Link) -> bool:
+    """Whether what is known of the whole that is joined or cut is that its parts stand one after the other."""
+    wholes = [p for side in (link.left, link.right) if len(side) == 1 for p in side]
+    made = Saying(link, None).fused(wholes[0]) if is_join(joining(link)) else None
+    return made is not None and made.stand == "by part"
+
+
+def rotary_way(link: Link) -> str:
+    """Which way rows of q and k are turned if they are, by the entries of the side that is known for one order."""
+    here, there = (
+        {way for p in side for entry, _ in entries_of(p) for way in entry.rotary & TURNED}
+        for side in (link.left, link.right)
+    )
+    if here == there or max(len(here), len(there)) > 1:
+        return ""
+    return "to half split" if "half split" in there or "interleaved" in here else "to interleaved"
 
 
 def entries_of(p: Pattern) -> Iterator[tuple[Layout, int]]:

@@ -60,8 +60,8 @@ def placed_in_step(
     """
     left, right = map(list, patterns)
     said = {link for link in links if any(speaks_of(hint, link.left, link.right) for hint in hints)}
-    loose = [link for link in links if _is_loose(link) and link not in said]
-    fixed = [link for link in links if not _is_loose(link) or link in said]
+    loose = [link for link in links if is_loose(link) and link not in said]
+    fixed = [link for link in links if not is_loose(link) or link in said]
     if not loose and (_all_taken(links, 0, left) or _all_taken(links, 1, right)):
         return list(links), left, right
     sized = {p for link in resized for p in (*link.left, *link.right)}
@@ -81,7 +81,7 @@ def placed_in_step(
     )
 
 
-def _is_loose(link: Link) -> bool:
+def is_loose(link: Link) -> bool:
     """A rename that is not certain, or a conversion for which shapes alone speak."""
     if link.certain:
         return False
