@@ -8,7 +8,8 @@ is left to do, it is made in as many places as one move can.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from treealign.synthesize.choosing import Way
@@ -64,12 +65,38 @@ class Built:
         return frozenset((*self.stuck, *(n for n, count in self.taken.items() if count > 1)))
 
 
-class _Known(NamedTuple):
-    """The best move for some places, on which tracks it depended, and after how many moves that was so."""
+class Known(NamedTuple):
+    """The best move for some places, and the tracks on which it depended, as they were."""
 
     move: Move | None
-    looked_at: frozenset[int]
-    moved: int
+    seen: dict[int, int]
+
+
+class _Kept:
+    """What an iterator gives, however often it is asked."""
+
+    def __init__(self, items: Iterator[Move]) -> None:
+        self._given: list[Move] = []
+        self._rest = items
+
+    def __iter__(self) -> Iterator[Move]:
+        at = 0
+        while at < len(self._given) or self._has_more():
+            yield self._given[at]
+            at += 1
+
+    def _has_more(self) -> bool:
+        count = len(self._given)
+        self._given += islice(self._rest, 1)
+        return len(self._given) > count
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What was found for the same contents in other lists."""
+
+    best: dict[Hashable, Known] = field(default_factory=dict)
+    moves: dict[Hashable, _Kept] = field(default_factory=dict)
 
 
 class Builder:
@@ -84,6 +111,8 @@ class Builder:
         The edits of each template, and the content that makes each.
     first : set of int
         Contents that are tried before others.
+    memory : Memory
+        Of other lists of these contents.
     strict : bool
         Whether no move may touch names that match nothing.
     """
@@ -94,6 +123,7 @@ class Builder:
         contents: Sequence[Content],
         ways: Sequence[Way],
         first: Set[int],
+        memory: Memory,
         strict: bool = False,
     ) -> None:
         self._first_ones, self._strict, self._loose = first, strict, False
@@ -103,7 +133,7 @@ class Builder:
         self._moves: list[Move] = []
         self._taken: dict[int, int] = {}
         self._lengths: dict[int, float] = {}
-        self._known: dict[Hashable, _Known] = {}
+        self._memory = memory
 
     def build(self, work: int, below: int) -> Built:
         """The moves, as far as fewer than `below` are found by looking at so many names."""
@@ -179,8 +209,8 @@ class Builder:
         """
         wanted = frozenset((p.track, p.edit) for some in places for p in some)
         key = (*numbers, wanted)
-        known = self._known.get(key)
-        if known and self._tracks.is_as_before(known.looked_at, known.moved):
+        known = self._memory.best.get(key)
+        if known and self._tracks.is_as_before(known.seen):
             if known.move is None:
                 return None
             effect = self._tracks.effect(known.move)
@@ -188,14 +218,14 @@ class Builder:
                 return known.move, effect
         self._tracks.looked_at = {track for track, _ in wanted}
         found = self._searched(numbers, places, wanted)
-        self._known[key] = _Known(found and found[0], frozenset(self._tracks.looked_at), self._tracks.moved)
+        self._memory.best[key] = Known(found and found[0], self._tracks.seen)
         return found
 
     def _searched(
         self, numbers: Sequence[int], places: Sequence[Sequence[Place]], wanted: frozenset[tuple[int, int]]
     ) -> tuple[Move, Effect] | None:
         second: tuple[Move, Effect] | None = None
-        for tried, move in enumerate(moves([self._contents[n] for n in numbers], places)):
+        for tried, move in enumerate(self._candidates(numbers, places)):
             if tried == _PATIENCE and second is None and self._is_hopeless(numbers, places):
                 return None
             effect = self._tracks.effect(move)
@@ -205,6 +235,13 @@ class Builder:
                 return self._narrow(move, effect)
             second = second or (move, effect)
         return second and self._narrow(*second)
+
+    def _candidates(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> Iterator[Move]:
+        """Moves for these contents, thought of once as long as the names are as they were, in this list or another."""
+        key = (*numbers, *(tuple((p.track, p.edit, self._tracks.state(p.track)) for p in some) for some in places))
+        if key not in self._memory.moves:
+            self._memory.moves[key] = _Kept(moves([self._contents[n] for n in numbers], places))
+        return iter(self._memory.moves[key])
 
     def _is_hopeless(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> bool:
         """Whether no context is narrow enough."""
@@ -257,4 +294,5 @@ class Builder:
             if (content.old, content.new) == wanted:
                 self._tracks.merge(number, len(self._contents))
         self._contents.append(merged[1])
+        self._memory = Memory()  # in other lists this number is another content's
         return True

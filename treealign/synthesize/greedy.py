@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from treealign.formats.cached import cached_property
 from treealign.synthesize.absorbing import absorptions
-from treealign.synthesize.building import Builder, Built
+from treealign.synthesize.building import Builder, Built, Memory
 from treealign.synthesize.choosing import Choice, Chooser, Way
 from treealign.synthesize.contents import Content, Occurrence, holds
 from treealign.synthesize.problem import Problem
@@ -44,6 +44,7 @@ class Greedy:
         self._chooser = Chooser(problem.lattices, makes, tastes)
         self._costs = [*(1.0 + _BARE * _bare(c) for c in contents), *[1.0] * len(groups)]
         self._hard = frozenset[int]()  # contents that took several moves
+        self._memory = Memory()
         self.is_small = self._chooser.is_small
 
     @cached_property
@@ -74,12 +75,16 @@ class Greedy:
 
         Where a list that touches names without a match is not accepted, one is tried that touches none.
         """
+        if self.expected > most:
+            return None  # each content takes one transform at least
         for (size, _), built, ways in sorted(self._lists(work), key=itemgetter(0)):
             if size > most:
                 break
             made = accept(built.moves)
             if made is None and built.loose:
-                strict = Builder(self._problem, self._contents, ways, self._hard, strict=True).build(work, _MANY)
+                strict = Builder(self._problem, self._contents, ways, self._hard, Memory(), strict=True).build(
+                    work, _MANY
+                )
                 made = accept(strict.moves) if strict.done else None
             if made is not None:
                 return made
@@ -98,7 +103,7 @@ class Greedy:
             if (choice, self._hard) not in tried:
                 tried.add((choice, self._hard))
                 converts = sum(n >= len(self._contents) for n in choice.used)
-                builder = Builder(self._problem, self._contents, choice.ways, self._hard)
+                builder = Builder(self._problem, self._contents, choice.ways, self._hard, self._memory)
                 built = builder.build(work, below + 1 - converts)
                 work -= built.work
                 if built.done:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from treealign.formats.cached import cached_property
@@ -86,6 +86,11 @@ class Problem:
 
     @cached_property
     def _rules(self) -> dict[Rule, Known]:
+        return {}
+
+    @cached_property
+    def states(self) -> dict[Hashable, int]:
+        """A number for each state that a template was found in on its way."""
         return {}
 
     @cached_property

@@ -6,13 +6,12 @@ depends on the program alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from treealign.formats.cached import cached_property
 
-_LARGE = 4_000
 _MOST_NODES = 50
 _MOST_PARTED = 40  # variables that the relaxation takes in part
 _MOST_BRANCHED = 60_000  # entries times such variables: some 10 µs each
@@ -58,41 +57,60 @@ class Minimum:
     bound: float
 
 
-def minimum(program: Program, weights: Sequence[float]) -> Minimum | None:
+def minimum(program: Program, weights: Sequence[float], pruned: Callable[[set[int]], set[int]] = set) -> Minimum | None:
     """The lightest solution, or the best that was found; None where there is none, or none was found.
 
     The variables with a weight are yes or no. Mostly the linear relaxation takes whole ones only, and so is the
     solution. Where it cuts many of them in parts, branching could go on for ever, whatever is said about the number of
-    nodes: then all its parts are taken.
+    nodes: then all its parts are taken that are needed, as `pruned` says.
     """
     relaxed = _relaxation(program, weights)
     if relaxed.x is None:
         return None
-    taken = [(n, float(relaxed.x[n])) for n, weight in enumerate(weights) if weight]
-    parted = sum(_SLIGHT < x < 1.0 - _SLIGHT for _, x in taken)
-    branched = parted and parted <= _MOST_PARTED and len(program.entries) * parted <= _MOST_BRANCHED
-    found = _branched(program, weights) if branched else None
-    return found or Minimum(tuple(n for n, x in taken if x > _SLIGHT), float(relaxed.fun))
+    bound = float(relaxed.fun)
+    taken = {n for n, weight in enumerate(weights) if weight and relaxed.x[n] > _SLIGHT}
+    parted = sum(relaxed.x[n] < 1.0 - _SLIGHT for n in taken)
+    if not parted:
+        return Minimum(tuple(sorted(taken)), bound)
+    fewer = pruned(taken)
+    gap = sum(weights[n] for n in fewer) - bound
+    if gap <= _SLIGHT:
+        return Minimum(tuple(sorted(fewer)), bound)
+    free = _undecided(relaxed, gap + _SLIGHT)
+    small = parted <= _MOST_PARTED and program.matrix[:, free].nnz * parted <= _MOST_BRANCHED
+    branched = _branched(program, weights, free, relaxed.x) if small else None
+    return branched or Minimum(tuple(sorted(fewer)), bound)
 
 
-def _branched(program: Program, weights: Sequence[float]) -> Minimum | None:
+def _undecided(relaxed: Any, gap: float) -> Any:
+    """The variables that a solution which is heavier than the relaxation by less than the gap may take otherwise.
+
+    The others stand at one end, and to move them to the other costs more (Dantzig, Fulkerson & Johnson, 1954).
+    """
+    return (relaxed.lower.marginals <= gap) & (relaxed.upper.marginals >= -gap)
+
+
+def _branched(program: Program, weights: Sequence[float], free: Any, x: Any) -> Minimum | None:
     import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    # what remains of the gap in a large program is about taste, not about how many are taken
-    gap = 0.01 if len(program.entries) > _LARGE else 0.0
+    matrix, values = program.matrix[:, free], np.array(weights)
+    fixed = np.where(free, 0.0, np.round(x))
+    made = program.matrix @ fixed
     result = milp(
-        np.array(weights),
-        integrality=np.array([int(weight > 0.0) for weight in weights]),
-        bounds=Bounds(np.zeros(program.size), np.ones(program.size)),
-        constraints=LinearConstraint(program.matrix, program.lower, program.upper),
+        values[free],
+        integrality=(values[free] > 0.0).astype(int),
+        bounds=Bounds(0.0, 1.0),
+        constraints=LinearConstraint(matrix, np.array(program.lower) - made, np.array(program.upper) - made),
         # presolve has been seen to lose the optimum (HiGHS in scipy 1.17)
-        options={"time_limit": _HANGING, "node_limit": _MOST_NODES, "mip_rel_gap": gap, "presolve": False},
+        options={"time_limit": _HANGING, "node_limit": _MOST_NODES, "mip_rel_gap": 0.0, "presolve": False},
     )
     if result.x is None:
         return None
-    chosen = tuple(n for n, weight in enumerate(weights) if weight and result.x[n] > 0.5)
-    return Minimum(chosen, result.mip_dual_bound if result.mip_dual_bound is not None else 0.0)
+    fixed[free] = result.x
+    base = float(values[~free] @ fixed[~free])
+    chosen = tuple(int(n) for n in np.nonzero((values > 0.0) & (fixed > 0.5))[0])
+    return Minimum(chosen, base + result.mip_dual_bound if result.mip_dual_bound is not None else 0.0)
 
 
 def _relaxation(program: Program, weights: Sequence[float]) -> Any:

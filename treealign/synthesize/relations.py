@@ -10,6 +10,7 @@ T = TypeVar("T")
 Indices: TypeAlias = tuple[str, ...]
 Columns: TypeAlias = Sequence[Sequence[str]]
 Relation: TypeAlias = "Sequence[tuple[int, int] | None]"  # per index of the right: its equal on the left, and a shift
+Split: TypeAlias = "tuple[tuple[int, ...], Relation]"  # which rows, and how their indices are related
 TRIED = 100  # rows for which every way to split them is tried
 
 
@@ -23,13 +24,11 @@ class Rows(Generic[T]):
 
     def parted(self, values: Sequence[str]) -> list[Rows[T]]:
         """The rows by a value that each has."""
-        places: dict[str, list[int]] = {}
-        for at, value in enumerate(values):
-            places.setdefault(value, []).append(at)
-        return [
-            Rows([self.left[at] for at in part], [self.right[at] for at in part], [self.items[at] for at in part])
-            for _, part in sorted(places.items())
-        ]
+        return [self.at(part) for part in _by_value(range(len(values)), values)]
+
+    def at(self, places: Sequence[int]) -> Rows[T]:
+        """Some of the rows."""
+        return Rows([self.left[n] for n in places], [self.right[n] for n in places], [self.items[n] for n in places])
 
     def outer(self) -> list[T]:
         """The items with the lowest and the highest indices on the left, read from the one end and from the other."""
@@ -41,19 +40,48 @@ class Rows(Generic[T]):
 
 def related(rows: Rows[T]) -> list[tuple[Rows[T], Relation]]:
     """The rows, split where their indices stand in no relation until each is constant or has its equal."""
-    if rows.left == rows.right:
-        return [(rows, [(k, 0) for k in range(len(rows.left[0]))])]
-    columns, others = columns_of(rows.left), columns_of(rows.right)
+    found = _split(rows, tuple(range(len(rows.items))), {})
+    return [(rows.at(places) if len(found) > 1 else rows, relation) for places, relation in found]
+
+
+def _split(rows: Rows[T], at: tuple[int, ...], known: dict[tuple[int, ...], list[Split]]) -> list[Split]:
+    """As `related`, for some of the rows; the same rows are come to in several ways, and split once."""
+    if at not in known:
+        known[at] = _fewest(rows, at, known)
+    return known[at]
+
+
+def _fewest(rows: Rows[T], at: tuple[int, ...], known: dict[tuple[int, ...], list[Split]]) -> list[Split]:
+    left, right = [rows.left[n] for n in at], [rows.right[n] for n in at]
+    if left == right:
+        return [(at, [(k, 0) for k in range(len(left[0]))])]
+    columns, others = columns_of(left), columns_of(right)
     relation = relation_of(columns, others)
     used = {r[0] for r in relation if r}
     loose = [c for k, c in enumerate(columns) if k not in used and len(set(c)) > 1]
     loose += [c for c, r in zip(others, relation, strict=True) if r is None and len(set(c)) > 1]
     if not loose:
-        return [(rows, relation)]
+        return [(at, relation)]
     loose.sort(key=lambda c: len(set(c)))
+    best: list[Split] = []
     # the index that leaves the fewest parts; where trying them all would take long, the one with the fewest values
-    tries = loose if len(rows.items) <= TRIED else loose[:1]
-    return min(([found for part in rows.parted(c) for found in related(part)] for c in tries), key=len)
+    for column in loose if len(at) <= TRIED else loose[:1]:
+        parts = _by_value(at, column)
+        found: list[Split] = []
+        for n, part in enumerate(parts):
+            if best and len(found) + len(parts) - n >= len(best):
+                break
+            found += _split(rows, part, known)
+        else:
+            best = found if not best or len(found) < len(best) else best
+    return best
+
+
+def _by_value(at: Iterable[int], values: Iterable[str]) -> list[tuple[int, ...]]:
+    places: dict[str, list[int]] = {}
+    for n, value in zip(at, values, strict=True):
+        places.setdefault(value, []).append(n)
+    return [tuple(part) for _, part in sorted(places.items())]
 
 
 def columns_of(indices: Sequence[Indices]) -> Columns:

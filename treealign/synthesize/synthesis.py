@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from treealign.errors import PatternError
+from treealign.formats.collector import collector_paused
 from treealign.mapping.conversion_mapping import ConversionMapping
 from treealign.synthesize.contents import Content, gather
 from treealign.synthesize.converting import Converting, rename
@@ -62,8 +63,9 @@ def synthesize(
         A match names a key that is not in its tree.
     """
     task = Task(pairs, conversions, checkpoint, model)
-    first = recut(task)
-    return (first and _after(first, task)) or _made(task)
+    with collector_paused():
+        first = recut(task)
+        return (first and _after(first, task)) or _made(task)
 
 
 def _after(first: Recut, task: Task) -> Synthesis | None:

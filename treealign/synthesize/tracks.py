@@ -7,7 +7,7 @@ forward and in reverse, in the order in which they were made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -113,8 +113,8 @@ class Tracks:
                 self._having.setdefault(content, []).append(number)
         self._problem = problem
         self.looked_at: set[int] = set()  # tracks on which it depended what the moves asked about would do
-        self._changed = [0] * len(self.tracks)  # by which move each track was changed last
-        self.moved = 0
+        self._states = [-1] * len(self.tracks)
+        self._note(range(len(self.tracks)))
         self._refusing: list[int] = []  # lines that the last wrong moves were wrong about: asked first
         self._unsure = False  # whether a move with less context than the last wrong one could be right
 
@@ -268,19 +268,30 @@ class Tracks:
                 return False
         return True
 
-    def is_as_before(self, tracks: Iterable[int], moved: int) -> bool:
-        """Whether none of these tracks has been changed since so many moves had been made."""
-        return all(self._changed[number] <= moved for number in tracks)
+    @property
+    def seen(self) -> dict[int, int]:
+        """The tracks that were looked at, as they are."""
+        return {number: self._states[number] for number in self.looked_at}
+
+    def state(self, number: int) -> int:
+        """A number that is equal where a track is as it is, in this list or another."""
+        return self._states[number]
+
+    def is_as_before(self, seen: Mapping[int, int]) -> bool:
+        """Whether these tracks are as they were seen."""
+        return all(self._states[number] == state for number, state in seen.items())
 
     def _note(self, numbers: Iterable[int]) -> None:
-        self.moved += 1
+        known = self._problem.states
         for number in numbers:
-            self._changed[number] = self.moved
+            track = self.tracks[number]
+            state: Hashable = (*(self._lines.lines[n].name for n in track.lines), *track.pending.items())
+            self._states[number] = known.setdefault(state, len(known))
 
     def make(self, effect: Effect) -> None:
         """Make a move."""
-        self._note(number for number, _ in effect.made)
         for number, at in effect.made:
             self.tracks[number].make(at)
         for line, name in effect.names.items():
             self._lines.rename(line, name)
+        self._note(number for number, _ in effect.made)

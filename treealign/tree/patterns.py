@@ -84,8 +84,17 @@ class KeyPattern:
     @cached_property
     def words(self) -> frozenset[str]:
         """The literals that a name must have among its segments; those with digits could be a folded index there."""
-        literals = (segment.literal for segment in self.segments)
-        return frozenset(text for text in literals if text is not None and len(cut(text)) == 1)
+        return frozenset(text for _, text in self._plain)
+
+    @cached_property
+    def _plain(self) -> tuple[tuple[int, str], ...]:
+        literals = ((at, segment.literal) for at, segment in enumerate(self.segments))
+        return tuple((at, text) for at, text in literals if text is not None and len(cut(text)) == 1)
+
+    @cached_property
+    def _others(self) -> tuple[tuple[int, SegmentPattern], ...]:
+        plain = {at for at, _ in self._plain}
+        return tuple((at, segment) for at, segment in enumerate(self.segments) if at not in plain)
 
     @cached_property
     def depth(self) -> int:
@@ -118,16 +127,21 @@ class KeyPattern:
             return (start,) if start == last or (start < last and not self.at_end) else ()
         if self.at_end:
             return (last,) if start <= last else ()
+        if self._plain:
+            at, text = self._plain[0]
+            return [n for n in range(start, last + 1) if name[n + at] == text]
         return range(start, last + 1)
 
     def _match_at(self, name: Name, at: int, slots: Slots) -> Captures | None:
+        for offset, text in self._plain:  # first: an index need not be known where the words differ
+            if name[at + offset] != text:
+                return None
         captures: Captures = {}
-        for segment in self.segments:
-            found = segment.match(name[at], slots)
+        for offset, segment in self._others:
+            found = segment.match(name[at + offset], slots)
             if found is None:
                 return None
             captures.update(found)
-            at += 1
         return captures
 
     def substitute(self, captures: Mapping[str, Captured]) -> Name:
