@@ -9,6 +9,7 @@ from strategies import any_patterns, keys
 
 from treealign.errors import PatternError
 from treealign.tree.patterns import KeyPattern, is_literal
+from treealign.tree.segments import Slot
 
 
 def found(pattern, key):
@@ -164,3 +165,17 @@ def test_numbers_of_thousands_of_digits_do_not_trip_limits_and_shifts(key):
 )
 def test_is_literal_tells_what_can_stand_in_a_pattern(segment, expected):
     assert is_literal(segment) is expected
+
+
+class Unwilling:
+    """Knows no index."""
+
+    def holds(self, slot, low, high):
+        raise AssertionError(f"it was asked whether {slot} lies in {low}..{high}")
+
+    value = holds
+
+
+def test_no_index_is_asked_for_where_the_words_differ():
+    name = ("stages", ("", Slot(0), ""), "layers", "7")
+    assert KeyPattern.parse("**.stages.{i:1..2}.module").match(name, slots=Unwilling()) is None

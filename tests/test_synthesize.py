@@ -15,6 +15,7 @@ from treealign import Convert, PrefixChange, Rename
 from treealign.mapping.operations import Concat, Stack
 from treealign.synthesize import Conversion, synthesis, synthesize
 from treealign.synthesize.program import Program, minimum
+from treealign.synthesize.relations import Rows, columns_of, related, relation_of
 
 BLOCK = ("attn.q.weight", "attn.k.weight", "norm.weight")
 LAYERS = [f"layers.{i}.{leaf}" for i in range(3) for leaf in BLOCK]
@@ -234,19 +235,63 @@ def covers(draw):
     return size, draw(st.lists(st.sets(st.integers(0, size - 1), min_size=1), min_size=1, max_size=6))
 
 
-@given(covers())
-def test_no_smaller_choice_does_it_than_the_program_takes(drawn):
-    size, wanted = drawn
+def covering(size, wanted):
+    """The program that asks for one set at least for each thing."""
     program = Program(size)
     for able in wanted:
         program.row([(n, 1.0) for n in sorted(able)], 1.0, float("inf"))
-    fewest = next(
-        count
-        for count in range(size + 1)
-        if any(all(able & set(some) for able in wanted) for some in combinations(range(size), count))
-    )
-    found = minimum(program, [1.0] * size)
+    return program
+
+
+def covers_all(wanted, some):
+    return all(able & set(some) for able in wanted)
+
+
+@given(covers())
+def test_no_smaller_choice_does_it_than_the_program_takes(drawn):
+    size, wanted = drawn
+    choices = (some for count in range(size + 1) for some in combinations(range(size), count))
+    fewest = next(len(some) for some in choices if covers_all(wanted, some))
+    found = minimum(covering(size, wanted), [1.0] * size)
     assert (len(found.chosen), round(found.bound, 6)) == (fewest, fewest)
+
+
+@given(covers(), st.lists(st.integers(1, 9), min_size=7, max_size=7))
+def test_the_lightest_choice_is_found_where_the_relaxation_takes_parts(drawn, weights):
+    """Variables that no better solution takes otherwise are left out of the branching: with nothing lost."""
+    size, wanted = drawn
+    weights = [float(weight) for weight in weights[:size]]
+
+    def pruned(taken):
+        for n in sorted(taken, key=lambda n: -weights[n]):
+            taken = taken - {n} if covers_all(wanted, taken - {n}) else taken
+        return taken
+
+    some = [some for count in range(size + 1) for some in combinations(range(size), count)]
+    lightest = min(sum(weights[n] for n in chosen) for chosen in some if covers_all(wanted, chosen))
+    found = minimum(covering(size, wanted), weights, pruned)
+    assert covers_all(wanted, found.chosen)
+    assert (sum(weights[n] for n in found.chosen), round(found.bound, 6)) == (lightest, lightest)
+
+
+@given(st.lists(st.tuples(*[st.sampled_from("012")] * 6), min_size=1, max_size=7, unique=True))
+def test_rows_whose_numbers_are_unrelated_are_split_into_the_fewest_parts(rows):
+    """As few as if every order of splitting had been gone through to its end."""
+    given_rows = Rows([row[:3] for row in rows], [row[3:] for row in rows], rows)
+    found = related(given_rows)
+    assert sorted(item for part, _ in found for item in part.items) == sorted(rows)
+    assert len(found) == fewest_parts(given_rows)
+
+
+def fewest_parts(rows):
+    columns, others = columns_of(rows.left), columns_of(rows.right)
+    relation = relation_of(columns, others)
+    used = {r[0] for r in relation if r}
+    loose = [c for k, c in enumerate(columns) if k not in used and len(set(c)) > 1]
+    loose += [c for c, r in zip(others, relation, strict=True) if r is None and len(set(c)) > 1]
+    if rows.left == rows.right or not loose:
+        return 1
+    return min(sum(map(fewest_parts, rows.parted(column))) for column in loose)
 
 
 @pytest.mark.parametrize("seed", range(5))
