@@ -59,8 +59,6 @@ SWITCHES: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     "moves: exchanges": ("building", "Builder._exchange", lambda _: lambda *__: False),
     "moves: several edits as one": ("building", "Builder._coarser", lambda _: lambda *__: False),
     "moves: what refused the last one asked first": ("tracks", "_MOST_REFUSING", lambda _: 0),
-    "moves: given up where the closest is wrong": ("building", "Builder._is_hopeless", lambda _: lambda *__: False),
-    "moves: options that nothing takes cut": ("building", "narrowed", lambda _: lambda rule, _: rule),
     "contents: once more without series": ("synthesis", "_told", lambda _: _nothing),
     "written out: for each whole name": ("synthesis", "_exactly", lambda _: _nothing),
 }

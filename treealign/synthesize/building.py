@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from treealign.synthesize.choosing import Way
 from treealign.synthesize.contents import Content
-from treealign.synthesize.contexts import closest, moves
-from treealign.synthesize.narrowing import narrowed
+from treealign.synthesize.contexts import moves
 from treealign.synthesize.parting import cycles, in_step, partitions
 from treealign.synthesize.problem import Problem
 from treealign.synthesize.rules import Move
@@ -23,7 +22,6 @@ from treealign.synthesize.tracks import Effect, Place, Tracks
 
 _MOST_PARTS = 12
 _DEEPEST = 3
-_PATIENCE = 4  # moves that are wrong before it is asked whether any can be right
 
 
 @dataclass(frozen=True)
@@ -225,16 +223,14 @@ class Builder:
         self, numbers: Sequence[int], places: Sequence[Sequence[Place]], wanted: frozenset[tuple[int, int]]
     ) -> tuple[Move, Effect] | None:
         second: tuple[Move, Effect] | None = None
-        for tried, move in enumerate(self._candidates(numbers, places)):
-            if tried == _PATIENCE and second is None and self._is_hopeless(numbers, places):
-                return None
+        for move in self._candidates(numbers, places):
             effect = self._tracks.effect(move)
             if effect is None or not wanted <= {*effect.made} or (self._strict and effect.loose):
                 continue
             if not effect.guarded and not effect.loose:
-                return self._narrow(move, effect)
+                return move, effect
             second = second or (move, effect)
-        return second and self._narrow(*second)
+        return second
 
     def _candidates(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> Iterator[Move]:
         """Moves for these contents, thought of once as long as the names are as they were, in this list or another."""
@@ -242,18 +238,6 @@ class Builder:
         if key not in self._memory.moves:
             self._memory.moves[key] = _Kept(moves([self._contents[n] for n in numbers], places))
         return iter(self._memory.moves[key])
-
-    def _is_hopeless(self, numbers: Sequence[int], places: Sequence[Sequence[Place]]) -> bool:
-        """Whether no context is narrow enough."""
-        spelt = closest(self._contents[numbers[0]], places[0]) if len(numbers) == 1 else ()
-        return any(map(self._tracks.is_hopeless, spelt))
-
-    def _narrow(self, move: Move, effect: Effect) -> tuple[Move, Effect]:
-        """The move without the options that no name takes."""
-        names = [(self._tracks.line(line).name, self._tracks.line(line).values) for line in effect.names]
-        closer = tuple(narrowed(rule, names) for rule in move)
-        found = self._tracks.effect(closer) if closer != move else None
-        return (closer, found) if found and found.made == effect.made else (move, effect)
 
     def _parts(self, number: int, places: Sequence[Place], depth: int) -> Iterator[tuple[Move, Effect]]:
         """Moves for some of the places: for those that something tells apart, and for several such parts."""

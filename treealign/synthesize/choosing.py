@@ -19,8 +19,7 @@ from treealign.synthesize.contents import Occurrence
 from treealign.synthesize.lattice import Edit, Lattice, Node
 from treealign.synthesize.program import Program, minimum
 
-_MOST_ENTRIES = 30_000  # of a program
-_MOST_SOLVED = 60_000  # entries of programs, one after the other
+_MOST_ENTRIES = 30_000  # of programs, one after the other
 _ROUNDS = 4
 _TASTE = 0.5  # what all preferences together may weigh, against one rule
 _LONG = 1e-4  # what a step costs by the square of its length: of ways with as few contents, the one in short steps
@@ -67,7 +66,7 @@ class Chooser:
         numbers: dict[tuple[Node, Node, tuple[_Step, ...]], int] = {}
         self._of = [numbers.setdefault(way, len(numbers)) for way in ways]
         self._shapes = [_Shape(*way) for way in numbers]
-        self._left = _MOST_SOLVED
+        self._left = _MOST_ENTRIES
         unit = _TASTE / (max(tastes, default=1.0) * min(len(tastes), len(numbers) + 1) or 1.0)
         self._unit, self._most = unit, 2 * unit * max(tastes, default=1.0)
         self._tastes = [unit * taste for taste in tastes]
@@ -94,8 +93,7 @@ class Chooser:
     def is_small(self) -> bool:
         """Whether there is work for the program."""
         ends = 2 * sum(len(shape.steps) for shape in self._shapes)  # entries of the flows alone
-        most = min(_MOST_ENTRIES, self._left)
-        return ends <= most and len(self._program[0].entries) <= most
+        return ends <= self._left and len(self._program[0].entries) <= self._left
 
     @property
     def bound(self) -> int:
@@ -105,9 +103,14 @@ class Chooser:
         solved = self._solved([1.0 + t for t in self._tastes])
         return 1 if solved is None else max(1, ceil(solved.bound - _TASTE - 1e-6))
 
-    def choose(self, costs: Sequence[float]) -> Choice:
-        """The fewest contents, by the number of rules that each is known to take; few, where that is too much work."""
+    def choose(self, costs: Sequence[float], once_more: bool = False) -> Choice:
+        """The fewest contents, by the number of rules that each is known to take; few, where that is too much work.
+
+        The program may be solved `once_more` when its work is spent: few contents and the fewest may be built unlike.
+        """
         weights = [cost + taste for cost, taste in zip(costs, self._tastes, strict=True)]
+        if once_more:
+            self._left = max(self._left, _MOST_ENTRIES)
         solved = self._solved(weights)
         if solved is not None:
             self._left -= len(self._program[0].entries)

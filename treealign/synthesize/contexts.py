@@ -56,20 +56,6 @@ def moves(contents: Sequence[Content], places: Sequence[Sequence[Place]]) -> Ite
         seen.update(found)
 
 
-def closest(content: Content, places: Sequence[Place]) -> Iterator[Move]:
-    """Moves from end to end, one for names of equal length: where one of them is wrong, so is all that says less."""
-    parts: dict[tuple[int, int], list[Place]] = {}
-    for place in places:
-        parts.setdefault((len(place.left), len(place.right)), []).append(place)
-    for some in parts.values():
-        sides = (
-            Names(names, [p.values for p in some], True) for names in ([p.left for p in some], [p.right for p in some])
-        )
-        runs = _runs(content, some, True)
-        if runs is not None:
-            yield from ((context.around(runs),) for context in _whole(*sides))
-
-
 def _taste(rule: Rule) -> float:
     """How unlike a person's it is: long, or about a tensor wherever it stands."""
     return rule.length + 1.5 * (rule.gap and not rule.left and not rule.right)

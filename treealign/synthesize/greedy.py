@@ -18,7 +18,7 @@ from treealign.tree.keys import is_index
 from treealign.tree.segments import Segment
 
 T = TypeVar("T")
-_MOST_ROUNDS = 4
+_MOST_ROUNDS = 5
 _BARE = 1.0  # of a rule, for each side of a content that is told by numbers alone
 _STEP = 0.3  # of a rule, by which a content becomes dearer
 _MANY = 1_000_000  # rules
@@ -99,7 +99,9 @@ class Greedy:
         """
         below, choice, tried = _MANY, self._first, set[tuple[Choice, frozenset[int]]]()
         hard = set[int]()
-        for rounds_left in reversed(range(_MOST_ROUNDS)):
+        rounds_left = _MOST_ROUNDS
+        while rounds_left:
+            rounds_left -= 1
             if (choice, self._hard) not in tried:
                 tried.add((choice, self._hard))
                 converts = sum(n >= len(self._contents) for n in choice.used)
@@ -123,9 +125,13 @@ class Greedy:
             for dearer in {n for number in hard for n in self._swallowing(number, choice.used)}:
                 self._costs[dearer] += _STEP
             self._hard |= hard
-            choice = self._chooser.choose(self._costs)
-            if not hard and (choice, self._hard) in tried:
-                return
+            if rounds_left > 1:
+                choice = self._chooser.choose(self._costs)
+            if rounds_left == 1 or (not hard and (choice, self._hard) in tried):
+                # once more by the program, where its work was spent and prices led to more than it would take
+                if below <= self.expected or self._chooser.is_small or not self._first.proved:
+                    return
+                choice, rounds_left = self._chooser.choose(self._costs, once_more=True), 1
 
     def _swallowing(self, number: int, used: Set[int]) -> Iterator[int]:
         """The contents that make, in one with more, what this one makes."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from treealign.formats.cached import cached_property
 
+_LARGE = 4_000  # entries: in a smaller program nothing is gained by leaving variables out
 _MOST_NODES = 50
 _MOST_PARTED = 40  # variables that the relaxation takes in part
 _MOST_BRANCHED = 60_000  # entries times such variables: some 10 µs each
@@ -74,9 +75,10 @@ def minimum(program: Program, weights: Sequence[float], pruned: Callable[[set[in
         return Minimum(tuple(sorted(taken)), bound)
     fewer = pruned(taken)
     gap = sum(weights[n] for n in fewer) - bound
-    if gap <= _SLIGHT:
+    large = len(program.entries) > _LARGE
+    if large and gap <= _SLIGHT:
         return Minimum(tuple(sorted(fewer)), bound)
-    free = _undecided(relaxed, gap + _SLIGHT)
+    free = _undecided(relaxed, gap + _SLIGHT if large else float("inf"))
     small = parted <= _MOST_PARTED and program.matrix[:, free].nnz * parted <= _MOST_BRANCHED
     branched = _branched(program, weights, free, relaxed.x) if small else None
     return branched or Minimum(tuple(sorted(fewer)), bound)

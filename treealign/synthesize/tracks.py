@@ -116,7 +116,6 @@ class Tracks:
         self._states = [-1] * len(self.tracks)
         self._note(range(len(self.tracks)))
         self._refusing: list[int] = []  # lines that the last wrong moves were wrong about: asked first
-        self._unsure = False  # whether a move with less context than the last wrong one could be right
 
     @property
     def searched(self) -> int:
@@ -154,21 +153,12 @@ class Tracks:
         self._having.setdefault(content, []).append(number)
         self._note([number])
 
-    def line(self, number: int) -> Line:
-        """A name as it now is."""
-        return self._lines.lines[number]
-
     def left(self) -> list[int]:
         """The contents that are still to be made."""
         return sorted({p.content for t in self.tracks for p in t.pending.values()})
 
-    def is_hopeless(self, move: Move) -> bool:
-        """Whether no move that matches what this one matches, and more, can be right."""
-        return self.effect(move) is None and not self._unsure
-
     def effect(self, move: Move) -> Effect | None:
         """What a move does; None where it is not right."""
-        self._unsure = False
         known = [self._problem.known(rule) for rule in move]
         if any(one.fixed for one in known):
             return None
@@ -193,7 +183,6 @@ class Tracks:
             for number, found in self._lines.find(rule.forward):
                 self.looked_at.add(self._lines.lines[number].template)
                 if found is None or (len(move) == 1 and self._edit_of(number, rule, found) is None):
-                    self._unsure = found is None
                     self._refused_by(number)
                     return None
                 other = best.get(number)
@@ -219,11 +208,10 @@ class Tracks:
                 made = self._edit_of(number, rule, found[0])
                 new = rewritten(line.name, found[0], len(rule.old), rule.new)
                 wrong = len(found) > 1 or made is None or undone((rule,), new, line.values) != line.name
-                self._unsure |= wrong and (len(found) > 1 or made is not None)
             else:
                 wrong = bool(rule.backward.find(line.name, line.values))
         except PartialMatch:
-            wrong = self._unsure = True
+            wrong = True
         if wrong:
             self.looked_at.add(line.template)
         return wrong
@@ -238,7 +226,6 @@ class Tracks:
                 return None
             seen[number] = seen.get(number, 0) + 1
         if any(seen[number] < len(self.tracks[number].lines) for number in made):
-            self._unsure = True
             return None
         return tuple(sorted(made.items()))
 
@@ -258,12 +245,10 @@ class Tracks:
         for line, name in names.items():
             of = self._lines.lines[line]
             if undone(move, name, of.values) != of.name:
-                self._unsure = True
                 self._refused_by(line)
                 return False
-        for number, found in (hit for rule in move for hit in self._lines.find(rule.backward)):
+        for number, _ in (hit for rule in move for hit in self._lines.find(rule.backward)):
             if number not in names:
-                self._unsure = found is None
                 self._refused_by(number)
                 return False
         return True
