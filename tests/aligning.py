@@ -39,3 +39,8 @@ def certain_links(alignment: Alignment) -> dict[str, str]:
     left, right = alignment.checkpoint.keys, alignment.model.keys
     links = [link for link in alignment.links if link.certain and not link.operations]
     return {left[g.left[0]]: right[g.right[0]] for link in links for g in link.expand()}
+
+
+def layers(leaves: Mapping[str, tuple[int, ...]], prefix: str = "layers") -> Leaves:
+    """The leaves in each of two blocks."""
+    return {f"{prefix}.{n}.{key}": shape for n in range(2) for key, shape in leaves.items()}

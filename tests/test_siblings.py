@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from aligning import aligned, certain_pairs, guessed_pairs
+from aligning import aligned, certain_pairs, guessed_pairs, layers
 
 from treealign.mapping.operations import Permute
-
-
-def layers(leaves, prefix="layers"):
-    return {f"{prefix}.{n}.{key}": shape for n in range(2) for key, shape in leaves.items()}
 
 
 def operations_of(suggestion, part):

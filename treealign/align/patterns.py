@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from treealign.align.knowledge.entries import Known, read_name
+from treealign.align.parameters import hold_whole, parameter_of
 from treealign.align.words import quantised_piece
 from treealign.formats.cached import cached_property
 from treealign.tree.keys import number_of
@@ -73,14 +74,18 @@ class Pattern:
     @property
     def holder(self) -> tuple[str, ...]:
         """The path of what holds its module; of a parameter without a module of its own, of what holds that."""
-        return self.segments[: -2 if self.segments[-1] in ("weight", "bias") else -1]
+        return self.segments[: -2 if self.parameter else -1]
+
+    @cached_property
+    def parameter(self) -> str:
+        """Weight or bias, if it is one of a module of its own, whatever the library calls it; else nothing."""
+        return parameter_of(self.segments)
 
     @cached_property
     def signature(self) -> Digest:
         """Equal signatures: the same indices with the same shapes, and the same piece of a weight.
 
-        A digest, since comparing tens of thousands of cells again and again is what would take the time; whoever pairs
-        cells by it finds out if two digests were equal by accident.
+        A digest, since comparing tens of thousands of cells takes the time; who pairs cells finds out accidents.
         """
         return len(self.shapes), hash((self.nature, frozenset(self.shapes.items())))
 
@@ -190,11 +195,6 @@ def _of_one_rank(p: Pattern) -> list[Pattern]:
 def as_numbers(indices: Indices) -> tuple[int, ...]:
     """Indices as numbers, to sort by."""
     return tuple(map(int, indices))
-
-
-def hold_whole(dtypes: set[str | None]) -> bool:
-    """Whether all are dtypes of whole numbers: indices, masks, counters, packed weights."""
-    return all(dtype is not None and dtype.startswith(("int", "uint", "bool")) for dtype in dtypes)
 
 
 def part(p: Pattern, keys: Iterable[Indices]) -> Pattern:

@@ -14,8 +14,10 @@ from treealign.align.converting.quantisation import judge_pieces, judge_scales
 from treealign.align.doubting.alike_modules import judge_alike_modules
 from treealign.align.doubting.axes import judge_indices
 from treealign.align.doubting.crossed import judge_crossed
+from treealign.align.doubting.exchanged_parts import judge_exchanged_parts
 from treealign.align.doubting.folded_space import judge_orders
 from treealign.align.doubting.followers import follow_modules
+from treealign.align.doubting.homes import judge_homes
 from treealign.align.doubting.index_families import judge_index_families
 from treealign.align.doubting.joined_squares import turn_joined_squares
 from treealign.align.doubting.left_stacks import judge_left_stacks
@@ -50,6 +52,8 @@ JUDGES: tuple[Judge, ...] = (
     judge_same_paths,
     judge_index_families,
     judge_left_stacks,
+    judge_exchanged_parts,
+    judge_homes,
     judge_turns,
     judge_torn,
 )

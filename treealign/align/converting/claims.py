@@ -40,7 +40,7 @@ def _taken(wholes: Side, parts: Side, pairs: Sequence[tuple[int, int]]) -> Itera
 
 def _place(p: Pattern) -> Place:
     """What holds its module, and which leaf of it that is; what holds a parameter that has none of its own."""
-    return p.holder, p.segments[-1] if p.segments[-1] in ("weight", "bias") else ""
+    return p.holder, p.parameter
 
 
 def roles_of(side: Side, at: int) -> set[str]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from treealign.align.hinted import Hint, hinted_order
+from treealign.align.parameters import parameter_of
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.words import split_words, tokens, unwrapped, vocabulary
@@ -79,7 +80,7 @@ def parted_neighbours(order: Sequence[int], inner: Set[int]) -> tuple[bool, int]
 def own_name(p: Pattern) -> str:
     """The name of its module, as the field spells it and without wrappers; of a parameter without one, its own."""
     named = unwrapped(p.named)
-    return named[-2] if named[-1] in {"weight", "bias"} and len(named) > 1 else named[-1]
+    return named[-2] if parameter_of(named) and len(named) > 1 else named[-1]
 
 
 def own_roles(p: Pattern) -> frozenset[str]:

@@ -121,16 +121,31 @@ def _places(p: Pattern, key: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
             yield (*segments[:at], segment[: run.start()] + "#" + segment[run.end() :]), run.group()
 
 
+def _spread(lists: Lists, pairs: Numbers, tree: KeyTree) -> Iterator[Link]:
+    """The links of modules beside one another, below one number of the first list, that go to several of the second."""
+    found: dict[Path, dict[str, list[Link]]] = defaultdict(lambda: defaultdict(list))
+    for (_, j), some in pairs.items():
+        for link, a, _ in some:
+            holder = tuple(tree.keys[a].split(".")[:-2])
+            if len(holder) > len(lists[0]):  # not the member of the list itself, of which each module may go elsewhere
+                found[holder][j].append(link)
+    for numbers in found.values():
+        if len(numbers) > 1:
+            yield from (link for some in numbers.values() for link in some)
+
+
 def _conflicting(lists: Lists, pairs: Numbers, trees: tuple[KeyTree, KeyTree]) -> Iterator[Link]:
     """The links of numbers that go to two, or come from two.
 
     What hangs together below a number is proved where the shapes of the other numbers forbid any of it to be there.
     Levels may nest otherwise, so that one number of the one list stands for all of the other: the two are one level
-    where they bear one name, or where several numbers of each correspond.
+    where they bear one name, or where several numbers of each correspond. Else only modules beside one another that go
+    to two numbers all the same are doubted.
     """
     there, here = _ways(pairs.keys())
     alike = lists[0][-2:] == lists[1][-2:]
     if not alike and min(len(there), len(here)) < SEVERAL:
+        yield from _spread(lists, pairs, trees[0])
         return
     for (i, j), some in pairs.items():
         elsewhere, others = there[i] - {j}, here[j] - {i} if alike else set()

@@ -10,6 +10,7 @@ from itertools import pairwise
 from treealign.align.doubting.habits import Habits
 from treealign.align.knowledge.entries import table
 from treealign.align.links import Link
+from treealign.align.parameters import PARAMETER_NAMES
 from treealign.align.patterns import Pattern
 from treealign.align.words import quantised_piece, split_words, tokens, unwrapped
 from treealign.tree.keytree import KeyTree
@@ -35,7 +36,7 @@ def _layer(p: Pattern, path: Path = ()) -> Path:
 def attention_name(p: Pattern) -> Path:
     """The spelling of the attention: its name and that of the projection."""
     named = _layer(p)
-    end = next((at for at, s in enumerate(named) if s in {"weight", "bias"} or quantised_piece(s)), len(named))
+    end = next((at for at, s in enumerate(named) if s in PARAMETER_NAMES or quantised_piece(s)), len(named))
     return named[max(end - 2, 0) : end]
 
 
@@ -117,7 +118,7 @@ def _is_numbered_a(p: Pattern, part: str) -> bool:
 def _attention(p: Pattern) -> Path:
     """The module that holds the projection a leaf is of; of a bare parameter, its own."""
     named = _layer(p)
-    own = next((at for at, s in enumerate(named) if s in {"weight", "bias"} or quantised_piece(s)), len(named))
+    own = next((at for at, s in enumerate(named) if s in PARAMETER_NAMES or quantised_piece(s)), len(named))
     return named[: max(own - 1, 0)]
 
 

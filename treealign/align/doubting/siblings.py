@@ -17,13 +17,12 @@ from treealign.align.patterns import Digest, Pattern, Shape
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, rivals_of
-from treealign.align.words import CONTAINERS, split_words, tokens, vocabulary
+from treealign.align.words import CONTAINERS, PARAMETER_ROLES, split_words, tokens, vocabulary
 
 TORN = Reason("names", "the weight and the bias of one module went to different modules")
 PAIRED = Reason("names", "they have one shape, and not both names say which is which")
 AROUND = frozenset(f"@{role}" for role in CONTAINERS)
 NEAR = 3  # levels up to the names of which it is one: `attention.output.LayerNorm`
-PARAMETERS = frozenset({"weight", "bias"})
 STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters
 DIGITS = re.compile(r"\d+")
 Path = tuple[str, ...]
@@ -43,15 +42,15 @@ def _torn(links: Sequence[Link]) -> dict[Link, list[Link]]:
     """Links of the leaves of one module of the checkpoint, of either one linear layer or norm, to several modules."""
     modules: dict[tuple[Path, Digest], list[Link]] = defaultdict(list)
     for link in links:
-        if len(link.left) == len(link.right) == 1 and link.right[0].segments[-1] in PARAMETERS | STATISTICS:
+        if len(link.left) == len(link.right) == 1 and _leaf(link.right[0]):
             modules[link.left[0].segments[:-1], link.left[0].indices].append(link)
     torn = (group for group in modules.values() if len({o.right[0].segments[:-1] for o in group}) > 1)
     return {link: group for group in torn for link in group if _are_of_one_layer(group)}
 
 
 def _are_of_one_layer(group: Sequence[Link]) -> bool:
-    names = Counter(o.right[0].segments[-1] for o in group)
-    return max(names.values()) == 1 and (len(names) == len(PARAMETERS) or not STATISTICS.isdisjoint(names))
+    names = Counter(_leaf(o.right[0]) for o in group)
+    return max(names.values()) == 1 and (len(names) == len(PARAMETER_ROLES) or not STATISTICS.isdisjoint(names))
 
 
 def _paired(links: Sequence[Link]) -> dict[Link, list[Link]]:
@@ -76,8 +75,8 @@ def _by_chance(links: Sequence[Link]) -> dict[Link, list[Link]]:
         if len(link.left) == len(link.right) == 1:
             p, q = link.left[0], link.right[0]
             module[_module(p)].append(link)
-            if q.segments[-1] != "bias":  # which is where its weight is
-                beside[p.holder, q.holder, _parameter(q)].append(link)
+            if q.parameter != "bias":  # which is where its weight is
+                beside[p.holder, q.holder, q.parameter].append(link)
     found: dict[Link, list[Link]] = {}
     for group, repeats in _with_repeats(beside):
         for one, other in _exchangeable(group, repeats):
@@ -120,7 +119,7 @@ def _beside_left_over(state: State) -> dict[Link, list[Link]]:
     for side, some in enumerate(state.patterns):
         for p in some:
             if p not in used:
-                left_over[side, p.holder, _parameter(p)].append(p)
+                left_over[side, p.holder, p.parameter].append(p)
     found: dict[Link, list[Link]] = {}
     for link in state.known if left_over else ():
         if link.certain and len(link.left) == len(link.right) == 1 and not link.operations:
@@ -128,7 +127,7 @@ def _beside_left_over(state: State) -> dict[Link, list[Link]]:
             if own_name(ends[0]) != own_name(ends[1]) and any(
                 _may_be_meant(p, end, ends[1 - side])
                 for side, end in enumerate(ends)
-                for p in left_over.get((side, end.holder, _parameter(end)), ())
+                for p in left_over.get((side, end.holder, end.parameter), ())
             ):
                 found[link] = [link]
     return found
@@ -140,8 +139,8 @@ def _may_be_meant(p: Pattern, mine: Pattern, other: Pattern) -> bool:
     A role speaks for it only where that of the two ends is one of several.
     """
     roles = _roles(mine), _roles(other)
-    several = roles[0] & roles[1] and roles[0] != roles[1]
-    named = own_name(p) == own_name(other) or (several and (not _roles(p) or _roles(p) & roles[1]))
+    several = roles[0] & roles[1] and len(roles[0] | roles[1]) > 1
+    named = own_name(p) == own_name(other) or (several and (not _roles(p) or (_roles(p) | {f"@{_part(p)}"}) & roles[1]))
     return bool(named) and _could_stand_for(p, mine)
 
 
@@ -156,8 +155,9 @@ def _turned(shape: Shape) -> Shape:
     return shape if shape is None or len(shape) < 2 else (*shape[:-2], shape[-1], shape[-2])
 
 
-def _parameter(p: Pattern) -> str:
-    return p.segments[-1] if p.segments[-1] in PARAMETERS else ""
+def _leaf(p: Pattern) -> str:
+    """What a leaf is of its module, a linear layer or a norm; nothing where it is one by itself."""
+    return p.segments[-1] if p.segments[-1] in STATISTICS else p.parameter
 
 
 def _leaves(module: Mapping[Path, Sequence[Link]], link: Link) -> frozenset[tuple[str, frozenset[Shape]]]:
@@ -167,7 +167,7 @@ def _leaves(module: Mapping[Path, Sequence[Link]], link: Link) -> frozenset[tupl
 
 
 def _module(p: Pattern) -> Path:
-    return p.segments[:-1] if p.segments[-1] in PARAMETERS | STATISTICS else p.segments
+    return p.segments[:-1] if _leaf(p) else p.segments
 
 
 def _exchangeable(links: Sequence[Link], others: Sequence[Link]) -> Iterator[tuple[Link, Link]]:

@@ -1,20 +1,22 @@
 """Which way round matrices stand, where the matrices around them do not show it, or show the contrary.
 
 Whether matrices have their inputs first is a habit of a library. The matrices beside a square one show it where their
-shapes do; where what they show is open, or left over, the square may be turned as well as they may. And a matrix that
-only its name turns, because one of its own shape stands beside its partner, is turned for certain only where others
-around it are.
+shapes do; where what they show is open, or left over, the square may be turned as well as they may, and only biases
+may still tell: each is as long as its matrix has outputs, whatever either corresponds to. And a matrix that only its
+name turns, because one of its own shape stands beside its partner, is turned for certain only where others around are.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from treealign.align.converting.rivals import naming
 from treealign.align.doubting.layouts import is_table
+from treealign.align.doubting.repeats import block_of, modules_around, plain
 from treealign.align.links import Link
+from treealign.align.matching.orientation import inputs_first
 from treealign.align.patterns import Pattern, Shape
 from treealign.align.reasons import WHOSE, Reason, kind
 from treealign.align.state import State
@@ -31,7 +33,6 @@ EITHER = Reason("names", "it and the matrix beside it may be each other's transp
 SHOWN = "the matrices around it stand the same way round on both sides"
 ENOUGH = 2  # matrices that must show it where others around them show nothing
 STACKED = 3  # dimensions of the matrices of all experts
-BESIDE = ""  # no segment: the modules beside a module themselves, before all that is below them
 Path = tuple[str, ...]
 
 
@@ -115,26 +116,44 @@ class Surroundings:
         """Whether it is square, is not turned, and what is near does not say that this is right."""
         if any(isinstance(o, Permute) for o in link.operations) or not _is_square(link):
             return False
-        above = self.near(link)
-        if self._is_in_unsettled_block(link):
-            return _differ(link)
+        above, alike = self.near(link), self._stored_alike(link)
+        if self._is_in_unsettledblock_of(link):
+            return _differ(link) if alike is None else not alike
         near = next((s for s in above if s.alike or s.turned), None)
         if near is not None and (near.alike >= ENOUGH or not near.unsettled):
             return not near.alike
+        if alike is not None and (near is None or not alike):
+            return not alike
         return bool(above) and (_differ(link) or bool(near and near.turned and not near.alike))
 
-    def _is_in_unsettled_block(self, link: Link) -> bool:
-        """Whether its block has matrices that could show it, and none does: a head may stand otherwise than blocks."""
-        block = _block(link.right[0])
-        shown = self._shown.get(block)
-        return bool(block) and shown is not None and not shown.alike and not shown.turned
+    def _stored_alike(self, link: Link) -> bool | None:
+        """Whether biases say that the blocks of both ends store matrices the same way round; None where they do not."""
+        here, there = (
+            ways.get(block_of(p), set()) for ways, p in zip(self._ways, (link.left[0], link.right[0]), strict=True)
+        )
+        return here == there if len(here) == len(there) == 1 else None
+
+    @cached_property
+    def _ways(self) -> tuple[dict[Path, set[bool]], dict[Path, set[bool]]]:
+        """Whether the matrices of each block have their inputs first, on either side, as their biases tell."""
+        return _ways_of(self.checkpoint), _ways_of(self.model)
+
+    def _is_in_unsettledblock_of(self, link: Link) -> bool:
+        """Whether its block has matrices that could show it, and none does: a head may stand otherwise than blocks.
+
+        Of blocks within blocks, as experts in a layer, the innermost that has any.
+        """
+        block = block_of(link.right[0])
+        within = (block[:depth] for depth in range(len(block), 0, -1) if "{}" in block[depth - 1])
+        shown = next((self._shown[path] for path in within if path in self._shown), None)
+        return shown is not None and not shown.alike and not shown.turned
 
     def is_turned_alone(self, link: Link) -> bool:
         """Whether it is turned, though a leaf of its own shape is beside its partner, and nothing else around is."""
         if len(link.left) + len(link.right) > 2 or not any(isinstance(o, Permute) for o in link.operations):
             return False
         p, q = link.left[0], link.right[0]
-        if not _is_oblong(q) or _shape(p) not in self._model.get(_plain(q.segments[:-2]), ()):
+        if not _is_oblong(q) or _shape(p) not in self._model.get(plain(q.segments[:-2]), ()):
             return False
         one = _shows(link)
         near = next((s for s in (n.without(one) for n in self.near(link)) if s.alike or s.turned), Shown())
@@ -146,15 +165,15 @@ class Surroundings:
             return False
         p, q = link.left[0], link.right[0]
         turned = (_shape(q) or ())[::-1]
-        others = self._model.get(_plain(q.segments[:-2]), {}).get(turned, ())
+        others = self._model.get(plain(q.segments[:-2]), {}).get(turned, ())
         if p.template == q.template or all(self._is_told(p, q, other) for other in others):
             return False
         if not all(
-            turned in beside.get(_plain(r.segments[:-2]), ()) for r, beside in ((p, self._checkpoint), (q, self._model))
+            turned in beside.get(plain(r.segments[:-2]), ()) for r, beside in ((p, self._checkpoint), (q, self._model))
         ):
             return False
         both = 2  # it, and its counterpart, which stands as it does
-        block = _block(link.right[0])
+        block = block_of(link.right[0])
         return not any(near.alike > both for path, near in self._near(link) if path[: len(block)] == block)
 
     def _is_told(self, p: Pattern, q: Pattern, other: Pattern) -> bool:
@@ -163,8 +182,8 @@ class Surroundings:
 
     def _has_its_vectors(self, p: Pattern, q: Pattern, other: Pattern) -> bool:
         """Whether the module of p has a vector, as a bias, that only the module of q has: all of it goes to one."""
-        here = self._vectors[0].get(_plain(p.segments[:-1]), frozenset())
-        there, elsewhere = (self._vectors[1].get(_plain(r.segments[:-1]), frozenset()) for r in (q, other))
+        here = self._vectors[0].get(plain(p.segments[:-1]), frozenset())
+        there, elsewhere = (self._vectors[1].get(plain(r.segments[:-1]), frozenset()) for r in (q, other))
         return bool((here & there) - elsewhere)
 
     def _is_named(self, p: Pattern, q: Pattern, other: Pattern) -> bool:
@@ -183,7 +202,7 @@ class Surroundings:
         return [shown for _, shown in self._near(link)]
 
     def _near(self, link: Link) -> list[tuple[Path, Shown]]:
-        return [(path, self._shown[path]) for path in _around(link.right[0]) if path in self._shown]
+        return [(path, self._shown[path]) for path in modules_around(link.right[0]) if path in self._shown]
 
     @cached_property
     def _model(self) -> dict[Path, dict[Shape, list[Pattern]]]:
@@ -206,7 +225,7 @@ class Surroundings:
         linked = {p: _shows(link) for link in self.links for p in link.right}
         for p in self.model:
             if _is_oblong(p) and not is_table(p):
-                for path in _around(p):
+                for path in modules_around(p):
                     found[path].add(linked.get(p, Shown(unsettled=1)))
         return dict(found)
 
@@ -214,24 +233,34 @@ class Surroundings:
 def _leaves_beside(side: Sequence[Pattern]) -> dict[Path, dict[Shape, list[Pattern]]]:
     found: dict[Path, dict[Shape, list[Pattern]]] = defaultdict(lambda: defaultdict(list))
     for p in side:
-        found[_plain(p.segments[:-2])][_shape(p)].append(p)
+        found[plain(p.segments[:-2])][_shape(p)].append(p)
     return {path: dict(shapes) for path, shapes in found.items()}
+
+
+def _ways_of(side: Sequence[Pattern]) -> dict[Path, set[bool]]:
+    found: dict[Path, set[bool]] = defaultdict(set)
+    for n, first in inputs_first(side).items():
+        found[block_of(side[n])].add(first)
+    return found
 
 
 def _vectors_of(side: Sequence[Pattern]) -> dict[Path, frozenset[Shape]]:
     found: dict[Path, set[Shape]] = defaultdict(set)
     for p in side:
         if len(_shape(p) or ()) == 1:
-            found[_plain(p.segments[:-1])].add(_shape(p))
+            found[plain(p.segments[:-1])].add(_shape(p))
     return {path: frozenset(shapes) for path, shapes in found.items()}
 
 
 def _shows(link: Link) -> Shown:
     """What one match shows; where only its rows are open, or the order of its parts, its dimensions are not.
 
-    A whole that is made of squares shows nothing of them: each may have been turned before they were joined.
+    A whole that is made of squares shows nothing of them: each may have been turned before they were joined. Nor does a
+    square that is cut.
     """
-    if _is_square(link) or (not link.certain and (not link.open or set(link.open) - {"rows", "order"})):
+    if any(all(map(_is_square_leaf, side)) for side in (link.left, link.right)) or (
+        not link.certain and (not link.open or set(link.open) - {"rows", "order"})
+    ):
         return Shown(unsettled=1)
     return Shown(turned=1) if any(isinstance(o, Permute) for o in link.operations) else Shown(alike=1)
 
@@ -239,10 +268,12 @@ def _shows(link: Link) -> Shown:
 def _is_square(link: Link) -> bool:
     """Whether the matrices that go into it, or come out of it, are square; stacked, or one by one."""
     some = [*link.left, *link.right] if len(link.left) == len(link.right) else max(link.left, link.right, key=len)
-    shapes = [_shape(p) or () for p in some]
-    return not is_table(link.right[0]) and all(
-        len(shape) in (2, STACKED) and shape[-1] == shape[-2] > 1 for shape in shapes
-    )
+    return not is_table(link.right[0]) and all(map(_is_square_leaf, some))
+
+
+def _is_square_leaf(p: Pattern) -> bool:
+    shape = _shape(p) or ()
+    return len(shape) in (2, STACKED) and shape[-1] == shape[-2] > 1
 
 
 def _is_oblong(p: Pattern) -> bool:
@@ -257,21 +288,3 @@ def _shape(p: Pattern) -> Shape:
 def _differ(link: Link) -> bool:
     """Whether any of it stands at another path on the other side."""
     return {p.template for p in link.left} != {p.template for p in link.right}
-
-
-def _block(p: Pattern) -> Path:
-    """The repeat in which it stands, its indices counting for nothing; the root where it stands in none."""
-    path = _plain(p.segments)
-    return path[: max((at for at, segment in enumerate(path) if "{}" in segment), default=-1) + 1]
-
-
-def _plain(path: Path) -> Path:
-    """A path whose indices count for nothing: what stands in one repeat stands in all."""
-    return tuple("{}" if s.isdecimal() else s for s in path)
-
-
-def _around(p: Pattern) -> Iterator[Path]:
-    """The modules beside it, and the modules that hold it, the nearest first."""
-    path = _plain(p.segments)
-    yield (*path[:-2], BESIDE)
-    yield from (path[:depth] for depth in range(len(path) - 1, -1, -1))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from treealign.align.links import Link
+from treealign.align.parameters import parameter_of
 from treealign.align.reasons import WHOSE, Reason
 from treealign.align.verdict import Alternative, Alternatives, alone, settled
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from treealign.align.state import State
 
 TORN = Reason("names", "the other leaf of its module is open")
-LEAVES = frozenset({"weight", "bias"})
 Path = tuple[str, ...]
 
 
@@ -60,7 +60,7 @@ def released(links: Sequence[Link]) -> list[Link]:
 def _modules(link: Link) -> list[tuple[int, Path]]:
     """The modules of which it is a plain weight or bias, by side."""
     sides = enumerate((link.left, link.right))
-    return sorted({(at, p.named[:-1]) for at, side in sides for p in side if p.named[-1] in LEAVES})
+    return sorted({(at, p.named[:-1]) for at, side in sides for p in side if parameter_of(p.named)})
 
 
 def _is_open(link: Link) -> bool:

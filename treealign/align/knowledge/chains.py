@@ -31,7 +31,7 @@ from treealign.align.knowledge.chain_names import (
     unparametrised,
 )
 from treealign.align.knowledge.entries import Run, numbered, runs_of
-from treealign.align.patterns import hold_whole
+from treealign.align.parameters import hold_whole
 from treealign.align.spelling import respelled
 from treealign.tree.keytree import KeyTree
 

@@ -2,7 +2,8 @@
 
 An equal rank in two lists is evidence where the lists correspond: where their other members do, too. That an attention
 is the middle one of three members on one side, and the middle one of three attentions on the other, says nothing when
-the other members are no attentions.
+the other members are no attentions. Nor is the first of two `linear` the first of two `layers`, where its partner has a
+number among `linear`, too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def unfounded_ranks(left: Side, right: Side, assignment: Assignment) -> Floats |
     """Minus what equal ranks count for matches of leaves whose lists do not correspond, (left, right); None where none.
 
     Two lists do not correspond where one member of the one goes to the other, and another member goes elsewhere or is
-    filled from elsewhere.
+    filled from elsewhere; nor where one of a match stands in a list of the other's name, and not this is the other's.
 
     Parameters
     ----------
@@ -48,14 +49,15 @@ def unfounded_ranks(left: Side, right: Side, assignment: Assignment) -> Floats |
             for b, there in lists[1][j]:
                 links[a, b].add((here, there))
     strange = {both for both, numbers in links.items() if _is_strange(numbers, away[0][both[0]], away[1][both[1]])}
-    if not strange:
-        return None
     table: Floats = np.zeros(assignment.given.free, np.float32)
     for i, j in assignment.pairs.items():
         if i < table.shape[0] and j < table.shape[1]:
             mine, theirs = _texts(left, i, lists[0][i]), _texts(right, j, lists[1][j])
             shared = [{(a, b) for a in mine[t] for b in theirs[t]} for t in mine.keys() & theirs.keys()]
-            table[i, j] = -sum(pairs <= strange for pairs in shared)
+            named = [{name for one, _ in lists[side][at] if (name := _name(one))} for side, at in enumerate((i, j))]
+            table[i, j] = -sum(
+                bool(pairs) and all(p in strange or _are_others(*p, *named) for p in pairs) for pairs in shared
+            )
     return table if table.any() else None
 
 
@@ -67,6 +69,17 @@ def _is_strange(ranks: set[tuple[int, int]], here: set[int], there: set[int]) ->
     moved = Counter(b - a for a, b in ranks), Counter(a + b for a, b in ranks)
     steady = max(moved[0][0], *(max(found.values()) if len(found) == 1 else 0 for found in moved))
     return steady < 2 and (len(here) > 1 or len(there) > 1)
+
+
+def _are_others(one: List, other: List, mine: set[str], theirs: set[str]) -> bool:
+    """Whether two lists are called otherwise, and one of the two leaves is in a list called as the other one, too."""
+    names = _name(one), _name(other)
+    return names[0] != names[1] and bool({names[1]} & mine or {names[0]} & theirs)
+
+
+def _name(one: List) -> str:
+    """What numbered modules are called, as `linear` in `linear1`; nothing of a list, whose members are but numbers."""
+    return one[1].partition("\0")[0]
 
 
 def _with_kinds(patterns: Sequence[Pattern]) -> list[list[tuple[List, int]]]:

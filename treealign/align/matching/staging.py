@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from math import prod
 
-from treealign.align.patterns import hold_whole
+from treealign.align.parameters import hold_whole
 from treealign.align.spelling import respelled
 from treealign.tree.keytree import KeyTree
 from treealign.tree.lists import Lists, Path, Place, is_cut

@@ -1,0 +1,139 @@
+"""Where the other leaves of a container go: what goes elsewhere is open while the container at home has its like.
+
+The leaves of a block, and of a tower, go to one. A name that two towers share sends a leaf to the wrong one as surely
+as to the right one: what tells towers apart is where all of their leaves go, and while none else is known for certain,
+a leaf that could be exchanged with its like in the other tower is as open as they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+
+from treealign.align.converting.part_order import own_name
+from treealign.align.doubting.repeats import block_of
+from treealign.align.links import Link
+from treealign.align.patterns import Pattern
+from treealign.align.reasons import WHOSE, Reason
+from treealign.align.state import State
+from treealign.align.verdict import Alternative, Alternatives, alone, rivals_of
+
+OUTNUMBERED = Reason(
+    "names", "more leaves of that block come from another, which has one of its name that goes nowhere"
+)
+UNSUPPORTED = Reason("names", "its like in another container could change places with it, and nothing else tells these")
+MOVED_OUT = Reason("belongs", "it would leave its block, and nothing but its sizes speaks for that")
+ENOUGH = 2  # leaves of a block by which it is known where it comes from
+MOST = 24  # leaves of one name and shape outside repeats of which each two are compared
+Path = tuple[str, ...]
+
+
+def judge_homes(state: State) -> Alternatives:
+    """Matches that their containers do not support; linear in the links, quadratic in leaves of one name and shape."""
+    moved = (k for k in _lone(state) if k.operations and _is_inside(k.left[0]) != _is_inside(k.right[0]))
+    return {
+        **{link: alone(link, MOVED_OUT) for link in moved},
+        **dict(_outnumbered(state)),
+        **dict(_unsupported(state)),
+    }
+
+
+def _is_inside(p: Pattern) -> bool:
+    """Whether its module stands in a block; a member of a list is none that stands in one."""
+    return len(p.segments) - len(block_of(p)) > 1 and bool(block_of(p))
+
+
+def _outnumbered(state: State) -> Iterator[tuple[Link, Alternative]]:
+    """Matches into a block of which more comes from another block, if that has an unsettled leaf of the same name."""
+    fed: dict[Path, set[Path]] = defaultdict(set)
+    told = [link for link in _lone(state) if _is_told(link) and block_of(link.left[0]) and block_of(link.right[0])]
+    for link in told:
+        fed[block_of(link.right[0])].add(block_of(link.left[0]))
+    torn = [link for link in told if len(fed[block_of(link.right[0])]) > 1]
+    if not torn:
+        return
+    keys, leaves = (tree.keys for tree in state.trees), state.trees[0].leaves
+    paths = [[tuple(key.split(".")) for key in some] for some in keys]
+    pairs = {link: [(paths[0][a], paths[1][b]) for (a,), (b,) in link.expand()] for link in torn}
+    counts: dict[Path, Counter[Path]] = defaultdict(Counter)
+    for link, some in pairs.items():
+        for here, there in some:
+            counts[_block(there, link.right[0])][_block(here, link.left[0])] += 1
+    settled = {at for link in state.known if _is_told(link) for p in link.left for at in p.cells.values()}
+    free = {path: at for at, path in enumerate(paths[0]) if at not in settled}
+    owners = {at: p for p in state.patterns[0] for at in p.cells.values()}
+    for link, some in pairs.items():
+        for here, there in some:
+            own, of = _block(here, link.left[0]), counts[_block(there, link.right[0])]
+            home, most = max(of.items(), key=lambda one: (one[1], one[0]))
+            at = free.get((*home, *here[len(own) :]))
+            if (
+                most >= ENOUGH
+                and most > of[own]
+                and at is not None
+                and leaves[at].shape in link.left[0].shapes.values()
+            ):
+                yield link, Alternative(OUTNUMBERED, ((link.left[0], owners[at]), link.right))
+                break
+
+
+def _block(path: Path, p: Pattern) -> Path:
+    """The block of a leaf of a pattern, with its numbers."""
+    return path[: len(block_of(p))]
+
+
+def _unsupported(state: State) -> Iterator[tuple[Link, Alternative]]:
+    """Matches outside of repeats that could change places, of whose containers nothing else is known."""
+    groups: dict[tuple[object, ...], list[Link]] = defaultdict(list)
+    for link in _lone(state):
+        p, q = link.left[0], link.right[0]
+        if link.certain and not block_of(p) and not block_of(q) and len(p.segments) > ENOUGH:
+            groups[p.signature, own_name(p), p.segments[-1], own_name(q), q.segments[-1]].append(link)
+    below: dict[Path, list[Link]] = defaultdict(list)
+    if any(len(some) > 1 for some in groups.values()):
+        for link in state.known:
+            for depth in range(1, len(link.left[0].segments)):
+                below[link.left[0].segments[:depth]].append(link)
+    for some in groups.values():
+        for one, other in combinations(some[:MOST], 2):
+            if _could_change_places(one, other) and not _told_by_containers(one, other, below):
+                both = rivals_of([one, other])
+                yield from ((link, Alternative(UNSUPPORTED, both, both)) for link in (one, other))
+
+
+def _could_change_places(one: Link, other: Link) -> bool:
+    here, there = _container(one.left[0]), _container(other.left[0])
+    apart = here[: len(there)] != there and there[: len(here)] != here
+    return apart and _container(one.right[0]) != _container(other.right[0])
+
+
+def _told_by_containers(one: Link, other: Link, below: Mapping[Path, Sequence[Link]]) -> bool:
+    """Whether what is below their containers goes where they go, and not as well where the other one goes."""
+    straight = _goes(one, one, other, below) or _goes(other, other, one, below)
+    return straight and not (_goes(one, other, one, below) and _goes(other, one, other, below))
+
+
+def _goes(link: Link, there: Link, away: Link, below: Mapping[Path, Sequence[Link]]) -> bool:
+    """Whether more below the container of a leaf certainly goes to that of another, and not to one within that."""
+    goal, nested = _container(there.right[0]), _container(away.right[0])
+    beside = [k for k in below[_container(link.left[0])] if k.left[0].segments[:-1] != link.left[0].segments[:-1]]
+    told = (k.right[0].segments for k in beside if _is_told(k))
+    inside = len(nested) > len(goal)
+    own = (p[: len(goal)] == goal and not (inside and p[: len(nested)] == nested) for p in told)
+    return any(own) or (not beside and there is link)
+
+
+def _lone(state: State) -> list[Link]:
+    """Matches of one leaf each; what is stacked of one pattern is none."""
+    lone = (link for link in state.known if len(link.left) == len(link.right) == 1)
+    return [link for link in lone if len(link.left[0].cells) == len(link.right[0].cells)]
+
+
+def _is_told(link: Link) -> bool:
+    """Whether it is known whose it is; how its rows and axes stand may be open."""
+    return WHOSE.isdisjoint(link.open)
+
+
+def _container(p: Pattern) -> Path:
+    return p.segments[:-2]
