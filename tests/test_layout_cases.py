@@ -40,6 +40,13 @@ def test_a_library_that_is_known_needs_no_answer(corpus, name):
     assert not any(computes(m, groups[frozenset(m.checkpoint)], case) is False for m in suggestion.matches)
 
 
+def test_norms_that_a_library_writes_plus_one_are_open_where_only_its_names_tell():
+    """TransformerLens adds one to Gemma's norms and scales its embedding; its files say nothing of it."""
+    (case,) = read_cases("real_text", "tl__gemma_hf")
+    opened = {key for m in suggest(*case.trees(False)).matches if not m.certain for key in m.model}
+    assert opened == {k for k in case.trees(False)[1].keys if "norm" in k or "embed_tokens" in k}
+
+
 def numbered(shapes):
     """Tensors no two elements of which are equal."""
     found, start = {}, 0

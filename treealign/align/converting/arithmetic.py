@@ -2,9 +2,10 @@
 
 Names and shapes are the same, so that a plain rename would load, and compute something else. Data:
 ``knowledge/arithmetic.json``, each entry with its source. It is undone where a file says by its architecture that this
-library wrote its numbers; names alone may be anybody's. Which norms are meant is told by the class of the model's
-module, or by that architecture. Where all norms of an architecture are written so and the model has a class that is not
-known to undo it, or only some are and no class is known, it is a guess and open.
+library wrote its numbers; names alone may be anybody's, so that what a library without another sign may have written is
+open. Which norms are meant is told by the class of the model's module, or by that architecture. Where all norms of an
+architecture are written so and the model has a class that is not known to undo it, or only some are and no class is
+known, it is a guess and open.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from treealign.align.verdict import doubted
 from treealign.mapping.operations import Operation, Reshape, from_json, invert
 from treealign.tree.keytree import KeyTree
 
+WRITTEN = Reason("belongs", "the library that uses these names may write other numbers than the model holds")
 UNKNOWN = Reason("belongs", "its numbers are written otherwise, and whether the model's module undoes it is not known")
 
 
@@ -35,6 +37,8 @@ class Entry:
     classes: frozenset[str]
     architectures: frozenset[str]
     some: frozenset[str]  # architectures of which it holds for some of these leaves
+    by_names: bool  # its files are known by their names alone
+    models: frozenset[str]  # classes one of which the model has somewhere, where the leaf's own class says nothing
     operations: tuple[Operation, ...]
 
 
@@ -54,7 +58,8 @@ def _entry(said: Mapping[str, object]) -> Entry:
     operation = from_json(said["operation"])
     texts = (str(said.get(what, "")) for what in ("library", "key", "other"))
     library, key, other = texts
-    return Entry(library, key, other, names("classes"), names("architectures"), names("some"), (operation,))
+    classes, architectures, some, models = (names(what) for what in ("classes", "architectures", "some", "models"))
+    return Entry(library, key, other, classes, architectures, some, said.get("by") == "names", models, (operation,))
 
 
 def with_arithmetic(links: Iterable[Link], trees: tuple[KeyTree, KeyTree], proved: Collection[Link]) -> Iterator[Link]:
@@ -65,7 +70,27 @@ def with_arithmetic(links: Iterable[Link], trees: tuple[KeyTree, KeyTree], prove
     for link in links:
         plain = all(isinstance(o, Reshape) for o in link.operations) and link not in proved
         plain = plain and len(link.left) == len(link.right) == 1
-        yield _converted(link, trees, written) if plain and written else link
+        if plain and not written and _may_be_written_otherwise(link, trees):
+            yield doubted(link, WRITTEN)
+        else:
+            yield _converted(link, trees, written) if plain and written else link
+
+
+def _may_be_written_otherwise(link: Link, trees: tuple[KeyTree, KeyTree]) -> bool:
+    """Whether a library that is known by its names alone writes such a leaf otherwise, of a model of these classes."""
+    if any(tree.architecture for tree in trees):
+        return False
+    for at in (0, 1):
+        p, q = (link.left[0], link.right[0])[:: -1 if at else 1]
+        model = trees[1 - at]
+        for entry in entries() if p.library and model.modules else ():
+            here = entry.by_names and any(known.name.startswith(entry.library) for known in p.library)
+            if here and p.template.endswith(entry.key) and q.template.endswith(entry.other):
+                held = {model.modules.get(model.keys[at].rpartition(".")[0], "") for at in q.cells.values()}
+                of = not entry.models.isdisjoint(model.modules.values()) if entry.models else not entry.classes
+                if of or held & entry.classes:
+                    return True
+    return False
 
 
 def _converted(link: Link, trees: tuple[KeyTree, KeyTree], written: Sequence[Entry]) -> Link:
