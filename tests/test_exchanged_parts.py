@@ -70,3 +70,37 @@ def test_modules_beside_one_another_do_not_go_to_two_blocks():
     old = {"layer.a_0.mlp.fc1.bias": (8,), "layer.a_0.mlp.fc2.bias": (8,), "layer.a_0.out.weight": (5, 8)}
     new = layers({"mlp.lin2.bias": (8,), "mlp.w12.bias": (16,), "out.weight": (5, 8)}, "layer")
     assert not of(aligned(old, new), "fc")
+
+
+def test_no_number_of_other_leaves_makes_either_doubt_go():
+    """Pairs are compared up to a bound, and beyond it all are open; what is left over is counted by its size."""
+    more = {f"t{n}.mid.last.weight": (4,) for n in range(30)}
+    block = {"norm1.weight": (4,), "fc.weight": (16, 4)}
+    other = {"norm1.weight": (4,), "fc.weight": (12, 4)}
+    old = layers(block, "encoder.blocks") | layers(other, "decoder.blocks")
+    new = layers(block, "blocks") | layers(other, "encoder.blocks")
+    old |= {"encoder.last.weight": (4,), "decoder.last.weight": (4,)} | more
+    new |= {"last.weight": (4,), "encoder.last.weight": (4,)} | more
+    assert not of(aligned(old, new), "coder.last")
+    spare = {f"b.z{n}.weight": (5 + n, 3) for n in range(20)}
+    parts = {"b.inner.wq.weight": SQUARE, "b.to_k.weight": SQUARE, "b.eta.weight": SQUARE}
+    whole = {"eta.y.weight": (24, 8), "eta.proj.weight": SQUARE}
+    assert not of(aligned(layers(parts | spare | MLP), layers(whole | MLP)), "eta")
+
+
+def test_one_biased_matrix_of_each_side_settles_no_square():
+    """The two may be no counterparts, and the squares of another kind."""
+    squares = {f"attn.w{part}.weight": (16, 16) for part in "qkvo"}
+    named = {f"self_attn.{part}_proj.weight": (16, 16) for part in "qkvo"}
+    old = layers({**squares, "lin.weight": (64, 16), "lin.bias": (64,)})
+    new = layers({**named, "gate.weight": (48, 16), "gate.bias": (48,)})
+    assert not of(aligned(old, new), "attn")
+
+
+def test_an_auxiliary_head_is_no_classifier():
+    body = {"backbone.fc.weight": (16, 8)}
+    old, new = (
+        {**body, "aux_head.weight": (5, 16)},
+        {**body, "classifier.weight": (5, 16), "final.proj.weight": (5, 16)},
+    )
+    assert not of(aligned(old, new), "aux")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from treealign.errors import FormatError
+from treealign.formats.bounds import MAX_PICKLE
 from treealign.formats.distributed_metadata import METADATA, Entry, Metadata, Part, read_metadata
 from treealign.formats.dtypes import bits_of
 from treealign.formats.indexes import is_plain_name
@@ -103,7 +104,7 @@ def read_distributed(folder: str | os.PathLike[str], part: str = "") -> Distribu
     """
     base = Path(folder)
     try:
-        raw = read_bounded(base / METADATA)
+        raw = read_bounded(base / METADATA, MAX_PICKLE, "pickle")
     except OSError as error:
         raise FormatError(f"cannot read the metadata: {error.strerror}", where=str(base / METADATA)) from error
     return distributed_folder(str(base), raw, lambda name: _size(base / name), part)

@@ -9,8 +9,8 @@ from treealign.errors import FormatError
 from treealign.formats.bounds import MAX_TEXT, MAX_VALUES, refuse_more
 
 
-def read_bounded(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
-    """The bytes of a file that is read and parsed as a whole.
+def read_bounded(path: str | os.PathLike[str], most: int = MAX_TEXT, kind: str = "text") -> bytes:
+    """The bytes of a file that is read and parsed as a whole; the values of a text are counted.
 
     Raises
     ------
@@ -22,8 +22,9 @@ def read_bounded(path: str | os.PathLike[str], most: int = MAX_TEXT) -> bytes:
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            what = f"a text of {size:,} bytes, of which at most {most:,} are read"
-            raise FormatError(what, where=os.fspath(path), hint="is it a text at all?")
+            what = f"a {kind} of {size:,} bytes, of which at most {most:,} are read"
+            raise FormatError(what, where=os.fspath(path), hint=f"is it a {kind} at all?")
         raw = file.read(most)
-    refuse_more(raw.count(b","), MAX_VALUES, "values", os.fspath(path))
+    if kind == "text":
+        refuse_more(raw.count(b","), MAX_VALUES, "values", os.fspath(path))
     return raw

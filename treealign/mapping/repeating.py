@@ -43,7 +43,8 @@ def not_repeating(
     steps : sequence of Step
         What is to be done.
     converted : bool or GuardDecision, optional
-        What is known: what is done in place is left out where it was done, that is where it is True.
+        What is known: what is done in place is left out where it was done, that is where it is True. A decision was
+        made of all keys, of which these may be a part.
     where, hint : str
         The checkpoint, and what to do, for the error.
 
@@ -55,7 +56,7 @@ def not_repeating(
     if converted is True:
         kept = ([Step((key,), (key,)) for key in step.sources] if is_in_place(step) else [step] for step in steps)
         return tuple(step for some in kept for step in some)
-    in_place = [] if converted is False else list(filter(is_in_place, steps))
+    in_place = list(filter(is_in_place, steps)) if converted is None else []
     found = dict.fromkeys(key for step in _repeating(mapping, steps, in_place) for key in step.sources)
     if found:
         raise UndecidedError(

@@ -67,10 +67,11 @@ def of_one_kind(links: Sequence[Link], trees: tuple[KeyTree, KeyTree]) -> tuple[
     """Links whose numbers are of one kind, and those between a parameter of the model and numbers of another kind.
 
     A parameter is made of real numbers; whole ones of its shape that no quantisation writes (int64, bool) are no weight
-    of any sort. A buffer may change its kind: counters and positions are saved as either.
+    of any sort. A buffer may change its kind: counters and positions are saved as either. A state dict does not say
+    which of its tensors are buffers; only where modules are known, parameters are.
     """
     kinds = [{kind_of(leaf.dtype) for leaf in tree.leaves if leaf.dtype is not None} for tree in trees]
-    if len(kinds[0] | kinds[1]) == 1:
+    if len(kinds[0] | kinds[1]) == 1 or not trees[1].modules:
         return list(links), []
     alike, unlike = [], []
     for link in links:

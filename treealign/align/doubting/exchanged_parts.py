@@ -27,7 +27,6 @@ COMPLETES = Reason(
 )
 AROUND = frozenset(f"@{role}" for role in CONTAINERS)
 NEAR = 3  # levels up to the names of which it is one
-MOST_LEFT = 12  # leaves left over beside a whole of which the sums are tried: an attention has four projections
 Path = tuple[str, ...]
 Beside = tuple[Path, str]  # what holds the modules, and which leaf of them it is
 Shape = tuple[int, ...]
@@ -67,8 +66,8 @@ def _may_change(lone: _Lone, part: Pattern, whole: Pattern) -> bool:
     """Whether the lone leaf may as well be the part, and the part stand alone."""
     if _beside(lone.part) != _beside(part) or not _alike(lone.part, part):
         return False
-    other = _shared(lone.part, whole) | _shared(part, lone.whole)
-    return not (_shared(lone.part, lone.whole) - other or _shared(part, whole) - other)
+    other = shared(lone.part, whole) | shared(part, lone.whole)
+    return not (shared(lone.part, lone.whole) - other or shared(part, whole) - other)
 
 
 def _completing(state: State, side: int, beside: dict[Beside, list[_Lone]]) -> Iterator[tuple[Link, Alternative]]:
@@ -83,8 +82,8 @@ def _completing(state: State, side: int, beside: dict[Beside, list[_Lone]]) -> I
             continue
         for lone in beside.get(_beside(whole), ()):
             rest = left_over.get(_beside(lone.part), [])
-            named = _shared(lone.part, lone.whole) - _shared(lone.part, whole)
-            if not named and len(rest) <= MOST_LEFT and _completes(lone.part, rest, whole):
+            named = shared(lone.part, lone.whole) - shared(lone.part, whole)
+            if not named and _completes(lone.part, rest, whole):
                 yield lone.link, Alternative(COMPLETES, rivals_of([lone.link]))
 
 
@@ -93,11 +92,12 @@ def _completes(leaf: Pattern, rest: Sequence[Pattern], whole: Pattern) -> bool:
     shape = _shape(whole)
     for axis in range(len(shape)):
         size = _size(leaf, shape, axis)
-        sums = {0}
-        for length in filter(None, (_size(p, shape, axis) for p in rest)):
-            sums |= {length + one for one in sums}
-        if size and shape[axis] - size in sums - {0} and _repeats(leaf) == _repeats(whole):
-            return True
+        missing = shape[axis] - size
+        sums = {0}  # of the rest, no more than are missing
+        for length in filter(None, (_size(p, shape, axis) for p in rest)) if size and missing > 0 else ():
+            sums |= {length + one for one in sums if length + one <= missing}
+            if missing in sums:
+                return _repeats(leaf) == _repeats(whole)
     return False
 
 
@@ -127,7 +127,7 @@ def _beside(p: Pattern) -> Beside:
     return p.holder, p.parameter
 
 
-def _shared(p: Pattern, other: Pattern) -> Set[str]:
+def shared(p: Pattern, other: Pattern) -> Set[str]:
     """What the names of two leaves have in common: roles, those of the parts of fused ones, words, and a whole name."""
     mine, theirs = _roles(p), _roles(other)
     names = frozenset({own_name(p)} & {own_name(other)})

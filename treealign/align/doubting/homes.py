@@ -8,11 +8,11 @@ a leaf that could be exchanged with its like in the other tower is as open as th
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from treealign.align.converting.part_order import own_name
-from treealign.align.doubting.repeats import block_of
+from treealign.align.doubting.repeats import block_of, levels
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import WHOSE, Reason
@@ -25,13 +25,14 @@ OUTNUMBERED = Reason(
 UNSUPPORTED = Reason("names", "its like in another container could change places with it, and nothing else tells these")
 MOVED_OUT = Reason("belongs", "it would leave its block, and nothing but its sizes speaks for that")
 ENOUGH = 2  # leaves of a block by which it is known where it comes from
-MOST = 24  # leaves of one name and shape outside repeats of which each two are compared
+MOST = 200  # leaves of one name and shape outside repeats of which each two are compared; of more, all are open
 Path = tuple[str, ...]
 
 
 def judge_homes(state: State) -> Alternatives:
     """Matches that their containers do not support; linear in the links, quadratic in leaves of one name and shape."""
-    moved = (k for k in _lone(state) if k.operations and _is_inside(k.left[0]) != _is_inside(k.right[0]))
+    lone = (link for link in _lone(state) if link.certain and link.operations)
+    moved = (link for link in lone if _is_inside(link.left[0]) != _is_inside(link.right[0]))
     return {
         **{link: alone(link, MOVED_OUT) for link in moved},
         **dict(_outnumbered(state)),
@@ -41,7 +42,7 @@ def judge_homes(state: State) -> Alternatives:
 
 def _is_inside(p: Pattern) -> bool:
     """Whether its module stands in a block; a member of a list is none that stands in one."""
-    return len(p.segments) - len(block_of(p)) > 1 and bool(block_of(p))
+    return any("{}" in level for level in levels(p)[:-2])
 
 
 def _outnumbered(state: State) -> Iterator[tuple[Link, Alternative]]:
@@ -90,14 +91,13 @@ def _unsupported(state: State) -> Iterator[tuple[Link, Alternative]]:
         p, q = link.left[0], link.right[0]
         if link.certain and not block_of(p) and not block_of(q) and len(p.segments) > ENOUGH:
             groups[p.signature, own_name(p), p.segments[-1], own_name(q), q.segments[-1]].append(link)
-    below: dict[Path, list[Link]] = defaultdict(list)
-    if any(len(some) > 1 for some in groups.values()):
-        for link in state.known:
-            for depth in range(1, len(link.left[0].segments)):
-                below[link.left[0].segments[:depth]].append(link)
+    around = _Around(state.known if any(len(some) > 1 for some in groups.values()) else ())
     for some in groups.values():
-        for one, other in combinations(some[:MOST], 2):
-            if _could_change_places(one, other) and not _told_by_containers(one, other, below):
+        if len(some) > MOST:
+            yield from ((link, Alternative(UNSUPPORTED, rivals_of(some))) for link in some)
+            continue
+        for one, other in combinations(some, 2):
+            if _could_change_places(one, other) and not around.tells(one, other):
                 both = rivals_of([one, other])
                 yield from ((link, Alternative(UNSUPPORTED, both, both)) for link in (one, other))
 
@@ -108,20 +108,37 @@ def _could_change_places(one: Link, other: Link) -> bool:
     return apart and _container(one.right[0]) != _container(other.right[0])
 
 
-def _told_by_containers(one: Link, other: Link, below: Mapping[Path, Sequence[Link]]) -> bool:
-    """Whether what is below their containers goes where they go, and not as well where the other one goes."""
-    straight = _goes(one, one, other, below) or _goes(other, other, one, below)
-    return straight and not (_goes(one, other, one, below) and _goes(other, one, other, below))
+class _Around:
+    """How many leaves below each container go where, counted once for all pairs of matches."""
 
+    def __init__(self, links: Sequence[Link]) -> None:
+        self.below: Counter[Path] = Counter()
+        self.told: Counter[tuple[Path, Path]] = Counter()
+        self.beside: dict[Path, list[Link]] = defaultdict(list)
+        for link in links:
+            p, q = link.left[0].segments, link.right[0].segments
+            self.beside[p[:-1]].append(link)
+            for depth in range(1, len(p)):
+                self.below[p[:depth]] += 1
+                for other in range(len(q)) if _is_told(link) else ():
+                    self.told[p[:depth], q[:other]] += 1
 
-def _goes(link: Link, there: Link, away: Link, below: Mapping[Path, Sequence[Link]]) -> bool:
-    """Whether more below the container of a leaf certainly goes to that of another, and not to one within that."""
-    goal, nested = _container(there.right[0]), _container(away.right[0])
-    beside = [k for k in below[_container(link.left[0])] if k.left[0].segments[:-1] != link.left[0].segments[:-1]]
-    told = (k.right[0].segments for k in beside if _is_told(k))
-    inside = len(nested) > len(goal)
-    own = (p[: len(goal)] == goal and not (inside and p[: len(nested)] == nested) for p in told)
-    return any(own) or (not beside and there is link)
+    def tells(self, one: Link, other: Link) -> bool:
+        """Whether what is below the containers of two goes where they go, and not as well where the other one goes."""
+        straight = self._goes(one, one, other) or self._goes(other, other, one)
+        return straight and not (self._goes(one, other, one) and self._goes(other, one, other))
+
+    def _goes(self, link: Link, there: Link, away: Link) -> bool:
+        """Whether more below the container of a leaf certainly goes to that of another, and not to one within that."""
+        here, goal, nested = _container(link.left[0]), _container(there.right[0]), _container(away.right[0])
+        own = self.beside[link.left[0].segments[:-1]]
+        if self.below[here] == len(own):
+            return there is link  # nothing else is there
+        paths = [k.right[0].segments for k in own if _is_told(k)]
+        found = self.told[here, goal] - sum(path[: len(goal)] == goal for path in paths)
+        if len(nested) > len(goal) and nested[: len(goal)] == goal:
+            found -= self.told[here, nested] - sum(path[: len(nested)] == nested for path in paths)
+        return found > 0
 
 
 def _lone(state: State) -> list[Link]:

@@ -14,11 +14,11 @@ Path = tuple[str, ...]
 
 def block_of(p: Pattern) -> Path:
     """The repeat in which it stands, its indices counting for nothing; the root where it stands in none."""
-    path = _levels(p)
+    path = levels(p)
     return path[: max((at for at, segment in enumerate(path) if "{}" in segment), default=-1) + 1]
 
 
-def _levels(p: Pattern) -> Path:
+def levels(p: Pattern) -> Path:
     """Its path, indices counting for nothing, be they glued to the name of their list (`layer_0`)."""
     return (*(_DIGITS.sub("{}", s) for s in p.segments[:-2]), *plain(p.segments[-2:]))
 
@@ -30,6 +30,6 @@ def plain(path: Path) -> Path:
 
 def modules_around(p: Pattern) -> Iterator[Path]:
     """The modules beside it, and the modules that hold it, the nearest first."""
-    path = _levels(p)
+    path = levels(p)
     yield (*path[:-2], BESIDE)
     yield from (path[:depth] for depth in range(len(path) - 1, -1, -1))

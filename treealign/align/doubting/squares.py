@@ -8,7 +8,7 @@ name turns, because one of its own shape stands beside its partner, is turned fo
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -127,14 +127,20 @@ class Surroundings:
         return bool(above) and (_differ(link) or bool(near and near.turned and not near.alike))
 
     def _stored_alike(self, link: Link) -> bool | None:
-        """Whether biases say that the blocks of both ends store matrices the same way round; None where they do not."""
+        """Whether biases say that the blocks of both ends store matrices the same way round; None where they do not.
+
+        That they do not, one matrix of each side may show; that they do, is shown by as many as any match needs.
+        """
         here, there = (
-            ways.get(block_of(p), set()) for ways, p in zip(self._ways, (link.left[0], link.right[0]), strict=True)
+            ways.get(block_of(p), Counter()) for ways, p in zip(self._ways, (link.left[0], link.right[0]), strict=True)
         )
-        return here == there if len(here) == len(there) == 1 else None
+        if len(here) != 1 or len(there) != 1:
+            return None
+        alike = here.keys() == there.keys()
+        return None if alike and min(here.total(), there.total()) < ENOUGH else alike
 
     @cached_property
-    def _ways(self) -> tuple[dict[Path, set[bool]], dict[Path, set[bool]]]:
+    def _ways(self) -> tuple[dict[Path, Counter[bool]], dict[Path, Counter[bool]]]:
         """Whether the matrices of each block have their inputs first, on either side, as their biases tell."""
         return _ways_of(self.checkpoint), _ways_of(self.model)
 
@@ -237,10 +243,10 @@ def _leaves_beside(side: Sequence[Pattern]) -> dict[Path, dict[Shape, list[Patte
     return {path: dict(shapes) for path, shapes in found.items()}
 
 
-def _ways_of(side: Sequence[Pattern]) -> dict[Path, set[bool]]:
-    found: dict[Path, set[bool]] = defaultdict(set)
+def _ways_of(side: Sequence[Pattern]) -> dict[Path, Counter[bool]]:
+    found: dict[Path, Counter[bool]] = defaultdict(Counter)
     for n, first in inputs_first(side).items():
-        found[block_of(side[n])].add(first)
+        found[block_of(side[n])][first] += 1
     return found
 
 

@@ -28,7 +28,8 @@ def test_the_model_computes_what_the_original_computed():
     with TemporaryDirectory() as folder:
         save_file(weights, Path(folder, "model.safetensors"), metadata={{"format": "pt"}})
         Path(folder, "config.json").write_text(MODEL_CONFIG)
-        model = {name}.from_pretrained(folder, dtype=torch.float64)
+        model, loaded = {name}.from_pretrained(folder, dtype=torch.float64, output_loading_info=True)
+    assert not loaded["missing_keys"]
     args, kwargs = recorded["inputs"]
     with torch.no_grad():
         result = model.eval()(*args, **kwargs)
@@ -37,7 +38,7 @@ def test_the_model_computes_what_the_original_computed():
     wanted = recorded["drawn"]["outputs"][0]
     # the code rounds to float32 on its way; under another mapping the difference is about 1
     assert found.shape == wanted.shape
-    assert (found - wanted).std() < 1e-4 * wanted.std()
+    assert (found - wanted).abs().max() < 1e-3 * wanted.std()
 '''
 _OWN_IMPORTS = ("from pathlib import Path", "from tempfile import TemporaryDirectory")
 
