@@ -245,3 +245,13 @@ def test_a_square_that_was_turned_is_not_turned_again_by_a_load(tmp_path):
         assert torch.equal(model.weight, load_file(square)["weight"].T)
         save(model, tmp_path / "out")
         assert (tmp_path / "out" / "model.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_a_decision_made_of_all_keys_holds_for_each_part_of_them():
+    """Weights that come tensor by tensor tell nothing by themselves: what was decided of all is handed on."""
+    mapping = ConversionMapping([Rename("**.gamma$", "**.weight$"), *TURN.transforms])
+    whole = {"a.fc.weight": torch.arange(6.0).reshape(2, 3), "a.norm.gamma": torch.ones(3, 1)}
+    decision = mapping.decide(tuple(whole))
+    for key, tensor in whole.items():
+        (made,) = mapping.apply({key: tensor}, decision)
+        assert made[1].shape == tensor.shape[::-1]
