@@ -69,8 +69,9 @@ class Terminal:
         ioctl(there, TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
         environment = {**kept, "TERM": "xterm", "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        # the first terminal that a new session opens is the one that its signals come from
-        opened = ["sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(there)]
+        # the first terminal that a new session opens is the one that its signals come from; what a shell has started in
+        # the background ignores Ctrl-C, and so would all that it starts
+        opened = ["env", "--default-signal=INT", "sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(there)]
         command = [*opened, sys.executable, *map(str, arguments)]
         self.process = subprocess.Popen(command, env=environment, start_new_session=True, **where)
         self.there: int | None = there

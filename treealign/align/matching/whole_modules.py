@@ -108,7 +108,10 @@ class _Modules:
 
     def torn(self) -> Iterator[Sides]:
         """Modules whose leaves are guessed to be of several, with all that share leaves, as many on either side."""
-        for members in nx.connected_components(nx.Graph(self.votes.keys())):
+        # given to the class, networkx imports all that edges may be: a lock that a forked child waits for
+        graph: nx.Graph[Module] = nx.Graph()
+        graph.add_edges_from(self.votes)
+        for members in nx.connected_components(graph):
             sides = [sorted(m for m in members if m[0] == n) for n in (0, 1)]
             if 1 < len(sides[0]) == len(sides[1]) <= MOST:
                 yield sides[0], sides[1]
