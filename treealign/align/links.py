@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from treealign.align.patterns import Indices, Pattern, part
-from treealign.align.reasons import ASPECTS, About, Reason, about, as_reason
+from treealign.align.reasons import ASPECTS, WHOSE, About, Reason, about, as_reason
 from treealign.mapping.operations import Split, Unstack, invert
 from treealign.tree.keytree import KeyTree
 
@@ -115,6 +115,11 @@ class Link:
         for reason in (self.reason, *self.beneath) if self.reason else self.beneath:
             found.setdefault(about(reason), as_reason(reason))
         return {aspect: found[aspect] for aspect in ASPECTS if aspect in found and aspect not in self.answered}
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is known whose it is; how its rows and axes stand may be open."""
+        return WHOSE.isdisjoint(self.open)
 
     def expand(self) -> Iterator[Group]:
         """The groups of leaf positions, in the order of the left cells."""

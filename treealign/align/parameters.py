@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from treealign.align.words import PARAMETER_ROLES
 
+STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters
 PARAMETER_NAMES = {"kernel": "weight", "scale": "weight", "gamma": "weight", "beta": "bias", **PARAMETER_ROLES}
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 
+from treealign.align.parameters import PARAMETER_NAMES, STATISTICS
 from treealign.align.patterns import Pattern, single_leaves
 
 CAPTURES = "ijklmnop"
@@ -22,9 +23,7 @@ _RUN = r"[0-9]{1,6}(?:\.\.[0-9]{1,6})?"
 _WRITTEN = re.compile(rf"\{{(?:[a-z]\w*)?(?::?({_RUN}(?:[|,]{_RUN})*))?\}}", re.ASCII)
 _COMMA = re.compile(r"\s*,\s*(?![^{}]*\})")
 _INDEX = r"(?:\{\}|[0-9]+)"
-PARAMETERS = frozenset(
-    {"weight", "bias", "kernel", "gamma", "beta", "scale", "running_mean", "running_var", "num_batches_tracked"}
-)
+PARAMETERS = STATISTICS | PARAMETER_NAMES.keys()
 
 
 def read_paths(text: str) -> tuple[str, ...] | None:

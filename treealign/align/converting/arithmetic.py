@@ -29,7 +29,7 @@ UNKNOWN = Reason("belongs", "its numbers are written otherwise, and whether the 
 
 @dataclass(frozen=True)
 class Entry:
-    """What one library does to some leaves; `operations` undo it."""
+    """What one library does to some leaves; `operations` undo it, none where its files are known by names alone."""
 
     library: str
     key: str
@@ -55,18 +55,17 @@ def _entry(said: Mapping[str, object]) -> Entry:
         assert isinstance(found, list | tuple)
         return frozenset(map(str, found))
 
-    operation = from_json(said["operation"])
+    operations = (from_json(said["operation"]),) if "operation" in said else ()
     texts = (str(said.get(what, "")) for what in ("library", "key", "other"))
     library, key, other = texts
     classes, architectures, some, models = (names(what) for what in ("classes", "architectures", "some", "models"))
-    return Entry(library, key, other, classes, architectures, some, said.get("by") == "names", models, (operation,))
+    return Entry(library, key, other, classes, architectures, some, said.get("by") == "names", models, operations)
 
 
 def with_arithmetic(links: Iterable[Link], trees: tuple[KeyTree, KeyTree], proved: Collection[Link]) -> Iterator[Link]:
     """The links, those of numbers that are written otherwise made conversions; what contents have proved stays."""
-    written = (
-        entries() if sum(bool(tree.architecture) for tree in trees) == 1 else ()
-    )  # of two files both are written so
+    one = sum(bool(tree.architecture) for tree in trees) == 1  # of two files both are written so
+    written = [entry for entry in entries() if one and not entry.by_names]
     for link in links:
         plain = all(isinstance(o, Reshape) for o in link.operations) and link not in proved
         plain = plain and len(link.left) == len(link.right) == 1
@@ -80,15 +79,15 @@ def _may_be_written_otherwise(link: Link, trees: tuple[KeyTree, KeyTree]) -> boo
     """Whether a library that is known by its names alone writes such a leaf otherwise, of a model of these classes."""
     if any(tree.architecture for tree in trees):
         return False
+    named = [entry for entry in entries() if entry.by_names]
     for at in (0, 1):
         p, q = (link.left[0], link.right[0])[:: -1 if at else 1]
         model = trees[1 - at]
-        for entry in entries() if p.library and model.modules else ():
-            here = entry.by_names and any(known.name.startswith(entry.library) for known in p.library)
-            if here and p.template.endswith(entry.key) and q.template.endswith(entry.other):
+        for entry in named if p.library and model.modules else ():
+            known = any(row.name.startswith(entry.library) for row in p.library)
+            if known and p.template.endswith(entry.key) and q.template.endswith(entry.other):
                 held = {model.modules.get(model.keys[at].rpartition(".")[0], "") for at in q.cells.values()}
-                of = not entry.models.isdisjoint(model.modules.values()) if entry.models else not entry.classes
-                if of or held & entry.classes:
+                if held & entry.classes or not entry.models.isdisjoint(model.modules.values()):
                     return True
     return False
 

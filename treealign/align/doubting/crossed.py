@@ -14,7 +14,7 @@ from itertools import combinations
 from treealign.align.doubting.transposition import block
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import WHOSE, Reason
+from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, rivals_of
 
@@ -76,7 +76,7 @@ def _crossings(between: Between, partners: Mapping[Path, set[Path]]) -> dict[Lin
         for x, y in combinations(sorted(partners[a] & partners[b]), 2):
             if _within(a, b) or _within(x, y):
                 continue
-            if sum(any(map(_is_told, between[pair])) for pair in ((a, x), (a, y), (b, x), (b, y))) < ENOUGH:
+            if sum(any(link.is_told for link in between[pair]) for pair in ((a, x), (a, y), (b, x), (b, y))) < ENOUGH:
                 continue
             for straight, crossed in (((a, x), (b, y)), ((a, y), (b, x))):
                 found |= _exchangeable(between[straight], between[crossed])
@@ -85,7 +85,7 @@ def _crossings(between: Between, partners: Mapping[Path, set[Path]]) -> dict[Lin
 
 def _strays(between: Between, partners: Mapping[Path, set[Path]]) -> dict[Link, Link]:
     """Links from a block of which more goes elsewhere to a block to which more comes from elsewhere."""
-    certain = {pair: sum(_leaves(o) for o in some if _is_told(o)) for pair, some in between.items()}
+    certain = {pair: sum(_leaves(o) for o in some if o.is_told) for pair, some in between.items()}
     best: dict[Path, tuple[int, Path]] = {}
     for (here, there), count in certain.items():
         best[there] = max(best.get(there, (0, here)), (count, here))
@@ -103,11 +103,6 @@ def _within(a: Path, b: Path) -> bool:
     """Whether one of two stands within the other."""
     size = min(len(a), len(b))
     return a[:size] == b[:size]
-
-
-def _is_told(link: Link) -> bool:
-    """Whether it is known whose it is; how its rows and axes stand may be open."""
-    return WHOSE.isdisjoint(link.open)
 
 
 def _leaves(link: Link) -> int:

@@ -8,28 +8,27 @@ over that would be complete with a leaf that is matched by itself, nothing but i
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from treealign.align.converting.part_order import own_name
+from treealign.align.doubting.nearby_names import near_roles, near_words
 from treealign.align.links import Link
 from treealign.align.matching.agreement import composed_roles
 from treealign.align.patterns import Pattern
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, rivals_of
-from treealign.align.words import CONTAINERS, tokens
 
 PART = Reason("names", "a part of what is fused beside it has its shape, and no name tells which of them it is")
 COMPLETES = Reason(
     "names", "what is left over beside it would be complete with it, and no name says that it is no part"
 )
-AROUND = frozenset(f"@{role}" for role in CONTAINERS)
-NEAR = 3  # levels up to the names of which it is one
 Path = tuple[str, ...]
 Beside = tuple[Path, str]  # what holds the modules, and which leaf of them it is
 Shape = tuple[int, ...]
+Size = tuple[int, Shape]  # repeats, and the shape of each
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,10 @@ class _Lone:
 
 
 def judge_exchanged_parts(state: State) -> Alternatives:
-    """Matches that could change places with a part of a whole beside them, with that whole; linear in the links."""
+    """Matches that could change places with a part of a whole beside them, with that whole.
+
+    Linear in the leaves, and under one module in what is fused times what is lone.
+    """
     lone = [link for link in state.known if len(link.left) == len(link.right) == 1]
     found: dict[Link, Alternative] = {}
     for side in (0, 1):
@@ -66,8 +68,8 @@ def _may_change(lone: _Lone, part: Pattern, whole: Pattern) -> bool:
     """Whether the lone leaf may as well be the part, and the part stand alone."""
     if _beside(lone.part) != _beside(part) or not _alike(lone.part, part):
         return False
-    other = shared(lone.part, whole) | shared(part, lone.whole)
-    return not (shared(lone.part, lone.whole) - other or shared(part, whole) - other)
+    other = _shared(lone.part, whole) | _shared(part, lone.whole)
+    return not (_shared(lone.part, lone.whole) - other or _shared(part, whole) - other)
 
 
 def _completing(state: State, side: int, beside: dict[Beside, list[_Lone]]) -> Iterator[tuple[Link, Alternative]]:
@@ -77,33 +79,40 @@ def _completing(state: State, side: int, beside: dict[Beside, list[_Lone]]) -> I
         if p not in used:
             for depth in range(1, len(p.segments)):  # a level may be between what holds the modules and one of them
                 left_over[p.segments[:depth], p.parameter].append(p)
-    for whole in state.patterns[side]:
-        if whole in used or not left_over:
-            continue
-        for lone in beside.get(_beside(whole), ()):
-            rest = left_over.get(_beside(lone.part), [])
-            named = shared(lone.part, lone.whole) - shared(lone.part, whole)
-            if not named and _completes(lone.part, rest, whole):
+    wholes: dict[Beside, dict[Size, list[Pattern]]] = defaultdict(lambda: defaultdict(list))
+    for p in state.patterns[side] if left_over else ():
+        if p not in used and _beside(p) in beside:
+            wholes[_beside(p)][_size_of(p)].append(p)
+    for place, sizes in wholes.items():
+        fits: dict[tuple[Beside, Size], list[Pattern]] = {}  # wholes by what holds a part, and its size
+        for lone in beside[place]:
+            key = _beside(lone.part), _size_of(lone.part)
+            if key not in fits:
+                rest = Counter(map(_size_of, left_over.get(key[0], ())))
+                fits[key] = [p for size, some in sizes.items() if _completes(key[1], rest, size) for p in some]
+            if any(not _shared(lone.part, lone.whole) - _shared(lone.part, whole) for whole in fits[key]):
                 yield lone.link, Alternative(COMPLETES, rivals_of([lone.link]))
 
 
-def _completes(leaf: Pattern, rest: Sequence[Pattern], whole: Pattern) -> bool:
-    """Whether a whole has the sizes of the leaf and some of the rest, put together along one dimension."""
-    shape = _shape(whole)
-    for axis in range(len(shape)):
-        size = _size(leaf, shape, axis)
+def _completes(leaf: Size, rest: Counter[Size], whole: Size) -> bool:
+    """Whether a whole has the sizes of a leaf and of some of the rest, put together along one dimension."""
+    (repeats, mine), (cells, shape) = leaf, whole
+    for axis in range(len(shape)) if repeats == cells else ():
+        size = _along(mine, shape, axis)
         missing = shape[axis] - size
         sums = {0}  # of the rest, no more than are missing
-        for length in filter(None, (_size(p, shape, axis) for p in rest)) if size and missing > 0 else ():
-            sums |= {length + one for one in sums if length + one <= missing}
-            if missing in sums:
-                return _repeats(leaf) == _repeats(whole)
+        for (_, other), count in rest.items() if size and missing > 0 else ():
+            length = _along(other, shape, axis)
+            for _ in range(min(count, missing // length) if length else 0):
+                sums |= {length + one for one in sums if length + one <= missing}
+        if missing in sums - {0}:
+            return True
     return False
 
 
-def _size(p: Pattern, shape: Shape, axis: int) -> int:
+def _along(mine: Shape, shape: Shape, axis: int) -> int:
     """How much of a dimension of the whole a leaf would be, turned or not; 0 where the others differ."""
-    mine, rest = _shape(p), shape[:axis] + shape[axis + 1 :]
+    rest = shape[:axis] + shape[axis + 1 :]
     for own in {mine, mine[::-1]} if len(mine) == 2 else {mine}:
         if len(own) == len(shape) and own[:axis] + own[axis + 1 :] == rest:
             return own[axis]
@@ -112,32 +121,21 @@ def _size(p: Pattern, shape: Shape, axis: int) -> int:
 
 def _alike(p: Pattern, other: Pattern) -> bool:
     """Whether two leaves have one shape in as many repeats, be one of them turned."""
-    return _repeats(p) == _repeats(other) and _shape(other) in (_shape(p), _shape(p)[::-1])
+    (cells, shape), theirs = _size_of(p), _size_of(other)
+    return theirs in ((cells, shape), (cells, shape[::-1]))
 
 
-def _repeats(p: Pattern) -> int:
-    return len(p.cells)
-
-
-def _shape(p: Pattern) -> Shape:
-    return next(iter(p.shapes.values())) or ()
+def _size_of(p: Pattern) -> Size:
+    """In how many repeats a leaf is, and its shape in the first."""
+    return len(p.cells), next(iter(p.shapes.values())) or ()
 
 
 def _beside(p: Pattern) -> Beside:
     return p.holder, p.parameter
 
 
-def shared(p: Pattern, other: Pattern) -> Set[str]:
+def _shared(p: Pattern, other: Pattern) -> Set[str]:
     """What the names of two leaves have in common: roles, those of the parts of fused ones, words, and a whole name."""
-    mine, theirs = _roles(p), _roles(other)
-    names = frozenset({own_name(p)} & {own_name(other)})
-    return (composed_roles(mine) & theirs) | (mine & composed_roles(theirs)) | (_words(p) & _words(other)) | names
-
-
-def _roles(p: Pattern) -> frozenset[str]:
-    return frozenset(t.text[1:] for t in tokens(p.named) if t.text[0] == "@" and t.depth <= 1 and t.text not in AROUND)
-
-
-def _words(p: Pattern) -> frozenset[str]:
-    near = (t for t in tokens(p.named) if t.qualified and 1 <= t.depth <= NEAR)
-    return frozenset(t.text for t in near if t.text[0] not in "@=")
+    mine, theirs = ({role[1:] for role in near_roles(r.named)} for r in (p, other))
+    roles = (composed_roles(mine) & theirs) | (mine & composed_roles(theirs))
+    return roles | (near_words(p.named) & near_words(other.named)) | ({own_name(p)} & {own_name(other)})

@@ -15,7 +15,7 @@ from treealign.align.converting.part_order import own_name
 from treealign.align.doubting.repeats import block_of, levels
 from treealign.align.links import Link
 from treealign.align.patterns import Pattern
-from treealign.align.reasons import WHOSE, Reason
+from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, alone, rivals_of
 
@@ -48,7 +48,7 @@ def _is_inside(p: Pattern) -> bool:
 def _outnumbered(state: State) -> Iterator[tuple[Link, Alternative]]:
     """Matches into a block of which more comes from another block, if that has an unsettled leaf of the same name."""
     fed: dict[Path, set[Path]] = defaultdict(set)
-    told = [link for link in _lone(state) if _is_told(link) and block_of(link.left[0]) and block_of(link.right[0])]
+    told = [link for link in _lone(state) if link.is_told and block_of(link.left[0]) and block_of(link.right[0])]
     for link in told:
         fed[block_of(link.right[0])].add(block_of(link.left[0]))
     torn = [link for link in told if len(fed[block_of(link.right[0])]) > 1]
@@ -61,20 +61,16 @@ def _outnumbered(state: State) -> Iterator[tuple[Link, Alternative]]:
     for link, some in pairs.items():
         for here, there in some:
             counts[_block(there, link.right[0])][_block(here, link.left[0])] += 1
-    settled = {at for link in state.known if _is_told(link) for p in link.left for at in p.cells.values()}
+    settled = {at for link in state.known if link.is_told for p in link.left for at in p.cells.values()}
     free = {path: at for at, path in enumerate(paths[0]) if at not in settled}
     owners = {at: p for p in state.patterns[0] for at in p.cells.values()}
     for link, some in pairs.items():
+        shapes = set(link.left[0].shapes.values())
         for here, there in some:
             own, of = _block(here, link.left[0]), counts[_block(there, link.right[0])]
             home, most = max(of.items(), key=lambda one: (one[1], one[0]))
             at = free.get((*home, *here[len(own) :]))
-            if (
-                most >= ENOUGH
-                and most > of[own]
-                and at is not None
-                and leaves[at].shape in link.left[0].shapes.values()
-            ):
+            if most >= ENOUGH and most > of[own] and at is not None and leaves[at].shape in shapes:
                 yield link, Alternative(OUTNUMBERED, ((link.left[0], owners[at]), link.right))
                 break
 
@@ -120,7 +116,7 @@ class _Around:
             self.beside[p[:-1]].append(link)
             for depth in range(1, len(p)):
                 self.below[p[:depth]] += 1
-                for other in range(len(q)) if _is_told(link) else ():
+                for other in range(len(q)) if link.is_told else ():
                     self.told[p[:depth], q[:other]] += 1
 
     def tells(self, one: Link, other: Link) -> bool:
@@ -134,7 +130,7 @@ class _Around:
         own = self.beside[link.left[0].segments[:-1]]
         if self.below[here] == len(own):
             return there is link  # nothing else is there
-        paths = [k.right[0].segments for k in own if _is_told(k)]
+        paths = [k.right[0].segments for k in own if k.is_told]
         found = self.told[here, goal] - sum(path[: len(goal)] == goal for path in paths)
         if len(nested) > len(goal) and nested[: len(goal)] == goal:
             found -= self.told[here, nested] - sum(path[: len(nested)] == nested for path in paths)
@@ -145,11 +141,6 @@ def _lone(state: State) -> list[Link]:
     """Matches of one leaf each; what is stacked of one pattern is none."""
     lone = (link for link in state.known if len(link.left) == len(link.right) == 1)
     return [link for link in lone if len(link.left[0].cells) == len(link.right[0].cells)]
-
-
-def _is_told(link: Link) -> bool:
-    """Whether it is known whose it is; how its rows and axes stand may be open."""
-    return WHOSE.isdisjoint(link.open)
 
 
 def _container(p: Pattern) -> Path:

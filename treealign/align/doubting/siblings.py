@@ -12,18 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, product
 
 from treealign.align.converting.part_order import own_name
+from treealign.align.doubting.nearby_names import near_roles, near_words
 from treealign.align.links import Link
+from treealign.align.parameters import STATISTICS
 from treealign.align.patterns import Digest, Pattern, Shape
 from treealign.align.reasons import Reason
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, rivals_of
-from treealign.align.words import CONTAINERS, PARAMETER_ROLES, split_words, tokens, vocabulary
+from treealign.align.words import PARAMETER_ROLES, split_words, vocabulary
 
 TORN = Reason("names", "the weight and the bias of one module went to different modules")
 PAIRED = Reason("names", "they have one shape, and not both names say which is which")
-AROUND = frozenset(f"@{role}" for role in CONTAINERS)
-NEAR = 3  # levels up to the names of which it is one: `attention.output.LayerNorm`
-STATISTICS = frozenset({"running_mean", "running_var", "num_batches_tracked"})  # of a batch norm, beside its parameters
 DIGITS = re.compile(r"\d+")
 Path = tuple[str, ...]
 Place = tuple[Path, Path, str]  # a module of either side, and which leaves of the modules in it
@@ -138,9 +137,11 @@ def _may_be_meant(p: Pattern, mine: Pattern, other: Pattern) -> bool:
 
     A role speaks for it only where that of the two ends is one of several.
     """
-    roles = _roles(mine), _roles(other)
+    roles = near_roles(mine.segments), near_roles(other.segments)
     several = roles[0] & roles[1] and len(roles[0] | roles[1]) > 1
-    named = own_name(p) == own_name(other) or (several and (not _roles(p) or (_roles(p) | {f"@{_part(p)}"}) & roles[1]))
+    own = near_roles(p.segments)
+    meant = not own or (own | {f"@{_part(p)}"}) & roles[1]
+    named = own_name(p) == own_name(other) or (several and meant)
     return bool(named) and _could_stand_for(p, mine)
 
 
@@ -199,12 +200,12 @@ def _told_by_chance(one: Link, other: Link) -> bool:
     another, `norm1` stands before an attention or behind it. Or a name without any meaning that both sides use, where
     each side has one beside it that the other has not.
     """
-    mine, theirs = _roles(one.left[0]), _roles(one.right[0])
-    others = _roles(other.left[0]), _roles(other.right[0])
+    mine, theirs = near_roles(one.left[0].segments), near_roles(one.right[0].segments)
+    others = near_roles(other.left[0].segments), near_roles(other.right[0].segments)
     if others[0] & others[1] or _share_names(other, one):
         return False
     if not mine & theirs:
-        return _may_be_by_chance(one) and not _roles(other.left[0]) & _roles(other.right[0])
+        return _may_be_by_chance(one) and not near_roles(other.left[0].segments) & near_roles(other.right[0].segments)
     if _share_names(one, other):
         return False
     return mine != theirs or (len(mine) > 1 and bool(others[1] & mine or others[0] & theirs))
@@ -212,7 +213,7 @@ def _told_by_chance(one: Link, other: Link) -> bool:
 
 def _may_be_by_chance(link: Link) -> bool:
     """Whether it bears one role on both sides, or one name that means nothing."""
-    mine, theirs = _roles(link.left[0]), _roles(link.right[0])
+    mine, theirs = near_roles(link.left[0].segments), near_roles(link.right[0].segments)
     named = own_name(link.left[0]) == own_name(link.right[0]) and not mine | theirs
     return bool(mine & theirs) or (named and _is_meaningless(link.left[0]))
 
@@ -223,20 +224,11 @@ def _is_meaningless(p: Pattern) -> bool:
     return not own_name(p).isdecimal() and "{}" not in own_name(p) and known.isdisjoint(split_words(own_name(p)))
 
 
-def _roles(p: Pattern) -> frozenset[str]:
-    return frozenset(t.text for t in tokens(p.segments) if t.text[0] == "@" and t.depth <= 1) - AROUND
-
-
 def _share_names(link: Link, other: Link) -> bool:
     """Whether its names are one, or have a word that those of the other have not."""
-    words = _words(link.left[0]) & _words(link.right[0]) - _words(other.left[0]) - _words(other.right[0])
+    mine, theirs = ([near_words(p.segments) for p in (k.left[0], k.right[0])] for k in (link, other))
+    words = (mine[0] & mine[1]) - theirs[0] - theirs[1]
     return own_name(link.left[0]) == own_name(link.right[0]) or bool(words)
-
-
-def _words(p: Pattern) -> frozenset[str]:
-    """Words near it that tell anything by themselves."""
-    near = (t for t in tokens(p.segments) if t.qualified and 1 <= t.depth <= NEAR)
-    return frozenset(t.text for t in near if t.text[0] not in "@=")
 
 
 def _part(p: Pattern) -> str:

@@ -18,7 +18,7 @@ from treealign.align.doubting.repeats import block_of, modules_around, plain
 from treealign.align.links import Link
 from treealign.align.matching.orientation import inputs_first
 from treealign.align.patterns import Pattern, Shape
-from treealign.align.reasons import WHOSE, Reason, kind
+from treealign.align.reasons import Reason, kind
 from treealign.align.state import State
 from treealign.align.verdict import Alternative, Alternatives, alone, judged, settled_if_answered
 from treealign.formats.cached import cached_property
@@ -84,7 +84,7 @@ def shown_since(links: Sequence[Link], checkpoint: Sequence[Pattern], model: Seq
 
     """
     around = Surroundings(links, checkpoint, model)
-    waiting = [k for k in links if kind(k.open.get("axes", "")) == UNSHOWN.kind and WHOSE.isdisjoint(k.open)]
+    waiting = [k for k in links if kind(k.open.get("axes", "")) == UNSHOWN.kind and k.is_told]
     told = {link for link in waiting if not around.may_be_turned(link)}
     return [
         settled_if_answered(replace(link, answered=(*link.answered, "axes"), evidence=(*link.evidence, SHOWN)))
@@ -100,7 +100,7 @@ def _reason(link: Link, around: Surroundings) -> Reason | None:
     if link.certain and around.is_turned_alone(link):
         return ALONE
     # rows and the order of a list say nothing of whose it is
-    known = link.certain or (bool(link.open) and WHOSE.isdisjoint(link.open))
+    known = link.certain or (bool(link.open) and link.is_told)
     return EITHER if known and around.fits_either_way(link) else None
 
 

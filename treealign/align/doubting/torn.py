@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from treealign.align.links import Link
 from treealign.align.parameters import parameter_of
-from treealign.align.reasons import WHOSE, Reason
+from treealign.align.reasons import Reason
 from treealign.align.verdict import Alternative, Alternatives, alone, settled
 
 if TYPE_CHECKING:
@@ -64,4 +64,4 @@ def _modules(link: Link) -> list[tuple[int, Path]]:
 
 
 def _is_open(link: Link) -> bool:
-    return not link.certain and not WHOSE.isdisjoint(link.open)
+    return not link.certain and not link.is_told
