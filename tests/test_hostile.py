@@ -30,6 +30,7 @@ from treealign import (
 from treealign.checkpoint.adapters import expressions
 from treealign.errors import FormatError, MappingError
 from treealign.formats import bounds
+from treealign.formats.archives import opened_archive
 
 
 def test_a_torch_file_that_unpacks_to_much_more_than_it_is_is_refused(tmp_path):
@@ -94,6 +95,15 @@ def test_a_torch_file_of_more_entries_than_any_has_is_refused(tmp_path):
             file.writestr(f"x/{at}", b"")
     with pytest.raises(FormatError, match="entries of an archive, of which at most 100,000"):
         read_tree(tmp_path / "x.pt")
+
+
+def test_an_archive_of_long_names_is_read_while_it_has_no_more_entries(tmp_path):
+    """torch names each tensor behind the stem of its file, so that a directory may be of many MiB."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for at in range(40_000):
+            archive.writestr(f"{'a' * 200}/data/{at}", b"")
+    with (tmp_path / "x.zip").open("rb") as file:
+        assert len(opened_archive(file, "x.zip").namelist()) == 40_000
 
 
 def test_a_split_into_twenty_thousand_is_done_and_undone():

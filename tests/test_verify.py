@@ -75,3 +75,31 @@ def test_convert_proves_what_it_wrote_by_the_recorded_outputs(model, recorded, m
     tensors["model.norm.weight"] += 1
     save_file(tensors, tmp_path / "out" / "model.safetensors")
     assert not treealign.verify(model, recorded, tmp_path / "out").proved
+
+
+class _Norms(torch.nn.Module):
+    """Two norms whose weights are nearly one, before and behind a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.layer, self.last = torch.nn.RMSNorm(8), torch.nn.Linear(8, 8), torch.nn.RMSNorm(8)
+        for norm in (self.first, self.last):
+            torch.nn.init.normal_(norm.weight, 1, 1e-4)
+
+    def forward(self, x):
+        return self.last(self.layer(self.first(x)))
+
+
+def test_own_weights_that_are_nearly_equal_are_told_apart_by_exact_outputs(tmp_path):
+    """Drawn values differ much; of trained ones an exchange may change the outputs by less than other values would."""
+    torch.manual_seed(0)
+    own = _Norms()
+    treealign.record(own, None, tmp_path / "run.pt", inputs=(torch.randn(4, 8),))
+    assert treealign.verify(own, tmp_path / "run.pt").proved
+    with torch.no_grad():
+        first, last = own.first.weight.clone(), own.last.weight.clone()
+        own.first.weight.copy_(last)
+        own.last.weight.copy_(first)
+    refuted = treealign.verify(own, tmp_path / "run.pt")
+    assert (refuted.proved, "more than rounding" in refuted.reason) == (False, True)
+    assert set(refuted.verdicts.values()) == {"unproved"}
